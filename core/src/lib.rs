@@ -1,0 +1,1 @@
+//! The core of synlock: stores and locks.

@@ -1,0 +1,1 @@
+//! What the suites share: services, random names, child processes.
