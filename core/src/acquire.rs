@@ -1,0 +1,365 @@
+//! Acquiring: the one waiting loop, as steps that a thread of the caller or the service thread takes.
+
+use crate::cancel::Cancel;
+use crate::codes::Code;
+use crate::event::EventKind;
+use crate::lease::{BootTime, Wait, drift_allowance};
+use crate::lock::{Acquired, Hold, Pending, Phase, Shared, Step};
+use crate::options::Reentry;
+use crate::owner::OwnerToken;
+use crate::reentry;
+use crate::service;
+use crate::signal::{Signal, Wake};
+use crate::store::{Attempt, Busy, Cancelled, Claim, Grant};
+use crate::watchdog;
+use crate::{Error, Result};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How long a waiter may go without asking the store.
+const SAFETY_POLL: Duration = Duration::from_secs(5);
+/// The longest sleep before time is judged again.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// How often an interruptible wait gives the host a turn.
+const HOST_TURN: Duration = Duration::from_millis(200);
+
+impl Shared {
+    pub(crate) fn new_claim(&self, token: OwnerToken, deadline: Option<BootTime>) -> Claim {
+        Claim {
+            name: self.name.clone(),
+            token,
+            mode: self.options.mode,
+            ttl: self.ttl,
+            deadline,
+            fence_block: 1,
+            label: self.options.label.clone(),
+            fair: self.options.fair,
+        }
+    }
+
+    /// The bell of an acquire that was interrupted, to go on with.
+    pub(crate) fn pending_bell(&self) -> Option<Arc<Signal>> {
+        match &*self.lock_phase() {
+            Phase::Pending(_, bell) => Some(bell.clone()),
+            _ => None,
+        }
+    }
+
+    /// Starts an acquire, or goes on with an interrupted one.
+    pub(crate) fn begin(
+        &self,
+        wait: Wait,
+        cancel: Option<&Cancel>,
+        bell: &Arc<Signal>,
+    ) -> Result<Step> {
+        let started = BootTime::now();
+        let deadline = match wait {
+            Wait::No => Some(started),
+            Wait::For(duration) => Some(started.after(duration)),
+            Wait::Forever => None,
+        };
+        let mut phase = self.lock_phase();
+        let pending = match &mut *phase {
+            Phase::Pending(pending, _) => {
+                pending.deadline = deadline;
+                pending.cancel = cancel.cloned();
+                true
+            }
+            Phase::Held(hold) if !hold.ended.load(Ordering::Acquire) => {
+                return Err(Error::outcome(Code::AlreadyHeld));
+            }
+            _ => false,
+        };
+        if !pending {
+            if let Some(acquired) = reentry::check(self, &mut phase)? {
+                return Ok(Step::Granted(acquired));
+            }
+            let claim = self.new_claim(OwnerToken::draw()?, None);
+            if wait == Wait::No && cancel.is_none() {
+                return self.attempt_once(&mut phase, claim, started);
+            }
+            let pending = Pending {
+                claim,
+                started,
+                deadline,
+                cancel: cancel.cloned(),
+                attempts: 0,
+                queued: false,
+            };
+            self.set(&mut phase, Phase::Pending(pending, bell.clone()));
+        }
+        if let Some(cancel) = cancel {
+            cancel.attach(bell);
+        }
+        self.step(&mut phase, bell)
+    }
+
+    /// The short way of an acquire that does not wait: no queue, no bell.
+    fn attempt_once(&self, phase: &mut Phase, claim: Claim, started: BootTime) -> Result<Step> {
+        // From here on a child must see the handle as in use, which `using` tells it.
+        match self.store.backend().attempt(&claim, None) {
+            Ok(Attempt::Granted(grant)) => {
+                if self.is_too_late(&claim, &grant) {
+                    self.give_back(&claim);
+                    return Err(Error::new(
+                        Code::Unavailable,
+                        "the grant took longer to arrive than its lease lasts",
+                    ));
+                }
+                Ok(Step::Granted(
+                    self.hold(phase, claim, &grant, started, 1, false),
+                ))
+            }
+            Ok(Attempt::Busy(_)) => {
+                self.tell(EventKind::Refused, Code::Busy, "busy");
+                Err(Error::outcome(Code::Busy))
+            }
+            Err(error) => {
+                self.burn_if_uncertain(&claim, &error);
+                Err(error)
+            }
+        }
+    }
+
+    /// A hold that arrives with less left than clocks may differ by is none.
+    fn is_too_late(&self, claim: &Claim, grant: &Grant) -> bool {
+        match (claim.ttl, grant.lease) {
+            (Some(ttl), Some(lease)) => lease.left() <= drift_allowance(ttl),
+            _ => false,
+        }
+    }
+
+    pub(crate) fn give_back(&self, claim: &Claim) {
+        if self.store.backend().release(claim).is_err() {
+            service::burn(self.store.clone(), claim.clone());
+        }
+    }
+
+    fn burn_if_uncertain(&self, claim: &Claim, error: &Error) {
+        if error.code() == Code::Uncertain {
+            service::burn(self.store.clone(), claim.clone());
+        }
+        self.tell(EventKind::Refused, error.code(), error.message());
+    }
+
+    /// One more look, after the bell or the time.
+    pub(crate) fn resume(&self, bell: &Arc<Signal>) -> Result<Step> {
+        self.step(&mut self.lock_phase(), bell)
+    }
+
+    fn step(&self, phase: &mut Phase, bell: &Arc<Signal>) -> Result<Step> {
+        let Phase::Pending(pending, _) = phase else {
+            return Err(Error::new(Code::Internal, "no acquire is under way"));
+        };
+        let now = BootTime::now();
+        let cancelled = pending.cancel.as_ref().is_some_and(Cancel::is_cancelled);
+        let over = pending.deadline.is_some_and(|deadline| now >= deadline);
+        // The first attempt is made even if no time was given.
+        if pending.attempts > 0 && (cancelled || over) {
+            let outcome = if cancelled {
+                Code::Cancelled
+            } else if pending.queued {
+                Code::Timeout
+            } else {
+                Code::Busy
+            };
+            return self.give_up(phase, outcome);
+        }
+        if cancelled {
+            self.set(phase, Phase::Idle);
+            return Err(Error::outcome(Code::Cancelled));
+        }
+        let backend = self.store.backend();
+        let first = pending.attempts == 0;
+        pending.attempts += 1;
+        pending.claim.deadline = pending.deadline;
+        let waits = !over;
+        let answer = if !waits {
+            backend.attempt(&pending.claim, None)
+        } else if first {
+            backend.attempt(&pending.claim, Some(bell))
+        } else {
+            backend.confirm(&pending.claim, bell)
+        };
+        match answer {
+            Ok(Attempt::Granted(grant)) => {
+                let (claim, started) = (pending.claim.clone(), pending.started);
+                if self.is_too_late(&claim, &grant) {
+                    self.give_back(&claim);
+                    // A new token: the old one was released and may still be on its way.
+                    pending.claim.token = OwnerToken::draw()?;
+                    return Ok(Step::Sleep(now));
+                }
+                let attempts = pending.attempts;
+                let contended = pending.queued;
+                Ok(Step::Granted(
+                    self.hold(phase, claim, &grant, started, attempts, contended),
+                ))
+            }
+            Ok(Attempt::Busy(_)) if !waits => {
+                self.set(phase, Phase::Idle);
+                self.tell(EventKind::Refused, Code::Busy, "busy");
+                Err(Error::outcome(Code::Busy))
+            }
+            Ok(Attempt::Busy(busy)) => {
+                if !pending.queued {
+                    pending.queued = true;
+                    self.tell(EventKind::Waiting, Code::Busy, "waiting");
+                }
+                Ok(Step::Sleep(next_look(pending, busy)))
+            }
+            Err(error) => {
+                let claim = pending.claim.clone();
+                let queued = pending.queued || waits;
+                self.set(phase, Phase::Idle);
+                if queued && error.code() != Code::Uncertain {
+                    // It may stand in the queue: take it out.
+                    service::burn(self.store.clone(), claim.clone());
+                }
+                self.burn_if_uncertain(&claim, &error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Leaves the queue; granted meanwhile counts, unless the caller cancelled.
+    fn give_up(&self, phase: &mut Phase, outcome: Code) -> Result<Step> {
+        let Phase::Pending(pending, _) = &mut *phase else {
+            return Err(Error::outcome(outcome));
+        };
+        let mut claim = pending.claim.clone();
+        // Leaving the queue must not fail for want of the time that has just run out.
+        claim.deadline = None;
+        let (started, attempts) = (pending.started, pending.attempts);
+        match self.store.backend().cancel(&claim) {
+            Ok(Cancelled::Granted(grant)) if !self.is_too_late(&claim, &grant) => Ok(
+                Step::Granted(self.hold(phase, claim, &grant, started, attempts, true)),
+            ),
+            Ok(Cancelled::Granted(_)) => {
+                self.set(phase, Phase::Idle);
+                self.give_back(&claim);
+                Err(Error::outcome(outcome))
+            }
+            Ok(Cancelled::Gone) => {
+                self.set(phase, Phase::Idle);
+                self.tell(EventKind::Refused, outcome, outcome.text());
+                Err(Error::outcome(outcome))
+            }
+            Err(_) => {
+                // Unknown whether we still wait or even hold: the background sees to it.
+                self.set(phase, Phase::Idle);
+                service::burn(self.store.clone(), claim);
+                Err(Error::outcome(outcome))
+            }
+        }
+    }
+
+    /// Steps and sleeps until it is over, on the caller's thread.
+    pub(crate) fn drive(&self, mut step: Step, bell: &Arc<Signal>) -> Result<Acquired> {
+        let turn = self
+            .options
+            .interruptible
+            .then(|| BootTime::now().after(HOST_TURN));
+        loop {
+            let until = match step {
+                Step::Granted(acquired) => return Ok(acquired),
+                Step::Sleep(until) => until,
+            };
+            loop {
+                let now = BootTime::now();
+                let slice = until
+                    .min(now.after(LONGEST_SLEEP))
+                    .min(turn.unwrap_or(until));
+                match self.store.backend().park(bell, slice) {
+                    Ok(Wake::Signalled) => break,
+                    Ok(Wake::Interrupted) if turn.is_some() => {
+                        return Err(Error::outcome(Code::Interrupted));
+                    }
+                    Ok(_) => {}
+                    // The next look will find out what is wrong with the store.
+                    Err(_) => break,
+                }
+                if until.has_passed() {
+                    break;
+                }
+                if turn.is_some_and(BootTime::has_passed) {
+                    return Err(Error::outcome(Code::Interrupted));
+                }
+            }
+            step = self.resume(bell)?;
+        }
+    }
+
+    pub(crate) fn abandon(&self) {
+        let mut phase = self.lock_phase();
+        if let Phase::Pending(pending, _) = &mut *phase {
+            let mut claim = pending.claim.clone();
+            claim.deadline = None;
+            self.set(&mut phase, Phase::Idle);
+            match self.store.backend().cancel(&claim) {
+                Ok(Cancelled::Granted(_)) => self.give_back(&claim),
+                Ok(Cancelled::Gone) => {}
+                Err(_) => service::burn(self.store.clone(), claim),
+            }
+        }
+    }
+
+    /// Notes a grant; from here on the handle holds.
+    pub(crate) fn hold(
+        &self,
+        phase: &mut Phase,
+        claim: Claim,
+        grant: &Grant,
+        started: BootTime,
+        attempts: u32,
+        contended: bool,
+    ) -> Acquired {
+        let now = BootTime::now();
+        let acquired = Acquired {
+            waited: now.since(started),
+            contended,
+            attempts,
+            fence: grant.fence,
+            recovered: grant.recovered,
+        };
+        let ended = Arc::new(AtomicBool::new(false));
+        if self.options.reentry != Reentry::Independent {
+            reentry::note(self, &claim, &ended);
+        }
+        let owner = claim.token;
+        self.quiet_lost();
+        self.set(
+            phase,
+            Phase::Held(Hold {
+                claim,
+                lease: grant.lease,
+                fence: grant.fence,
+                since: now,
+                ended,
+            }),
+        );
+        watchdog::start(self, owner, grant.lease);
+        self.tell_with(EventKind::Acquired, |event| {
+            event.owner = owner.to_hex()[..8].to_owned();
+            event.waited = acquired.waited;
+            event.attempts = attempts;
+            event.message = "acquired".into();
+        });
+        acquired
+    }
+}
+
+fn next_look(pending: &Pending, busy: Busy) -> BootTime {
+    let now = BootTime::now();
+    // Spread out, so that waiters of one server do not ask in step.
+    let jitter = u32::from(pending.claim.token.as_bytes()[0]) * 2;
+    let mut next = now.after(SAFETY_POLL + Duration::from_millis(jitter.into()));
+    for at in [busy.until, busy.poll, pending.deadline]
+        .into_iter()
+        .flatten()
+    {
+        next = next.min(at);
+    }
+    next
+}

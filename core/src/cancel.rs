@@ -1,0 +1,51 @@
+//! Ends any wait from any thread.
+
+use crate::signal::Signal;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+/// A switch that, once thrown, ends every wait that was given it, now and later.
+///
+/// Clones are the same switch. Usable from any thread; not from a signal handler.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    thrown: AtomicBool,
+    bells: Mutex<Vec<Weak<Signal>>>,
+}
+
+impl Cancel {
+    /// Not thrown yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Throws the switch.
+    pub fn cancel(&self) {
+        self.0.thrown.store(true, Ordering::SeqCst);
+        let bells =
+            std::mem::take(&mut *self.0.bells.lock().unwrap_or_else(PoisonError::into_inner));
+        for bell in bells.iter().filter_map(Weak::upgrade) {
+            bell.ring();
+        }
+    }
+
+    /// Whether it was thrown.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.thrown.load(Ordering::SeqCst)
+    }
+
+    /// Rings `bell` when the switch is thrown, or at once if it was.
+    pub(crate) fn attach(&self, bell: &Arc<Signal>) {
+        {
+            let mut bells = self.0.bells.lock().unwrap_or_else(PoisonError::into_inner);
+            bells.retain(|known| known.strong_count() > 0);
+            bells.push(Arc::downgrade(bell));
+        }
+        if self.is_cancelled() {
+            bell.ring();
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! For hosts with an event loop: operations that run on the service thread and report back.
+
+use crate::cancel::Cancel;
+use crate::codes::Code;
+use crate::fork::{self, ProcessFd};
+use crate::lease::{BootTime, Wait};
+use crate::lock::{Acquired, Lock, Released, Shared, Step, Use};
+use crate::mode::Mode;
+use crate::service::{self, Command};
+use crate::signal::Signal;
+use crate::store::Backend;
+use crate::{Error, Result};
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How often a waiting promotion asks again.
+const PROMOTE_POLL: Duration = Duration::from_millis(10);
+
+/// What to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Op {
+    /// As [`Lock::acquire`].
+    Acquire(Wait),
+    /// As [`Lock::release`].
+    Release,
+    /// As [`Lock::refresh`].
+    Refresh(Option<Duration>),
+    /// As [`Lock::promote`].
+    Promote(Wait),
+    /// As [`Lock::demote`].
+    Demote,
+    /// As [`Lock::ensure_held`].
+    Check,
+    /// As [`Lock::abandon`].
+    Abandon,
+}
+
+/// What it came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// An acquire.
+    Acquired(Acquired),
+    /// A release.
+    Released(Released),
+    /// Anything else.
+    Done,
+}
+
+type Done = Box<dyn FnOnce(Result<Outcome>) + Send>;
+
+/// One operation under way on the service thread.
+pub(crate) struct Task {
+    id: u64,
+    lock: Arc<Shared>,
+    used: Option<Use>,
+    op: Op,
+    deadline: Option<BootTime>,
+    cancel: Option<Cancel>,
+    bell: Arc<Signal>,
+    until: Option<BootTime>,
+    done: Option<Done>,
+}
+
+static TASKS: AtomicU64 = AtomicU64::new(1);
+
+/// Starts `op`; `done` is called on the service thread, and must not block it. Throwing `cancel`
+/// ends an acquire: it then comes to `Cancelled`, or to a grant that had been made already.
+///
+/// # Errors
+/// `ConcurrentUse`, `ForkedHandle`, `Exhausted`; then `done` is never called.
+pub fn submit_with(
+    lock: &Lock,
+    op: Op,
+    cancel: Option<Cancel>,
+    done: impl FnOnce(Result<Outcome>) + Send + 'static,
+) -> Result<()> {
+    let used = lock.enter()?;
+    let id = TASKS.fetch_add(1, Ordering::Relaxed);
+    let bell = Arc::new(Signal::with_hook(move || {
+        // Without a thread there is no task that could miss the word.
+        let _ = service::send(Command::Ring(id));
+    }));
+    let deadline = match op {
+        Op::Acquire(wait) | Op::Promote(wait) => wait.deadline(),
+        _ => None,
+    };
+    // A handle that is dropped meanwhile must be able to end the wait.
+    let cancel = Some(cancel.unwrap_or_default());
+    *lock
+        .shared()
+        .running
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner) = cancel.clone();
+    service::send(Command::Start(Task {
+        id,
+        lock: lock.shared().clone(),
+        used: Some(used),
+        op,
+        deadline,
+        cancel,
+        bell,
+        until: None,
+        done: Some(Box::new(done)),
+    }))
+}
+
+/// Runs a job (an inspection, a ping) on the service thread.
+///
+/// # Errors
+/// `Exhausted` if the thread cannot be started.
+pub fn run(job: impl FnOnce() + Send + 'static) -> Result<()> {
+    service::send(Command::Job(Box::new(job)))
+}
+
+impl Task {
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn backend(&self) -> &Arc<dyn Backend> {
+        self.lock.store().backend()
+    }
+
+    pub(crate) fn is_due(&self, now: BootTime) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
+
+    /// Goes one step; says when to be called again, or nothing once it is over.
+    pub(crate) fn step(&mut self, first: bool) -> Option<BootTime> {
+        self.bell.take();
+        let result = match self.op {
+            Op::Acquire(wait) => match self.acquire(wait, first) {
+                Ok(Step::Sleep(until)) => {
+                    self.until = Some(until);
+                    return self.until;
+                }
+                Ok(Step::Granted(acquired)) => Ok(Outcome::Acquired(acquired)),
+                Err(error) => Err(self.lock.about("acquire", error)),
+            },
+            Op::Release => self
+                .lock
+                .release()
+                .map(Outcome::Released)
+                .map_err(|error| self.lock.about("release", error)),
+            Op::Refresh(ttl) => self
+                .lock
+                .refresh(ttl)
+                .map(|()| Outcome::Done)
+                .map_err(|error| self.lock.about("refresh", error)),
+            Op::Promote(wait) => match self.lock.change_mode(Mode::Exclusive, Wait::No) {
+                Err(error) if error.code() == Code::Busy && wait != Wait::No => {
+                    let cancelled = self.cancel.as_ref().is_some_and(Cancel::is_cancelled);
+                    if cancelled || self.deadline.is_some_and(BootTime::has_passed) {
+                        let outcome = if cancelled {
+                            Code::Cancelled
+                        } else {
+                            Code::Timeout
+                        };
+                        Err(self.lock.about("promote", Error::outcome(outcome)))
+                    } else {
+                        self.until = Some(BootTime::now().after(PROMOTE_POLL));
+                        return self.until;
+                    }
+                }
+                other => other
+                    .map(|()| Outcome::Done)
+                    .map_err(|error| self.lock.about("promote", error)),
+            },
+            Op::Demote => self
+                .lock
+                .change_mode(Mode::Shared, Wait::No)
+                .map(|()| Outcome::Done)
+                .map_err(|error| self.lock.about("demote", error)),
+            Op::Check => self
+                .lock
+                .check()
+                .map(|()| Outcome::Done)
+                .map_err(|error| self.lock.about("check", error)),
+            Op::Abandon => {
+                self.lock.abandon();
+                Ok(Outcome::Done)
+            }
+        };
+        self.finish(result);
+        None
+    }
+
+    fn acquire(&self, wait: Wait, first: bool) -> Result<Step> {
+        if !first {
+            return self.lock.resume(&self.bell);
+        }
+        // An acquire that was interrupted on a thread waits with a bell that we do not hear.
+        self.lock.abandon();
+        let wait = match (wait, self.deadline) {
+            // Time spent in the inbox counts.
+            (Wait::For(_), Some(deadline)) => Wait::For(deadline.left()),
+            (wait, _) => wait,
+        };
+        self.lock.begin(wait, self.cancel.as_ref(), &self.bell)
+    }
+
+    fn finish(&mut self, result: Result<Outcome>) {
+        self.lock
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if self.lock.is_orphaned() && result.is_ok() && matches!(self.op, Op::Acquire(_)) {
+            // Its handle was dropped while this was under way.
+            let _ = self.lock.release();
+        }
+        self.used = None;
+        if let Some(done) = self.done.take() {
+            done(result);
+        }
+    }
+
+    pub(crate) fn fail(mut self, error: Error) {
+        self.finish(Err(error));
+    }
+}
+
+/// A finished operation.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Completion {
+    /// What `submit` returned.
+    pub ticket: u64,
+    /// What the caller gave to `submit`.
+    pub user: u64,
+    /// What it came to.
+    pub result: Result<Outcome>,
+}
+
+/// A queue of completions with a descriptor to poll. Usable from any thread.
+#[derive(Debug)]
+pub struct Dispatch(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    ready: ProcessFd,
+    done: Mutex<VecDeque<Completion>>,
+    running: Mutex<HashMap<u64, Cancel>>,
+    next: AtomicU64,
+}
+
+impl Dispatch {
+    /// An empty queue; starts no thread.
+    ///
+    /// # Errors
+    /// `Exhausted` if there is no descriptor to be had.
+    pub fn new() -> Result<Self> {
+        let inner = Inner {
+            ready: fork::eventfd()?,
+            done: Mutex::default(),
+            running: Mutex::default(),
+            next: AtomicU64::new(1),
+        };
+        Ok(Dispatch(Arc::new(inner)))
+    }
+
+    /// Readable while completions wait to be reaped.
+    pub fn fd(&self) -> RawFd {
+        self.0.ready.as_raw_fd()
+    }
+
+    /// Starts an operation; its completion will carry `user`.
+    ///
+    /// # Errors
+    /// `ConcurrentUse`, `ForkedHandle` (also for a queue made by the parent), `Exhausted`.
+    pub fn submit(&self, lock: &Lock, op: Op, user: u64) -> Result<u64> {
+        if !self.0.ready.is_ours() {
+            return Err(Error::new(
+                Code::ForkedHandle,
+                "the dispatch queue belongs to the parent process",
+            ));
+        }
+        let ticket = self.0.next.fetch_add(1, Ordering::Relaxed);
+        let cancel = Cancel::new();
+        self.0
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(ticket, cancel.clone());
+        let inner = self.0.clone();
+        let submitted = submit_with(lock, op, Some(cancel), move |result| {
+            inner.complete(Completion {
+                ticket,
+                user,
+                result,
+            })
+        });
+        if submitted.is_err() {
+            self.0
+                .running
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&ticket);
+        }
+        submitted.map(|()| ticket)
+    }
+
+    /// Ends an acquire or promotion that is under way; its completion still comes. A ticket that
+    /// has finished is no error.
+    pub fn cancel(&self, ticket: u64) {
+        let cancel = self
+            .0
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&ticket)
+            .cloned();
+        if let Some(cancel) = cancel {
+            cancel.cancel();
+        }
+    }
+
+    /// Takes up to `most` completions, oldest first.
+    pub fn reap(&self, most: usize) -> Vec<Completion> {
+        if !self.0.ready.is_ours() {
+            return Vec::new();
+        }
+        let mut done = self.0.done.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = most.min(done.len());
+        let reaped: Vec<_> = done.drain(..count).collect();
+        if done.is_empty() {
+            let mut count = 0u64;
+            // SAFETY: reads eight bytes from a non-blocking eventfd of ours.
+            unsafe { libc::read(self.0.ready.as_raw_fd(), (&raw mut count).cast(), 8) };
+        }
+        reaped
+    }
+}
+
+impl Drop for Dispatch {
+    fn drop(&mut self) {
+        if self.0.ready.is_ours() {
+            let running: Vec<Cancel> = self
+                .0
+                .running
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .values()
+                .cloned()
+                .collect();
+            running.iter().for_each(Cancel::cancel);
+        }
+    }
+}
+
+impl Inner {
+    fn complete(&self, completion: Completion) {
+        self.running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&completion.ticket);
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        done.push_back(completion);
+        if done.len() == 1 {
+            let one = 1u64;
+            // SAFETY: writes eight bytes to an eventfd that lives as long as `self`.
+            unsafe { libc::write(self.ready.as_raw_fd(), (&raw const one).cast(), 8) };
+        }
+    }
+}

@@ -1,0 +1,464 @@
+//! The process guard: everything that must not survive a fork asks here.
+//!
+//! One page of this process is marked `MADV_WIPEONFORK`: a child, even one made by a raw `clone`,
+//! sees it zeroed. A zero generation is how a fork is noticed without asking for the PID. Descriptors
+//! that a child must not keep (locks, connections) are listed in a table that needs no lock, and are
+//! closed in the child by a handler that is safe in a signal context.
+
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+/// What stands in the page that a child finds empty.
+#[repr(C)]
+struct Page {
+    generation: AtomicU64,
+    token_lock: AtomicU32,
+    token_left: AtomicU32,
+    tokens: [AtomicU64; 2 * TOKENS_PER_BLOCK],
+}
+
+const TOKENS_PER_BLOCK: usize = 64;
+
+static PAGE: OnceLock<&'static Page> = OnceLock::new();
+/// The last generation given out in this process or an ancestor; a fork copies it.
+static GENERATIONS: AtomicU64 = AtomicU64::new(0);
+/// The generation whose inherited descriptors have been closed.
+static SWEPT: AtomicU64 = AtomicU64::new(1);
+
+fn page() -> &'static Page {
+    PAGE.get_or_init(|| {
+        let size = 4096;
+        // SAFETY: a fresh anonymous mapping; nothing else refers to it.
+        let address = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                size,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        assert!(address != libc::MAP_FAILED, "no memory for one page");
+        // SAFETY: the mapping was just made with this size. If the kernel knew no such advice
+        // (before 4.14) forks would go unnoticed, which is worse than not starting.
+        let advised = unsafe { libc::madvise(address, size, libc::MADV_WIPEONFORK) };
+        assert!(
+            advised == 0,
+            "the kernel lacks MADV_WIPEONFORK (Linux 4.14)"
+        );
+        // SAFETY: registering a handler that only reads atomics and calls close(2).
+        unsafe { libc::pthread_atfork(None, None, Some(sweep_in_child)) };
+        // SAFETY: page-aligned, large enough, all-zero is a valid `Page`, never unmapped.
+        unsafe { &*address.cast::<Page>() }
+    })
+}
+
+/// Which process this is, counted along the line of forks; never 0. A child's differs from every
+/// ancestor's.
+#[inline]
+pub fn generation() -> u64 {
+    let page = page();
+    match page.generation.load(Ordering::Relaxed) {
+        0 => new_generation(page),
+        known => known,
+    }
+}
+
+#[cold]
+fn new_generation(page: &Page) -> u64 {
+    let next = GENERATIONS.fetch_add(1, Ordering::Relaxed) + 1;
+    match page
+        .generation
+        .compare_exchange(0, next, Ordering::AcqRel, Ordering::Acquire)
+    {
+        Ok(_) => {
+            // A raw clone ran no handler: close what it inherited now.
+            if SWEPT.swap(next, Ordering::AcqRel) < next && next > 1 {
+                close_all();
+            }
+            next
+        }
+        Err(other) => other,
+    }
+}
+
+extern "C" fn sweep_in_child() {
+    close_all();
+    // The generation that the child is about to take.
+    SWEPT.store(GENERATIONS.load(Ordering::Relaxed) + 1, Ordering::Release);
+}
+
+const CHUNK: usize = 256;
+
+struct Chunk {
+    fds: [AtomicI32; CHUNK],
+    next: AtomicPtr<Chunk>,
+}
+
+impl Chunk {
+    const fn new() -> Self {
+        Chunk {
+            fds: [const { AtomicI32::new(-1) }; CHUNK],
+            next: AtomicPtr::new(std::ptr::null_mut()),
+        }
+    }
+}
+
+static FDS: Chunk = Chunk::new();
+
+fn chunks() -> impl Iterator<Item = &'static Chunk> {
+    std::iter::successors(Some(&FDS), |chunk| {
+        let next = chunk.next.load(Ordering::Acquire);
+        // SAFETY: chunks are leaked on creation and never freed.
+        unsafe { next.as_ref() }
+    })
+}
+
+fn close_all() {
+    for slot in chunks().flat_map(|chunk| &chunk.fds) {
+        let fd = slot.swap(-1, Ordering::AcqRel);
+        if fd >= 0 {
+            // SAFETY: the descriptor was registered by its owner, which never uses it in a child.
+            unsafe { libc::close(fd) };
+        }
+    }
+}
+
+fn register(fd: RawFd) {
+    let _ = page();
+    for chunk in chunks() {
+        for slot in &chunk.fds {
+            if slot.load(Ordering::Relaxed) == -1
+                && slot
+                    .compare_exchange(-1, fd, Ordering::AcqRel, Ordering::Relaxed)
+                    .is_ok()
+            {
+                return;
+            }
+        }
+        if chunk.next.load(Ordering::Acquire).is_null() {
+            let fresh = Box::into_raw(Box::new(Chunk::new()));
+            if chunk
+                .next
+                .compare_exchange(
+                    std::ptr::null_mut(),
+                    fresh,
+                    Ordering::AcqRel,
+                    Ordering::Acquire,
+                )
+                .is_err()
+            {
+                // SAFETY: somebody else appended first; ours was never shared.
+                drop(unsafe { Box::from_raw(fresh) });
+            }
+        }
+    }
+}
+
+fn unregister(fd: RawFd) {
+    for slot in chunks().flat_map(|chunk| &chunk.fds) {
+        if slot.load(Ordering::Relaxed) == fd
+            && slot
+                .compare_exchange(fd, -1, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+        {
+            return;
+        }
+    }
+}
+
+/// A descriptor that belongs to the process that opened it: a forked child closes it without
+/// sending a byte, and dropping its copy there does nothing.
+#[derive(Debug)]
+pub struct ProcessFd {
+    fd: Option<OwnedFd>,
+    generation: u64,
+}
+
+impl ProcessFd {
+    /// Takes the descriptor over.
+    pub fn new(fd: OwnedFd) -> Self {
+        let generation = generation();
+        register(fd.as_raw_fd());
+        ProcessFd {
+            fd: Some(fd),
+            generation,
+        }
+    }
+
+    /// Whether this is the process that opened it.
+    pub fn is_ours(&self) -> bool {
+        self.generation == generation()
+    }
+}
+
+impl AsRawFd for ProcessFd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_ref().map_or(-1, AsRawFd::as_raw_fd)
+    }
+}
+
+impl Drop for ProcessFd {
+    fn drop(&mut self) {
+        if let Some(fd) = self.fd.take() {
+            if self.is_ours() {
+                unregister(fd.as_raw_fd());
+            } else {
+                // The number was closed after the fork and may be somebody else's by now.
+                std::mem::forget(fd);
+            }
+        }
+    }
+}
+
+/// Notes a descriptor owned by a third party's client, so that a child closes it; give the guard
+/// the same lifetime as the client.
+#[derive(Debug)]
+pub struct Noted(RawFd, u64);
+
+impl Noted {
+    /// Notes `fd`.
+    pub fn new(fd: RawFd) -> Self {
+        let generation = generation();
+        register(fd);
+        Noted(fd, generation)
+    }
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        if self.1 == generation() {
+            unregister(self.0);
+        }
+    }
+}
+
+/// A value that each process makes for itself on first use. After a fork the inherited one is
+/// leaked: never used, never dropped.
+#[derive(Debug)]
+pub struct PerProcess<T: 'static> {
+    current: AtomicPtr<Made<T>>,
+}
+
+#[derive(Debug)]
+struct Made<T> {
+    generation: u64,
+    value: T,
+}
+
+impl<T: Send + Sync> PerProcess<T> {
+    /// Empty.
+    pub const fn new() -> Self {
+        PerProcess {
+            current: AtomicPtr::new(std::ptr::null_mut()),
+        }
+    }
+
+    /// This process' value, if it has one.
+    pub fn get(&self) -> Option<&T> {
+        let made = self.current.load(Ordering::Acquire);
+        // SAFETY: a published value is replaced only in another process and never freed before `self`.
+        let made = unsafe { made.as_ref()? };
+        (made.generation == generation()).then_some(&made.value)
+    }
+
+    /// This process' value, made by `make` if need be. Two threads may both make one; one is kept.
+    pub fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
+        match self.get_or_try_init(|| Ok::<T, std::convert::Infallible>(make())) {
+            Ok(value) => value,
+            Err(never) => match never {},
+        }
+    }
+
+    /// As `get_or_init`, with a maker that can fail.
+    pub fn get_or_try_init<E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
+        if let Some(value) = self.get() {
+            return Ok(value);
+        }
+        let stale = self.current.load(Ordering::Acquire);
+        let fresh = Box::into_raw(Box::new(Made {
+            generation: generation(),
+            value: make()?,
+        }));
+        match self
+            .current
+            .compare_exchange(stale, fresh, Ordering::AcqRel, Ordering::Acquire)
+        {
+            // SAFETY: just published; freed only with `self`.
+            Ok(_) => Ok(unsafe { &(*fresh).value }),
+            Err(theirs) => {
+                // SAFETY: ours was never shared; theirs was published by a thread of this process.
+                unsafe {
+                    drop(Box::from_raw(fresh));
+                    Ok(&(*theirs).value)
+                }
+            }
+        }
+    }
+}
+
+impl<T: Send + Sync> Default for PerProcess<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: 'static> Drop for PerProcess<T> {
+    fn drop(&mut self) {
+        let made = *self.current.get_mut();
+        if made.is_null() {
+            return;
+        }
+        // SAFETY: exclusive access; the pointer came from `Box::into_raw`. An inherited value is leaked.
+        unsafe {
+            if (*made).generation == generation() {
+                drop(Box::from_raw(made));
+            }
+        }
+    }
+}
+
+// SAFETY: hands out only `&T`, and drops `T` on whichever thread drops the cell.
+unsafe impl<T: Send + Sync> Send for PerProcess<T> {}
+// SAFETY: as above; publication is by compare-and-swap.
+unsafe impl<T: Send + Sync> Sync for PerProcess<T> {}
+
+/// 128 bits from the kernel, drawn in blocks that a child finds empty: no two processes can be
+/// dealt the same ones.
+pub(crate) fn random_128() -> crate::Result<[u8; 16]> {
+    let _ = generation();
+    let page = page();
+    while page
+        .token_lock
+        .compare_exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed)
+        .is_err()
+    {
+        std::hint::spin_loop();
+        std::thread::yield_now();
+    }
+    let drawn = draw(page);
+    page.token_lock.store(0, Ordering::Release);
+    drawn
+}
+
+fn draw(page: &Page) -> crate::Result<[u8; 16]> {
+    if page.token_left.load(Ordering::Relaxed) == 0 {
+        let mut block = [0u8; 16 * TOKENS_PER_BLOCK];
+        let mut filled = 0;
+        while filled < block.len() {
+            let rest = &mut block[filled..];
+            // SAFETY: writes at most `rest.len()` bytes into `rest`.
+            let got = unsafe { libc::getrandom(rest.as_mut_ptr().cast(), rest.len(), 0) };
+            match usize::try_from(got) {
+                Ok(got) => filled += got,
+                Err(_) => {
+                    let error = std::io::Error::last_os_error();
+                    if error.kind() != std::io::ErrorKind::Interrupted {
+                        return Err(crate::Error::from_io(
+                            error,
+                            "the kernel gives no random bytes",
+                        ));
+                    }
+                }
+            }
+        }
+        for (word, bytes) in page.tokens.iter().zip(block.chunks_exact(8)) {
+            let mut eight = [0; 8];
+            eight.copy_from_slice(bytes);
+            word.store(u64::from_ne_bytes(eight), Ordering::Relaxed);
+        }
+        page.token_left
+            .store(TOKENS_PER_BLOCK as u32, Ordering::Relaxed);
+    }
+    let left = page.token_left.load(Ordering::Relaxed) - 1;
+    page.token_left.store(left, Ordering::Relaxed);
+    let mut token = [0u8; 16];
+    for (half, bytes) in token.chunks_exact_mut(8).enumerate() {
+        // Taken out, so that a dealt token stands nowhere else in memory.
+        bytes.copy_from_slice(
+            &page.tokens[left as usize * 2 + half]
+                .swap(0, Ordering::Relaxed)
+                .to_ne_bytes(),
+        );
+    }
+    Ok(token)
+}
+
+/// Makes an eventfd that a child closes.
+pub(crate) fn eventfd() -> crate::Result<ProcessFd> {
+    // SAFETY: no pointers involved; a new descriptor is returned and owned below.
+    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+    if fd < 0 {
+        return Err(crate::Error::from_io(
+            std::io::Error::last_os_error(),
+            "no event descriptor",
+        ));
+    }
+    // SAFETY: just created, owned by nobody else.
+    Ok(ProcessFd::new(unsafe { OwnedFd::from_raw_fd(fd) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs `child` in a forked process and says whether it returned true.
+    fn in_child(child: impl FnOnce() -> bool) -> bool {
+        // SAFETY: the child only touches what the test gives it and leaves by `_exit`.
+        unsafe {
+            match libc::fork() {
+                0 => libc::_exit(i32::from(!child())),
+                pid => {
+                    let mut status = 0;
+                    libc::waitpid(pid, &raw mut status, 0);
+                    libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_child_has_another_generation_and_no_descriptors() {
+        let before = generation();
+        let fd = eventfd().unwrap();
+        let number = fd.as_raw_fd();
+        assert!(in_child(|| {
+            // SAFETY: asks about a number only.
+            let closed = unsafe { libc::fcntl(number, libc::F_GETFD) } == -1;
+            closed && generation() != before && !fd.is_ours()
+        }));
+        assert_eq!(generation(), before);
+        // SAFETY: as above.
+        assert!(unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0);
+    }
+
+    #[test]
+    fn a_child_makes_its_own_value() {
+        static CELL: PerProcess<u64> = PerProcess::new();
+        let mine = *CELL.get_or_init(generation);
+        assert!(in_child(|| *CELL.get_or_init(generation) != mine));
+        assert_eq!(*CELL.get_or_init(generation), mine);
+    }
+
+    #[test]
+    fn tokens_of_parent_and_child_differ() {
+        let _ = random_128().unwrap();
+        let mut pipe = [0; 2];
+        // SAFETY: `pipe` has room for two descriptors.
+        assert_eq!(unsafe { libc::pipe(pipe.as_mut_ptr()) }, 0);
+        assert!(in_child(|| {
+            let token = random_128().unwrap();
+            // SAFETY: writes 16 bytes from a 16-byte array.
+            unsafe { libc::write(pipe[1], token.as_ptr().cast(), 16) == 16 }
+        }));
+        let mut childs = [0u8; 16];
+        // SAFETY: reads at most 16 bytes into a 16-byte array.
+        let got = unsafe { libc::read(pipe[0], childs.as_mut_ptr().cast(), 16) };
+        assert_eq!(got, 16);
+        for _ in 0..200 {
+            assert_ne!(random_128().unwrap(), childs);
+        }
+    }
+}

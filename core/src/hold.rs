@@ -1,0 +1,372 @@
+//! What a holder does: release, refresh, check, change of mode, export and adoption.
+
+use crate::codes::Code;
+use crate::event::EventKind;
+use crate::lease::{BootTime, Wait};
+use crate::lock::{Hold, Phase, Released, Shared};
+use crate::mode::Mode;
+use crate::name::Name;
+use crate::options::check_ttl;
+use crate::owner::OwnerToken;
+use crate::service;
+use crate::store::{Answer, Attempt, Claim};
+use crate::watchdog;
+use crate::{Error, Result};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How often a refused promotion asks again.
+const PROMOTE_POLL: Duration = Duration::from_millis(10);
+
+impl Shared {
+    pub(crate) fn release(&self) -> Result<Released> {
+        let mut phase = self.lock_phase();
+        let retried = matches!(&*phase, Phase::Releasing(_));
+        let hold = match &mut *phase {
+            Phase::Idle => return Err(Error::outcome(Code::NotHeld)),
+            Phase::Pending(..) => {
+                drop(phase);
+                self.abandon();
+                return Err(Error::outcome(Code::NotHeld));
+            }
+            Phase::Lost => {
+                self.set(&mut phase, Phase::Idle);
+                return Err(Error::outcome(Code::Lost));
+            }
+            Phase::Held(hold) | Phase::Releasing(hold) => hold,
+        };
+        let ended_before = hold.ended.swap(true, Ordering::AcqRel);
+        if ended_before && !retried {
+            // Another handle of this process has released the hold that both shared.
+            self.set(&mut phase, Phase::Idle);
+            return Err(Error::outcome(Code::NotHeld));
+        }
+        let late = hold.lease.is_some_and(BootTime::has_passed);
+        let (claim, held) = (hold.claim.clone(), BootTime::now().since(hold.since));
+        match self.store.backend().release(&claim) {
+            Ok(Answer::Done(_)) => {
+                self.set(&mut phase, Phase::Idle);
+                self.on_lost
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner)
+                    .clear();
+                self.tell_with(EventKind::Released, |event| {
+                    event.owner = claim.token.to_hex()[..8].to_owned();
+                    event.held = held;
+                    event.message = "released".into();
+                });
+                Ok(Released { late })
+            }
+            Ok(Answer::NotOurs) => {
+                self.set(&mut phase, Phase::Idle);
+                self.tell(
+                    EventKind::Lost,
+                    Code::Lost,
+                    "the lock was lost before its release",
+                );
+                Err(Error::outcome(Code::Lost))
+            }
+            Err(error) => {
+                // Never reported as released; the background sees it through.
+                if let Phase::Held(hold) | Phase::Releasing(hold) =
+                    std::mem::replace(&mut *phase, Phase::Idle)
+                {
+                    self.set(&mut phase, Phase::Releasing(hold));
+                }
+                service::burn(self.store.clone(), claim);
+                Err(error)
+            }
+        }
+    }
+
+    /// The hold, if it is one; otherwise why not.
+    fn held<'a>(&self, phase: &'a mut Phase) -> Result<&'a mut Hold> {
+        match phase {
+            Phase::Held(hold) if hold.ended.load(Ordering::Acquire) => {
+                Err(Error::outcome(Code::NotHeld))
+            }
+            Phase::Held(hold) => Ok(hold),
+            Phase::Lost => Err(Error::outcome(Code::Lost)),
+            Phase::Releasing(_) => Err(Error::new(
+                Code::Uncertain,
+                "a release is under way, its reply was lost",
+            )),
+            Phase::Idle | Phase::Pending(..) => Err(Error::outcome(Code::NotHeld)),
+        }
+    }
+
+    pub(crate) fn refresh(&self, ttl: Option<Duration>) -> Result<()> {
+        if let Some(ttl) = ttl {
+            check_ttl(ttl)?;
+            if !self.store.capabilities().ttl {
+                return Err(Error::unsupported("this store has no leases to lengthen"));
+            }
+        }
+        let mut phase = self.lock_phase();
+        let hold = self.held(&mut phase)?;
+        let Some(ttl) = ttl.or(hold.claim.ttl) else {
+            drop(phase);
+            return self.check();
+        };
+        let was_late = hold.lease.is_some_and(BootTime::has_passed);
+        match self.store.backend().extend(&hold.claim, ttl) {
+            Ok(Answer::Done(lease)) => {
+                hold.claim.ttl = Some(ttl);
+                hold.lease = lease.max(hold.lease);
+                let (owner, lease) = (hold.claim.token, hold.lease);
+                watchdog::start(self, owner, lease);
+                let message = if was_late {
+                    "refreshed after the lease had run out; nobody had taken the lock"
+                } else {
+                    "refreshed"
+                };
+                self.tell(EventKind::Refreshed, Code::Ok, message);
+                Ok(())
+            }
+            Ok(Answer::NotOurs) => {
+                // One release follows, in case a late grant of this token is still on its way.
+                let _ = self.store.backend().release(&hold.claim);
+                self.lose(&mut phase, "the store says that it is not held any more");
+                Err(Error::outcome(Code::Lost))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks the store whether the hold stands.
+    pub(crate) fn check(&self) -> Result<()> {
+        let mut phase = self.lock_phase();
+        let hold = self.held(&mut phase)?;
+        if hold
+            .lease
+            .is_some_and(|lease| self.conservative(hold, lease).has_passed())
+        {
+            // Whatever the store says now, somebody may have held the lock in between.
+            if !self.store.backend().is_held(&hold.claim).unwrap_or(false) {
+                self.lose(&mut phase, "its lease ran out");
+            }
+            return Err(Error::new(Code::Lost, "the lease ran out"));
+        }
+        match self.store.backend().is_held(&hold.claim) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                self.lose(&mut phase, "the store says that it is not held any more");
+                Err(Error::outcome(Code::Lost))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Marks the hold as lost and raises the alarm.
+    pub(crate) fn lose(&self, phase: &mut Phase, why: &str) {
+        if let Phase::Held(hold) = std::mem::replace(phase, Phase::Idle) {
+            self.tell_with(EventKind::Lost, |event| {
+                event.code = Code::Lost;
+                event.owner = hold.claim.token.to_hex()[..8].to_owned();
+                event.held = BootTime::now().since(hold.since);
+                why.clone_into(&mut event.message);
+            });
+            self.set(phase, Phase::Lost);
+            self.raise_lost();
+        }
+    }
+
+    /// Makes the alarm's descriptor readable, if anybody asked for one.
+    pub(crate) fn raise_lost(&self) {
+        if let Some(fd) = self.lost_fd.get() {
+            let one = 1u64;
+            // SAFETY: writes eight bytes to an eventfd that lives as long as `self`.
+            unsafe { libc::write(fd.as_raw_fd(), (&raw const one).cast(), 8) };
+        }
+        let hooks = std::mem::take(
+            &mut *self
+                .on_lost
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        );
+        for hook in hooks {
+            hook();
+        }
+    }
+
+    /// Makes the alarm's descriptor quiet again.
+    pub(crate) fn quiet_lost(&self) {
+        if let Some(fd) = self.lost_fd.get() {
+            let mut count = 0u64;
+            // SAFETY: reads eight bytes from a non-blocking eventfd that lives as long as `self`.
+            unsafe { libc::read(fd.as_raw_fd(), (&raw mut count).cast(), 8) };
+        }
+    }
+
+    pub(crate) fn change_mode(&self, to: Mode, wait: Wait) -> Result<()> {
+        let can = self.store.capabilities();
+        if (to == Mode::Exclusive && !can.promote) || (to == Mode::Shared && !can.shared) {
+            return Err(Error::unsupported(
+                "this store cannot change the mode of a hold",
+            ));
+        }
+        let deadline = wait.deadline();
+        loop {
+            let mut phase = self.lock_phase();
+            let hold = self.held(&mut phase)?;
+            if hold.claim.mode == to {
+                return Ok(());
+            }
+            if matches!(hold.claim.mode, Mode::Permits { .. }) {
+                return Err(Error::invalid(
+                    "permits cannot be turned into a shared or exclusive hold",
+                ));
+            }
+            hold.claim.deadline = deadline;
+            let claim = hold.claim.clone();
+            match self.store.backend().change_mode(&claim, to) {
+                Ok(Attempt::Granted(grant)) => {
+                    hold.claim.mode = to;
+                    hold.lease = grant.lease.or(hold.lease);
+                    hold.fence = grant.fence.or(hold.fence);
+                    return Ok(());
+                }
+                Ok(Attempt::Busy(_)) => {}
+                Err(error) if error.code() == Code::Lost => {
+                    self.lose(&mut phase, "the store says that it is not held any more");
+                    return Err(error);
+                }
+                Err(error) => return Err(error),
+            }
+            drop(phase);
+            if deadline.is_some_and(BootTime::has_passed) {
+                return Err(Error::outcome(if wait == Wait::No {
+                    Code::Busy
+                } else {
+                    Code::Timeout
+                }));
+            }
+            std::thread::sleep(PROMOTE_POLL.min(deadline.map_or(PROMOTE_POLL, BootTime::left)));
+        }
+    }
+
+    pub(crate) fn export(&self) -> Result<String> {
+        if !self.store.capabilities().export {
+            return Err(Error::unsupported(
+                "holds of this store cannot be handed to another process",
+            ));
+        }
+        self.check()?;
+        let mut phase = self.lock_phase();
+        let hold = self.held(&mut phase)?;
+        let text = write_export(&self.store.fingerprint(), &hold.claim, hold.fence);
+        self.set(&mut phase, Phase::Idle);
+        Ok(text)
+    }
+
+    pub(crate) fn adopt(&self, token: OwnerToken, heir: OwnerToken) -> Result<()> {
+        let mut phase = self.lock_phase();
+        let claim = self.new_claim(token, None);
+        match self.store.backend().adopt(&claim, heir)? {
+            Some(grant) => {
+                let claim = Claim {
+                    token: heir,
+                    ..claim
+                };
+                let lease = grant.lease;
+                let ended = Arc::new(AtomicBool::new(false));
+                self.set(
+                    &mut phase,
+                    Phase::Held(Hold {
+                        claim,
+                        lease,
+                        fence: grant.fence,
+                        since: BootTime::now(),
+                        ended,
+                    }),
+                );
+                watchdog::start(self, heir, lease);
+                Ok(())
+            }
+            None => Err(Error::new(
+                Code::Lost,
+                "the hold is gone, or somebody else has adopted it",
+            )),
+        }
+    }
+}
+
+/// `synlock1:fingerprint:name:mode:token:fence`, fields percent-encoded.
+fn write_export(fingerprint: &str, claim: &Claim, fence: Option<u64>) -> String {
+    let mode = match claim.mode {
+        Mode::Exclusive => "x".to_owned(),
+        Mode::Shared => "s".to_owned(),
+        Mode::Permits { take, of } => format!("p{take}/{of}"),
+    };
+    format!(
+        "synlock1:{}:{}:{}:{}:{}",
+        encode(fingerprint.as_bytes()),
+        encode(claim.name.as_bytes()),
+        encode(mode.as_bytes()),
+        claim.token.to_hex(),
+        fence.map(|fence| fence.to_string()).unwrap_or_default()
+    )
+}
+
+/// Reads what `export` wrote, for this store alone.
+pub(crate) fn read_export(text: &str, fingerprint: &str) -> Result<(Name, Mode, OwnerToken)> {
+    let bad = || Error::invalid("this is no exported hold of this version");
+    let fields: Vec<&str> = text.trim().split(':').collect();
+    let &["synlock1", of, name, mode, token, _fence] = fields.as_slice() else {
+        return Err(bad());
+    };
+    if decode(of).ok_or_else(bad)? != fingerprint.as_bytes() {
+        return Err(Error::invalid("the hold was exported from another store"));
+    }
+    let mode = match String::from_utf8(decode(mode).ok_or_else(bad)?)
+        .map_err(|_| bad())?
+        .as_str()
+    {
+        "x" => Mode::Exclusive,
+        "s" => Mode::Shared,
+        permits => {
+            let (take, of) = permits
+                .strip_prefix('p')
+                .and_then(|rest| rest.split_once('/'))
+                .ok_or_else(bad)?;
+            Mode::Permits {
+                take: take.parse().map_err(|_| bad())?,
+                of: of.parse().map_err(|_| bad())?,
+            }
+            .check()?
+        }
+    };
+    Ok((
+        Name::new(decode(name).ok_or_else(bad)?)?,
+        mode,
+        OwnerToken::from_hex(token.as_bytes()).ok_or_else(bad)?,
+    ))
+}
+
+fn encode(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            text.push(char::from(*byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+        text
+    })
+}
+
+fn decode(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let high = char::from(rest.next()?).to_digit(16)?;
+            let low = char::from(rest.next()?).to_digit(16)?;
+            bytes.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    Some(bytes)
+}

@@ -1,0 +1,70 @@
+//! Owner tokens: 128 random bits that say whose a hold is.
+
+use std::fmt;
+
+/// Names one hold for its whole life; whoever knows it may release the lock. Never used twice.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct OwnerToken([u8; 16]);
+
+impl OwnerToken {
+    /// Draws a new one from the kernel's random numbers.
+    pub fn draw() -> crate::Result<Self> {
+        crate::fork::random_128().map(OwnerToken)
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// From bytes that a store kept.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        OwnerToken(bytes)
+    }
+
+    /// 32 lower-case hexadecimal digits.
+    pub fn to_hex(&self) -> String {
+        self.0
+            .iter()
+            .fold(String::with_capacity(32), |mut text, byte| {
+                for digit in [byte >> 4, byte & 15] {
+                    text.push(char::from_digit(digit.into(), 16).unwrap_or('0'));
+                }
+                text
+            })
+    }
+
+    /// From 32 hexadecimal digits.
+    pub fn from_hex(text: &[u8]) -> Option<Self> {
+        let mut bytes = [0u8; 16];
+        if text.len() != 32 {
+            return None;
+        }
+        for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+            let high = char::from(pair[0]).to_digit(16)?;
+            let low = char::from(pair[1]).to_digit(16)?;
+            *byte = u8::try_from(high * 16 + low).ok()?;
+        }
+        Some(OwnerToken(bytes))
+    }
+}
+
+/// Only the first 8 digits: knowing the whole token is the right to release.
+impl fmt::Debug for OwnerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}…", &self.to_hex()[..8])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hex_goes_both_ways_and_debug_keeps_the_secret() {
+        let token = OwnerToken::draw().unwrap();
+        assert_eq!(OwnerToken::from_hex(token.to_hex().as_bytes()), Some(token));
+        assert_eq!(OwnerToken::from_hex(b"xyz"), None);
+        assert!(!format!("{token:?}").contains(&token.to_hex()));
+    }
+}

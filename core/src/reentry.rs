@@ -1,0 +1,92 @@
+//! What asking again within one process means, for locks that are not `independent`.
+
+use crate::codes::Code;
+use crate::fork::PerProcess;
+use crate::lease::BootTime;
+use crate::lock::{Acquired, Hold, Phase, Shared};
+use crate::options::Reentry;
+use crate::store::{Answer, Claim};
+use crate::{Error, Result};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+type Key = (String, Vec<u8>);
+
+#[derive(Debug)]
+struct Held {
+    claim: Claim,
+    ended: Weak<AtomicBool>,
+}
+
+/// Holds of this process made by locks with a policy, by store and name.
+static HELD: PerProcess<Mutex<HashMap<Key, Held>>> = PerProcess::new();
+
+fn key(lock: &Shared) -> Key {
+    (lock.store.fingerprint(), lock.name.as_bytes().to_vec())
+}
+
+/// Notes a hold, for those who ask again.
+pub(crate) fn note(lock: &Shared, claim: &Claim, ended: &Arc<AtomicBool>) {
+    let mut held = HELD
+        .get_or_init(Mutex::default)
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    held.retain(|_, known| {
+        known
+            .ended
+            .upgrade()
+            .is_some_and(|ended| !ended.load(Ordering::Acquire))
+    });
+    held.insert(
+        key(lock),
+        Held {
+            claim: claim.clone(),
+            ended: Arc::downgrade(ended),
+        },
+    );
+}
+
+/// Before an acquire: refuses, or shares the hold that this process has already.
+pub(crate) fn check(lock: &Shared, phase: &mut Phase) -> Result<Option<Acquired>> {
+    if lock.options.reentry == Reentry::Independent {
+        return Ok(None);
+    }
+    let found = {
+        let held = HELD
+            .get_or_init(Mutex::default)
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        held.get(&key(lock))
+            .and_then(|known| Some((known.claim.clone(), known.ended.upgrade()?)))
+    };
+    let Some((claim, ended)) = found.filter(|(_, ended)| !ended.load(Ordering::Acquire)) else {
+        return Ok(None);
+    };
+    if lock.options.reentry == Reentry::Error {
+        return Err(Error::outcome(Code::Reentered));
+    }
+    let lease = match claim.ttl {
+        Some(ttl) => match lock.store.backend().extend(&claim, ttl)? {
+            Answer::Done(lease) => lease,
+            // Lost meanwhile: ask as anybody would.
+            Answer::NotOurs => return Ok(None),
+        },
+        None if lock.store.backend().is_held(&claim)? => None,
+        None => return Ok(None),
+    };
+    lock.set(
+        phase,
+        Phase::Held(Hold {
+            claim,
+            lease,
+            fence: None,
+            since: BootTime::now(),
+            ended,
+        }),
+    );
+    Ok(Some(Acquired {
+        attempts: 1,
+        ..Acquired::default()
+    }))
+}

@@ -1,0 +1,355 @@
+//! From a URL to a store, and the handle to it.
+
+use crate::codes::Code;
+use crate::event::{Event, Observer, Observers};
+use crate::fork::PerProcess;
+use crate::lease::{BootTime, Wait};
+use crate::lock::Lock;
+use crate::name::Name;
+use crate::options::{LockOptions, Reentry, check_ttl};
+use crate::store::{Backend, Inspection, Page};
+use crate::url::Url;
+use crate::{Capabilities, Error, OwnerToken, Result};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+type Open = fn(&mut Url) -> Result<Arc<dyn Backend>>;
+
+/// One line per store: its schemes, and how this build opens it.
+struct Entry {
+    store: &'static str,
+    schemes: &'static [&'static str],
+    open: Option<Open>,
+}
+
+macro_rules! entry {
+    ($feature:literal, $schemes:expr, $open:path) => {
+        Entry {
+            store: $feature,
+            schemes: $schemes,
+            #[cfg(feature = $feature)]
+            open: Some($open),
+            #[cfg(not(feature = $feature))]
+            open: None,
+        }
+    };
+}
+
+const STORES: &[Entry] = &[entry!(
+    "memory",
+    &["memory", "in-memory"],
+    crate::store::memory::open
+)];
+
+/// Schemes that this build can open.
+pub fn schemes() -> Vec<&'static str> {
+    STORES
+        .iter()
+        .filter(|entry| entry.open.is_some())
+        .flat_map(|entry| entry.schemes)
+        .copied()
+        .collect()
+}
+
+/// The stores that synlock knows, and whether this build contains each.
+pub fn stores() -> Vec<(&'static str, bool)> {
+    STORES
+        .iter()
+        .map(|entry| (entry.store, entry.open.is_some()))
+        .collect()
+}
+
+/// Backends of this process by their whole URL, so that connections outlive a handle.
+static OPENED: PerProcess<Mutex<HashMap<String, Arc<dyn Backend>>>> = PerProcess::new();
+const MOST_KEPT: usize = 256;
+
+fn backend(url: &str, extra: &[(&str, &str)]) -> Result<(Arc<dyn Backend>, LockOptions)> {
+    let mut parsed = Url::parse(url, extra)?;
+    let shown = parsed.redacted();
+    let entry = find(&parsed.scheme)?;
+    let Some(open) = entry.open else {
+        return Err(Error::new(
+            Code::NotInBuild,
+            format!(
+                "this build does not contain the store `{}`; it has {}",
+                entry.store,
+                schemes().join(", ")
+            ),
+        ));
+    };
+    let defaults = lock_defaults(&mut parsed)
+        .map_err(|error| error.with_store(&shown).with_operation("open"))?;
+    let key = format!("{url}\0{extra:?}");
+    let opened = OPENED.get_or_init(Mutex::default);
+    if let Some(known) = opened
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .get(&key)
+    {
+        return Ok((known.clone(), defaults));
+    }
+    let made = open(&mut parsed)
+        .and_then(|made| parsed.finish().map(|()| made))
+        .map_err(|error| error.with_store(&shown).with_operation("open"))?;
+    let mut opened = opened.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = opened.get(&key) {
+        return Ok((known.clone(), defaults));
+    }
+    if opened.len() < MOST_KEPT {
+        opened.insert(key, made.clone());
+    }
+    Ok((made, defaults))
+}
+
+fn find(scheme: &str) -> Result<&'static Entry> {
+    STORES
+        .iter()
+        .find(|entry| entry.schemes.contains(&scheme))
+        .ok_or_else(|| {
+            Error::new(
+                Code::UnknownScheme,
+                format!(
+                    "no store has the scheme `{}:`; this build knows {}",
+                    crate::error::printable(scheme.as_bytes()),
+                    schemes().join(", ")
+                ),
+            )
+        })
+}
+
+/// Options of locks that a URL may carry as defaults.
+fn lock_defaults(url: &mut Url) -> Result<LockOptions> {
+    let mut options = LockOptions::default();
+    if let Some(ttl) = url.take_millis("ttl")? {
+        check_ttl(ttl)?;
+        options.ttl = Some(ttl);
+    }
+    options.renew = url.take_bool("renew")?;
+    options.timeout = url.take_int("timeout")?.map(Wait::from_millis);
+    options.auto_release = url.take_bool("auto_release")?.unwrap_or(true);
+    options.fair = url.take_bool("fair")?.unwrap_or(true);
+    options.strict = url.take_bool("strict")?.unwrap_or(false);
+    options.reentry = match url.take("reentry").as_deref() {
+        None | Some("independent") => Reentry::Independent,
+        Some("error") => Reentry::Error,
+        Some("extend") => Reentry::Extend,
+        Some(_) => {
+            return Err(Error::invalid(
+                "the option `reentry` is one of independent, error, extend",
+            ));
+        }
+    };
+    options.label = url.take("label").map(Into::into);
+    options.check()?;
+    Ok(options)
+}
+
+/// A store: where locks are kept. Clones are the same handle; use it from any thread and, after a
+/// fork, in the child too.
+#[derive(Clone, Debug)]
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    backend: Arc<dyn Backend>,
+    capabilities: Capabilities,
+    defaults: LockOptions,
+    observers: Observers,
+}
+
+impl Store {
+    /// Opens a store; connects to nothing before the first operation. An empty URL stands for the
+    /// variable `SYNLOCK_URL`.
+    ///
+    /// # Errors
+    /// `InvalidUrl`, `UnknownScheme`, `NotInBuild`, `UnknownOption`, `InvalidArgument`.
+    pub fn open(url: &str) -> Result<Self> {
+        Self::open_with(url, &[])
+    }
+
+    /// As [`Store::open`], with options that win over those of the URL.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_with(url: &str, options: &[(&str, &str)]) -> Result<Self> {
+        let from_environment;
+        let url = if url.is_empty() {
+            from_environment = std::env::var("SYNLOCK_URL").map_err(|_| {
+                Error::new(
+                    Code::InvalidUrl,
+                    "no store URL is given, and the variable SYNLOCK_URL is not set",
+                )
+            })?;
+            from_environment.as_str()
+        } else {
+            url
+        };
+        let (backend, defaults) = backend(url, options)?;
+        Ok(Self::over(backend, defaults))
+    }
+
+    /// A store over a backend of one's own.
+    pub fn over(backend: Arc<dyn Backend>, defaults: LockOptions) -> Self {
+        let capabilities = backend.capabilities();
+        Store(Arc::new(Inner {
+            backend,
+            capabilities,
+            defaults,
+            observers: Observers::default(),
+        }))
+    }
+
+    /// What the store can do.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.0.capabilities
+    }
+
+    /// The URL without credentials.
+    pub fn url(&self) -> &str {
+        self.0.backend.url()
+    }
+
+    /// Equal in every process and language that shares the same locks.
+    pub fn fingerprint(&self) -> String {
+        self.0.backend.fingerprint()
+    }
+
+    /// Options that locks of this store have unless they say otherwise.
+    pub fn defaults(&self) -> &LockOptions {
+        &self.0.defaults
+    }
+
+    /// The backend.
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.0.backend
+    }
+
+    pub(crate) fn tell(&self, event: impl FnOnce() -> Event) {
+        self.0.observers.tell(event);
+    }
+
+    /// Adds an observer; the number removes it again.
+    pub fn observe(&self, observer: Observer) -> u64 {
+        self.0.observers.add(observer)
+    }
+
+    /// Removes an observer.
+    pub fn unobserve(&self, id: u64) {
+        self.0.observers.remove(id);
+    }
+
+    /// A lock handle with the store's default options.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a name that is empty or too long.
+    pub fn lock(&self, name: impl AsRef<[u8]>) -> Result<Lock> {
+        self.lock_with(name, self.0.defaults.clone())
+    }
+
+    /// A lock handle with these options.
+    ///
+    /// # Errors
+    /// `InvalidArgument`, `Unsupported` for what the store cannot promise.
+    pub fn lock_with(&self, name: impl AsRef<[u8]>, options: LockOptions) -> Result<Lock> {
+        let bytes = name.as_ref();
+        let add = |error: Error| {
+            error
+                .with_operation("make lock")
+                .with_resource(bytes)
+                .with_store(self.url())
+        };
+        Lock::new(self.clone(), Name::new(bytes).map_err(add)?, options).map_err(add)
+    }
+
+    fn named<T>(
+        &self,
+        operation: &'static str,
+        name: &[u8],
+        run: impl FnOnce(&Name) -> Result<T>,
+    ) -> Result<T> {
+        Name::new(name)
+            .and_then(|name| run(&name))
+            .map_err(|error| {
+                error
+                    .with_operation(operation)
+                    .with_resource(name)
+                    .with_store(self.url())
+            })
+    }
+
+    /// Connects now, and says whether the store can serve.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Permission`, `Protocol`, `Storage`.
+    pub fn ping(&self, wait: Wait) -> Result<()> {
+        self.0
+            .backend
+            .ping(wait.deadline())
+            .map_err(|error| error.with_operation("ping").with_store(self.url()))
+    }
+
+    /// Who holds the lock and how many wait.
+    ///
+    /// # Errors
+    /// `Unsupported`, or trouble of the store.
+    pub fn inspect(&self, name: impl AsRef<[u8]>) -> Result<Inspection> {
+        self.named("inspect", name.as_ref(), |name| {
+            self.0.backend.inspect(name, None)
+        })
+    }
+
+    /// Whether anybody holds the lock.
+    ///
+    /// # Errors
+    /// As [`Store::inspect`].
+    pub fn is_locked(&self, name: impl AsRef<[u8]>) -> Result<bool> {
+        self.inspect(name).map(|found| !found.holders.is_empty())
+    }
+
+    /// One page of the locks whose names begin with `prefix`.
+    ///
+    /// # Errors
+    /// `Unsupported`, `InvalidArgument` for a bad cursor, or trouble of the store.
+    pub fn list(&self, prefix: &[u8], cursor: Option<&str>, limit: usize) -> Result<Page> {
+        self.0
+            .backend
+            .list(prefix, cursor, limit.clamp(1, 10_000), None)
+            .map_err(|error| error.with_operation("list").with_store(self.url()))
+    }
+
+    /// Takes the lock from whoever holds it; false if nobody did.
+    ///
+    /// # Errors
+    /// `Unsupported`, or trouble of the store.
+    pub fn break_lock(&self, name: impl AsRef<[u8]>) -> Result<bool> {
+        self.named("break", name.as_ref(), |name| {
+            self.0.backend.break_lock(name, None)
+        })
+    }
+
+    /// True as soon as nobody holds the lock, false when `wait` is over; takes nothing.
+    ///
+    /// # Errors
+    /// `Unsupported`, or trouble of the store.
+    pub fn wait_free(&self, name: impl AsRef<[u8]>, wait: Wait) -> Result<bool> {
+        let until = wait
+            .deadline()
+            .unwrap_or_else(|| BootTime::now().after(Duration::from_secs(365 * 24 * 3600)));
+        self.named("wait", name.as_ref(), |name| {
+            self.0.backend.wait_free(name, until)
+        })
+    }
+
+    /// Takes over a hold that another process exported; one of several adopters wins.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for text of another kind or store, `Lost` if the hold is gone or somebody
+    /// else has adopted it, `Unsupported`.
+    pub fn adopt(&self, exported: &str, options: LockOptions) -> Result<Lock> {
+        let (name, mode, token) = crate::hold::read_export(exported, &self.fingerprint())?;
+        let lock = self.lock_with(name.as_bytes(), LockOptions { mode, ..options })?;
+        lock.adopt_from(token, OwnerToken::draw()?)?;
+        Ok(lock)
+    }
+}

@@ -1,0 +1,317 @@
+//! The one background thread of a process: watchdog, dispatch and releases whose reply was lost.
+//!
+//! Started by the first thing that needs it, with every signal blocked; a forked child starts its
+//! own. Lives as long as the process and keeps nothing alive.
+
+use crate::codes::Code;
+use crate::dispatch::Task;
+use crate::fork::{self, PerProcess, ProcessFd};
+use crate::lease::BootTime;
+use crate::registry::Store;
+use crate::store::{Backend, Claim};
+use crate::watchdog::Watch;
+use crate::{Error, Result};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Time is judged again at least this often while anything is due.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// How long the release of a claim without a lease is retried.
+const BURN_WITHOUT_LEASE: Duration = Duration::from_secs(60);
+
+pub(crate) enum Command {
+    Watch(BootTime, Watch),
+    Burn(Store, Claim),
+    Start(Task),
+    Ring(u64),
+    Job(Box<dyn FnOnce() + Send>),
+}
+
+struct Service {
+    inbox: Mutex<Vec<Command>>,
+    bell: ProcessFd,
+    started: AtomicBool,
+}
+
+static SERVICE: PerProcess<Service> = PerProcess::new();
+
+/// Hands a command to the thread, starting it if need be.
+pub(crate) fn send(command: Command) -> Result<()> {
+    let service = SERVICE.get_or_try_init(|| {
+        Ok::<_, Error>(Service {
+            inbox: Mutex::default(),
+            bell: fork::eventfd()?,
+            started: AtomicBool::new(false),
+        })
+    })?;
+    let first = {
+        let mut inbox = service.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        inbox.push(command);
+        inbox.len() == 1
+    };
+    if !service.started.swap(true, Ordering::AcqRel)
+        && let Err(error) = spawn(service)
+    {
+        service.started.store(false, Ordering::Release);
+        // What was handed over a moment ago would never be looked at.
+        service
+            .inbox
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        return Err(error);
+    }
+    if first {
+        let one = 1u64;
+        // SAFETY: writes eight bytes to an eventfd that lives as long as the process.
+        unsafe { libc::write(service.bell.as_raw_fd(), (&raw const one).cast(), 8) };
+    }
+    Ok(())
+}
+
+fn spawn(service: &'static Service) -> Result<()> {
+    let mut before = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // The thread inherits the mask: no signal of the host is ever handled on it.
+    // SAFETY: both sets are local and initialised by the calls that fill them.
+    unsafe {
+        let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+    }
+    let made = std::thread::Builder::new()
+        .name("synlock".into())
+        .stack_size(512 * 1024)
+        .spawn(move || Loop::new(service).run());
+    // SAFETY: `before` was filled by the call above.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
+    made.map(|_| ()).map_err(|error| {
+        Error::from_io(error, "no background thread").with_operation("start service")
+    })
+}
+
+/// Looks at a hold when its time comes. Without a thread the lease runs out, and says so.
+pub(crate) fn schedule(at: BootTime, watch: Watch) {
+    let _ = send(Command::Watch(at, watch));
+}
+
+/// Releases a claim whose state is unknown, until the store confirms it or its TTL has passed.
+pub(crate) fn burn(store: Store, claim: Claim) {
+    let _ = send(Command::Burn(store, claim));
+}
+
+enum Timer {
+    Watch(Watch),
+    Burn {
+        store: Store,
+        claim: Claim,
+        until: BootTime,
+        pause: Duration,
+    },
+    Task(u64),
+}
+
+struct Loop {
+    service: &'static Service,
+    timers: BinaryHeap<Reverse<(BootTime, u64)>>,
+    due: HashMap<u64, Timer>,
+    next: u64,
+    tasks: HashMap<u64, Task>,
+}
+
+impl Loop {
+    fn new(service: &'static Service) -> Self {
+        Loop {
+            service,
+            timers: BinaryHeap::new(),
+            due: HashMap::new(),
+            next: 0,
+            tasks: HashMap::new(),
+        }
+    }
+
+    fn run(mut self) {
+        loop {
+            let commands = std::mem::take(
+                &mut *self
+                    .service
+                    .inbox
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner),
+            );
+            for command in commands {
+                self.obey(command);
+            }
+            self.run_timers();
+            self.sleep();
+        }
+    }
+
+    fn at(&mut self, when: BootTime, timer: Timer) {
+        self.next += 1;
+        self.timers.push(Reverse((when, self.next)));
+        self.due.insert(self.next, timer);
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Watch(at, watch) => self.at(at, Timer::Watch(watch)),
+            Command::Burn(store, mut claim) => {
+                claim.deadline = None;
+                let until = BootTime::now().after(
+                    claim
+                        .ttl
+                        .unwrap_or(BURN_WITHOUT_LEASE)
+                        .max(Duration::from_secs(15)),
+                );
+                self.at(
+                    BootTime::now(),
+                    Timer::Burn {
+                        store,
+                        claim,
+                        until,
+                        pause: Duration::from_millis(20),
+                    },
+                );
+            }
+            Command::Start(task) => {
+                let id = task.id();
+                self.tasks.insert(id, task);
+                self.step(id, true);
+            }
+            Command::Ring(id) => self.step(id, false),
+            Command::Job(job) => contain(job),
+        }
+    }
+
+    /// Takes a task one step further; a finished one goes.
+    fn step(&mut self, id: u64, first: bool) {
+        let Some(task) = self.tasks.get_mut(&id) else {
+            return;
+        };
+        let next = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| task.step(first)));
+        match next {
+            Ok(Some(until)) => {
+                let until = until.min(BootTime::now().after(Duration::from_secs(3600)));
+                self.at(until, Timer::Task(id));
+            }
+            Ok(None) => {
+                self.tasks.remove(&id);
+            }
+            Err(_) => {
+                if let Some(task) = self.tasks.remove(&id) {
+                    contain(move || {
+                        task.fail(Error::new(Code::Internal, "the service thread met a bug"))
+                    });
+                }
+            }
+        }
+    }
+
+    fn run_timers(&mut self) {
+        let now = BootTime::now();
+        while let Some(&Reverse((at, id))) = self.timers.peek() {
+            if at > now {
+                break;
+            }
+            self.timers.pop();
+            if let Some(timer) = self.due.remove(&id) {
+                self.run_timer(timer, now);
+            }
+        }
+    }
+
+    fn run_timer(&mut self, timer: Timer, now: BootTime) {
+        match timer {
+            Timer::Watch(watch) => {
+                let looked = std::panic::AssertUnwindSafe(|| watch.look());
+                if let Some(again) = std::panic::catch_unwind(looked).unwrap_or(None) {
+                    self.at(again, Timer::Watch(watch));
+                }
+            }
+            Timer::Burn {
+                store,
+                claim,
+                until,
+                pause,
+            } => {
+                let unknown = store.backend().release(&claim).is_err();
+                if unknown && !until.has_passed() {
+                    let pause_next = (pause * 2).min(LONGEST_SLEEP);
+                    self.at(
+                        BootTime::now().after(pause),
+                        Timer::Burn {
+                            store,
+                            claim,
+                            until,
+                            pause: pause_next,
+                        },
+                    );
+                }
+            }
+            // A task that was rung meanwhile has a later timer too; a step too many does no harm.
+            Timer::Task(task) => {
+                let due = self.tasks.get(&task).is_some_and(|task| task.is_due(now));
+                if due {
+                    self.step(task, false);
+                }
+            }
+        }
+    }
+
+    /// Waits for a command, a wake-up of a store, or the next timer.
+    fn sleep(&mut self) {
+        let mut stores: Vec<Arc<dyn Backend>> = Vec::new();
+        for task in self.tasks.values() {
+            let backend = task.backend();
+            if !stores.iter().any(|known| Arc::ptr_eq(known, backend)) {
+                stores.push(backend.clone());
+            }
+        }
+        let watched: Vec<(libc::c_int, &Arc<dyn Backend>)> = stores
+            .iter()
+            .filter_map(|store| store.pump_fd().map(|fd| (fd, store)))
+            .collect();
+        let mut fds = vec![libc::pollfd {
+            fd: self.service.bell.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        }];
+        fds.extend(watched.iter().map(|(fd, _)| libc::pollfd {
+            fd: *fd,
+            events: libc::POLLIN,
+            revents: 0,
+        }));
+        let timeout = match self.timers.peek() {
+            None => -1,
+            Some(Reverse((at, _))) => {
+                let left = at.left().min(LONGEST_SLEEP);
+                // Rounded up, so as not to come a fraction too early and spin.
+                libc::c_int::try_from(left.as_micros().div_ceil(1000)).unwrap_or(1000)
+            }
+        };
+        // SAFETY: `fds` is valid for its length during the call.
+        let ready = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout) };
+        if ready <= 0 {
+            return;
+        }
+        if fds.first().is_some_and(|fd| fd.revents != 0) {
+            let mut count = 0u64;
+            // SAFETY: reads eight bytes from a non-blocking eventfd.
+            unsafe { libc::read(self.service.bell.as_raw_fd(), (&raw mut count).cast(), 8) };
+        }
+        for (fd, (_, store)) in fds.iter().skip(1).zip(&watched) {
+            if fd.revents != 0 {
+                contain(|| store.pump());
+            }
+        }
+    }
+}
+
+/// A bug in one job must not end the thread that renews everybody's leases.
+fn contain(job: impl FnOnce()) {
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
+}

@@ -1,0 +1,251 @@
+//! The store contract: what a backend must answer, atomically, so that everything else can be
+//! written once on top of it.
+//!
+//! A backend answers one question: *may this owner hold this resource in this mode now?* It never
+//! loops and never waits for a lock to come free; `deadline` bounds every exchange with a server.
+//! See `README.md` beside this file for how to add one.
+
+use crate::capability::Capabilities;
+use crate::lease::BootTime;
+use crate::mode::Mode;
+use crate::name::Name;
+use crate::owner::OwnerToken;
+use crate::signal::{Signal, Wake};
+use crate::{Error, Result};
+use std::fmt::Debug;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+#[cfg(feature = "memory")]
+pub mod memory;
+
+/// One owner's wish, and later its hold. The same value goes through every verb of one hold's life.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// The resource.
+    pub name: Name,
+    /// Who asks.
+    pub token: OwnerToken,
+    /// In which way.
+    pub mode: Mode,
+    /// How long the store keeps the hold without a refresh; `None` on stores that see their
+    /// owner die.
+    pub ttl: Option<Duration>,
+    /// Until when an exchange with a server may take. A backend also keeps its own I/O timeout.
+    pub deadline: Option<BootTime>,
+    /// How many fencing tokens to reserve, for stores built on others; 1 otherwise.
+    pub fence_block: u32,
+    /// Words for whoever inspects the lock.
+    pub label: Option<Arc<str>>,
+    /// First come, first served; otherwise a newcomer may take a free lock before those who wait.
+    pub fair: bool,
+}
+
+/// What a grant brings.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Grant {
+    /// When the hold ends unless refreshed, counted from *before* the winning request was sent.
+    pub lease: Option<BootTime>,
+    /// The fencing token; with a `fence_block` of n, the first of n.
+    pub fence: Option<u64>,
+    /// The previous owner died inside: what it protected may be half done.
+    pub recovered: bool,
+}
+
+/// Why not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Busy {
+    /// When the holder's lease can end, if known.
+    pub until: Option<BootTime>,
+    /// When to ask again even if nobody rings; `None` leaves it to the safety poll.
+    pub poll: Option<BootTime>,
+}
+
+/// The answer to an attempt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Attempt {
+    /// The claim's owner holds the lock.
+    Granted(Grant),
+    /// It does not.
+    Busy(Busy),
+}
+
+/// The answer to `extend` and `release`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// It was done. After `extend`: until when the hold is sure now.
+    Done(Option<BootTime>),
+    /// The lock is not this owner's any more.
+    NotOurs,
+}
+
+/// The answer to `cancel`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cancelled {
+    /// The claim waits no more and holds nothing.
+    Gone,
+    /// It had been granted before the cancel arrived; the caller holds it.
+    Granted(Grant),
+}
+
+/// One holder as `inspect` shows it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Holder {
+    /// First 8 digits of the owner token, or what the store has in its place.
+    pub owner: String,
+    /// `exclusive`, `shared` or `permits`.
+    pub mode: &'static str,
+    /// Permits held; 1 otherwise.
+    pub permits: u32,
+    /// Host, if known.
+    pub host: Option<String>,
+    /// Process, if known.
+    pub pid: Option<u32>,
+    /// Label of the claim, if it had one.
+    pub label: Option<String>,
+    /// Time left until the hold ends unless refreshed; `None` without a lease.
+    pub remaining: Option<Duration>,
+    /// For how long it has been held, if known.
+    pub held: Option<Duration>,
+    /// Its fencing token, if it has one.
+    pub fence: Option<u64>,
+}
+
+/// A lock as `inspect` and `list` show it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Inspection {
+    /// The resource.
+    pub name: Vec<u8>,
+    /// Who holds it; empty if nobody does.
+    pub holders: Vec<Holder>,
+    /// How many wait, if the store knows.
+    pub waiters: Option<u32>,
+}
+
+/// One page of `list`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Page {
+    /// Locks that are held, in no particular order.
+    pub locks: Vec<Inspection>,
+    /// Where to go on; `None` at the end.
+    pub cursor: Option<String>,
+}
+
+/// What a store must be able to say. Every method may be called from several threads at once.
+///
+/// Errors: `Unavailable` if the request surely did not act, `Uncertain` if its reply was lost.
+/// Within one call a backend may retry with the same token; asking again with a token that was
+/// granted is a grant.
+pub trait Backend: Send + Sync + Debug {
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Its URL without credentials.
+    fn url(&self) -> &str;
+
+    /// Tells whether two stores hold the same locks: equal in every process and language that
+    /// shares them.
+    fn fingerprint(&self) -> String {
+        self.url().to_owned()
+    }
+
+    /// Connects, and says whether the store can serve.
+    fn ping(&self, deadline: Option<BootTime>) -> Result<()>;
+
+    /// May the claim's owner hold the resource now?
+    ///
+    /// Without a bell, a busy answer leaves nothing behind. With one, the claim is queued (again
+    /// with the same token: keeps its place) and the bell rings when it is worth asking again.
+    fn attempt(&self, claim: &Claim, bell: Option<&Arc<Signal>>) -> Result<Attempt>;
+
+    /// Asks again after the bell rang: takes up a hand-over, or queues anew.
+    fn confirm(&self, claim: &Claim, bell: &Arc<Signal>) -> Result<Attempt> {
+        self.attempt(claim, Some(bell))
+    }
+
+    /// Leaves the queue; one step with finding out whether the claim was granted meanwhile.
+    fn cancel(&self, claim: &Claim) -> Result<Cancelled>;
+
+    /// Sleeps on the bell. A store whose wake-ups arrive on a socket reads it here.
+    fn park(&self, bell: &Arc<Signal>, until: BootTime) -> Result<Wake> {
+        Ok(bell.sleep(until))
+    }
+
+    /// The socket on which wake-ups arrive, for an event loop that watches it instead of `park`;
+    /// when it is readable, `pump` is due.
+    fn pump_fd(&self) -> Option<RawFd> {
+        None
+    }
+
+    /// Rings the bells of all wake-ups that have arrived; never blocks.
+    fn pump(&self) {}
+
+    /// Lengthens the hold to `ttl` from now; never shortens it.
+    fn extend(&self, claim: &Claim, ttl: Duration) -> Result<Answer>;
+
+    /// Ends the hold or the place in the queue, and hands a free lock on to the first that waits.
+    fn release(&self, claim: &Claim) -> Result<Answer>;
+
+    /// Turns a hold of `claim.mode` into one of `to`, or leaves it as it is and says `Busy`.
+    fn change_mode(&self, claim: &Claim, to: Mode) -> Result<Attempt> {
+        let _ = (claim, to);
+        Err(Error::unsupported(
+            "this store cannot change the mode of a hold",
+        ))
+    }
+
+    /// Whether the claim's owner holds the lock at this moment, by the store's own word.
+    fn is_held(&self, claim: &Claim) -> Result<bool>;
+
+    /// Returns true as soon as nobody holds the name, false at `until`; takes nothing.
+    fn wait_free(&self, name: &Name, until: BootTime) -> Result<bool> {
+        let _ = (name, until);
+        Err(Error::unsupported(
+            "this store cannot wait for a lock without taking it",
+        ))
+    }
+
+    /// Who holds and how many wait.
+    fn inspect(&self, name: &Name, deadline: Option<BootTime>) -> Result<Inspection> {
+        let _ = (name, deadline);
+        Err(Error::unsupported(
+            "this store cannot tell who holds a lock",
+        ))
+    }
+
+    /// The locks whose names begin with `prefix`, about `limit` at a time.
+    fn list(
+        &self,
+        prefix: &[u8],
+        cursor: Option<&str>,
+        limit: usize,
+        deadline: Option<BootTime>,
+    ) -> Result<Page> {
+        let _ = (prefix, cursor, limit, deadline);
+        Err(Error::unsupported("this store cannot list its locks"))
+    }
+
+    /// Takes the lock from whoever holds it; false if nobody did. The victim finds it lost.
+    fn break_lock(&self, name: &Name, deadline: Option<BootTime>) -> Result<bool> {
+        let _ = (name, deadline);
+        Err(Error::unsupported("this store cannot break locks"))
+    }
+
+    /// Takes several names, all or none.
+    fn attempt_many(&self, claims: &[Claim]) -> Result<Vec<Grant>> {
+        let _ = claims;
+        Err(Error::unsupported(
+            "this store cannot take several names at once",
+        ))
+    }
+
+    /// Makes `heir` the owner in place of `claim.token`; exactly one of several heirs wins.
+    /// `Ok(None)` if the hold is not `claim.token`'s any more.
+    fn adopt(&self, claim: &Claim, heir: OwnerToken) -> Result<Option<Grant>> {
+        let _ = (claim, heir);
+        Err(Error::unsupported(
+            "holds of this store cannot be handed to another process",
+        ))
+    }
+}

@@ -1,0 +1,417 @@
+//! Store URLs: `scheme:authority/path?key=value…`, percent-decoded, secrets kept out of every text.
+
+use crate::codes::Code;
+use crate::{Error, Result};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+/// Text that never appears in `Debug` or an error.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides `text`.
+    pub fn new(text: impl Into<String>) -> Self {
+        Secret(text.into())
+    }
+
+    /// The text; keep it out of messages.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A URL taken apart. Stores `take_…` the options they know; `finish` refuses what is left.
+#[derive(Clone)]
+pub struct Url {
+    /// Lower-case scheme as written.
+    pub scheme: String,
+    /// User name, decoded.
+    pub user: Option<String>,
+    /// Password, decoded.
+    pub password: Option<Secret>,
+    /// Host or host list, decoded; empty if there is none.
+    pub host: String,
+    /// Port, if given.
+    pub port: Option<u16>,
+    /// Whether `//` followed the scheme.
+    pub has_authority: bool,
+    /// Everything after the authority, decoded.
+    pub path: String,
+    options: BTreeMap<String, String>,
+    known: Vec<&'static str>,
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.redacted())
+    }
+}
+
+/// What stands in place of a URL that cannot be read, since it might be a secret as a whole.
+const UNREADABLE: &str = "(unreadable URL)";
+
+impl Url {
+    /// Takes a URL apart; `extra` options win over those of the URL, each key once.
+    ///
+    /// # Errors
+    /// `InvalidUrl` for text that is no URL or has a key twice; the text itself is never quoted.
+    pub fn parse(text: &str, extra: &[(&str, &str)]) -> Result<Self> {
+        let bad = |why: String| Error::new(Code::InvalidUrl, why).with_store(UNREADABLE);
+        if text.len() > 64 * 1024 {
+            return Err(bad("the URL is longer than 64 KiB".into()));
+        }
+        let (scheme, rest) = match text.split_once(':') {
+            Some((scheme, rest)) => (scheme, rest),
+            // Symfony writes `semaphore` and `in-memory` alone.
+            None => (text, ""),
+        };
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+        if scheme.is_empty() || !scheme.chars().all(legal) {
+            return Err(bad(
+                "the URL has no scheme such as `redis:` or `flock:`".into()
+            ));
+        }
+        let (before, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, path) = match before.strip_prefix("//") {
+            Some(rest) => {
+                let end = rest.find('/').unwrap_or(rest.len());
+                (Some(&rest[..end]), &rest[end..])
+            }
+            None => (None, before),
+        };
+        let mut url = Url {
+            scheme: scheme.to_ascii_lowercase(),
+            user: None,
+            password: None,
+            host: String::new(),
+            port: None,
+            has_authority: authority.is_some(),
+            path: decode(path).map_err(bad)?,
+            options: BTreeMap::new(),
+            known: Vec::new(),
+        };
+        url.read_authority(authority.unwrap_or("")).map_err(bad)?;
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, "1"));
+            let key = decode(key).map_err(bad)?;
+            let value = decode(value).map_err(bad)?;
+            if url.options.insert(key.clone(), value).is_some() {
+                return Err(bad(format!(
+                    "the URL has the option `{}` twice",
+                    safe_key(&key)
+                )));
+            }
+        }
+        let mut seen: Vec<&str> = Vec::new();
+        for (key, value) in extra {
+            if seen.contains(key) {
+                return Err(Error::invalid(format!(
+                    "the option `{}` is given twice",
+                    safe_key(key)
+                )));
+            }
+            seen.push(key);
+            url.options.insert((*key).to_owned(), (*value).to_owned());
+        }
+        Ok(url)
+    }
+
+    fn read_authority(&mut self, authority: &str) -> std::result::Result<(), String> {
+        let (userinfo, host) = match authority.rsplit_once('@') {
+            Some((userinfo, host)) => (Some(userinfo), host),
+            None => (None, authority),
+        };
+        if let Some(userinfo) = userinfo {
+            let (user, password) = match userinfo.split_once(':') {
+                Some((user, password)) => (user, Some(password)),
+                None => (userinfo, None),
+            };
+            self.user = Some(decode(user)?).filter(|user| !user.is_empty());
+            self.password = password.map(decode).transpose()?.map(Secret::new);
+        }
+        let (host, port) = if let Some(rest) = host.strip_prefix('[') {
+            let (inner, after) = rest
+                .split_once(']')
+                .ok_or("the address lacks its closing bracket")?;
+            (inner, after.strip_prefix(':'))
+        } else {
+            match host.rsplit_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (host, None),
+            }
+        };
+        self.host = decode(host)?;
+        if let Some(port) = port.filter(|port| !port.is_empty()) {
+            self.port = Some(
+                port.parse()
+                    .ok()
+                    .filter(|port| *port != 0)
+                    .ok_or("the port is not a number from 1 to 65535")?,
+            );
+        }
+        Ok(())
+    }
+
+    /// Takes an option out.
+    pub fn take(&mut self, key: &'static str) -> Option<String> {
+        self.known.push(key);
+        self.options.remove(key)
+    }
+
+    /// Takes `0`/`1`/`true`/`false`/`yes`/`no`/`on`/`off`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for anything else.
+    pub fn take_bool(&mut self, key: &'static str) -> Result<Option<bool>> {
+        self.take(key)
+            .map(|value| match value.to_ascii_lowercase().as_str() {
+                "1" | "true" | "yes" | "on" => Ok(true),
+                "0" | "false" | "no" | "off" => Ok(false),
+                _ => Err(Error::invalid(format!(
+                    "the option `{key}` is neither 0 nor 1"
+                ))),
+            })
+            .transpose()
+    }
+
+    /// Takes a whole number.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for anything else.
+    pub fn take_int(&mut self, key: &'static str) -> Result<Option<i64>> {
+        self.take(key)
+            .map(|value| {
+                value.parse().map_err(|_| {
+                    Error::invalid(format!("the option `{key}` is not a whole number"))
+                })
+            })
+            .transpose()
+    }
+
+    /// Takes milliseconds of at least 1.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for anything else.
+    pub fn take_millis(&mut self, key: &'static str) -> Result<Option<Duration>> {
+        self.take_int(key)?
+            .map(|value| match u64::try_from(value) {
+                Ok(ms) if ms > 0 => Ok(Duration::from_millis(ms)),
+                _ => Err(Error::invalid(format!(
+                    "the option `{key}` must be at least 1 ms"
+                ))),
+            })
+            .transpose()
+    }
+
+    /// Takes the password, also from `password=`, `password_file=` or `password_env=`.
+    ///
+    /// # Errors
+    /// `InvalidUrl` if two places give one, or the file or variable cannot be read.
+    pub fn take_password(&mut self) -> Result<Option<Secret>> {
+        let mut found: Vec<Secret> = self.password.take().into_iter().collect();
+        found.extend(self.take("password").map(Secret::new));
+        if let Some(file) = self.take("password_file") {
+            let text = std::fs::read_to_string(&file).map_err(|error| {
+                Error::new(
+                    Code::InvalidUrl,
+                    format!("the password file cannot be read: {}", error.kind()),
+                )
+            })?;
+            found.push(Secret::new(text.trim_end_matches(['\r', '\n'])));
+        }
+        if let Some(name) = self.take("password_env") {
+            let value = std::env::var(&name).map_err(|_| {
+                Error::new(
+                    Code::InvalidUrl,
+                    "the variable named by `password_env` is not set",
+                )
+            })?;
+            found.push(Secret::new(value));
+        }
+        if found.len() > 1 {
+            return Err(Error::new(
+                Code::InvalidUrl,
+                "the password is given in more than one place",
+            ));
+        }
+        Ok(found.pop())
+    }
+
+    /// Refuses options that nobody took.
+    ///
+    /// # Errors
+    /// `UnknownOption`, with the nearest known names.
+    pub fn finish(self) -> Result<()> {
+        let Some(key) = self.options.keys().next() else {
+            return Ok(());
+        };
+        let mut near: Vec<&&str> = self
+            .known
+            .iter()
+            .filter(|known| distance(known, key) <= 2)
+            .collect();
+        near.sort_by_key(|known| distance(known, key));
+        near.dedup();
+        let hint = if near.is_empty() {
+            let mut known = self.known.clone();
+            known.sort_unstable();
+            known.dedup();
+            format!("known are {}", known.join(", "))
+        } else {
+            format!(
+                "did you mean {}?",
+                near.iter()
+                    .map(|known| format!("`{known}`"))
+                    .collect::<Vec<_>>()
+                    .join(" or ")
+            )
+        };
+        Err(Error::new(
+            Code::UnknownOption,
+            format!("there is no option `{}`; {hint}", safe_key(key)),
+        ))
+    }
+
+    /// The URL with scheme, host, port and path alone: fit for messages.
+    pub fn redacted(&self) -> String {
+        let mut text = format!("{}:", self.scheme);
+        if self.has_authority {
+            text.push_str("//");
+            if self.user.is_some() || self.password.is_some() {
+                text.push_str("***@");
+            }
+            if self.host.contains(':') {
+                text.push_str(&format!("[{}]", self.host));
+            } else {
+                text.push_str(&self.host);
+            }
+            if let Some(port) = self.port {
+                text.push_str(&format!(":{port}"));
+            }
+        }
+        text.push_str(&crate::error::printable(self.path.as_bytes()));
+        text
+    }
+}
+
+/// Keys are quoted in errors only if they look like keys; a secret in the wrong place does not.
+fn safe_key(key: &str) -> &str {
+    if key.len() <= 32
+        && key
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+    {
+        key
+    } else {
+        "…"
+    }
+}
+
+fn decode(text: &str) -> std::result::Result<String, String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
+            match (digit(rest.next()), digit(rest.next())) {
+                (Some(high), Some(low)) => bytes.push((high * 16 + low) as u8),
+                _ => {
+                    return Err(
+                        "the URL has a `%` that two hexadecimal digits do not follow".into(),
+                    );
+                }
+            }
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| "the URL is not UTF-8 once decoded".into())
+}
+
+/// Levenshtein distance, for suggestions.
+pub(crate) fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().take(40).collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().take(40).enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_a_url_apart() {
+        let mut url = Url::parse(
+            "redis://us%40er:p%3Aw@[::1]:7000/3?ttl=5000&fair=0",
+            &[("fair", "1")],
+        )
+        .unwrap();
+        assert_eq!(
+            (
+                url.scheme.as_str(),
+                url.host.as_str(),
+                url.port,
+                url.path.as_str()
+            ),
+            ("redis", "::1", Some(7000), "/3")
+        );
+        assert_eq!(url.user.as_deref(), Some("us@er"));
+        assert_eq!(url.take_password().unwrap().unwrap().reveal(), "p:w");
+        assert_eq!(
+            url.take_millis("ttl").unwrap(),
+            Some(Duration::from_secs(5))
+        );
+        assert_eq!(url.take_bool("fair").unwrap(), Some(true));
+        url.finish().unwrap();
+    }
+
+    #[test]
+    fn unknown_and_duplicate_options_are_refused_with_hints() {
+        let mut url = Url::parse("memory:?tll=1", &[]).unwrap();
+        let _ = url.take("ttl");
+        let error = url.finish().unwrap_err();
+        assert_eq!(error.code(), Code::UnknownOption);
+        assert!(error.message().contains("`ttl`"), "{error}");
+        assert_eq!(
+            Url::parse("memory:?a=1&a=2", &[]).unwrap_err().code(),
+            Code::InvalidUrl
+        );
+    }
+
+    #[test]
+    fn secrets_stay_out_of_debug_redaction_and_errors() {
+        for text in [
+            "redis://u:canary@h/0?password=canary2",
+            "redis://canary@h:99999",
+            "redis://h?canary%zz=1",
+            ":canary",
+        ] {
+            match Url::parse(text, &[]) {
+                Ok(url) => {
+                    assert!(!url.redacted().contains("canary"));
+                    assert!(!format!("{:?}", url.password).contains("canary"));
+                    let error = url.finish().unwrap_err();
+                    assert!(!format!("{error:?}").contains("canary"), "{error:?}");
+                }
+                Err(error) => assert!(!format!("{error:?}").contains("canary"), "{error:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! The state machine of a lock, on the memory store.
+#![cfg(feature = "memory")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use synlock_core::{
+    Cancel, Code, Dispatch, LockOptions, Mode, Op, Outcome, Reentry, State, Store, Wait,
+};
+
+fn store() -> Store {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    Store::open(&format!("memory:{}", NEXT.fetch_add(1, Ordering::Relaxed))).unwrap()
+}
+
+fn options() -> LockOptions {
+    LockOptions::default()
+}
+
+#[test]
+fn one_holder_at_a_time_and_the_outcomes_of_release() {
+    let store = store();
+    let (a, b) = (store.lock("x").unwrap(), store.lock("x").unwrap());
+    assert_eq!(a.release().unwrap_err().code(), Code::NotHeld);
+    assert!(a.try_acquire().unwrap().is_some());
+    assert_eq!(
+        a.acquire(Wait::No, None).unwrap_err().code(),
+        Code::AlreadyHeld
+    );
+    assert!(b.try_acquire().unwrap().is_none());
+    assert_eq!(
+        b.acquire(Wait::For(Duration::from_millis(20)), None)
+            .unwrap_err()
+            .code(),
+        Code::Timeout
+    );
+    a.release().unwrap();
+    assert_eq!(a.release().unwrap_err().code(), Code::NotHeld);
+    assert!(b.try_acquire().unwrap().is_some());
+}
+
+#[test]
+fn a_waiter_is_woken_by_the_release() {
+    let store = store();
+    let a = store.lock("x").unwrap();
+    a.acquire(Wait::No, None).unwrap();
+    let waiter = std::thread::spawn({
+        let b = store.lock("x").unwrap();
+        move || {
+            b.acquire(Wait::Forever, None)
+                .map(|acquired| acquired.contended)
+        }
+    });
+    while store.inspect("x").unwrap().waiters != Some(1) {
+        std::thread::yield_now();
+    }
+    a.release().unwrap();
+    assert!(waiter.join().unwrap().unwrap());
+}
+
+#[test]
+fn a_cancelled_wait_leaves_nothing_behind() {
+    let store = store();
+    let a = store.lock("x").unwrap();
+    a.acquire(Wait::No, None).unwrap();
+    let cancel = Cancel::new();
+    let waiter = std::thread::spawn({
+        let (b, cancel) = (store.lock("x").unwrap(), cancel.clone());
+        move || b.acquire(Wait::Forever, Some(&cancel)).unwrap_err().code()
+    });
+    while store.inspect("x").unwrap().waiters != Some(1) {
+        std::thread::yield_now();
+    }
+    cancel.cancel();
+    assert_eq!(waiter.join().unwrap(), Code::Cancelled);
+    assert_eq!(store.inspect("x").unwrap().waiters, Some(0));
+}
+
+#[test]
+fn many_contenders_never_overlap() {
+    let store = store();
+    let (inside, total) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let threads: Vec<_> = (0..16)
+        .map(|_| {
+            let (store, inside, total) = (store.clone(), inside.clone(), total.clone());
+            std::thread::spawn(move || {
+                for _ in 0..200 {
+                    let lock = store.lock("x").unwrap();
+                    lock.acquire(Wait::Forever, None).unwrap();
+                    assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                    total.fetch_add(1, Ordering::SeqCst);
+                    inside.fetch_sub(1, Ordering::SeqCst);
+                    lock.release().unwrap();
+                }
+            })
+        })
+        .collect();
+    threads
+        .into_iter()
+        .for_each(|thread| thread.join().unwrap());
+    assert_eq!(total.load(Ordering::SeqCst), 3200);
+    assert!(store.list(b"", None, 100).unwrap().locks.is_empty());
+}
+
+#[test]
+fn the_watchdog_renews_and_loss_is_told() {
+    let store = store();
+    let mut renewing = options();
+    renewing.ttl = Some(Duration::from_millis(60));
+    renewing.renew = Some(true);
+    let lock = store.lock_with("x", renewing).unwrap();
+    lock.acquire(Wait::No, None).unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    lock.ensure_held().unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    lock.on_lost(move || sender.send(()).unwrap()).unwrap();
+    assert!(store.break_lock("x").unwrap());
+    receiver.recv_timeout(Duration::from_secs(5)).unwrap();
+    assert_eq!(lock.state(), State::Lost);
+    assert_eq!(lock.release().unwrap_err().code(), Code::Lost);
+}
+
+#[test]
+fn a_lease_runs_out_without_renewal() {
+    let store = store();
+    let mut short = options();
+    short.ttl = Some(Duration::from_millis(30));
+    let (a, b) = (
+        store.lock_with("x", short).unwrap(),
+        store.lock("x").unwrap(),
+    );
+    a.acquire(Wait::No, None).unwrap();
+    b.acquire(Wait::For(Duration::from_secs(5)), None).unwrap();
+    assert_eq!(a.state(), State::Expired);
+    assert_eq!(a.refresh(None).unwrap_err().code(), Code::Lost);
+    b.ensure_held().unwrap();
+}
+
+#[test]
+fn readers_share_and_a_sole_reader_is_promoted() {
+    let store = store();
+    let mut shared = options();
+    shared.mode = Mode::Shared;
+    let (a, b) = (
+        store.lock_with("x", shared.clone()).unwrap(),
+        store.lock_with("x", shared).unwrap(),
+    );
+    a.acquire(Wait::No, None).unwrap();
+    b.acquire(Wait::No, None).unwrap();
+    assert_eq!(a.promote(Wait::No).unwrap_err().code(), Code::Busy);
+    a.ensure_held().unwrap();
+    b.release().unwrap();
+    a.promote(Wait::No).unwrap();
+    assert!(b.try_acquire().unwrap().is_none());
+    a.demote().unwrap();
+    assert!(b.try_acquire().unwrap().is_some());
+}
+
+#[test]
+fn reentry_policies() {
+    let store = store();
+    let with = |policy| {
+        let mut options = options();
+        options.reentry = policy;
+        store.lock_with("x", options).unwrap()
+    };
+    let (a, refused, extended) = (
+        with(Reentry::Extend),
+        with(Reentry::Error),
+        with(Reentry::Extend),
+    );
+    a.acquire(Wait::No, None).unwrap();
+    assert_eq!(
+        refused.acquire(Wait::No, None).unwrap_err().code(),
+        Code::Reentered
+    );
+    extended.acquire(Wait::No, None).unwrap();
+    extended.release().unwrap();
+    assert_eq!(a.release().unwrap_err().code(), Code::NotHeld);
+}
+
+#[test]
+fn an_interruptible_wait_keeps_its_place() {
+    let store = store();
+    let a = store.lock("x").unwrap();
+    a.acquire(Wait::No, None).unwrap();
+    let mut turns = options();
+    turns.interruptible = true;
+    let b = store.lock_with("x", turns).unwrap();
+    assert_eq!(
+        b.acquire(Wait::Forever, None).unwrap_err().code(),
+        Code::Interrupted
+    );
+    assert_eq!(b.state(), State::Acquiring);
+    let c = store.lock("x").unwrap();
+    let later = std::thread::spawn(move || c.acquire(Wait::Forever, None).map(|_| c));
+    while store.inspect("x").unwrap().waiters != Some(2) {
+        std::thread::yield_now();
+    }
+    a.release().unwrap();
+    b.acquire(Wait::Forever, None).unwrap();
+    b.release().unwrap();
+    drop(later.join().unwrap().unwrap());
+}
+
+#[test]
+fn dispatch_completes_and_cancels() {
+    let store = store();
+    let dispatch = Dispatch::new().unwrap();
+    let (a, b) = (store.lock("x").unwrap(), store.lock("x").unwrap());
+    let wait_one = || loop {
+        if let Some(completion) = dispatch.reap(1).pop() {
+            return completion;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    dispatch.submit(&a, Op::Acquire(Wait::Forever), 7).unwrap();
+    let completion = wait_one();
+    assert_eq!(completion.user, 7);
+    assert!(matches!(completion.result, Ok(Outcome::Acquired(_))));
+    let ticket = dispatch.submit(&b, Op::Acquire(Wait::Forever), 8).unwrap();
+    assert_eq!(
+        b.acquire(Wait::No, None).unwrap_err().code(),
+        Code::ConcurrentUse
+    );
+    dispatch.cancel(ticket);
+    assert_eq!(wait_one().result.unwrap_err().code(), Code::Cancelled);
+    dispatch.submit(&b, Op::Acquire(Wait::Forever), 9).unwrap();
+    a.release().unwrap();
+    assert!(wait_one().result.is_ok());
+    b.release().unwrap();
+    // Dropped while it waits: nothing stays behind.
+    a.acquire(Wait::No, None).unwrap();
+    dispatch.submit(&b, Op::Acquire(Wait::Forever), 10).unwrap();
+    drop(b);
+    assert_eq!(wait_one().result.unwrap_err().code(), Code::Cancelled);
+    a.release().unwrap();
+    assert!(!store.is_locked("x").unwrap());
+}
