@@ -3,7 +3,7 @@
 use crate::cancel::Cancel;
 use crate::codes::Code;
 use crate::event::EventKind;
-use crate::lease::{BootTime, Wait, drift_allowance};
+use crate::lease::{BootTime, Wait};
 use crate::lock::{Acquired, Hold, Pending, Phase, Shared, Step};
 use crate::options::Reentry;
 use crate::owner::OwnerToken;
@@ -64,6 +64,14 @@ impl Shared {
             Phase::Pending(pending, _) => {
                 pending.deadline = deadline;
                 pending.cancel = cancel.cloned();
+                let next = pending.next_look.min(deadline.unwrap_or(pending.next_look));
+                if next > started && !bell.is_rung() {
+                    // Nothing new: the host had its turn, and the store need not be asked.
+                    if let Some(cancel) = cancel {
+                        cancel.attach(bell);
+                    }
+                    return Ok(Step::Sleep(next));
+                }
                 true
             }
             Phase::Held(hold) if !hold.ended.load(Ordering::Acquire) => {
@@ -86,6 +94,7 @@ impl Shared {
                 cancel: cancel.cloned(),
                 attempts: 0,
                 queued: false,
+                next_look: started,
             };
             self.set(&mut phase, Phase::Pending(pending, bell.clone()));
         }
@@ -125,7 +134,7 @@ impl Shared {
     /// A hold that arrives with less left than clocks may differ by is none.
     fn is_too_late(&self, claim: &Claim, grant: &Grant) -> bool {
         match (claim.ttl, grant.lease) {
-            (Some(ttl), Some(lease)) => lease.left() <= drift_allowance(ttl),
+            (Some(ttl), Some(lease)) => lease.left() <= self.drift(ttl),
             _ => false,
         }
     }
@@ -350,7 +359,7 @@ impl Shared {
     }
 }
 
-fn next_look(pending: &Pending, busy: Busy) -> BootTime {
+fn next_look(pending: &mut Pending, busy: Busy) -> BootTime {
     let now = BootTime::now();
     // Spread out, so that waiters of one server do not ask in step.
     let jitter = u32::from(pending.claim.token.as_bytes()[0]) * 2;
@@ -361,5 +370,6 @@ fn next_look(pending: &Pending, busy: Busy) -> BootTime {
     {
         next = next.min(at);
     }
+    pending.next_look = next;
     next
 }

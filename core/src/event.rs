@@ -133,19 +133,19 @@ impl Observers {
         self.any.store(!list.is_empty(), Ordering::Release);
     }
 
-    /// Builds and tells the event only if somebody listens.
-    pub(crate) fn tell(&self, event: impl FnOnce() -> Event) {
-        if !self.any.load(Ordering::Acquire) {
-            return;
-        }
+    /// Whether anybody listens.
+    pub(crate) fn any(&self) -> bool {
+        self.any.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn tell(&self, event: &Event) {
         let observers = self
             .list
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let event = event();
         for (_, observer) in observers {
-            observer(&event);
+            observer(event);
         }
     }
 }

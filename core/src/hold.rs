@@ -187,7 +187,7 @@ impl Shared {
                 .unwrap_or_else(std::sync::PoisonError::into_inner),
         );
         for hook in hooks {
-            hook();
+            self.call_later(hook);
         }
     }
 

@@ -114,6 +114,8 @@ pub(crate) struct Pending {
     pub(crate) cancel: Option<Cancel>,
     pub(crate) attempts: u32,
     pub(crate) queued: bool,
+    /// When to ask the store again even if the bell stays silent.
+    pub(crate) next_look: BootTime,
 }
 
 #[derive(Debug)]
@@ -158,6 +160,43 @@ pub(crate) struct Shared {
     /// Ends the operation that dispatch runs on this handle.
     pub(crate) running: Mutex<Option<Cancel>>,
     pub(crate) orphaned: AtomicBool,
+    notices: Mutex<Vec<Notice>>,
+    has_notices: AtomicBool,
+}
+
+/// What is to be told once the phase is unlocked.
+enum Notice {
+    Event(Event),
+    Hook(LostHook),
+}
+
+/// The phase, locked; unlocking it tells what has happened meanwhile.
+pub(crate) struct PhaseGuard<'a> {
+    lock: &'a Shared,
+    phase: Option<MutexGuard<'a, Phase>>,
+    /// Never seen: stands in for a guard that is being dropped.
+    none: Phase,
+}
+
+impl std::ops::Deref for PhaseGuard<'_> {
+    type Target = Phase;
+
+    fn deref(&self) -> &Phase {
+        self.phase.as_deref().unwrap_or(&self.none)
+    }
+}
+
+impl std::ops::DerefMut for PhaseGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Phase {
+        self.phase.as_deref_mut().unwrap_or(&mut self.none)
+    }
+}
+
+impl Drop for PhaseGuard<'_> {
+    fn drop(&mut self) {
+        self.phase = None;
+        self.lock.flush_notices();
+    }
 }
 
 impl std::fmt::Debug for Shared {
@@ -225,6 +264,8 @@ impl Lock {
             watched: AtomicU64::new(0),
             running: Mutex::default(),
             orphaned: AtomicBool::new(false),
+            notices: Mutex::default(),
+            has_notices: AtomicBool::new(false),
         })))
     }
 
@@ -477,7 +518,7 @@ impl Lock {
 
     /// Calls `hook` once when the present hold, or the next one, is lost or its lease runs out; on
     /// the thread that finds out, often the service thread, so it must be short and must not use
-    /// the lock. Forgotten when the hold is released.
+    /// the lock. Called at once if the hold is lost already; forgotten when it is released.
     ///
     /// # Errors
     /// `ForkedHandle`.
@@ -487,7 +528,7 @@ impl Lock {
         }
         let phase = self.0.lock_phase();
         if matches!(&*phase, Phase::Lost) {
-            hook();
+            self.0.call_later(Box::new(hook));
             return Ok(());
         }
         self.0
@@ -555,6 +596,7 @@ impl Drop for Lock {
                 Code::Ok,
                 "a handle was dropped while it held the lock",
             );
+            self.0.flush_notices();
             // Nobody is left to tell; the background keeps an uncertain release going.
             let _ = self.0.release();
         }
@@ -562,8 +604,12 @@ impl Drop for Lock {
 }
 
 impl Shared {
-    pub(crate) fn lock_phase(&self) -> MutexGuard<'_, Phase> {
-        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn lock_phase(&self) -> PhaseGuard<'_> {
+        PhaseGuard {
+            lock: self,
+            phase: Some(self.phase.lock().unwrap_or_else(PoisonError::into_inner)),
+            none: Phase::Idle,
+        }
     }
 
     pub(crate) fn about(&self, operation: &'static str, error: Error) -> Error {
@@ -584,7 +630,8 @@ impl Shared {
 
     /// Whether anybody wants to hear of a loss.
     pub(crate) fn is_watched(&self) -> bool {
-        self.lost_fd.get().is_some()
+        self.store.is_observed()
+            || self.lost_fd.get().is_some()
             || !self
                 .on_lost
                 .lock()
@@ -619,17 +666,59 @@ impl Shared {
     }
 
     pub(crate) fn tell_with(&self, kind: EventKind, fill: impl FnOnce(&mut Event)) {
-        self.store.tell(|| {
+        if self.store.is_observed() {
             let mut event = Event::new(kind, self.store.url(), Some(&self.name));
             event.label = self.options.label.clone();
             fill(&mut event);
-            event
-        });
+            self.notices
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(Notice::Event(event));
+            self.has_notices.store(true, Ordering::Release);
+        }
+    }
+
+    /// Calls `hook` when the phase is unlocked next.
+    pub(crate) fn call_later(&self, hook: LostHook) {
+        self.notices
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Notice::Hook(hook));
+        self.has_notices.store(true, Ordering::Release);
+    }
+
+    /// Tells what has happened; never under the mutex, since an observer may wait for a thread of
+    /// its host that waits for this lock.
+    pub(crate) fn flush_notices(&self) {
+        if !self.has_notices.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let notices =
+            std::mem::take(&mut *self.notices.lock().unwrap_or_else(PoisonError::into_inner));
+        for notice in notices {
+            match notice {
+                Notice::Event(event) => self.store.tell(&event),
+                Notice::Hook(hook) => hook(),
+            }
+        }
+    }
+
+    /// What the store's clock and ours may differ by over a TTL.
+    pub(crate) fn drift(&self, ttl: Duration) -> Duration {
+        if self.store.capabilities().clock == "server" {
+            drift_allowance(ttl)
+        } else {
+            Duration::ZERO
+        }
     }
 
     /// The deadline that may be shown and acted on: the lease less what clocks may differ by.
     pub(crate) fn conservative(&self, hold: &Hold, lease: BootTime) -> BootTime {
-        let drift = hold.claim.ttl.map(drift_allowance).unwrap_or_default();
+        let drift = hold
+            .claim
+            .ttl
+            .map(|ttl| self.drift(ttl))
+            .unwrap_or_default();
         BootTime::from_nanos(
             lease
                 .as_nanos()

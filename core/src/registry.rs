@@ -225,8 +225,12 @@ impl Store {
         &self.0.backend
     }
 
-    pub(crate) fn tell(&self, event: impl FnOnce() -> Event) {
+    pub(crate) fn tell(&self, event: &Event) {
         self.0.observers.tell(event);
+    }
+
+    pub(crate) fn is_observed(&self) -> bool {
+        self.0.observers.any()
     }
 
     /// Adds an observer; the number removes it again.

@@ -120,6 +120,8 @@ struct Loop {
     due: HashMap<u64, Timer>,
     next: u64,
     tasks: HashMap<u64, Task>,
+    /// The stores of the tasks, by address, with how many tasks each has.
+    stores: HashMap<usize, (Arc<dyn Backend>, usize)>,
 }
 
 impl Loop {
@@ -130,6 +132,7 @@ impl Loop {
             due: HashMap::new(),
             next: 0,
             tasks: HashMap::new(),
+            stores: HashMap::new(),
         }
     }
 
@@ -179,12 +182,33 @@ impl Loop {
             }
             Command::Start(task) => {
                 let id = task.id();
-                self.tasks.insert(id, task);
+                self.add_task(id, task);
                 self.step(id, true);
             }
             Command::Ring(id) => self.step(id, false),
             Command::Job(job) => contain(job),
         }
+    }
+
+    fn add_task(&mut self, id: u64, task: Task) {
+        let entry = self
+            .stores
+            .entry(address(task.backend()))
+            .or_insert_with(|| (task.backend().clone(), 0));
+        entry.1 += 1;
+        self.tasks.insert(id, task);
+    }
+
+    fn remove_task(&mut self, id: u64) -> Option<Task> {
+        let task = self.tasks.remove(&id)?;
+        let address = address(task.backend());
+        if let Some(entry) = self.stores.get_mut(&address) {
+            entry.1 -= 1;
+            if entry.1 == 0 {
+                self.stores.remove(&address);
+            }
+        }
+        Some(task)
     }
 
     /// Takes a task one step further; a finished one goes.
@@ -199,10 +223,10 @@ impl Loop {
                 self.at(until, Timer::Task(id));
             }
             Ok(None) => {
-                self.tasks.remove(&id);
+                self.remove_task(id);
             }
             Err(_) => {
-                if let Some(task) = self.tasks.remove(&id) {
+                if let Some(task) = self.remove_task(id) {
                     contain(move || {
                         task.fail(Error::new(Code::Internal, "the service thread met a bug"))
                     });
@@ -264,16 +288,10 @@ impl Loop {
 
     /// Waits for a command, a wake-up of a store, or the next timer.
     fn sleep(&mut self) {
-        let mut stores: Vec<Arc<dyn Backend>> = Vec::new();
-        for task in self.tasks.values() {
-            let backend = task.backend();
-            if !stores.iter().any(|known| Arc::ptr_eq(known, backend)) {
-                stores.push(backend.clone());
-            }
-        }
-        let watched: Vec<(libc::c_int, &Arc<dyn Backend>)> = stores
-            .iter()
-            .filter_map(|store| store.pump_fd().map(|fd| (fd, store)))
+        let watched: Vec<(libc::c_int, Arc<dyn Backend>)> = self
+            .stores
+            .values()
+            .filter_map(|(store, _)| store.pump_fd().map(|fd| (fd, store.clone())))
             .collect();
         let mut fds = vec![libc::pollfd {
             fd: self.service.bell.as_raw_fd(),
@@ -309,6 +327,10 @@ impl Loop {
             }
         }
     }
+}
+
+fn address(store: &Arc<dyn Backend>) -> usize {
+    Arc::as_ptr(store).cast::<()>() as usize
 }
 
 /// A bug in one job must not end the thread that renews everybody's leases.

@@ -237,3 +237,45 @@ fn dispatch_completes_and_cancels() {
     a.release().unwrap();
     assert!(!store.is_locked("x").unwrap());
 }
+
+#[test]
+fn observers_are_told_outside_the_locks_mutex() {
+    let store = store();
+    let mut short = options();
+    short.ttl = Some(Duration::from_secs(60));
+    let lock = Arc::new(store.lock_with("x", short).unwrap());
+    let kinds = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let (watched, told) = (lock.clone(), kinds.clone());
+    let id = store.observe(Arc::new(move |event| {
+        // Asked from another thread, as a host would: must not wait for the call that tells.
+        let lock = watched.clone();
+        std::thread::spawn(move || lock.remaining()).join().unwrap();
+        told.lock().unwrap().push(event.kind.name());
+    }));
+    lock.acquire(Wait::No, None).unwrap();
+    lock.refresh(None).unwrap();
+    store.break_lock("x").unwrap();
+    assert_eq!(lock.ensure_held().unwrap_err().code(), Code::Lost);
+    store.unobserve(id);
+    assert_eq!(*kinds.lock().unwrap(), ["acquired", "refreshed", "lost"]);
+}
+
+#[test]
+fn a_host_turn_asks_the_store_nothing() {
+    let store = store();
+    let a = store.lock("x").unwrap();
+    a.acquire(Wait::No, None).unwrap();
+    let mut turns = options();
+    turns.interruptible = true;
+    let b = store.lock_with("x", turns).unwrap();
+    for _ in 0..3 {
+        assert_eq!(
+            b.acquire(Wait::Forever, None).unwrap_err().code(),
+            Code::Interrupted
+        );
+    }
+    a.release().unwrap();
+    let acquired = b.acquire(Wait::Forever, None).unwrap();
+    assert_eq!(acquired.attempts, 2);
+    assert!(acquired.waited >= Duration::from_millis(500));
+}
