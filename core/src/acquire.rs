@@ -38,6 +38,17 @@ impl Shared {
         }
     }
 
+    /// Acquires on the caller's thread.
+    pub(crate) fn acquire(&self, wait: Wait, cancel: Option<&Cancel>) -> Result<Acquired> {
+        let pending = self.pending_bell();
+        if pending.is_none() && wait == Wait::No && cancel.is_none() {
+            return self.try_now();
+        }
+        let bell = pending.unwrap_or_default();
+        let step = self.begin(wait, cancel, &bell)?;
+        self.drive(step, &bell)
+    }
+
     /// The bell of an acquire that was interrupted, to go on with.
     pub(crate) fn pending_bell(&self) -> Option<Arc<Signal>> {
         match &*self.lock_phase() {
@@ -84,9 +95,6 @@ impl Shared {
                 return Ok(Step::Granted(acquired));
             }
             let claim = self.new_claim(OwnerToken::draw()?, None);
-            if wait == Wait::No && cancel.is_none() {
-                return self.attempt_once(&mut phase, claim, started);
-            }
             let pending = Pending {
                 claim,
                 started,
@@ -104,21 +112,26 @@ impl Shared {
         self.step(&mut phase, bell)
     }
 
-    /// The short way of an acquire that does not wait: no queue, no bell.
-    fn attempt_once(&self, phase: &mut Phase, claim: Claim, started: BootTime) -> Result<Step> {
-        // From here on a child must see the handle as in use, which `using` tells it.
+    /// The short way of an acquire that does not wait: no queue, no bell. A child of a fork at this
+    /// moment sees by `using` that the handle is not its own.
+    fn try_now(&self) -> Result<Acquired> {
+        let started = BootTime::now();
+        let mut phase = self.lock_phase();
+        if matches!(&*phase, Phase::Held(hold) if !hold.ended.load(Ordering::Acquire)) {
+            return Err(Error::outcome(Code::AlreadyHeld));
+        }
+        if let Some(acquired) = reentry::check(self, &mut phase)? {
+            return Ok(acquired);
+        }
+        let claim = self.new_claim(OwnerToken::draw()?, None);
         match self.store.backend().attempt(&claim, None) {
             Ok(Attempt::Granted(grant)) => {
                 if self.is_too_late(&claim, &grant) {
                     self.give_back(&claim);
-                    return Err(Error::new(
-                        Code::Unavailable,
-                        "the grant took longer to arrive than its lease lasts",
-                    ));
+                    let words = "the grant took longer to arrive than its lease lasts";
+                    return Err(Error::new(Code::Unavailable, words));
                 }
-                Ok(Step::Granted(
-                    self.hold(phase, claim, &grant, started, 1, false),
-                ))
+                Ok(self.hold(&mut phase, claim, &grant, started, 1, false))
             }
             Ok(Attempt::Busy(_)) => {
                 self.tell(EventKind::Refused, Code::Busy, "busy");

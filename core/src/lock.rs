@@ -342,10 +342,8 @@ impl Lock {
     /// `Permission`, `Protocol`, `Exhausted`, `Storage`, `ForkedHandle`, `ConcurrentUse`.
     pub fn acquire(&self, wait: Wait, cancel: Option<&Cancel>) -> Result<Acquired> {
         let _used = self.enter()?;
-        let bell = self.0.pending_bell().unwrap_or_default();
         self.0
-            .begin(wait, cancel, &bell)
-            .and_then(|step| self.0.drive(step, &bell))
+            .acquire(wait, cancel)
             .map_err(|error| self.about("acquire", error))
     }
 
