@@ -1,8 +1,9 @@
 //! Ends any wait from any thread.
 
 use crate::signal::Signal;
+use crate::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 /// A switch that, once thrown, ends every wait that was given it, now and later.
 ///
@@ -25,8 +26,7 @@ impl Cancel {
     /// Throws the switch.
     pub fn cancel(&self) {
         self.0.thrown.store(true, Ordering::SeqCst);
-        let bells =
-            std::mem::take(&mut *self.0.bells.lock().unwrap_or_else(PoisonError::into_inner));
+        let bells = std::mem::take(&mut *self.0.bells.lock());
         for bell in bells.iter().filter_map(Weak::upgrade) {
             bell.ring();
         }
@@ -40,7 +40,7 @@ impl Cancel {
     /// Rings `bell` when the switch is thrown, or at once if it was.
     pub(crate) fn attach(&self, bell: &Arc<Signal>) {
         {
-            let mut bells = self.0.bells.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut bells = self.0.bells.lock();
             bells.retain(|known| known.strong_count() > 0);
             bells.push(Arc::downgrade(bell));
         }

@@ -9,11 +9,12 @@ use crate::mode::Mode;
 use crate::service::{self, Command};
 use crate::signal::Signal;
 use crate::store::Backend;
+use crate::sync::Mutex;
 use crate::{Error, Result};
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How often a waiting promotion asks again.
@@ -91,11 +92,7 @@ pub fn submit_with(
     };
     // A handle that is dropped meanwhile must be able to end the wait.
     let cancel = Some(cancel.unwrap_or_default());
-    *lock
-        .shared()
-        .running
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner) = cancel.clone();
+    *lock.shared().running.lock() = cancel.clone();
     service::send(Command::Start(Task {
         id,
         lock: lock.shared().clone(),
@@ -205,11 +202,7 @@ impl Task {
     }
 
     fn finish(&mut self, result: Result<Outcome>) {
-        self.lock
-            .running
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        self.lock.running.lock().take();
         if self.lock.is_orphaned() && result.is_ok() && matches!(self.op, Op::Acquire(_)) {
             // Its handle was dropped while this was under way.
             let _ = self.lock.release();
@@ -282,11 +275,7 @@ impl Dispatch {
         }
         let ticket = self.0.next.fetch_add(1, Ordering::Relaxed);
         let cancel = Cancel::new();
-        self.0
-            .running
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(ticket, cancel.clone());
+        self.0.running.lock().insert(ticket, cancel.clone());
         let inner = self.0.clone();
         let submitted = submit_with(lock, op, Some(cancel), move |result| {
             inner.complete(Completion {
@@ -296,11 +285,7 @@ impl Dispatch {
             })
         });
         if submitted.is_err() {
-            self.0
-                .running
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .remove(&ticket);
+            self.0.running.lock().remove(&ticket);
         }
         submitted.map(|()| ticket)
     }
@@ -308,13 +293,7 @@ impl Dispatch {
     /// Ends an acquire or promotion that is under way; its completion still comes. A ticket that
     /// has finished is no error.
     pub fn cancel(&self, ticket: u64) {
-        let cancel = self
-            .0
-            .running
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&ticket)
-            .cloned();
+        let cancel = self.0.running.lock().get(&ticket).cloned();
         if let Some(cancel) = cancel {
             cancel.cancel();
         }
@@ -325,7 +304,7 @@ impl Dispatch {
         if !self.0.ready.is_ours() {
             return Vec::new();
         }
-        let mut done = self.0.done.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut done = self.0.done.lock();
         let count = most.min(done.len());
         let reaped: Vec<_> = done.drain(..count).collect();
         if done.is_empty() {
@@ -340,14 +319,7 @@ impl Dispatch {
 impl Drop for Dispatch {
     fn drop(&mut self) {
         if self.0.ready.is_ours() {
-            let running: Vec<Cancel> = self
-                .0
-                .running
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .values()
-                .cloned()
-                .collect();
+            let running: Vec<Cancel> = self.0.running.lock().values().cloned().collect();
             running.iter().for_each(Cancel::cancel);
         }
     }
@@ -355,11 +327,8 @@ impl Drop for Dispatch {
 
 impl Inner {
     fn complete(&self, completion: Completion) {
-        self.running
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&completion.ticket);
-        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        self.running.lock().remove(&completion.ticket);
+        let mut done = self.done.lock();
         done.push_back(completion);
         if done.len() == 1 {
             let one = 1u64;

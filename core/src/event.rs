@@ -2,8 +2,9 @@
 
 use crate::codes::Code;
 use crate::name::Name;
+use crate::sync::RwLock;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 /// What happened.
@@ -119,16 +120,13 @@ pub(crate) struct Observers {
 impl Observers {
     pub(crate) fn add(&self, observer: Observer) -> u64 {
         let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
-        self.list
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push((id, observer));
+        self.list.write().push((id, observer));
         self.any.store(true, Ordering::Release);
         id
     }
 
     pub(crate) fn remove(&self, id: u64) {
-        let mut list = self.list.write().unwrap_or_else(PoisonError::into_inner);
+        let mut list = self.list.write();
         list.retain(|(known, _)| *known != id);
         self.any.store(!list.is_empty(), Ordering::Release);
     }
@@ -139,11 +137,7 @@ impl Observers {
     }
 
     pub(crate) fn tell(&self, event: &Event) {
-        let observers = self
-            .list
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let observers = self.list.read().clone();
         for (_, observer) in observers {
             observer(event);
         }

@@ -6,7 +6,6 @@
 //! closed in the child by a handler that is safe in a signal context.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 /// What stands in the page that a child finds empty.
@@ -20,39 +19,61 @@ struct Page {
 
 const TOKENS_PER_BLOCK: usize = 64;
 
-static PAGE: OnceLock<&'static Page> = OnceLock::new();
+static PAGE: AtomicPtr<Page> = AtomicPtr::new(std::ptr::null_mut());
 /// The last generation given out in this process or an ancestor; a fork copies it.
 static GENERATIONS: AtomicU64 = AtomicU64::new(0);
 /// The generation whose inherited descriptors have been closed.
 static SWEPT: AtomicU64 = AtomicU64::new(1);
 
+#[inline]
 fn page() -> &'static Page {
-    PAGE.get_or_init(|| {
-        let size = 4096;
-        // SAFETY: a fresh anonymous mapping; nothing else refers to it.
-        let address = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                size,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
-        assert!(address != libc::MAP_FAILED, "no memory for one page");
-        // SAFETY: the mapping was just made with this size. If the kernel knew no such advice
-        // (before 4.14) forks would go unnoticed, which is worse than not starting.
-        let advised = unsafe { libc::madvise(address, size, libc::MADV_WIPEONFORK) };
-        assert!(
-            advised == 0,
-            "the kernel lacks MADV_WIPEONFORK (Linux 4.14)"
-        );
-        // SAFETY: registering a handler that only reads atomics and calls close(2).
-        unsafe { libc::pthread_atfork(None, None, Some(sweep_in_child)) };
-        // SAFETY: page-aligned, large enough, all-zero is a valid `Page`, never unmapped.
-        unsafe { &*address.cast::<Page>() }
-    })
+    let known = PAGE.load(Ordering::Acquire);
+    if known.is_null() {
+        return map_page();
+    }
+    // SAFETY: published below, never unmapped.
+    unsafe { &*known }
+}
+
+/// Maps the page. Two threads may both do so; one page is kept.
+#[cold]
+fn map_page() -> &'static Page {
+    let size = 4096;
+    let (read_write, flags) = (
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+    );
+    // SAFETY: a fresh anonymous mapping; nothing else refers to it.
+    let address = unsafe { libc::mmap(std::ptr::null_mut(), size, read_write, flags, -1, 0) };
+    assert!(address != libc::MAP_FAILED, "no memory for one page");
+    // SAFETY: the mapping was just made with this size.
+    let advised = unsafe { libc::madvise(address, size, libc::MADV_WIPEONFORK) };
+    // Forks would go unnoticed, which is worse than not starting.
+    assert!(
+        advised == 0,
+        "the kernel lacks MADV_WIPEONFORK (Linux 4.14)"
+    );
+    let made = address.cast::<Page>();
+    match PAGE.compare_exchange(
+        std::ptr::null_mut(),
+        made,
+        Ordering::AcqRel,
+        Ordering::Acquire,
+    ) {
+        Ok(_) => {
+            // SAFETY: the handler only touches atomics and calls close(2).
+            unsafe { libc::pthread_atfork(None, None, Some(sweep_in_child)) };
+            // SAFETY: page-aligned, large enough, all-zero is a valid `Page`, never unmapped.
+            unsafe { &*made }
+        }
+        Err(theirs) => {
+            // SAFETY: ours was never shared; theirs is published and never unmapped.
+            unsafe {
+                libc::munmap(address, size);
+                &*theirs
+            }
+        }
+    }
 }
 
 /// Which process this is, counted along the line of forks; never 0. A child's differs from every

@@ -48,10 +48,7 @@ impl Shared {
         match self.store.backend().release(&claim) {
             Ok(Answer::Done(_)) => {
                 self.set(&mut phase, Phase::Idle);
-                self.on_lost
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner)
-                    .clear();
+                self.on_lost.lock().clear();
                 self.tell_with(EventKind::Released, |event| {
                     event.owner = claim.token.to_hex()[..8].to_owned();
                     event.held = held;
@@ -180,12 +177,7 @@ impl Shared {
             // SAFETY: writes eight bytes to an eventfd that lives as long as `self`.
             unsafe { libc::write(fd.as_raw_fd(), (&raw const one).cast(), 8) };
         }
-        let hooks = std::mem::take(
-            &mut *self
-                .on_lost
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner),
-        );
+        let hooks = std::mem::take(&mut *self.on_lost.lock());
         for hook in hooks {
             self.call_later(hook);
         }

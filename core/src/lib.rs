@@ -36,6 +36,7 @@ pub mod registry;
 mod service;
 pub mod signal;
 pub mod store;
+pub mod sync;
 pub mod url;
 mod watchdog;
 

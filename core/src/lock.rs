@@ -12,11 +12,13 @@ use crate::owner::OwnerToken;
 use crate::registry::Store;
 use crate::signal::Signal;
 use crate::store::Claim;
+use crate::sync::{Mutex, MutexGuard};
 use crate::watchdog;
 use crate::{Error, Result};
+use once_cell::sync::OnceCell;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// Lease on stores that do not see their owner die, when the caller gives none; the watchdog
@@ -153,7 +155,7 @@ pub(crate) struct Shared {
     pub(crate) owned: AtomicU64,
     pub(crate) state: AtomicU8,
     pub(crate) phase: Mutex<Phase>,
-    pub(crate) lost_fd: OnceLock<ProcessFd>,
+    pub(crate) lost_fd: OnceCell<ProcessFd>,
     pub(crate) on_lost: Mutex<Vec<LostHook>>,
     /// Owner of the hold that the watchdog has in its book, by the first half of its token.
     pub(crate) watched: AtomicU64,
@@ -259,7 +261,7 @@ impl Lock {
             owned: AtomicU64::new(0),
             state: AtomicU8::new(State::Idle as u8),
             phase: Mutex::new(Phase::Idle),
-            lost_fd: OnceLock::new(),
+            lost_fd: OnceCell::new(),
             on_lost: Mutex::default(),
             watched: AtomicU64::new(0),
             running: Mutex::default(),
@@ -503,8 +505,7 @@ impl Lock {
         if let Some(fd) = self.0.lost_fd.get() {
             return Ok(fd.as_raw_fd());
         }
-        let made = fork::eventfd()?;
-        let fd = self.0.lost_fd.get_or_init(|| made).as_raw_fd();
+        let fd = self.0.lost_fd.get_or_try_init(fork::eventfd)?.as_raw_fd();
         let phase = self.0.lock_phase();
         match &*phase {
             Phase::Lost => self.0.raise_lost(),
@@ -529,11 +530,7 @@ impl Lock {
             self.0.call_later(Box::new(hook));
             return Ok(());
         }
-        self.0
-            .on_lost
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Box::new(hook));
+        self.0.on_lost.lock().push(Box::new(hook));
         if let Phase::Held(hold) = &*phase {
             watchdog::start(&self.0, hold.claim.token, hold.lease);
         }
@@ -571,12 +568,7 @@ impl Drop for Lock {
         if self.0.using.load(Ordering::Acquire) != 0 {
             // Dispatch works on it: it ends, and gives back what it is granted.
             self.0.orphaned.store(true, Ordering::SeqCst);
-            if let Some(cancel) = &*self
-                .0
-                .running
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-            {
+            if let Some(cancel) = &*self.0.running.lock() {
                 cancel.cancel();
             }
             return;
@@ -605,7 +597,7 @@ impl Shared {
     pub(crate) fn lock_phase(&self) -> PhaseGuard<'_> {
         PhaseGuard {
             lock: self,
-            phase: Some(self.phase.lock().unwrap_or_else(PoisonError::into_inner)),
+            phase: Some(self.phase.lock()),
             none: Phase::Idle,
         }
     }
@@ -628,13 +620,7 @@ impl Shared {
 
     /// Whether anybody wants to hear of a loss.
     pub(crate) fn is_watched(&self) -> bool {
-        self.store.is_observed()
-            || self.lost_fd.get().is_some()
-            || !self
-                .on_lost
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .is_empty()
+        self.store.is_observed() || self.lost_fd.get().is_some() || !self.on_lost.lock().is_empty()
     }
 
     pub(crate) fn set(&self, slot: &mut Phase, next: Phase) {
@@ -668,20 +654,14 @@ impl Shared {
             let mut event = Event::new(kind, self.store.url(), Some(&self.name));
             event.label = self.options.label.clone();
             fill(&mut event);
-            self.notices
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(Notice::Event(event));
+            self.notices.lock().push(Notice::Event(event));
             self.has_notices.store(true, Ordering::Release);
         }
     }
 
     /// Calls `hook` when the phase is unlocked next.
     pub(crate) fn call_later(&self, hook: LostHook) {
-        self.notices
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Notice::Hook(hook));
+        self.notices.lock().push(Notice::Hook(hook));
         self.has_notices.store(true, Ordering::Release);
     }
 
@@ -691,8 +671,7 @@ impl Shared {
         if !self.has_notices.swap(false, Ordering::AcqRel) {
             return;
         }
-        let notices =
-            std::mem::take(&mut *self.notices.lock().unwrap_or_else(PoisonError::into_inner));
+        let notices = std::mem::take(&mut *self.notices.lock());
         for notice in notices {
             match notice {
                 Notice::Event(event) => self.store.tell(&event),

@@ -6,10 +6,11 @@ use crate::lease::BootTime;
 use crate::lock::{Acquired, Hold, Phase, Shared};
 use crate::options::Reentry;
 use crate::store::{Answer, Claim};
+use crate::sync::Mutex;
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 type Key = (String, Vec<u8>);
 
@@ -28,10 +29,7 @@ fn key(lock: &Shared) -> Key {
 
 /// Notes a hold, for those who ask again.
 pub(crate) fn note(lock: &Shared, claim: &Claim, ended: &Arc<AtomicBool>) {
-    let mut held = HELD
-        .get_or_init(Mutex::default)
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
+    let mut held = HELD.get_or_init(Mutex::default).lock();
     held.retain(|_, known| {
         known
             .ended
@@ -53,10 +51,7 @@ pub(crate) fn check(lock: &Shared, phase: &mut Phase) -> Result<Option<Acquired>
         return Ok(None);
     }
     let found = {
-        let held = HELD
-            .get_or_init(Mutex::default)
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let held = HELD.get_or_init(Mutex::default).lock();
         held.get(&key(lock))
             .and_then(|known| Some((known.claim.clone(), known.ended.upgrade()?)))
     };

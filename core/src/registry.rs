@@ -8,10 +8,11 @@ use crate::lock::Lock;
 use crate::name::Name;
 use crate::options::{LockOptions, Reentry, check_ttl};
 use crate::store::{Backend, Inspection, Page};
+use crate::sync::Mutex;
 use crate::url::Url;
 use crate::{Capabilities, Error, OwnerToken, Result};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 type Open = fn(&mut Url) -> Result<Arc<dyn Backend>>;
@@ -82,17 +83,13 @@ fn backend(url: &str, extra: &[(&str, &str)]) -> Result<(Arc<dyn Backend>, LockO
         .map_err(|error| error.with_store(&shown).with_operation("open"))?;
     let key = format!("{url}\0{extra:?}");
     let opened = OPENED.get_or_init(Mutex::default);
-    if let Some(known) = opened
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .get(&key)
-    {
+    if let Some(known) = opened.lock().get(&key) {
         return Ok((known.clone(), defaults));
     }
     let made = open(&mut parsed)
         .and_then(|made| parsed.finish().map(|()| made))
         .map_err(|error| error.with_store(&shown).with_operation("open"))?;
-    let mut opened = opened.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut opened = opened.lock();
     if let Some(known) = opened.get(&key) {
         return Ok((known.clone(), defaults));
     }

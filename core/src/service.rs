@@ -9,13 +9,14 @@ use crate::fork::{self, PerProcess, ProcessFd};
 use crate::lease::BootTime;
 use crate::registry::Store;
 use crate::store::{Backend, Claim};
+use crate::sync::Mutex;
 use crate::watchdog::Watch;
 use crate::{Error, Result};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Time is judged again at least this often while anything is due.
@@ -49,7 +50,7 @@ pub(crate) fn send(command: Command) -> Result<()> {
         })
     })?;
     let first = {
-        let mut inbox = service.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inbox = service.inbox.lock();
         inbox.push(command);
         inbox.len() == 1
     };
@@ -58,11 +59,7 @@ pub(crate) fn send(command: Command) -> Result<()> {
     {
         service.started.store(false, Ordering::Release);
         // What was handed over a moment ago would never be looked at.
-        service
-            .inbox
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
+        service.inbox.lock().pop();
         return Err(error);
     }
     if first {
@@ -138,13 +135,7 @@ impl Loop {
 
     fn run(mut self) {
         loop {
-            let commands = std::mem::take(
-                &mut *self
-                    .service
-                    .inbox
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner),
-            );
+            let commands = std::mem::take(&mut *self.service.inbox.lock());
             for command in commands {
                 self.obey(command);
             }

@@ -2,8 +2,8 @@
 
 use crate::fork::{self, ProcessFd};
 use crate::lease::BootTime;
+use once_cell::sync::OnceCell;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ type Hook = Box<dyn Fn() + Send + Sync>;
 /// One waiter's bell: rung from any thread, heard by one. A ring before the sleep is not lost.
 pub struct Signal {
     word: AtomicU32,
-    fd: OnceLock<ProcessFd>,
+    fd: OnceCell<ProcessFd>,
     hook: Option<Hook>,
 }
 
@@ -46,7 +46,7 @@ impl Signal {
     pub fn new() -> Self {
         Signal {
             word: AtomicU32::new(0),
-            fd: OnceLock::new(),
+            fd: OnceCell::new(),
             hook: None,
         }
     }
@@ -109,8 +109,7 @@ impl Signal {
         if let Some(fd) = self.fd.get() {
             return Ok(fd.as_raw_fd());
         }
-        let made = fork::eventfd()?;
-        let fd = self.fd.get_or_init(|| made).as_raw_fd();
+        let fd = self.fd.get_or_try_init(fork::eventfd)?.as_raw_fd();
         if self.is_rung() {
             let one = 1u64;
             // SAFETY: writes eight bytes to an eventfd of ours.

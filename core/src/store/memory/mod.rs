@@ -12,13 +12,14 @@ use crate::mode::Mode;
 use crate::name::Name;
 use crate::signal::Signal;
 use crate::store::{Answer, Attempt, Backend, Busy, Cancelled, Claim, Inspection, Page};
+use crate::sync::{Mutex, MutexGuard};
 use crate::url::Url;
 use crate::{Code, Error, Result};
 use slot::Slot;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How long an offer stands.
@@ -62,10 +63,7 @@ pub fn open(url: &mut Url) -> Result<Arc<dyn Backend>> {
 impl Memory {
     fn space(&self) -> &Space {
         self.space.get_or_init(|| {
-            let mut spaces = SPACES
-                .get_or_init(Mutex::default)
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut spaces = SPACES.get_or_init(Mutex::default).lock();
             let made = spaces.entry(self.name.clone()).or_insert_with(|| {
                 Arc::new(Space {
                     hasher: RandomState::new(),
@@ -114,9 +112,7 @@ impl Memory {
 impl Space {
     fn shard(&self, name: &Name) -> MutexGuard<'_, HashMap<Name, Slot>> {
         let index = self.hasher.hash_one(name) as usize % SHARDS;
-        self.shards[index]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shards[index].lock()
     }
 }
 
@@ -236,9 +232,7 @@ impl Backend for Memory {
                 page.cursor = Some(index.to_string());
                 break;
             }
-            let shard = self.space().shards[index]
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let shard = self.space().shards[index].lock();
             let found = shard
                 .iter()
                 .filter(|(name, _)| name.as_bytes().starts_with(prefix));
