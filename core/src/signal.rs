@@ -4,7 +4,7 @@ use crate::fork::{self, ProcessFd};
 use crate::lease::BootTime;
 use once_cell::sync::OnceCell;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::time::Duration;
 
 /// Why a sleep ended.
@@ -72,6 +72,8 @@ impl Signal {
                     1,
                 )
             };
+            // Against `fd`, which makes the descriptor and then looks at the word.
+            fence(Ordering::SeqCst);
             if let Some(fd) = self.fd.get() {
                 let one = 1u64;
                 // SAFETY: writes eight bytes to an eventfd of ours.
@@ -110,6 +112,7 @@ impl Signal {
             return Ok(fd.as_raw_fd());
         }
         let fd = self.fd.get_or_try_init(fork::eventfd)?.as_raw_fd();
+        fence(Ordering::SeqCst);
         if self.is_rung() {
             let one = 1u64;
             // SAFETY: writes eight bytes to an eventfd of ours.
