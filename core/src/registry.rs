@@ -37,11 +37,14 @@ macro_rules! entry {
     };
 }
 
-const STORES: &[Entry] = &[entry!(
-    "memory",
-    &["memory", "in-memory"],
-    crate::store::memory::open
-)];
+const STORES: &[Entry] = &[
+    entry!(
+        "memory",
+        &["memory", "in-memory"],
+        crate::store::memory::open
+    ),
+    entry!("flock", &["flock"], crate::store::flock::open),
+];
 
 /// Schemes that this build can open.
 pub fn schemes() -> Vec<&'static str> {

@@ -17,6 +17,8 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "flock")]
+pub mod flock;
 #[cfg(feature = "memory")]
 pub mod memory;
 

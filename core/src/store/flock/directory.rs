@@ -1,0 +1,344 @@
+//! The directory of lock files: opened once, trusted only if nobody else can play tricks in it.
+
+use super::config::Config;
+use super::file::{LockFile, again};
+use crate::codes::Code;
+use crate::fork::ProcessFd;
+use crate::{Error, Result};
+use nix::fcntl::{AtFlags, OFlag, RenameFlags};
+use nix::sys::stat::{FileStat, Mode as Bits, SFlag};
+use nix::unistd::{Gid, UnlinkatFlags};
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+/// How often a file may vanish between two looks before that is called trouble.
+const MOST_TRIES: u32 = 100;
+/// Beginning of the names of files that are not in place yet. Lock names never begin with a dot.
+pub(super) const UNFINISHED: &str = ".synlock-new-";
+
+/// `statfs` types on which `flock(2)` may be local to one machine, or emulated.
+const NETWORK: [(i64, &str); 9] = [
+    (0x6969, "NFS"),
+    (0xFF53_4D42, "CIFS"),
+    (0xFE53_4D42, "SMB2"),
+    (0x517B, "SMB"),
+    (0x0102_1997, "9p"),
+    (0x6573_5546, "FUSE"),
+    (0x00C3_6400, "Ceph"),
+    (0x5346_414F, "AFS"),
+    (0x0BD0_0BD0, "Lustre"),
+];
+
+/// An open directory that has passed the checks.
+#[derive(Debug)]
+pub(super) struct Directory {
+    fd: ProcessFd,
+    dev: u64,
+    ino: u64,
+    owner: u32,
+}
+
+fn refuse(why: impl Into<String>) -> Error {
+    Error::new(Code::Permission, why)
+}
+
+fn io(error: nix::Error, what: &str) -> Error {
+    Error::from_io(error.into(), what)
+}
+
+fn is(stat: &FileStat, kind: SFlag) -> bool {
+    SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == kind
+}
+
+impl Directory {
+    /// Opens the directory, making it if only it is missing.
+    pub(super) fn open(config: &Config) -> Result<Self> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let open = || again(|| Ok(nix::fcntl::open(&config.dir, flags, Bits::empty())?));
+        let mut made = false;
+        let fd = match open() {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                let bits = if config.mode & 0o060 != 0 {
+                    0o770
+                } else {
+                    0o700
+                };
+                match nix::unistd::mkdir(&config.dir, Bits::from_bits_truncate(bits)) {
+                    Ok(()) => made = true,
+                    Err(nix::Error::EEXIST) => {}
+                    Err(nix::Error::ENOENT) => {
+                        return Err(Error::new(
+                            Code::Storage,
+                            "neither the directory nor its parent exists",
+                        ));
+                    }
+                    Err(error) => return Err(io(error, "the directory cannot be made")),
+                }
+                open()
+            }
+            done => done,
+        };
+        let fd = fd.map_err(|error| match error.raw_os_error() {
+            Some(libc::ELOOP | libc::ENOTDIR) => {
+                refuse("the path leads to a symbolic link or to something that is no directory")
+            }
+            _ => Error::from_io(error, "the directory cannot be opened"),
+        })?;
+        let stat = nix::sys::stat::fstat(&fd).map_err(|e| io(e, "the directory has no state"))?;
+        Self::check(&stat, config)?;
+        if made {
+            finish(
+                &fd,
+                config,
+                if config.mode & 0o060 != 0 {
+                    0o770
+                } else {
+                    0o700
+                },
+            )?;
+        }
+        if !config.allow_network_fs {
+            check_file_system(&fd)?;
+        }
+        Ok(Directory {
+            fd: ProcessFd::new(fd),
+            dev: stat.st_dev,
+            ino: stat.st_ino,
+            owner: stat.st_uid,
+        })
+    }
+
+    fn check(stat: &FileStat, config: &Config) -> Result<()> {
+        let me = nix::unistd::geteuid().as_raw();
+        if !is(stat, SFlag::S_IFDIR) {
+            return Err(refuse("the path leads to something that is no directory"));
+        }
+        if ![me, 0].contains(&stat.st_uid) && config.group != Some(stat.st_gid) {
+            return Err(refuse(format!(
+                "the directory belongs to user {}: whoever owns it can take any lock away",
+                stat.st_uid
+            )));
+        }
+        if stat.st_mode & 0o002 != 0 && stat.st_mode & libc::S_ISVTX == 0 {
+            return Err(refuse(
+                "everybody may write to the directory, and it is not sticky",
+            ));
+        }
+        Ok(())
+    }
+
+    fn borrow(&self) -> BorrowedFd<'_> {
+        // SAFETY: open for as long as `self` lives in the process that opened it; a child cannot
+        // reach it.
+        unsafe { BorrowedFd::borrow_raw(self.fd.as_raw_fd()) }
+    }
+
+    /// Whether the configured path still leads here.
+    pub(super) fn is_in_place(&self, config: &Config) -> bool {
+        nix::sys::stat::lstat(&config.dir)
+            .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (self.dev, self.ino))
+    }
+
+    /// A second description of the directory, for its own lock and for listing.
+    pub(super) fn reopen(&self) -> Result<OwnedFd> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        again(|| {
+            Ok(nix::fcntl::openat(
+                self.borrow(),
+                ".",
+                flags,
+                Bits::empty(),
+            )?)
+        })
+        .map_err(|error| Error::from_io(error, "the directory cannot be opened again"))
+    }
+
+    /// Opens a lock file with a description of its own; `Ok(None)` if there is none and `create` is
+    /// off.
+    ///
+    /// An existing one is opened without `O_CREAT`, which `fs.protected_regular` would refuse in a
+    /// sticky directory; a new one is made by nobody but us (`O_EXCL`).
+    pub(super) fn file(
+        &self,
+        config: &Config,
+        name: &str,
+        create: bool,
+    ) -> Result<Option<LockFile>> {
+        for _ in 0..MOST_TRIES {
+            let opened = match self.existing(name)? {
+                Some(fd) => Some((fd, false)),
+                None if !create => return Ok(None),
+                None => self.create(config, name)?.map(|fd| (fd, true)),
+            };
+            let Some((fd, made)) = opened else { continue };
+            let stat =
+                nix::sys::stat::fstat(&fd).map_err(|e| io(e, "the lock file has no state"))?;
+            if self.check_file(&stat, config)? {
+                if made && stat.st_mode & 0o7777 != config.mode {
+                    finish(&fd, config, config.mode)?;
+                }
+                return Ok(Some(LockFile::new(fd, path_of(config, name)?, &stat)));
+            }
+        }
+        Err(Error::new(
+            Code::Unavailable,
+            "the lock file is removed as fast as it is made",
+        ))
+    }
+
+    fn existing(&self, name: &str) -> Result<Option<OwnedFd>> {
+        // Opening a device can have effects of its own, so look first.
+        match again(|| {
+            Ok(nix::sys::stat::fstatat(
+                self.borrow(),
+                name,
+                AtFlags::AT_SYMLINK_NOFOLLOW,
+            )?)
+        }) {
+            Ok(stat) if is(&stat, SFlag::S_IFREG) => {}
+            Ok(_) => return Err(not_regular()),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
+            Err(error) => return Err(Error::from_io(error, "the lock file cannot be looked at")),
+        }
+        match self.open_at(name, OFlag::empty(), 0) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ENOENT) => Ok(None),
+                Some(libc::ELOOP | libc::ENXIO | libc::EISDIR | libc::ENODEV) => Err(not_regular()),
+                _ => Err(Error::from_io(error, "the lock file cannot be opened")),
+            },
+        }
+    }
+
+    /// Makes the file; `None` if somebody else was faster.
+    fn create(&self, config: &Config, name: &str) -> Result<Option<OwnedFd>> {
+        if config.group.is_some() || config.mode != 0o600 {
+            // Others of the group must never meet it half made.
+            let (fd, unfinished) = self.unfinished(config)?;
+            let flags = RenameFlags::RENAME_NOREPLACE;
+            let to = self.borrow();
+            let placed = nix::fcntl::renameat2(to, unfinished.as_str(), to, name, flags);
+            if placed.is_err() {
+                self.discard(&unfinished);
+            }
+            return match placed {
+                Ok(()) => Ok(Some(fd)),
+                Err(nix::Error::EEXIST) => Ok(None),
+                Err(error) => Err(io(error, "the lock file cannot be put in place")),
+            };
+        }
+        match self.open_at(name, OFlag::O_CREAT | OFlag::O_EXCL, config.mode) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(None),
+            Err(error) => Err(Error::from_io(error, "the lock file cannot be made")),
+        }
+    }
+
+    fn open_at(&self, name: &str, more: OFlag, bits: u32) -> std::io::Result<OwnedFd> {
+        let mut flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        if !cfg!(canary = "follow_links") {
+            flags |= OFlag::O_NOFOLLOW;
+        }
+        let bits = Bits::from_bits_truncate(bits);
+        again(|| Ok(nix::fcntl::openat(self.borrow(), name, flags | more, bits)?))
+    }
+
+    /// A new file under a name that no lock has, with its permissions and group.
+    pub(super) fn unfinished(&self, config: &Config) -> Result<(OwnedFd, String)> {
+        let token = crate::OwnerToken::draw()?.to_hex();
+        let name = format!("{UNFINISHED}{}", &token[..16]);
+        let fd = self
+            .open_at(&name, OFlag::O_CREAT | OFlag::O_EXCL, config.mode)
+            .map_err(|error| Error::from_io(error, "a new lock file cannot be made"))?;
+        match finish(&fd, config, config.mode) {
+            Ok(()) => Ok((fd, name)),
+            Err(error) => {
+                self.discard(&name);
+                Err(error)
+            }
+        }
+    }
+
+    /// Puts an unfinished file in the place of a lock file.
+    pub(super) fn replace(&self, unfinished: &str, name: &str) -> Result<()> {
+        let to = self.borrow();
+        nix::fcntl::renameat(to, unfinished, to, name)
+            .map_err(|error| io(error, "the lock file cannot be replaced"))
+    }
+
+    /// Removes a file.
+    pub(super) fn remove(&self, name: &str) -> Result<()> {
+        nix::unistd::unlinkat(self.borrow(), name, UnlinkatFlags::NoRemoveDir)
+            .map_err(|error| io(error, "the file cannot be removed"))
+    }
+
+    /// Removes a file that never got its name.
+    pub(super) fn discard(&self, unfinished: &str) {
+        let _ = self.remove(unfinished);
+    }
+
+    /// True if the file may be used, false if it has just been removed.
+    fn check_file(&self, stat: &FileStat, config: &Config) -> Result<bool> {
+        if cfg!(canary = "follow_links") {
+            return Ok(true);
+        }
+        if !is(stat, SFlag::S_IFREG) {
+            return Err(not_regular());
+        }
+        let me = nix::unistd::geteuid().as_raw();
+        if ![me, 0, self.owner].contains(&stat.st_uid) && config.group != Some(stat.st_gid) {
+            return Err(refuse(format!(
+                "the lock file belongs to user {}, who may have planted it",
+                stat.st_uid
+            )));
+        }
+        match stat.st_nlink {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(has_links()),
+        }
+    }
+}
+
+impl AsRawFd for Directory {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+pub(super) fn has_links() -> Error {
+    refuse("the lock file has a second name (hard link), which may be somebody's trick")
+}
+
+fn not_regular() -> Error {
+    refuse("something that is no regular file is in the lock file's place")
+}
+
+fn path_of(config: &Config, name: &str) -> Result<CString> {
+    let path = config.dir.join(name);
+    CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| Error::new(Code::Internal, "a path with a NUL"))
+}
+
+/// Sets group and permissions whatever the umask is; the group first, since changing it clears bits.
+fn finish(fd: &OwnedFd, config: &Config, bits: u32) -> Result<()> {
+    if let Some(group) = config.group {
+        nix::unistd::fchown(fd, None, Some(Gid::from_raw(group)))
+            .map_err(|error| io(error, "the group cannot be set"))?;
+    }
+    nix::sys::stat::fchmod(fd, Bits::from_bits_truncate(bits))
+        .map_err(|error| io(error, "the permissions cannot be set"))
+}
+
+fn check_file_system(fd: impl AsFd) -> Result<()> {
+    let stat = nix::sys::statfs::fstatfs(fd)
+        .map_err(|error| io(error, "the file system cannot be asked"))?;
+    let kind = stat.filesystem_type().0;
+    match NETWORK.iter().find(|(magic, _)| *magic == kind as i64) {
+        Some((_, name)) => Err(Error::unsupported(format!(
+            "the directory is on {name}, where file locks may not reach other machines; `allow_network_fs=1` uses it all the same"
+        ))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,43 @@
+//! `flock:DIR`: locks of this host, one file per name, held by `flock(2)`.
+//!
+//! The kernel's lock is the truth: it ends with its holder, whatever kills it, and keeps out every
+//! program that calls `flock(2)` on the same file. A hold is a descriptor of its own, so two handles
+//! of one process keep each other out too. Descriptors stay open between holds.
+//!
+//! A lock is the file that the *path* leads to. Files are never removed or emptied by acquire and
+//! release; if somebody else removes, renames or replaces one, its holder is told at its next check,
+//! and whoever takes the lock afterwards looks again before it believes.
+//!
+//! `flock:` alone (and Symfony's `flock://`) means `$XDG_RUNTIME_DIR/synlock`, for root
+//! `/run/lock/synlock`. The format of names and files is in `core/FORMATS.md`.
+
+mod admin;
+mod config;
+mod convert;
+mod directory;
+mod file;
+mod header;
+mod kernel;
+mod names;
+mod store;
+
+pub use admin::clean_up;
+pub use names::file_name;
+
+use crate::Result;
+use crate::store::Backend;
+use crate::url::Url;
+use std::sync::Arc;
+
+/// Opens `flock:DIR`; touches the directory with the first operation only.
+///
+/// Options: `mode=0600` (default) or `0660`, `group=NAME` (implies 0660 and trusts the group's
+/// members with the directory), `fencing=1` (a counter in every lock file), `allow_network_fs=1`.
+///
+/// # Errors
+/// `InvalidUrl` for a host, a relative path or `..` in it, or when there is no default directory;
+/// `InvalidArgument` for a bad option.
+pub fn open(url: &mut Url) -> Result<Arc<dyn Backend>> {
+    let config = config::Config::take(url)?;
+    Ok(Arc::new(store::Flock::new(config)))
+}

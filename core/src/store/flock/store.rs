@@ -1,0 +1,516 @@
+//! The store: which descriptor holds what, in this process.
+
+use super::config::Config;
+use super::directory::{Directory, has_links};
+use super::file::{GATE, LockFile};
+use super::header::Header;
+use super::names;
+use crate::capability::{Capabilities, Fence, Scope};
+use crate::codes::Code;
+use crate::fork::PerProcess;
+use crate::lease::BootTime;
+use crate::mode::Mode;
+use crate::name::Name;
+use crate::owner::OwnerToken;
+use crate::signal::Signal;
+use crate::store::{Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Inspection, Page};
+use crate::sync::Mutex;
+use crate::{Error, Result};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Descriptors kept open for names that nobody holds.
+const MOST_IDLE: usize = 64;
+/// How often a file may be replaced between two looks before that is called trouble.
+const MOST_TRIES: u32 = 100;
+/// Waiters ask at least this often; at first more often.
+const LONGEST_POLL: Duration = Duration::from_millis(50);
+const SHORTEST_POLL: Duration = Duration::from_millis(1);
+
+/// A hold of this process.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    pub(super) file: Arc<LockFile>,
+    pub(super) mode: Mode,
+    pub(super) fence: Option<u64>,
+    pub(super) since: BootTime,
+    pub(super) label: Option<Arc<str>>,
+}
+
+impl Held {
+    pub(super) fn grant(&self) -> Grant {
+        Grant {
+            lease: None,
+            fence: self.fence,
+            recovered: false,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Waiter {
+    token: OwnerToken,
+    bell: Arc<Signal>,
+    asked: u32,
+}
+
+/// What this process has open.
+#[derive(Debug, Default)]
+pub(super) struct Books {
+    idle: HashMap<Name, Vec<Arc<LockFile>>>,
+    idle_files: usize,
+    pub(super) held: HashMap<OwnerToken, Held>,
+    waiting: HashMap<Name, VecDeque<Waiter>>,
+}
+
+impl Books {
+    fn take_idle(&mut self, name: &Name) -> Option<Arc<LockFile>> {
+        let files = self.idle.get_mut(name)?;
+        let file = files.pop();
+        self.idle_files -= usize::from(file.is_some());
+        file
+    }
+
+    /// Keeps an unlocked file for the next time; what comes back must be dropped without the mutex.
+    fn keep(&mut self, name: &Name, file: Arc<LockFile>) -> Vec<Arc<LockFile>> {
+        let mut out = Vec::new();
+        if self.idle_files >= MOST_IDLE || self.idle.len() > 2 * MOST_IDLE {
+            self.idle.retain(|_, files| !files.is_empty());
+            if let Some(victim) = self.idle.keys().next().cloned() {
+                out = self.idle.remove(&victim).unwrap_or_default();
+                self.idle_files -= out.len();
+            }
+        }
+        if let Some(files) = self.idle.get_mut(name) {
+            files.push(file);
+        } else {
+            self.idle.insert(name.clone(), vec![file]);
+        }
+        self.idle_files += 1;
+        out
+    }
+
+    pub(super) fn drop_idle(&mut self) -> HashMap<Name, Vec<Arc<LockFile>>> {
+        self.idle_files = 0;
+        std::mem::take(&mut self.idle)
+    }
+
+    /// Notes a waiter; how often it has asked before.
+    fn wait(&mut self, claim: &Claim, bell: &Arc<Signal>) -> u32 {
+        let queue = self.waiting.entry(claim.name.clone()).or_default();
+        if let Some(known) = queue.iter_mut().find(|known| known.token == claim.token) {
+            known.bell = bell.clone();
+            known.asked += 1;
+            return known.asked;
+        }
+        queue.push_back(Waiter {
+            token: claim.token,
+            bell: bell.clone(),
+            asked: 0,
+        });
+        0
+    }
+
+    fn stop_waiting(&mut self, claim: &Claim) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        if let Some(queue) = self.waiting.get_mut(&claim.name) {
+            queue.retain(|known| known.token != claim.token);
+            if queue.is_empty() {
+                self.waiting.remove(&claim.name);
+            }
+        }
+    }
+
+    fn first_bell(&self, name: &Name) -> Option<Arc<Signal>> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        self.waiting
+            .get(name)?
+            .front()
+            .map(|first| first.bell.clone())
+    }
+}
+
+/// What a process makes for itself.
+#[derive(Debug, Default)]
+pub(super) struct Process {
+    pub(super) books: Mutex<Books>,
+    directory: Mutex<Option<Arc<Directory>>>,
+}
+
+/// A lock that has just been taken: let go again unless it is kept.
+struct Taken<'a>(Option<&'a Arc<LockFile>>);
+
+impl Taken<'_> {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if let Some(file) = self.0 {
+            // If this fails, closing the descriptor lets go.
+            let _ = file.unlock();
+        }
+    }
+}
+
+enum Outcome {
+    Granted(Held),
+    Busy(Arc<LockFile>),
+}
+
+#[derive(Debug)]
+pub(super) struct Flock {
+    url: String,
+    pub(super) config: Config,
+    process: PerProcess<Process>,
+}
+
+impl Flock {
+    pub(super) fn new(config: Config) -> Self {
+        Flock {
+            url: format!(
+                "flock:{}",
+                crate::error::printable(config.dir.as_os_str().as_encoded_bytes())
+            ),
+            config,
+            process: PerProcess::new(),
+        }
+    }
+
+    pub(super) fn process(&self) -> &Process {
+        self.process.get_or_init(Process::default)
+    }
+
+    pub(super) fn directory(&self) -> Result<Arc<Directory>> {
+        let mut directory = self.process().directory.lock();
+        if let Some(known) = &*directory {
+            return Ok(known.clone());
+        }
+        let opened = Arc::new(Directory::open(&self.config)?);
+        *directory = Some(opened.clone());
+        Ok(opened)
+    }
+
+    /// Lets go of a directory that its path does not lead to any more.
+    fn look_at_directory_again(&self) {
+        let mut directory = self.process().directory.lock();
+        if let Some(known) = &*directory
+            && !known.is_in_place(&self.config)
+        {
+            *directory = None;
+        }
+    }
+
+    /// Opens the file of a name; when descriptors run out, those kept idle are given up first.
+    pub(super) fn open_file(&self, name: &Name, create: bool) -> Result<Option<Arc<LockFile>>> {
+        let file_name = names::file_name(name.as_bytes());
+        let open = || {
+            self.directory()?
+                .file(&self.config, &file_name, create)
+                .map(|file| file.map(Arc::new))
+        };
+        match open() {
+            Err(error) if error.code() == Code::Exhausted => {
+                let idle = self.process().books.lock().drop_idle();
+                if idle.is_empty() {
+                    return Err(error);
+                }
+                drop(idle);
+                open()
+            }
+            done => done,
+        }
+    }
+
+    /// A grant only counts on the file that the path leads to *after* it was locked.
+    fn take(&self, claim: &Claim, mut known: Option<Arc<LockFile>>) -> Result<Outcome> {
+        for _ in 0..MOST_TRIES {
+            let file = match known.take() {
+                Some(file) => file,
+                None => self.open_file(&claim.name, true)?.ok_or_else(|| {
+                    Error::new(Code::Internal, "a lock file that was made is not there")
+                })?,
+            };
+            let locked = file.try_lock(claim.mode).map_err(cannot_lock)?;
+            let taken = Taken(locked.then_some(&file));
+            let (links, content) = match file.current().map_err(cannot_look)? {
+                Some(stat) => (stat.st_nlink, stat.st_size > 0),
+                None if cfg!(canary = "unlink_on_release") => (1, false),
+                None => {
+                    drop(taken);
+                    self.look_at_directory_again();
+                    continue;
+                }
+            };
+            if links > 1 {
+                return Err(has_links());
+            }
+            if !locked {
+                drop(taken);
+                return Ok(Outcome::Busy(file));
+            }
+            let Some(fence) = self.prepare(claim, &file, content)? else {
+                drop(taken);
+                return Ok(Outcome::Busy(file));
+            };
+            taken.keep();
+            return Ok(Outcome::Granted(Held {
+                file,
+                mode: claim.mode,
+                fence,
+                since: BootTime::now(),
+                label: claim.label.clone(),
+            }));
+        }
+        Err(Error::new(
+            Code::Unavailable,
+            "the lock file is replaced as fast as it is opened",
+        ))
+    }
+
+    /// What a hold of a file with content, or one that needs content, has to see to. `None`: another
+    /// hold is changing its mode, and this lock was only to be had in the middle of that.
+    fn prepare(
+        &self,
+        claim: &Claim,
+        file: &LockFile,
+        content: bool,
+    ) -> Result<Option<Option<u64>>> {
+        let exclusive = claim.mode == Mode::Exclusive;
+        let label = claim.label.as_deref().filter(|_| exclusive);
+        let hidden = !names::is_plain(claim.name.as_bytes());
+        if !content && label.is_none() && !hidden && !self.config.fencing {
+            return Ok(Some(None));
+        }
+        if exclusive && content && file.is_byte_locked(GATE).map_err(cannot_lock)? {
+            return Ok(None);
+        }
+        let mut header = Header::read(file)?;
+        if !header.is_whole && (hidden || label.is_some() || self.config.fencing) {
+            header.write_fixed(file, claim.name.as_bytes())?;
+        }
+        if exclusive && (label.is_some() || header.label().is_some()) {
+            header.set_label(file, label.unwrap_or(""))?;
+        }
+        if !self.config.fencing {
+            return Ok(Some(None));
+        }
+        super::convert::draw_fence(file, header, claim)
+    }
+
+    fn busy(&self, claim: &Claim, asked: u32) -> Attempt {
+        let most = SHORTEST_POLL
+            .saturating_mul(1 << asked.min(8))
+            .min(LONGEST_POLL);
+        // Spread out, so that waiters do not ask in step.
+        let random = claim.token.as_bytes()[asked as usize % 16];
+        let poll = most / 2 + (most / 2) * u32::from(random) / 256;
+        Attempt::Busy(Busy {
+            until: None,
+            poll: Some(BootTime::now().after(poll)),
+        })
+    }
+
+    /// Lets a hold go and keeps its descriptor, or closes it if it is of no more use.
+    pub(super) fn let_go(&self, name: &Name, file: Arc<LockFile>, reuse: bool) {
+        if cfg!(canary = "unlink_on_release") {
+            let _ = self
+                .directory()
+                .and_then(|directory| directory.remove(&names::file_name(name.as_bytes())));
+        }
+        let reuse = file.unlock().is_ok() && reuse && !file.is_spoilt();
+        let mut books = self.process().books.lock();
+        let closed = if reuse {
+            books.keep(name, file)
+        } else {
+            vec![file]
+        };
+        let bell = books.first_bell(name);
+        drop(books);
+        drop(closed);
+        if let Some(bell) = bell {
+            bell.ring();
+        }
+    }
+
+    /// Forgets a hold whose file is not the lock any more.
+    pub(super) fn lose(&self, claim: &Claim) {
+        let held = self.process().books.lock().held.remove(&claim.token);
+        if let Some(held) = held {
+            self.let_go(&claim.name, held.file, false);
+        }
+    }
+
+    pub(super) fn held(&self, token: OwnerToken) -> Option<Held> {
+        self.process().books.lock().held.get(&token).cloned()
+    }
+}
+
+pub(super) fn cannot_lock(error: std::io::Error) -> Error {
+    Error::from_io(error, "the lock file cannot be locked")
+}
+
+pub(super) fn cannot_look(error: std::io::Error) -> Error {
+    Error::from_io(error, "the lock file cannot be looked at")
+}
+
+impl Backend for Flock {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            store: "flock",
+            shared: true,
+            promote: true,
+            permits: false,
+            ttl: false,
+            frees_on_death: true,
+            fence: self.fence_class(),
+            wakes: false,
+            fair: false,
+            export: false,
+            list: true,
+            break_lock: true,
+            survives_restart: false,
+            clock: "none",
+            scope: Scope::Host,
+        }
+    }
+
+    fn url(&self) -> &str {
+        &self.url
+    }
+
+    fn ping(&self, _deadline: Option<BootTime>) -> Result<()> {
+        self.look_at_directory_again();
+        self.ping_directory()
+    }
+
+    fn attempt(&self, claim: &Claim, bell: Option<&Arc<Signal>>) -> Result<Attempt> {
+        if matches!(claim.mode, Mode::Permits { .. }) {
+            return Err(Error::unsupported("this store has no permits"));
+        }
+        let books = &self.process().books;
+        let idle = {
+            let mut books = books.lock();
+            if let Some(held) = books.held.get(&claim.token) {
+                return Ok(Attempt::Granted(held.grant()));
+            }
+            books.take_idle(&claim.name)
+        };
+        match self.take(claim, idle)? {
+            Outcome::Granted(held) => {
+                let grant = held.grant();
+                let mut books = books.lock();
+                books.stop_waiting(claim);
+                books.held.insert(claim.token, held);
+                Ok(Attempt::Granted(grant))
+            }
+            Outcome::Busy(file) => {
+                let mut books = books.lock();
+                let closed = books.keep(&claim.name, file);
+                let asked = bell.map_or(0, |bell| books.wait(claim, bell));
+                drop(books);
+                drop(closed);
+                Ok(self.busy(claim, asked))
+            }
+        }
+    }
+
+    fn cancel(&self, claim: &Claim) -> Result<Cancelled> {
+        let mut books = self.process().books.lock();
+        books.stop_waiting(claim);
+        Ok(match books.held.get(&claim.token) {
+            Some(held) => Cancelled::Granted(held.grant()),
+            None => Cancelled::Gone,
+        })
+    }
+
+    fn extend(&self, _claim: &Claim, _ttl: Duration) -> Result<Answer> {
+        Err(Error::unsupported(
+            "this store has no leases: a lock is held until released or until its owner dies",
+        ))
+    }
+
+    fn release(&self, claim: &Claim) -> Result<Answer> {
+        let held = {
+            let mut books = self.process().books.lock();
+            books.stop_waiting(claim);
+            books.held.remove(&claim.token)
+        };
+        let Some(held) = held else {
+            return Ok(Answer::NotOurs);
+        };
+        let current = held.file.current();
+        let ours = matches!(current, Ok(Some(_))) || cfg!(canary = "no_path_check");
+        self.let_go(&claim.name, held.file, ours);
+        match current {
+            Ok(_) if ours => Ok(Answer::Done(None)),
+            Ok(_) => Ok(Answer::NotOurs),
+            // It is free now, but whether it was ours to the end nobody can say.
+            Err(error) => Err(cannot_look(error)),
+        }
+    }
+
+    fn change_mode(&self, claim: &Claim, to: Mode) -> Result<Attempt> {
+        self.convert(claim, to)
+    }
+
+    fn is_held(&self, claim: &Claim) -> Result<bool> {
+        let Some(held) = self.held(claim.token) else {
+            return Ok(false);
+        };
+        if held.file.current().map_err(cannot_look)?.is_some() || cfg!(canary = "no_path_check") {
+            return Ok(true);
+        }
+        self.lose(claim);
+        Ok(false)
+    }
+
+    fn wait_free(&self, name: &Name, until: BootTime) -> Result<bool> {
+        self.wait_until_free(name, until)
+    }
+
+    fn inspect(&self, name: &Name, _deadline: Option<BootTime>) -> Result<Inspection> {
+        self.inspect_name(name)
+    }
+
+    fn list(
+        &self,
+        prefix: &[u8],
+        cursor: Option<&str>,
+        limit: usize,
+        _deadline: Option<BootTime>,
+    ) -> Result<Page> {
+        self.list_page(prefix, cursor, limit)
+    }
+
+    fn break_lock(&self, name: &Name, deadline: Option<BootTime>) -> Result<bool> {
+        self.break_name(name, deadline)
+    }
+}
+
+impl Flock {
+    /// As durable as the file, unless the file system forgets it with the next boot.
+    fn fence_class(&self) -> Fence {
+        if !self.config.fencing {
+            return Fence::None;
+        }
+        const TMPFS: i64 = 0x0102_1994;
+        const RAMFS: i64 = 0x8584_58F6;
+        let there = [Some(self.config.dir.as_path()), self.config.dir.parent()];
+        let kind = there.into_iter().flatten().find_map(|path| {
+            let stat = nix::sys::statfs::statfs(path).ok()?;
+            Some(stat.filesystem_type().0 as i64)
+        });
+        match kind {
+            Some(TMPFS | RAMFS) | None => Fence::Hybrid,
+            Some(_) => Fence::Durable,
+        }
+    }
+}
