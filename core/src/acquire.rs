@@ -21,6 +21,9 @@ use std::time::Duration;
 const SAFETY_POLL: Duration = Duration::from_secs(5);
 /// The longest sleep before time is judged again.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// How far an exchange with a server may outlast the caller's deadline: less would make the last
+/// look before it an uncertain one.
+const GRACE: Duration = Duration::from_millis(40);
 /// How often an interruptible wait gives the host a turn.
 const HOST_TURN: Duration = Duration::from_millis(200);
 
@@ -195,8 +198,12 @@ impl Shared {
         let backend = self.store.backend();
         let first = pending.attempts == 0;
         pending.attempts += 1;
-        pending.claim.deadline = pending.deadline;
         let waits = !over;
+        pending.claim.deadline = if waits {
+            pending.deadline.map(exchange_deadline)
+        } else {
+            None
+        };
         let answer = if !waits {
             backend.attempt(&pending.claim, None)
         } else if first {
@@ -231,6 +238,14 @@ impl Shared {
                 }
                 Ok(Step::Sleep(next_look(pending, busy)))
             }
+            // The server has not answered in time, but that the lock was taken is known.
+            Err(error)
+                if pending.queued
+                    && error.is_trouble()
+                    && pending.deadline.is_some_and(BootTime::has_passed) =>
+            {
+                self.give_up(phase, Code::Timeout)
+            }
             Err(error) => {
                 let claim = pending.claim.clone();
                 let queued = pending.queued || waits;
@@ -252,7 +267,7 @@ impl Shared {
         };
         let mut claim = pending.claim.clone();
         // Leaving the queue must not fail for want of the time that has just run out.
-        claim.deadline = None;
+        claim.deadline = Some(exchange_deadline(BootTime::now()));
         let (started, attempts) = (pending.started, pending.attempts);
         match self.store.backend().cancel(&claim) {
             Ok(Cancelled::Granted(grant)) if !self.is_too_late(&claim, &grant) => Ok(
@@ -370,6 +385,11 @@ impl Shared {
         });
         acquired
     }
+}
+
+/// Until when an exchange may take that began within the caller's deadline.
+pub(crate) fn exchange_deadline(deadline: BootTime) -> BootTime {
+    deadline.after(GRACE)
 }
 
 fn next_look(pending: &mut Pending, busy: Busy) -> BootTime {

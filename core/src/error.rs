@@ -118,6 +118,11 @@ impl Error {
         self.0.operation
     }
 
+    /// Whether the server did not answer, surely or perhaps without having acted.
+    pub(crate) fn is_trouble(&self) -> bool {
+        matches!(self.0.code, Code::Unavailable | Code::Uncertain)
+    }
+
     /// Whether the same call may succeed later.
     pub fn is_retriable(&self) -> bool {
         self.0.code.is_retriable()

@@ -1,5 +1,6 @@
 //! What a holder does: release, refresh, check, change of mode, export and adoption.
 
+use crate::acquire::exchange_deadline;
 use crate::codes::Code;
 use crate::event::EventKind;
 use crate::lease::{BootTime, Wait};
@@ -211,8 +212,12 @@ impl Shared {
                     "permits cannot be turned into a shared or exclusive hold",
                 ));
             }
-            hold.claim.deadline = deadline;
-            let claim = hold.claim.clone();
+            let mut claim = hold.claim.clone();
+            claim.deadline = if wait == Wait::No {
+                None
+            } else {
+                deadline.map(exchange_deadline)
+            };
             match self.store.backend().change_mode(&claim, to) {
                 Ok(Attempt::Granted(grant)) => {
                     hold.claim.mode = to;

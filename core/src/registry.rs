@@ -44,6 +44,19 @@ const STORES: &[Entry] = &[
         crate::store::memory::open
     ),
     entry!("flock", &["flock"], crate::store::flock::open),
+    entry!(
+        "redis",
+        &[
+            "redis",
+            "rediss",
+            "redis+unix",
+            "unix",
+            "valkey",
+            "valkeys",
+            "valkey+unix"
+        ],
+        crate::store::redis::open
+    ),
 ];
 
 /// Schemes that this build can open.

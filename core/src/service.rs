@@ -136,10 +136,12 @@ impl Loop {
     fn run(mut self) {
         loop {
             let commands = std::mem::take(&mut *self.service.inbox.lock());
+            self.run_timers();
             for command in commands {
                 self.obey(command);
+                // A burst of commands must not let a lease run out.
+                self.run_timers();
             }
-            self.run_timers();
             self.sleep();
         }
     }

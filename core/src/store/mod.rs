@@ -21,6 +21,8 @@ use std::time::Duration;
 pub mod flock;
 #[cfg(feature = "memory")]
 pub mod memory;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 /// One owner's wish, and later its hold. The same value goes through every verb of one hold's life.
 #[derive(Clone, Debug)]

@@ -1,0 +1,120 @@
+//! Options of a `redis:` URL.
+
+use crate::codes::Code;
+use crate::url::{Secret, Url};
+use crate::{Error, Result};
+use std::time::Duration;
+
+/// Where the server listens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Address {
+    Tcp { host: String, port: u16 },
+    Unix(String),
+}
+
+/// How to trust a server's certificate.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Tls {
+    /// PEM file of authorities; the public ones if there is none.
+    pub ca_file: Option<String>,
+    /// Accept any certificate.
+    pub insecure: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Config {
+    pub address: Address,
+    pub tls: Option<Tls>,
+    pub user: Option<String>,
+    pub password: Option<Secret>,
+    pub database: u32,
+    pub prefix: String,
+    pub connect_timeout: Duration,
+    pub io_timeout: Duration,
+    /// For messages.
+    pub url: String,
+}
+
+impl Config {
+    pub fn read(url: &mut Url) -> Result<Self> {
+        let scheme = url.scheme.as_str();
+        let wants_tls = matches!(scheme, "rediss" | "valkeys");
+        let wants_unix = scheme == "unix" || scheme.ends_with("+unix");
+        let bad = |words: &str| Error::new(Code::InvalidUrl, words);
+        let path = url.path.clone();
+        let number = path.trim_start_matches('/');
+        let is_socket = wants_unix
+            || (url.host.is_empty()
+                && path.starts_with('/')
+                && number.parse::<u32>().is_err()
+                && !number.is_empty());
+        let (address, from_path) = if is_socket {
+            if wants_tls {
+                return Err(bad("TLS over a unix socket makes no sense"));
+            }
+            if number.is_empty() {
+                return Err(bad("the URL lacks the path of the socket"));
+            }
+            (Address::Unix(path), None)
+        } else {
+            let host = if url.host.is_empty() {
+                "localhost".to_owned()
+            } else {
+                url.host.clone()
+            };
+            let database = match number {
+                "" => None,
+                text => Some(text.parse().map_err(|_| {
+                    bad("the path is neither a database number nor, without a host, a socket")
+                })?),
+            };
+            (
+                Address::Tcp {
+                    host,
+                    port: url.port.unwrap_or(6379),
+                },
+                database,
+            )
+        };
+        let database = match (url.take_int("db")?, from_path) {
+            (Some(_), Some(_)) => return Err(bad("the database is given twice")),
+            (Some(number), None) => u32::try_from(number)
+                .map_err(|_| Error::invalid("the option `db` is negative or too large"))?,
+            (None, number) => number.unwrap_or(0),
+        };
+        let prefix = url.take("prefix").unwrap_or_else(|| "synlock:".to_owned());
+        if prefix.contains(['{', '}']) || prefix.len() > 256 {
+            return Err(Error::invalid(
+                "the option `prefix` must not contain braces, and have at most 256 bytes",
+            ));
+        }
+        let ca_file = url.take("ca_file");
+        let insecure = url.take_bool("insecure")?.unwrap_or(false);
+        if !wants_tls && (ca_file.is_some() || insecure) {
+            return Err(bad("`ca_file` and `insecure` belong to rediss:"));
+        }
+        #[cfg(not(feature = "redis-tls"))]
+        if wants_tls {
+            return Err(Error::new(
+                Code::NotInBuild,
+                "this build has no TLS for redis",
+            ));
+        }
+        let user = url.take("username").or_else(|| url.user.take());
+        Ok(Config {
+            address,
+            tls: wants_tls.then_some(Tls { ca_file, insecure }),
+            user,
+            password: url.take_password()?,
+            database,
+            prefix,
+            connect_timeout: url
+                .take_millis("connect_timeout")?
+                .unwrap_or(Duration::from_secs(2)),
+            io_timeout: url
+                .take_millis("io_timeout")?
+                .unwrap_or(Duration::from_secs(2)),
+            url: url.redacted(),
+        })
+    }
+}

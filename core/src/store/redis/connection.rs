@@ -1,0 +1,257 @@
+//! One connection: set-up, one exchange at a time. Whoever gets an error drops it.
+
+use super::config::Config;
+use super::frame;
+use super::stream::Stream;
+use crate::codes::Code;
+use crate::lease::BootTime;
+use crate::{Error, Result};
+use redis::Value;
+use std::io;
+use std::os::fd::RawFd;
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: Stream,
+    buffer: Vec<u8>,
+    /// Number of the connection on the server, so that another one can end it there.
+    pub id: Option<i64>,
+}
+
+/// An exchange that failed, and whether the server may have got the request.
+#[derive(Debug)]
+pub(super) struct Broken {
+    pub error: Error,
+    pub sent: bool,
+}
+
+/// A command in the protocol's own form.
+pub(super) fn pack(words: &[&[u8]]) -> Vec<u8> {
+    let mut command = redis::Cmd::new();
+    for word in words {
+        command.arg(*word);
+    }
+    command.get_packed_command()
+}
+
+impl Connection {
+    /// Connects, authenticates, selects the database.
+    pub fn open(config: &Config, deadline: BootTime) -> Result<Self> {
+        let stream = Stream::connect(config, deadline)?;
+        let mut connection = Connection {
+            stream,
+            buffer: Vec::new(),
+            id: None,
+        };
+        let mut request = Vec::new();
+        let mut steps = 0;
+        if let Some(password) = &config.password {
+            let user = config.user.as_deref();
+            let words: Vec<&[u8]> = [Some("AUTH"), user, Some(password.reveal())]
+                .into_iter()
+                .flatten()
+                .map(str::as_bytes)
+                .collect();
+            request.extend(pack(&words));
+            steps += 1;
+        }
+        if config.database != 0 {
+            request.extend(pack(&[b"SELECT", config.database.to_string().as_bytes()]));
+            steps += 1;
+        }
+        request.extend(pack(&[b"CLIENT", b"ID"]));
+        let mut sent = 0;
+        connection
+            .stream
+            .send(&request, deadline, &mut sent)
+            .map_err(|error| trouble(&error))?;
+        for _ in 0..steps {
+            if let Value::ServerError(_) | Value::Array(_) = check(connection.reply(deadline)?)? {
+                return Err(protocol("an odd answer to the login"));
+            }
+        }
+        // Not every server lets its clients ask for their number.
+        match connection.reply(deadline)? {
+            Value::Int(id) => connection.id = Some(id),
+            Value::ServerError(error) if error.code() == "NOAUTH" => return Err(map_error(&error)),
+            _ => {}
+        }
+        Ok(connection)
+    }
+
+    pub fn fd(&self) -> RawFd {
+        self.stream.fd()
+    }
+
+    /// Sends `request` and reads as many replies as it asks for.
+    pub fn exchange(
+        &mut self,
+        request: &[u8],
+        replies: usize,
+        deadline: BootTime,
+    ) -> std::result::Result<Vec<Value>, Broken> {
+        let mut sent = 0;
+        if let Err(error) = self.stream.send(request, deadline, &mut sent) {
+            return Err(Broken {
+                error: trouble(&error),
+                sent: sent > 0,
+            });
+        }
+        let mut values = Vec::with_capacity(replies);
+        for _ in 0..replies {
+            values.push(
+                self.reply(deadline)
+                    .map_err(|error| Broken { error, sent: true })?,
+            );
+        }
+        Ok(values)
+    }
+
+    /// Sends without waiting for an answer.
+    pub fn send(&mut self, request: &[u8], deadline: BootTime) -> Result<()> {
+        let mut sent = 0;
+        self.stream
+            .send(request, deadline, &mut sent)
+            .map_err(|error| trouble(&error))
+    }
+
+    /// The next reply.
+    pub fn reply(&mut self, deadline: BootTime) -> Result<Value> {
+        loop {
+            if let Some(value) = self.buffered()? {
+                return Ok(value);
+            }
+            let mut chunk = [0u8; 4096];
+            let got = self
+                .stream
+                .receive(&mut chunk, deadline)
+                .map_err(|error| trouble(&error))?;
+            self.take_in(&chunk, got)?;
+        }
+    }
+
+    /// The next reply if it has arrived.
+    pub fn reply_now(&mut self) -> Result<Option<Value>> {
+        loop {
+            if let Some(value) = self.buffered()? {
+                return Ok(Some(value));
+            }
+            let mut chunk = [0u8; 4096];
+            match self
+                .stream
+                .receive_now(&mut chunk)
+                .map_err(|error| trouble(&error))?
+            {
+                None => return Ok(None),
+                Some(got) => self.take_in(&chunk, got)?,
+            }
+        }
+    }
+
+    fn take_in(&mut self, chunk: &[u8], got: usize) -> Result<()> {
+        if got == 0 {
+            return Err(trouble(&io::ErrorKind::UnexpectedEof.into()));
+        }
+        self.buffer
+            .extend_from_slice(chunk.get(..got).unwrap_or_default());
+        if self.buffer.len() > frame::LONGEST + 4096 {
+            return Err(protocol("a reply of over 16 MiB"));
+        }
+        Ok(())
+    }
+
+    fn buffered(&mut self) -> Result<Option<Value>> {
+        if self.buffer.is_empty() {
+            return Ok(None);
+        }
+        let Some(length) = frame::length(&self.buffer)? else {
+            return Ok(None);
+        };
+        let frame: Vec<u8> = self.buffer.drain(..length).collect();
+        redis::parse_redis_value(&frame)
+            .map(Some)
+            .map_err(|_| protocol("a reply that cannot be read"))
+    }
+}
+
+pub(super) fn protocol(words: &str) -> Error {
+    Error::new(
+        Code::Protocol,
+        format!("the server answered what is no reply of Redis: {words}"),
+    )
+}
+
+fn trouble(error: &io::Error) -> Error {
+    let words = match error.kind() {
+        io::ErrorKind::TimedOut => "the server did not answer in time".to_owned(),
+        io::ErrorKind::UnexpectedEof => "the server closed the connection".to_owned(),
+        _ => format!("the connection failed: {error}"),
+    };
+    Error::new(Code::Unavailable, words)
+}
+
+/// Turns an error reply into an error.
+pub(super) fn check(value: Value) -> Result<Value> {
+    match value {
+        Value::ServerError(error) => Err(map_error(&error)),
+        value => Ok(value),
+    }
+}
+
+/// What an error reply means; never `Busy`, which is an answer about a lock.
+fn map_error(error: &redis::ServerError) -> Error {
+    let (kind, detail) = (
+        error.code().to_owned(),
+        error.details().unwrap_or_default().to_owned(),
+    );
+    let text = format!("{kind} {detail}");
+    let (code, words) = match kind.as_str() {
+        "NOAUTH" => (Code::Permission, "the server wants a password"),
+        "WRONGPASS" => (
+            Code::Permission,
+            "the server does not accept the user or password",
+        ),
+        "NOPERM" => (Code::Permission, "the server's rights do not allow this"),
+        "WRONGTYPE" => (
+            Code::Protocol,
+            "something else than a lock stands at the key",
+        ),
+        "LOADING" => (Code::Unavailable, "the server is loading its data"),
+        "READONLY" => (
+            Code::Unavailable,
+            "the server is read-only, a replica perhaps",
+        ),
+        "OOM" => (Code::Unavailable, "the server is out of memory"),
+        "MISCONF" => (
+            Code::Unavailable,
+            "the server refuses writes because it cannot save",
+        ),
+        "BUSY" => (Code::Unavailable, "the server is busy with a script"),
+        "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" => {
+            (Code::Unavailable, "the server cannot serve now")
+        }
+        "MOVED" | "ASK" | "CROSSSLOT" => (Code::Unsupported, "the server is part of a cluster"),
+        _ if text.contains("invalid password")
+            || text.contains("without any password configured") =>
+        {
+            (Code::Permission, "the server does not accept the password")
+        }
+        _ if text.contains("max number of clients") => {
+            (Code::Exhausted, "the server has no room for another client")
+        }
+        _ if text.contains("arithmetic on")
+            || text.contains("nil value")
+            || text.contains("not an integer") =>
+        {
+            (
+                Code::Protocol,
+                "something else than a lock stands at the key",
+            )
+        }
+        _ => (Code::Protocol, "the server answered with an error"),
+    };
+    Error::new(
+        code,
+        format!("{words} ({})", crate::error::printable(text.as_bytes())),
+    )
+}

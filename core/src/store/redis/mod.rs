@@ -1,0 +1,17 @@
+//! `redis:`: locks on a Redis or Valkey server, standalone.
+//!
+//! Every verb is one script, so that it is one step on the server and one round trip. Waiters queue
+//! on the server and are handed the lock by its releaser; the offer stands for a second and is taken
+//! up by one more script. Leases follow the server's wall clock. The formats are in
+//! `core/FORMATS.md`.
+
+mod config;
+mod connection;
+mod frame;
+mod keys;
+mod scripts;
+mod stream;
+mod subscription;
+mod verbs;
+
+pub use verbs::open;

@@ -1,0 +1,234 @@
+//! One standing subscription per process and store, on which every hand-over arrives.
+//!
+//! Whichever waiting thread finds the reader's place free reads for all; when it leaves, it rings
+//! for the next. The service thread reads through `pump`.
+
+use super::config::Config;
+use super::connection::{Connection, check, pack, protocol};
+use crate::fork::{self, ProcessFd};
+use crate::lease::BootTime;
+use crate::owner::OwnerToken;
+use crate::signal::{Signal, Wake};
+use crate::sync::Mutex;
+use crate::{Error, Result};
+use redis::Value;
+use std::collections::HashMap;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// A wake-up for somebody who does not wait here any more.
+#[derive(Debug)]
+pub(super) struct Stray {
+    pub token: OwnerToken,
+    pub name: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub(super) struct Subscription {
+    /// Where wake-ups for this process are published.
+    pub channel: String,
+    /// The connection, while it stands; whoever locks it reads.
+    reader: Mutex<Option<Connection>>,
+    /// Its descriptor, -1 while there is none; readable without the lock.
+    fd: AtomicI32,
+    waiters: Mutex<HashMap<OwnerToken, Weak<Signal>>>,
+    /// Readable while the reader's place is free and somebody should take it.
+    vacancy: ProcessFd,
+}
+
+impl Subscription {
+    pub fn new() -> Result<Self> {
+        Ok(Subscription {
+            channel: format!("synlock:wake:{}", OwnerToken::draw()?.to_hex()),
+            reader: Mutex::new(None),
+            fd: AtomicI32::new(-1),
+            waiters: Mutex::default(),
+            vacancy: fork::eventfd()?,
+        })
+    }
+
+    /// Whether the subscription stands, as far as is known.
+    pub fn stands(&self) -> bool {
+        self.fd.load(Ordering::Acquire) >= 0
+    }
+
+    pub fn fd(&self) -> Option<RawFd> {
+        Some(self.fd.load(Ordering::Acquire)).filter(|fd| *fd >= 0)
+    }
+
+    /// Subscribes, if need be, and returns once the server has acknowledged it.
+    pub fn ensure(&self, config: &Config, deadline: BootTime) -> Result<()> {
+        if self.stands() {
+            return Ok(());
+        }
+        let mut reader = self.reader.lock();
+        if reader.is_some() {
+            return Ok(());
+        }
+        let mut connection = Connection::open(config, deadline)?;
+        connection.send(&pack(&[b"SUBSCRIBE", self.channel.as_bytes()]), deadline)?;
+        match check(connection.reply(deadline)?)? {
+            Value::Array(parts) if parts.len() == 3 => {}
+            _ => return Err(protocol("an odd answer to SUBSCRIBE")),
+        }
+        self.fd.store(connection.fd(), Ordering::Release);
+        *reader = Some(connection);
+        drop(reader);
+        // Whoever waited on the connection that broke must queue anew.
+        self.ring_all();
+        Ok(())
+    }
+
+    pub fn register(&self, token: OwnerToken, bell: &Arc<Signal>) {
+        self.waiters.lock().insert(token, Arc::downgrade(bell));
+    }
+
+    pub fn unregister(&self, token: OwnerToken) {
+        self.waiters.lock().remove(&token);
+    }
+
+    fn ring_all(&self) {
+        let bells: Vec<_> = self
+            .waiters
+            .lock()
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect();
+        bells.iter().for_each(|bell| bell.ring());
+    }
+
+    /// Sleeps on the bell, reading for everybody if nobody else does. Returns the strays it met.
+    pub fn park(&self, bell: &Arc<Signal>, until: BootTime) -> Result<(Wake, Vec<Stray>)> {
+        let mut strays = Vec::new();
+        let bell_fd = bell.fd()?;
+        let mut reads = false;
+        let wake = loop {
+            if bell.take() {
+                break Wake::Signalled;
+            }
+            let left = until.left();
+            if left.is_zero() {
+                break Wake::Elapsed;
+            }
+            let reader = self.reader.try_lock();
+            reads = reader.is_some();
+            let other = match &reader {
+                Some(connection) => connection.as_ref().map_or(-1, Connection::fd),
+                None => self.vacancy.as_raw_fd(),
+            };
+            let ready = poll([bell_fd, other], left);
+            if ready == Err(libc::EINTR) {
+                drop(reader);
+                break if bell.take() {
+                    Wake::Signalled
+                } else {
+                    Wake::Interrupted
+                };
+            }
+            if let Some(mut connection) = reader {
+                if ready.is_ok_and(|ready| ready[1]) {
+                    self.read(&mut connection, &mut strays);
+                }
+            } else if ready.is_ok_and(|ready| ready[1]) {
+                drain(&self.vacancy);
+            }
+            if !strays.is_empty() {
+                break if bell.take() {
+                    Wake::Signalled
+                } else {
+                    Wake::Elapsed
+                };
+            }
+        };
+        if reads {
+            self.announce_vacancy();
+        }
+        Ok((wake, strays))
+    }
+
+    /// Tells one of those who sleep that nobody reads.
+    fn announce_vacancy(&self) {
+        let one = 1u64;
+        // SAFETY: writes eight bytes to an eventfd that lives as long as `self`.
+        unsafe { libc::write(self.vacancy.as_raw_fd(), (&raw const one).cast(), 8) };
+    }
+
+    /// Reads what has arrived, if nobody else is at it; never blocks.
+    pub fn pump(&self) -> Vec<Stray> {
+        let mut strays = Vec::new();
+        if let Some(mut reader) = self.reader.try_lock() {
+            self.read(&mut reader, &mut strays);
+        }
+        strays
+    }
+
+    fn read(&self, reader: &mut Option<Connection>, strays: &mut Vec<Stray>) {
+        let Some(connection) = reader else { return };
+        loop {
+            match connection.reply_now() {
+                Ok(Some(value)) => {
+                    if let Some((token, name)) = message(value) {
+                        let bell = self.waiters.lock().get(&token).and_then(Weak::upgrade);
+                        match bell {
+                            Some(bell) => bell.ring(),
+                            None => strays.push(Stray { token, name }),
+                        }
+                    }
+                }
+                Ok(None) => return,
+                Err(_) => {
+                    // Cut: the next who asks subscribes anew, and everybody asks now.
+                    self.fd.store(-1, Ordering::Release);
+                    *reader = None;
+                    self.ring_all();
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Token and name of a wake-up; anything else is none.
+fn message(value: Value) -> Option<(OwnerToken, Vec<u8>)> {
+    let Value::Array(parts) = value else {
+        return None;
+    };
+    let [Value::BulkString(kind), _, Value::BulkString(payload)] = parts.as_slice() else {
+        return None;
+    };
+    if kind != b"message" {
+        return None;
+    }
+    Some((
+        OwnerToken::from_hex(payload.get(..32)?)?,
+        payload.get(32..)?.to_vec(),
+    ))
+}
+
+fn drain(fd: &ProcessFd) {
+    let mut count = 0u64;
+    // SAFETY: reads eight bytes from a non-blocking eventfd.
+    unsafe { libc::read(fd.as_raw_fd(), (&raw mut count).cast(), 8) };
+}
+
+fn poll(fds: [RawFd; 2], left: Duration) -> std::result::Result<[bool; 2], libc::c_int> {
+    let mut polled = fds.map(|fd| libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    });
+    let ms = left.min(Duration::from_secs(1)).as_micros().div_ceil(1000) as libc::c_int;
+    // SAFETY: two valid pollfds; a negative descriptor is passed over.
+    let ready = unsafe { libc::poll(polled.as_mut_ptr(), 2, ms) };
+    if ready < 0 {
+        return Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0));
+    }
+    Ok(polled.map(|fd| fd.revents != 0))
+}
+
+/// The error that `ensure` meets when rights do not allow a subscription.
+pub(super) fn is_forbidden(error: &Error) -> bool {
+    error.code() == crate::Code::Permission
+}

@@ -1,0 +1,353 @@
+//! Holding: leases, the watchdog, loss, release, hand-over to another process.
+
+use super::support::{Case, List, PATIENCE, code, ms};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+use synlock_core::{Code, LockOptions, OwnerToken, State, Store, Wait};
+
+pub fn tests(list: &mut List) {
+    list.add("dropping_a_handle_releases", drops);
+    list.add("auto_release_can_be_switched_off", keeps);
+    list.add("another_hold_is_never_touched", not_ours);
+    list.add("owner_tokens_are_never_used_twice", tokens);
+    if list.can.break_lock {
+        list.add("a_broken_lock_is_lost", broken);
+        list.add("loss_rings_the_descriptor_and_the_hook", alarms);
+    }
+    if list.can.ttl {
+        list.add("a_lease_ends", lease_ends);
+        list.add("refresh_prolongs", refresh);
+        list.add("refresh_never_shortens", never_shortens);
+        list.add("refresh_after_loss_fails", refresh_after_loss);
+        list.add("remaining_is_conservative", remaining);
+        list.add("a_late_release_says_so_or_is_lost", late);
+        list.add("the_watchdog_renews_until_release", watchdog);
+        list.add("a_waiter_waits_for_the_end_of_a_lease", waits_for_lease);
+    }
+    if !list.can.frees_on_death {
+        list.add("an_omitted_ttl_is_a_renewed_lease", default_lease);
+    } else {
+        list.add("an_omitted_ttl_is_no_lease", no_lease);
+    }
+    if list.can.fence.class() != "none" {
+        list.add("fencing_tokens_grow", fences);
+    }
+    if list.can.export {
+        list.add("an_exported_hold_is_adopted_once", adopt);
+    }
+    list.add("observers_hear_of_it", observers);
+}
+
+fn drops(case: &Case) {
+    let lock = case.lock();
+    lock.acquire(Wait::No, None).unwrap();
+    drop(lock);
+    case.lock().acquire(Wait::No, None).unwrap();
+}
+
+fn keeps(case: &Case) {
+    let lock = case.lock();
+    lock.acquire(Wait::No, None).unwrap();
+    lock.set_auto_release(false);
+    drop(lock);
+    assert_eq!(code(case.lock().acquire(Wait::No, None)), Code::Busy);
+}
+
+fn not_ours(case: &Case) {
+    let (a, b) = (case.lock(), case.lock());
+    a.acquire(Wait::No, None).unwrap();
+    assert_eq!(code(b.release()), Code::NotHeld);
+    // Even with a claim that names the resource, but another token.
+    let stranger = synlock_core::store::Claim {
+        name: a.name().clone(),
+        token: OwnerToken::draw().unwrap(),
+        mode: a.mode(),
+        ttl: a.ttl(),
+        deadline: None,
+        fence_block: 1,
+        label: None,
+        fair: true,
+    };
+    let backend = case.store.backend();
+    assert_eq!(
+        backend.release(&stranger).unwrap(),
+        synlock_core::store::Answer::NotOurs
+    );
+    if case.can.ttl {
+        assert_eq!(
+            backend.extend(&stranger, ms(1000)).unwrap(),
+            synlock_core::store::Answer::NotOurs
+        );
+    }
+    assert!(!backend.is_held(&stranger).unwrap());
+    a.ensure_held().unwrap();
+}
+
+fn tokens(case: &Case) {
+    let lock = case.lock();
+    let mut seen = std::collections::HashSet::new();
+    for _ in 0..50 {
+        lock.acquire(Wait::No, None).unwrap();
+        assert!(seen.insert(lock.owner_token().unwrap().to_hex()));
+        lock.release().unwrap();
+    }
+}
+
+fn broken(case: &Case) {
+    let lock = case.lock();
+    assert!(!case.store.break_lock(&case.name).unwrap());
+    lock.acquire(Wait::No, None).unwrap();
+    assert!(case.store.break_lock(&case.name).unwrap());
+    let thief = case.lock();
+    thief.acquire(PATIENCE, None).unwrap();
+    assert_eq!(code(lock.ensure_held()), Code::Lost);
+    assert!(!lock.is_acquired().unwrap());
+    assert_eq!(lock.state(), State::Lost);
+    assert!(lock.is_expired());
+    assert_eq!(code(lock.refresh(None)), Code::Lost);
+    assert_eq!(code(lock.release()), Code::Lost);
+    assert_eq!(code(lock.release()), Code::NotHeld);
+    thief.ensure_held().unwrap();
+}
+
+fn readable(fd: i32) -> bool {
+    let mut poll = libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one valid pollfd.
+    unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
+}
+
+fn alarms(case: &Case) {
+    let lock = case.lock();
+    lock.acquire(Wait::No, None).unwrap();
+    let fd = lock.lost_fd().unwrap();
+    let (sender, receiver) = mpsc::channel();
+    lock.on_lost(move || sender.send(()).unwrap()).unwrap();
+    assert!(!readable(fd));
+    case.store.break_lock(&case.name).unwrap();
+    assert_eq!(code(lock.ensure_held()), Code::Lost);
+    receiver.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert!(readable(fd));
+    assert_eq!(code(lock.release()), Code::Lost);
+    lock.acquire(PATIENCE, None).unwrap();
+    assert!(!readable(fd));
+}
+
+fn lease_ends(case: &Case) {
+    let (a, b) = (case.leased(ms(150)), case.lock());
+    a.acquire(Wait::No, None).unwrap();
+    assert_eq!(code(b.acquire(Wait::No, None)), Code::Busy);
+    b.acquire(PATIENCE, None).unwrap();
+    assert!(a.is_expired());
+    assert_eq!(code(a.ensure_held()), Code::Lost);
+    b.ensure_held().unwrap();
+}
+
+fn refresh(case: &Case) {
+    let (a, b) = (case.leased(ms(300)), case.lock());
+    a.acquire(Wait::No, None).unwrap();
+    for _ in 0..6 {
+        std::thread::sleep(ms(100));
+        a.refresh(None).unwrap();
+    }
+    assert_eq!(code(b.acquire(Wait::No, None)), Code::Busy);
+    a.refresh(Some(Duration::from_secs(60))).unwrap();
+    assert!(a.remaining().unwrap() > Duration::from_secs(50));
+    a.release().unwrap();
+}
+
+fn never_shortens(case: &Case) {
+    let (a, b) = (case.leased(Duration::from_secs(60)), case.lock());
+    a.acquire(Wait::No, None).unwrap();
+    a.refresh(Some(ms(50))).unwrap();
+    assert!(a.remaining().unwrap() > Duration::from_secs(50));
+    std::thread::sleep(ms(120));
+    assert_eq!(code(b.acquire(Wait::No, None)), Code::Busy);
+    a.ensure_held().unwrap();
+}
+
+fn refresh_after_loss(case: &Case) {
+    let (a, b) = (case.leased(ms(60)), case.lock());
+    a.acquire(Wait::No, None).unwrap();
+    std::thread::sleep(ms(120));
+    b.acquire(PATIENCE, None).unwrap();
+    assert_eq!(code(a.refresh(None)), Code::Lost);
+    assert_eq!(code(a.refresh(Some(Duration::from_secs(9)))), Code::Lost);
+    b.ensure_held().unwrap();
+}
+
+fn remaining(case: &Case) {
+    let before = Instant::now();
+    let a = case.leased(Duration::from_secs(10));
+    assert_eq!(a.remaining(), None);
+    a.acquire(Wait::No, None).unwrap();
+    let left = a.remaining().unwrap();
+    assert!(
+        left <= Duration::from_secs(10) && left + before.elapsed() > ms(9000),
+        "{left:?}"
+    );
+    a.release().unwrap();
+}
+
+fn late(case: &Case) {
+    let a = case.leased(ms(40));
+    a.acquire(Wait::No, None).unwrap();
+    std::thread::sleep(ms(120));
+    match a.release() {
+        Ok(released) => assert!(released.late),
+        Err(error) => assert_eq!(error.code(), Code::Lost),
+    }
+    assert_eq!(code(a.release()), Code::NotHeld);
+}
+
+fn watchdog(case: &Case) {
+    let a = case.lock_with(|options| {
+        options.ttl = Some(ms(900));
+        options.renew = Some(true);
+    });
+    a.acquire(Wait::No, None).unwrap();
+    let start = Instant::now();
+    while start.elapsed() < ms(2500) {
+        assert_eq!(code(case.lock().acquire(Wait::No, None)), Code::Busy);
+        std::thread::sleep(ms(20));
+    }
+    a.ensure_held().unwrap();
+    a.release().unwrap();
+    let b = case.lock();
+    b.acquire(Wait::No, None).unwrap();
+    std::thread::sleep(ms(500));
+    // No renewal followed the release.
+    b.ensure_held().unwrap();
+    assert_eq!(a.state(), State::Idle);
+}
+
+fn waits_for_lease(case: &Case) {
+    let (a, b) = (case.leased(ms(200)), case.lock());
+    a.acquire(Wait::No, None).unwrap();
+    a.set_auto_release(false);
+    drop(a);
+    let acquired = b.acquire(PATIENCE, None).unwrap();
+    assert!(
+        acquired.waited < Duration::from_secs(4),
+        "waited for the safety poll: {:?}",
+        acquired.waited
+    );
+}
+
+fn default_lease(case: &Case) {
+    let lock = case.lock();
+    assert_eq!(lock.ttl(), Some(synlock_core::lock::DEFAULT_LEASE));
+    lock.acquire(Wait::No, None).unwrap();
+    let left = lock.remaining().unwrap();
+    assert!(
+        left > Duration::from_secs(25) && left < Duration::from_secs(30),
+        "{left:?}"
+    );
+}
+
+fn no_lease(case: &Case) {
+    let lock = case.lock();
+    assert_eq!(lock.ttl(), None);
+    lock.acquire(Wait::No, None).unwrap();
+    assert_eq!(lock.remaining(), None);
+    lock.refresh(None).unwrap();
+    assert!(!lock.is_expired());
+}
+
+fn fences(case: &Case) {
+    let mut last = 0;
+    for _ in 0..30 {
+        let lock = case.lock();
+        let fence = lock.acquire(Wait::No, None).unwrap().fence.unwrap();
+        assert!(
+            fence > last && i64::try_from(fence).is_ok(),
+            "{fence} after {last}"
+        );
+        last = fence;
+    }
+}
+
+fn adopt(case: &Case) {
+    let a = case.leased(Duration::from_secs(30));
+    a.acquire(Wait::No, None).unwrap();
+    let fence = a.fencing_token();
+    let text = a.export().unwrap();
+    assert!(text.starts_with("synlock1:"));
+    assert_eq!(a.state(), State::Idle);
+    assert_eq!(code(case.lock().acquire(Wait::No, None)), Code::Busy);
+    let options = || {
+        let mut options = LockOptions::default();
+        options.ttl = Some(Duration::from_secs(30));
+        options
+    };
+    let winners = Arc::new(AtomicU32::new(0));
+    let heirs: Vec<_> = (0..4)
+        .map(|_| {
+            let (store, text, winners, options) =
+                (case.store.clone(), text.clone(), winners.clone(), options());
+            std::thread::spawn(move || match store.adopt(&text, options) {
+                Ok(lock) => {
+                    winners.fetch_add(1, Ordering::SeqCst);
+                    Some(lock)
+                }
+                Err(error) => {
+                    assert_eq!(error.code(), Code::Lost);
+                    None
+                }
+            })
+        })
+        .collect();
+    let heirs: Vec<_> = heirs
+        .into_iter()
+        .filter_map(|thread| thread.join().unwrap())
+        .collect();
+    assert_eq!(winners.load(Ordering::SeqCst), 1);
+    assert_eq!(heirs[0].fencing_token(), fence);
+    heirs[0].refresh(None).unwrap();
+    heirs[0].release().unwrap();
+    assert_eq!(code(case.store.adopt(&text, options())), Code::Lost);
+    assert_eq!(
+        code(case.store.adopt("synlock1:x:y", options())),
+        Code::InvalidArgument
+    );
+    let elsewhere = Store::open("memory:elsewhere").unwrap();
+    assert_eq!(
+        code(elsewhere.adopt(&text, LockOptions::default())),
+        Code::InvalidArgument
+    );
+}
+
+fn observers(case: &Case) {
+    let (sender, receiver) = mpsc::channel();
+    let sender = std::sync::Mutex::new(sender);
+    let name = case.name.clone();
+    let id = case.store.observe(Arc::new(move |event| {
+        if event.resource == name.as_bytes() {
+            assert_eq!(event.pid, std::process::id());
+            sender.lock().unwrap().send(event.kind.name()).unwrap();
+        }
+    }));
+    let lock = case.lock();
+    lock.acquire(Wait::No, None).unwrap();
+    assert_eq!(code(case.lock().acquire(Wait::No, None)), Code::Busy);
+    lock.release().unwrap();
+    lock.acquire(Wait::No, None).unwrap();
+    drop(lock);
+    case.store.unobserve(id);
+    let heard: Vec<_> = receiver.try_iter().collect();
+    assert_eq!(
+        heard,
+        [
+            "acquired",
+            "refused",
+            "released",
+            "acquired",
+            "forgotten",
+            "released"
+        ]
+    );
+}

@@ -1,0 +1,38 @@
+//! One suite over every store, chosen by what the store claims: claimed is tested, unclaimed must be
+//! refused, and no store may claim less than the table in `matrix.rs`.
+
+mod acquire;
+mod fork;
+mod hold;
+mod host;
+mod manage;
+mod matrix;
+mod modes;
+mod process;
+mod support;
+
+use libtest_mimic::{Arguments, Trial};
+use support::Setup;
+
+fn main() {
+    // A test that forks a process runs this program again as the child.
+    if let Some(code) = process::child_main() {
+        std::process::exit(code);
+    }
+    let arguments = Arguments::from_args();
+    let mut trials = Vec::new();
+    for setup in Setup::all() {
+        let mut list = support::List::new(setup);
+        matrix::tests(&mut list);
+        acquire::tests(&mut list);
+        hold::tests(&mut list);
+        modes::tests(&mut list);
+        manage::tests(&mut list);
+        host::tests(&mut list);
+        process::tests(&mut list);
+        fork::tests(&mut list);
+        trials.extend(list.into_trials());
+    }
+    trials.push(Trial::test("suite::is_not_empty", || Ok(())));
+    libtest_mimic::run(&arguments, trials).exit();
+}

@@ -1,0 +1,80 @@
+//! The least that each store must claim, and that it refuses what it does not.
+
+use super::support::{Case, List, code, ms};
+use synlock_core::{Code, LockOptions, Mode};
+
+pub fn tests(list: &mut List) {
+    list.add("claims_no_less_than_the_matrix", claims);
+    list.add("refuses_what_it_does_not_claim", refuses);
+    list.add("has_a_fingerprint_of_its_own", fingerprint);
+}
+
+fn claims(case: &Case) {
+    let can = &case.can;
+    // shared, promote, permits, ttl, frees on death, fence class, wakes, fair, export, list, break
+    let claimed = (
+        (
+            can.shared,
+            can.promote,
+            can.permits,
+            can.ttl,
+            can.frees_on_death,
+        ),
+        can.fence.class(),
+        (can.wakes, can.fair, can.export, can.list, can.break_lock),
+    );
+    let least = match can.store {
+        "memory" => (
+            (true, true, true, true, true),
+            "E",
+            (true, true, false, true, true),
+        ),
+        // Fencing is opt-in; waking and fairness come with the companion.
+        "flock" => (
+            (true, true, false, false, true),
+            "none",
+            (false, false, false, true, true),
+        ),
+        "redis" => (
+            (true, true, true, true, false),
+            "H",
+            (true, true, true, true, true),
+        ),
+        other => panic!("the matrix has no row for {other}"),
+    };
+    assert_eq!(claimed, least);
+}
+
+fn refuses(case: &Case) {
+    let refused = |change: fn(&mut LockOptions)| {
+        let mut options = LockOptions::default();
+        change(&mut options);
+        code(case.store.lock_with(&case.name, options)) == Code::Unsupported
+    };
+    assert_eq!(
+        refused(|options| options.mode = Mode::Shared),
+        !case.can.shared
+    );
+    assert_eq!(
+        refused(|options| options.mode = Mode::Permits { take: 1, of: 2 }),
+        !case.can.permits
+    );
+    assert_eq!(
+        refused(|options| options.ttl = Some(ms(60_000))),
+        !case.can.ttl
+    );
+    let lock = case.lock();
+    lock.acquire(synlock_core::Wait::No, None).unwrap();
+    if !case.can.export {
+        assert_eq!(code(lock.export()), Code::Unsupported);
+    }
+    if !case.can.ttl {
+        assert_eq!(code(lock.refresh(Some(ms(1000)))), Code::Unsupported);
+    }
+}
+
+fn fingerprint(case: &Case) {
+    let again = synlock_core::Store::open(&case.url).unwrap();
+    assert_eq!(again.fingerprint(), case.store.fingerprint());
+    assert!(!again.fingerprint().is_empty());
+}

@@ -1,0 +1,133 @@
+//! Other processes: this program, run again, takes locks and is killed.
+
+use super::support::{Case, List, PATIENCE, code, ms};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use synlock_core::{Code, LockOptions, Store, Wait};
+
+const CHILD: &str = "SYNLOCK_BEHAVIOR_CHILD";
+
+pub fn tests(list: &mut List) {
+    if list.can.scope == synlock_core::Scope::Process {
+        return;
+    }
+    list.add("a_second_process_is_excluded", excluded);
+    list.add("a_process_that_exits_leaves_no_lock", exits);
+    list.add("a_process_that_is_killed_leaves_no_lock", killed);
+    list.add("a_waiter_of_another_process_is_woken", woken);
+}
+
+/// In the child: takes the lock, says so, and does as it is told.
+pub fn child_main() -> Option<i32> {
+    let (url, name) = std::env::var(CHILD)
+        .ok()?
+        .split_once('\n')
+        .map(|(url, name)| (url.to_owned(), name.to_owned()))?;
+    let store = Store::open(&url).ok()?;
+    let mut options = LockOptions::default();
+    if !store.capabilities().frees_on_death {
+        options.ttl = Some(ms(600));
+        options.renew = Some(true);
+    }
+    let lock = store.lock_with(&name, options).ok()?;
+    let result = lock.acquire(PATIENCE, None);
+    let mut out = std::io::stdout();
+    let _ = writeln!(
+        out,
+        "{}",
+        result.map_or_else(|error| error.code().name(), |_| "HELD")
+    );
+    let _ = out.flush();
+    let mut line = String::new();
+    let _ = std::io::stdin().read_line(&mut line);
+    match line.trim() {
+        "release" => Some(i32::from(lock.release().is_err())),
+        // Leaves without destructors, as many programs do.
+        _ => std::process::exit(0),
+    }
+}
+
+struct Holder(Child);
+
+impl Holder {
+    fn start(case: &Case) -> Self {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .env(CHILD, format!("{}\n{}", case.url, case.name))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Holder(child)
+    }
+
+    fn wait_until_it_holds(&mut self) {
+        let mut line = String::new();
+        BufReader::new(self.0.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        assert_eq!(line.trim(), "HELD");
+    }
+
+    fn tell(&mut self, word: &str) {
+        writeln!(self.0.stdin.as_mut().unwrap(), "{word}").unwrap();
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn excluded(case: &Case) {
+    let mut holder = Holder::start(case);
+    holder.wait_until_it_holds();
+    let lock = case.lock();
+    assert_eq!(code(lock.acquire(Wait::No, None)), Code::Busy);
+    let found = case.store.inspect(&case.name).unwrap();
+    assert_eq!(found.holders[0].pid, Some(holder.0.id()));
+    holder.tell("release");
+    lock.acquire(Wait::No, None).unwrap();
+}
+
+fn exits(case: &Case) {
+    let mut holder = Holder::start(case);
+    holder.wait_until_it_holds();
+    holder.tell("exit");
+    case.lock()
+        .acquire(Wait::For(Duration::from_secs(10)), None)
+        .unwrap();
+}
+
+fn killed(case: &Case) {
+    let mut holder = Holder::start(case);
+    holder.wait_until_it_holds();
+    assert_eq!(code(case.lock().acquire(Wait::No, None)), Code::Busy);
+    holder.0.kill().unwrap();
+    holder.0.wait().unwrap();
+    let acquired = case
+        .lock()
+        .acquire(Wait::For(Duration::from_secs(10)), None)
+        .unwrap();
+    // The lease it left behind was 600 ms long.
+    assert!(
+        acquired.waited < Duration::from_secs(4),
+        "{:?}",
+        acquired.waited
+    );
+}
+
+fn woken(case: &Case) {
+    let lock = case.lock();
+    lock.acquire(Wait::No, None).unwrap();
+    let mut holder = Holder::start(case);
+    case.wait_for_waiters(1);
+    lock.release().unwrap();
+    holder.wait_until_it_holds();
+    assert_eq!(code(lock.acquire(Wait::No, None)), Code::Busy);
+    holder.tell("release");
+    lock.acquire(PATIENCE, None).unwrap();
+}

@@ -1,0 +1,182 @@
+//! The stores under test, and how a case is added.
+
+use libtest_mimic::{Failed, Trial};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use synlock_core::{Capabilities, Code, Lock, LockOptions, Mode, Store, Wait};
+use synlock_tests::names::{TempDir, unique};
+use synlock_tests::redis::{Options, RedisServer};
+
+/// One store, set up one way.
+#[derive(Clone)]
+pub struct Setup {
+    /// First part of the names of its cases.
+    pub name: &'static str,
+    pub url: String,
+    /// Keeps the server or the directory.
+    _keep: Arc<dyn std::any::Any + Send + Sync>,
+}
+
+impl Setup {
+    /// Every store of this build; `SYNLOCK_TEST_STORES=memory,flock` leaves only these.
+    pub fn all() -> Vec<Setup> {
+        let chosen = std::env::var("SYNLOCK_TEST_STORES").unwrap_or_default();
+        let wanted =
+            |name: &str| chosen.is_empty() || chosen.split(',').any(|one| name.starts_with(one));
+        let mut setups = Vec::new();
+        if cfg!(feature = "memory") && wanted("memory") {
+            setups.push(Setup {
+                name: "memory",
+                url: format!("memory:{}", unique("behavior")),
+                _keep: Arc::new(()),
+            });
+        }
+        if cfg!(feature = "flock") && wanted("flock") {
+            let folder = TempDir::new("synlock-behavior");
+            setups.push(Setup {
+                name: "flock",
+                url: format!("flock:{}", folder.path().display()),
+                _keep: Arc::new(folder),
+            });
+        }
+        if cfg!(feature = "redis") && wanted("redis") {
+            let server = Arc::new(RedisServer::start_with(Options {
+                tls: cfg!(feature = "redis-tls"),
+                ..Options::default()
+            }));
+            setups.push(Setup {
+                name: "redis",
+                url: server.url(),
+                _keep: server.clone(),
+            });
+            setups.push(Setup {
+                name: "redis-socket",
+                url: server.socket_url(),
+                _keep: server.clone(),
+            });
+            if cfg!(feature = "redis-tls") {
+                setups.push(Setup {
+                    name: "redis-tls",
+                    url: server.tls_url(),
+                    _keep: server,
+                });
+            }
+        }
+        setups
+    }
+}
+
+/// What a case works with: a store, and a name that no other case uses.
+#[derive(Clone)]
+pub struct Case {
+    pub store: Store,
+    pub url: String,
+    pub name: String,
+    pub can: Capabilities,
+}
+
+impl Case {
+    pub fn lock(&self) -> Lock {
+        self.lock_with(|_| {})
+    }
+
+    pub fn lock_with(&self, change: impl FnOnce(&mut LockOptions)) -> Lock {
+        let mut options = self.store.defaults().clone();
+        change(&mut options);
+        self.store.lock_with(&self.name, options).unwrap()
+    }
+
+    pub fn shared(&self) -> Lock {
+        self.lock_with(|options| options.mode = Mode::Shared)
+    }
+
+    pub fn leased(&self, ttl: Duration) -> Lock {
+        self.lock_with(|options| options.ttl = Some(ttl))
+    }
+
+    pub fn permits(&self, take: u32, of: u32) -> Lock {
+        self.lock_with(|options| options.mode = Mode::Permits { take, of })
+    }
+
+    /// Waits until so many waiters stand in the queue, on stores that know; a moment on others.
+    pub fn wait_for_waiters(&self, count: u32) {
+        let end = Instant::now() + Duration::from_secs(10);
+        if !self.can.wakes {
+            std::thread::sleep(Duration::from_millis(150));
+            return;
+        }
+        while self.store.inspect(&self.name).unwrap().waiters != Some(count) {
+            assert!(Instant::now() < end, "{count} waiters never came");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+pub fn ms(number: u64) -> Duration {
+    Duration::from_millis(number)
+}
+
+pub fn code<T: std::fmt::Debug>(result: synlock_core::Result<T>) -> Code {
+    match result {
+        Ok(_) => Code::Ok,
+        Err(error) => error.code(),
+    }
+}
+
+/// Long enough for any machine.
+pub const PATIENCE: Wait = Wait::For(Duration::from_secs(20));
+
+/// The cases of one store.
+pub struct List {
+    setup: Setup,
+    pub can: Capabilities,
+    trials: Vec<Trial>,
+}
+
+impl List {
+    pub fn new(setup: Setup) -> Self {
+        let can = *Store::open(&setup.url).unwrap().capabilities();
+        List {
+            setup,
+            can,
+            trials: Vec::new(),
+        }
+    }
+
+    pub fn add(&mut self, name: &'static str, case: fn(&Case)) {
+        self.add_as(name.to_owned(), case);
+    }
+
+    /// A case under every name `module::case`.
+    pub fn add_as(&mut self, name: String, case: impl Fn(&Case) + Send + Sync + 'static) {
+        let setup = self.setup.clone();
+        self.trials
+            .push(Trial::test(format!("{}::{name}", setup.name), move || {
+                // All of it, or the closure would take the URL alone and the server would end.
+                let setup = &setup;
+                let store = Store::open(&setup.url)?;
+                let can = *store.capabilities();
+                let input = Case {
+                    store,
+                    url: setup.url.clone(),
+                    name: unique("case"),
+                    can,
+                };
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| case(&input))).map_err(
+                    |panic| {
+                        let words = panic.downcast_ref::<String>().cloned();
+                        let words = words.or_else(|| {
+                            panic
+                                .downcast_ref::<&str>()
+                                .map(|words| (*words).to_owned())
+                        });
+                        Failed::from(words.unwrap_or_default())
+                    },
+                )
+            }));
+    }
+
+    pub fn into_trials(self) -> Vec<Trial> {
+        self.trials
+    }
+}
