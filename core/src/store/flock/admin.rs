@@ -332,14 +332,14 @@ impl Flock {
             return Ok(false);
         }
         let remove = || {
-            let Some(stat) = file.current().map_err(cannot_look)? else {
+            let Some(seen) = file.current().map_err(cannot_look)? else {
                 return Ok(false);
             };
             // Somebody may have let go for an instant, to change its mode.
             if file.is_byte_locked(GATE).map_err(cannot_lock)? {
                 return Ok(false);
             }
-            if stat.st_size > 0 && Header::read(&file)?.last_fence().is_some() {
+            if seen.has_content && Header::read(&file)?.last_fence().is_some() {
                 return Ok(false);
             }
             directory.remove(name).map(|()| true)

@@ -82,12 +82,12 @@ impl Flock {
             return self.converted(claim, to);
         }
         let file = &*held.file;
-        let Some(stat) = file.current().map_err(cannot_look)? else {
+        let Some(seen) = file.current().map_err(cannot_look)? else {
             self.lose(claim);
             return Err(lost());
         };
         let mut header = Header::read(file)?;
-        if stat.st_size == 0 || !header.is_whole {
+        if !seen.has_content || !header.is_whole {
             header.write_fixed(file, claim.name.as_bytes())?;
         }
         let Some(gate) = Byte::take(file, GATE)? else {

@@ -6,7 +6,9 @@
 //!
 //! A lock is the file that the *path* leads to. Files are never removed or emptied by acquire and
 //! release; if somebody else removes, renames or replaces one, its holder is told at its next check,
-//! and whoever takes the lock afterwards looks again before it believes.
+//! and whoever takes the lock afterwards looks again before it believes. (If the whole directory is
+//! swapped under a process that took and released the same lock within the last 10 ms, that process
+//! may be granted it once more in the old one; its next check tells.)
 //!
 //! `flock:` alone (and Symfony's `flock://`) means `$XDG_RUNTIME_DIR/synlock`, for root
 //! `/run/lock/synlock`. The format of names and files is in `core/FORMATS.md`.

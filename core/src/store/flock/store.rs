@@ -2,7 +2,7 @@
 
 use super::config::Config;
 use super::directory::{Directory, has_links};
-use super::file::{GATE, LockFile};
+use super::file::{GATE, LockFile, Seen};
 use super::header::Header;
 use super::names;
 use crate::capability::{Capabilities, Fence, Scope};
@@ -240,23 +240,26 @@ impl Flock {
             };
             let locked = file.try_lock(claim.mode).map_err(cannot_lock)?;
             let taken = Taken(locked.then_some(&file));
-            let (links, content) = match file.current().map_err(cannot_look)? {
-                Some(stat) => (stat.st_nlink, stat.st_size > 0),
-                None if cfg!(canary = "unlink_on_release") => (1, false),
+            let seen = match file.glance().map_err(cannot_look)? {
+                Some(seen) => seen,
+                None if cfg!(canary = "unlink_on_release") => Seen {
+                    links: 1,
+                    has_content: false,
+                },
                 None => {
                     drop(taken);
                     self.look_at_directory_again();
                     continue;
                 }
             };
-            if links > 1 {
+            if seen.links > 1 {
                 return Err(has_links());
             }
             if !locked {
                 drop(taken);
                 return Ok(Outcome::Busy(file));
             }
-            let Some(fence) = self.prepare(claim, &file, content)? else {
+            let Some(fence) = self.prepare(claim, &file, seen.has_content)? else {
                 drop(taken);
                 return Ok(Outcome::Busy(file));
             };
@@ -446,7 +449,7 @@ impl Backend for Flock {
         let Some(held) = held else {
             return Ok(Answer::NotOurs);
         };
-        let current = held.file.current();
+        let current = held.file.glance();
         let ours = matches!(current, Ok(Some(_))) || cfg!(canary = "no_path_check");
         self.let_go(&claim.name, held.file, ours);
         match current {
