@@ -1,4 +1,7 @@
 //! What the suites share: services, random names, child processes.
 
 pub mod names;
+pub mod page;
+pub mod process;
 pub mod redis;
+pub mod torture;

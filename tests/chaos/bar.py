@@ -1,0 +1,69 @@
+"""What `run` and `canary` share: the table of rows, and how a row is run."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TABLE = ROOT / "tests" / "chaos" / "rows"
+TOTALS = [
+    re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed", re.M),
+    re.compile(r"^(?:\w+: )?(\d+) passed, (\d+) failed", re.M),
+]
+
+
+class Row:
+    def __init__(self, line: str):
+        fields = [field.strip() for field in line.split("|")]
+        if len(fields) != 4:
+            sys.exit(f"tests/chaos/rows: not four fields: {line}")
+        self.number, self.what, self.command = int(fields[0]), fields[1], fields[2]
+        self.canaries = fields[3].split()
+
+    def __str__(self) -> str:
+        return f"row {self.number}: {self.what}"
+
+
+def rows(numbers: list[str]) -> list[Row]:
+    lines = TABLE.read_text().splitlines()
+    table = [Row(line) for line in lines if line.strip() and not line.startswith("#")]
+    if not numbers:
+        return table
+    chosen = [row for row in table if str(row.number) in numbers]
+    missing = set(numbers) - {str(row.number) for row in chosen}
+    if missing:
+        known = ", ".join(sorted({str(row.number) for row in table}, key=int))
+        sys.exit(f"no row {', '.join(sorted(missing))}; there are {known}")
+    return chosen
+
+
+def run(row: Row, full: bool = False, **environment: str) -> tuple[bool, int, int, float]:
+    """Runs a row; whether it passed, its totals, and how long it took."""
+    settings = dict(os.environ, CARGO_TERM_COLOR="never", **environment)
+    settings.pop("SYNLOCK_LOAD", None)
+    if full:
+        settings["SYNLOCK_LOAD"] = "full"
+    start = time.monotonic()
+    process = subprocess.Popen(
+        ["bash", "-c", row.command],
+        cwd=ROOT,
+        env=settings,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    text = ""
+    for line in process.stdout:
+        text += line
+        print(f"    {line}", end="", flush=True)
+    status = process.wait()
+    passed = failed = 0
+    for pattern in TOTALS:
+        for match in pattern.finditer(text):
+            passed += int(match[1])
+            failed += int(match[2])
+    return status == 0 and failed == 0, passed, failed, time.monotonic() - start

@@ -1,0 +1,47 @@
+//! Row 1: 64 processes take one `flock:` lock, and one of them is killed every 5 ms.
+
+use std::process::ExitCode;
+use std::time::Duration;
+use synlock_tests::names::TempDir;
+use synlock_tests::process::is_full_load;
+use synlock_tests::torture::{Torture, Verdict, run};
+
+fn main() -> ExitCode {
+    let dir = TempDir::new("torture");
+    let full = is_full_load();
+    let mut torture = Torture::new(&format!("flock:{}", dir.path().display()), "x");
+    torture.workers = 64;
+    torture.time = Duration::from_millis(if full { 60_000 } else { 1_200 });
+    torture.kill_every = Some(Duration::from_millis(5));
+    torture.spin = 20;
+    let share = if full { 1 } else { 50 };
+    // The canary's file vanishes and comes back; that must not end the row early.
+    let report = run(&torture, || {});
+    let mut verdict = Verdict::default();
+    verdict.claim(report.overlaps == 0, "overlaps", report.overlaps);
+    verdict.claim(
+        report.lost_updates == 0,
+        "lost updates",
+        report.lost_updates,
+    );
+    verdict.claim(report.errors == 0, "errors", report.errors);
+    verdict.claim(report.lost == 0, "holds said to be lost", report.lost);
+    verdict.claim(report.crashes == 0, "crashed workers", report.crashes);
+    verdict.claim(report.grants >= 5_000_000 / share, "grants", report.grants);
+    verdict.claim(
+        report.kills >= 5_000 / share,
+        "killed (inside the lock)",
+        format!("{} ({})", report.kills, report.killed_inside),
+    );
+    verdict.claim(
+        report.killed_inside >= 100 / share,
+        "killed inside the lock",
+        report.killed_inside,
+    );
+    verdict.claim(
+        report.stall <= Duration::from_millis(250),
+        "longest time without a grant",
+        format!("{:?}", report.stall),
+    );
+    verdict.finish()
+}

@@ -1,0 +1,294 @@
+//! The torture: forked workers take one lock again and again, write what it protects, and are killed
+//! in the middle of it.
+//!
+//! Each worker has a number of its own, never used again. The killer writes the victim's number into
+//! the *death ledger* before it kills, so finding a dead holder's mark inside is no overlap.
+
+use crate::page::{FencedResource, SharedPage};
+use crate::process::{exit_status, fork, nanos, signal, wait};
+use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+use synlock_core::{Code, LockOptions, Store, Wait};
+
+const MOST_WORKERS: usize = 1 << 20;
+
+/// What to do to a store.
+#[derive(Clone, Debug)]
+pub struct Torture {
+    /// The store.
+    pub url: String,
+    /// The lock.
+    pub name: String,
+    /// Options of the lock.
+    pub options: LockOptions,
+    /// Workers at any time.
+    pub workers: usize,
+    /// How long.
+    pub time: Duration,
+    /// A worker is killed this often; every other time the one inside, if there is one.
+    pub kill_every: Option<Duration>,
+    /// Turns of a loop inside the lock.
+    pub spin: u32,
+}
+
+impl Torture {
+    /// 8 workers for a second, nobody killed.
+    pub fn new(url: &str, name: &str) -> Self {
+        Torture {
+            url: url.to_owned(),
+            name: name.to_owned(),
+            options: LockOptions::default(),
+            workers: 8,
+            time: Duration::from_secs(1),
+            kill_every: None,
+            spin: 50,
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Report {
+    /// Times the lock was had.
+    pub grants: u64,
+    /// Workers killed.
+    pub kills: u64,
+    /// Of these, inside the lock.
+    pub killed_inside: u64,
+    /// Two living holders at once.
+    pub overlaps: u64,
+    /// Updates lost though nobody had died.
+    pub lost_updates: u64,
+    /// Fencing tokens not greater than the one before.
+    pub regressions: u64,
+    /// Holds that the store called lost.
+    pub lost: u64,
+    /// Errors that are none of busy, timeout and lost.
+    pub errors: u64,
+    /// Workers that ended badly on their own.
+    pub crashes: u64,
+    /// The longest time without a grant.
+    pub stall: Duration,
+}
+
+struct Page {
+    stop: AtomicBool,
+    holder: AtomicU64,
+    /// Only touched inside the lock; not atomic on purpose.
+    first: UnsafeCell<u64>,
+    second: UnsafeCell<u64>,
+    fence: AtomicU64,
+    resource: FencedResource,
+    last_grant: AtomicU64,
+    stall: AtomicU64,
+    grants: AtomicU64,
+    overlaps: AtomicU64,
+    lost_updates: AtomicU64,
+    regressions: AtomicU64,
+    lost: AtomicU64,
+    errors: AtomicU64,
+    dead: [AtomicU8; MOST_WORKERS],
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+impl Page {
+    fn is_dead(&self, worker: u64) -> bool {
+        self.dead[worker as usize].load(Ordering::SeqCst) != 0
+    }
+
+    /// Everything a holder does inside.
+    fn inside(&self, me: u64, fence: Option<u64>, spin: u32) {
+        let now = nanos();
+        let before = self.last_grant.swap(now, Ordering::Relaxed);
+        self.stall
+            .fetch_max(now.saturating_sub(before), Ordering::Relaxed);
+        let previous = self.holder.swap(me, Ordering::SeqCst);
+        if previous != 0 && !self.is_dead(previous) {
+            count(&self.overlaps);
+        }
+        // SAFETY: inside the lock there is one writer, which is what is being tested; volatile
+        // accesses of aligned words.
+        let (first, second) = unsafe {
+            (
+                self.first.get().read_volatile(),
+                self.second.get().read_volatile(),
+            )
+        };
+        // A dead holder may have left one counter behind the other.
+        if first != second && previous == 0 {
+            count(&self.lost_updates);
+        }
+        let next = first.max(second) + 1;
+        // SAFETY: as above.
+        unsafe { self.first.get().write_volatile(next) };
+        for _ in 0..spin {
+            std::hint::spin_loop();
+        }
+        // SAFETY: as above.
+        unsafe {
+            if self.first.get().read_volatile() != next {
+                count(&self.lost_updates);
+            }
+            self.second.get().write_volatile(next);
+        }
+        if let Some(fence) = fence {
+            if self.fence.swap(fence, Ordering::SeqCst) >= fence {
+                count(&self.regressions);
+            }
+            self.resource.write(me, fence);
+        }
+        count(&self.grants);
+        if self
+            .holder
+            .compare_exchange(me, 0, Ordering::SeqCst, Ordering::SeqCst)
+            .is_err()
+        {
+            count(&self.overlaps);
+        }
+    }
+}
+
+fn work(torture: &Torture, page: &Page, me: u64) -> i32 {
+    let lock = Store::open(&torture.url)
+        .and_then(|store| store.lock_with(&torture.name, torture.options.clone()));
+    let lock = match lock {
+        Ok(lock) => lock,
+        Err(error) => {
+            eprintln!("worker {me}: {error:?}");
+            return 2;
+        }
+    };
+    let mut held = 0u32;
+    while !page.stop.load(Ordering::Relaxed) {
+        match lock.acquire(Wait::For(Duration::from_secs(1)), None) {
+            Ok(acquired) => {
+                held += 1;
+                // Now and then long enough for the killer to come.
+                let longer = if held.is_multiple_of(64) { 1000 } else { 1 };
+                page.inside(me, acquired.fence, torture.spin * longer);
+                match lock.release() {
+                    Ok(_) => {}
+                    Err(error) if error.code() == Code::Lost => count(&page.lost),
+                    Err(error) => {
+                        count(&page.errors);
+                        eprintln!("worker {me}: {error:?}");
+                    }
+                }
+            }
+            Err(error) if matches!(error.code(), Code::Timeout | Code::Busy) => {}
+            Err(error) => {
+                count(&page.errors);
+                eprintln!("worker {me}: {error:?}");
+            }
+        }
+    }
+    0
+}
+
+/// Tortures a store; call it from a program with one thread. `nemesis` is called about once a
+/// millisecond besides.
+pub fn run(torture: &Torture, mut nemesis: impl FnMut()) -> Report {
+    // SAFETY: atomics and words, for which zero is a value.
+    let page = unsafe { SharedPage::<Page>::new() };
+    page.last_grant.store(nanos(), Ordering::Relaxed);
+    let mut number = 0;
+    let mut start = || {
+        number += 1;
+        let me = number;
+        (me, fork(|| work(torture, &page, me)))
+    };
+    let mut workers: Vec<(u64, libc::pid_t)> = (0..torture.workers).map(|_| start()).collect();
+    let mut report = Report::default();
+    let mut random = Random(nanos() | 1);
+    let end = nanos() + torture.time.as_nanos() as u64;
+    let mut next_kill = nanos();
+    while nanos() < end {
+        std::thread::sleep(Duration::from_millis(1));
+        nemesis();
+        let Some(every) = torture.kill_every else {
+            continue;
+        };
+        while nanos() >= next_kill && report.kills < MOST_WORKERS as u64 / 2 {
+            next_kill += every.as_nanos() as u64;
+            let inside = page.holder.load(Ordering::SeqCst);
+            let place = workers
+                .iter()
+                .position(|worker| worker.0 == inside)
+                .filter(|_| report.kills.is_multiple_of(2))
+                .unwrap_or_else(|| random.below(workers.len()));
+            let (victim, pid) = workers[place];
+            page.dead[victim as usize].store(1, Ordering::SeqCst);
+            signal(pid, libc::SIGKILL);
+            let status = exit_status(wait(pid));
+            report.crashes += u64::from(status != -libc::SIGKILL && status != 0);
+            report.killed_inside += u64::from(page.holder.load(Ordering::SeqCst) == victim);
+            report.kills += 1;
+            workers[place] = start();
+        }
+    }
+    page.stop.store(true, Ordering::SeqCst);
+    for (_, pid) in workers {
+        report.crashes += u64::from(exit_status(wait(pid)) != 0);
+    }
+    let get = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
+    Report {
+        grants: get(&page.grants),
+        overlaps: get(&page.overlaps),
+        lost_updates: get(&page.lost_updates),
+        regressions: get(&page.regressions) + get(&page.resource.violations),
+        lost: get(&page.lost),
+        errors: get(&page.errors),
+        stall: Duration::from_nanos(get(&page.stall)),
+        ..report
+    }
+}
+
+/// A small generator of numbers that nobody need trust.
+#[derive(Debug)]
+pub struct Random(pub u64);
+
+impl Random {
+    /// The next number.
+    pub fn draw(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// A number below `end`.
+    pub fn below(&mut self, end: usize) -> usize {
+        (self.draw() >> 16) as usize % end
+    }
+}
+
+/// Prints each claim with its figure, and `N passed, N failed`; the program's exit status.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    passed: u32,
+    failed: u32,
+}
+
+#[expect(clippy::print_stdout, reason = "rows report on stdout")]
+impl Verdict {
+    /// A claim that must hold.
+    pub fn claim(&mut self, holds: bool, what: &str, figure: impl std::fmt::Display) {
+        println!("{} {what}: {figure}", if holds { "ok  " } else { "FAIL" });
+        if holds {
+            self.passed += 1;
+        } else {
+            self.failed += 1;
+        }
+    }
+
+    /// Totals; 1 if anything failed.
+    pub fn finish(self) -> std::process::ExitCode {
+        println!("{} passed, {} failed", self.passed, self.failed);
+        std::process::ExitCode::from(u8::from(self.failed > 0))
+    }
+}
