@@ -10,8 +10,8 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TABLE = ROOT / "tests" / "chaos" / "rows"
 TOTALS = [
-    re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed", re.M),
-    re.compile(r"^(?:\w+: )?(\d+) passed, (\d+) failed", re.M),
+    re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed", re.MULTILINE),
+    re.compile(r"^(?:\w+: )?(\d+) passed, (\d+) failed", re.MULTILINE),
 ]
 
 
