@@ -14,6 +14,8 @@ pub struct Cancel(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     thrown: AtomicBool,
+    /// Switches that count as this one.
+    also: Vec<Cancel>,
     bells: Mutex<Vec<Weak<Signal>>>,
 }
 
@@ -21,6 +23,14 @@ impl Cancel {
     /// Not thrown yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A switch that is thrown when either is.
+    pub fn either(one: &Cancel, other: &Cancel) -> Self {
+        Cancel(Arc::new(Inner {
+            also: vec![one.clone(), other.clone()],
+            ..Inner::default()
+        }))
     }
 
     /// Throws the switch.
@@ -34,11 +44,12 @@ impl Cancel {
 
     /// Whether it was thrown.
     pub fn is_cancelled(&self) -> bool {
-        self.0.thrown.load(Ordering::SeqCst)
+        self.0.thrown.load(Ordering::SeqCst) || self.0.also.iter().any(Cancel::is_cancelled)
     }
 
     /// Rings `bell` when the switch is thrown, or at once if it was.
     pub(crate) fn attach(&self, bell: &Arc<Signal>) {
+        self.0.also.iter().for_each(|switch| switch.attach(bell));
         {
             let mut bells = self.0.bells.lock();
             bells.retain(|known| known.strong_count() > 0);

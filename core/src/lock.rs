@@ -554,6 +554,21 @@ impl Lock {
             .map_err(|error| self.about("adopt", error))
     }
 
+    /// What a host calls at its end for handles that it will not drop: releases the hold unless
+    /// `auto_release` is off, and tells of it.
+    pub fn end_with_process(&self) {
+        if self.state() == State::Held && self.auto_release() {
+            self.0.tell(
+                EventKind::Forgotten,
+                Code::Ok,
+                "the process ended while it held the lock",
+            );
+            self.0.flush_notices();
+            // Nobody is left to tell.
+            let _ = self.release();
+        }
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.0
     }

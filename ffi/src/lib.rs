@@ -1,1 +1,33 @@
 //! The C ABI of synlock.
+//!
+//! Converts, checks and forwards; takes no decision. The header made from it is the reference for
+//! its users; `README.md` beside this says how to add a function.
+
+#![expect(non_camel_case_types, reason = "the names are C's")]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )
+)]
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("handles need 64-bit pointers");
+
+pub mod cancel;
+pub mod dispatch;
+pub mod error;
+pub mod events;
+mod guard;
+pub mod handle;
+pub mod list;
+pub mod lock;
+pub mod options;
+pub mod scope;
+pub mod status;
+pub mod store;
+mod text;
+pub mod version;

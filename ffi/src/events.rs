@@ -1,0 +1,266 @@
+//! A bounded queue of what happens to the locks of a store.
+
+use crate::error::synlock_error;
+use crate::guard::{Out, guard, hand_out, number, value};
+use crate::handle::{self, Kind, Object, with_events, with_store};
+use crate::options::write_sized;
+use crate::status::{status, synlock_status};
+use crate::store::synlock_store;
+use crate::text::Kept;
+use std::collections::VecDeque;
+use std::ffi::c_char;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use synlock_core::event::{Event, EventKind};
+use synlock_core::signal::Signal;
+use synlock_core::sync::Mutex;
+use synlock_core::{Code, Error, Store};
+
+/// A queue of events with a descriptor to poll. Usable from one thread at a
+/// time. Nothing calls back into the host.
+#[derive(Debug)]
+pub struct synlock_events {
+    _private: [u8; 0],
+}
+
+/// What happened.
+#[repr(i32)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum synlock_event_kind {
+    /// A lock was acquired.
+    SYNLOCK_EVENT_ACQUIRED = 1,
+    /// An acquire found the lock taken and begins to wait.
+    SYNLOCK_EVENT_WAITING = 2,
+    /// An acquire ended without the lock.
+    SYNLOCK_EVENT_REFUSED = 3,
+    /// A lock was released by its holder.
+    SYNLOCK_EVENT_RELEASED = 4,
+    /// A lease was lengthened.
+    SYNLOCK_EVENT_REFRESHED = 5,
+    /// A held lock was lost.
+    SYNLOCK_EVENT_LOST = 6,
+    /// A handle was freed, or the process ended, while it held the lock.
+    SYNLOCK_EVENT_FORGOTTEN = 7,
+    /// A caution about the store or the way it is used.
+    SYNLOCK_EVENT_WARNING = 8,
+}
+
+/// One event. Set `struct_size` before the call. Text lives until the next
+/// call of `synlock_events_next` or `synlock_events_free`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct synlock_event {
+    /// sizeof(synlock_event).
+    pub struct_size: usize,
+    /// A synlock_event_kind.
+    pub kind: i32,
+    /// The synlock_status that goes with it.
+    pub status: i32,
+    /// "debug", "info", "notice" or "warning".
+    pub level: *const c_char,
+    /// The store's URL without credentials.
+    pub store: *const c_char,
+    /// The lock's name: `name_length` bytes, not NUL-terminated.
+    pub name: *const c_char,
+    /// Its length.
+    pub name_length: usize,
+    /// First 8 digits of the owner token.
+    pub owner: *const c_char,
+    /// Label of the lock, or NULL.
+    pub label: *const c_char,
+    /// Words for people.
+    pub message: *const c_char,
+    /// How long the acquire waited, ms.
+    pub waited_ms: i64,
+    /// How long the lock was held, ms.
+    pub held_ms: i64,
+    /// How often the store was asked.
+    pub attempts: u32,
+    /// The process.
+    pub pid: u32,
+}
+
+#[derive(Debug)]
+struct Shown {
+    event: Event,
+    store: Kept,
+    owner: Kept,
+    label: Kept,
+    message: Kept,
+}
+
+#[derive(Debug)]
+struct Queue {
+    waiting: Mutex<VecDeque<Event>>,
+    capacity: usize,
+    dropped: AtomicU64,
+    bell: Signal,
+}
+
+#[derive(Debug)]
+pub(crate) struct EventsObject {
+    store: Store,
+    observer: u64,
+    queue: Arc<Queue>,
+    shown: Mutex<Option<Box<Shown>>>,
+}
+
+impl Drop for EventsObject {
+    fn drop(&mut self) {
+        self.store.unobserve(self.observer);
+    }
+}
+
+/// Listens to the locks that are made from this store handle. Events beyond
+/// `capacity` (1 to 1000000) that wait to be taken are dropped and counted.
+///
+/// # Safety
+/// `events` may be written; `error` is NULL or may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_events_new(
+    store: *mut synlock_store,
+    capacity: usize,
+    events: *mut *mut synlock_events,
+    error: *mut *mut synlock_error,
+) -> synlock_status {
+    guard("synlock_events_new", error, || {
+        // SAFETY: promised by the caller.
+        let out = unsafe { Out::new(events) }?;
+        if !(1..=1_000_000).contains(&capacity) {
+            return Err(Error::invalid("the capacity is not between 1 and 1000000"));
+        }
+        with_store(number(store), |store| {
+            let queue = Arc::new(Queue {
+                waiting: Mutex::default(),
+                capacity,
+                dropped: AtomicU64::new(0),
+                bell: Signal::new(),
+            });
+            queue.bell.fd()?;
+            let heard = queue.clone();
+            let observer = store.observe(Arc::new(move |event| heard.push(event)));
+            hand_out(
+                out,
+                Object::Events(EventsObject {
+                    store: store.clone(),
+                    observer,
+                    queue,
+                    shown: Mutex::default(),
+                }),
+            )
+        })
+    })
+}
+
+impl Queue {
+    fn push(&self, event: &Event) {
+        let mut waiting = self.waiting.lock();
+        if waiting.len() < self.capacity {
+            waiting.push_back(event.clone());
+            drop(waiting);
+            self.bell.ring();
+        } else {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A descriptor that is readable while events wait; -1 for a bad handle. It
+/// belongs to the queue: poll it, do not read or close it.
+///
+/// # Safety
+/// Any value is safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_events_fd(events: *const synlock_events) -> i32 {
+    value("synlock_events_fd", -1, || {
+        with_events(number(events), |events| events.queue.bell.fd())
+    })
+}
+
+/// Takes the oldest event; SYNLOCK_BUSY if none waits. Never blocks.
+///
+/// # Safety
+/// `event` points to a struct with its `struct_size` set; `error` is NULL or
+/// may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_events_next(
+    events: *mut synlock_events,
+    event: *mut synlock_event,
+    error: *mut *mut synlock_error,
+) -> synlock_status {
+    guard("synlock_events_next", error, || {
+        // SAFETY: promised by the caller.
+        unsafe { Out::new(event) }?;
+        with_events(number(events), |events| {
+            let mut waiting = events.queue.waiting.lock();
+            let next = waiting.pop_front();
+            if waiting.is_empty() {
+                events.queue.bell.take();
+            }
+            drop(waiting);
+            let next = next.ok_or_else(|| Error::new(Code::Busy, "no event waits"))?;
+            let shown = Box::new(Shown {
+                store: Kept::new(Some(&next.store)),
+                owner: Kept::new(Some(&next.owner)),
+                label: Kept::new(next.label.as_deref()),
+                message: Kept::new(Some(&next.message)),
+                event: next,
+            });
+            let own = view(&shown);
+            *events.shown.lock() = Some(shown);
+            // SAFETY: promised by the caller.
+            unsafe { write_sized(event, &own) }
+        })
+    })
+}
+
+fn view(shown: &Shown) -> synlock_event {
+    let event = &shown.event;
+    let millis = |time: std::time::Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    synlock_event {
+        struct_size: 0,
+        kind: event.kind as i32,
+        status: status(event.code) as i32,
+        level: match event.kind {
+            EventKind::Waiting | EventKind::Refreshed => c"debug",
+            EventKind::Forgotten => c"notice",
+            EventKind::Lost | EventKind::Warning => c"warning",
+            _ => c"info",
+        }
+        .as_ptr(),
+        store: shown.store.as_ptr(),
+        name: event.resource.as_ptr().cast(),
+        name_length: event.resource.len(),
+        owner: shown.owner.as_ptr(),
+        label: shown.label.as_ptr(),
+        message: shown.message.as_ptr(),
+        waited_ms: millis(event.waited),
+        held_ms: millis(event.held),
+        attempts: event.attempts,
+        pid: event.pid,
+    }
+}
+
+/// How many events were dropped because the queue was full.
+///
+/// # Safety
+/// Any value is safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_events_dropped(events: *const synlock_events) -> u64 {
+    value("synlock_events_dropped", 0, || {
+        with_events(number(events), |events| {
+            Ok(events.queue.dropped.load(Ordering::Relaxed))
+        })
+    })
+}
+
+/// Stops listening and frees the queue. NULL does nothing.
+///
+/// # Safety
+/// Any value is safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_events_free(events: *mut synlock_events) {
+    value("synlock_events_free", (), || {
+        handle::free(number(events), Kind::Events)
+    });
+}

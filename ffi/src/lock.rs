@@ -1,0 +1,545 @@
+//! Locks.
+
+use crate::cancel::synlock_cancel;
+use crate::error::synlock_error;
+use crate::guard::{Out, guard, hand_out, number, value};
+use crate::handle::{self, Kind, Object, with_cancel, with_lock, with_scope, with_store};
+use crate::options::{lock_options, synlock_lock_options, write_sized};
+use crate::status::synlock_status;
+use crate::store::synlock_store;
+use crate::text::{bytes, copy_out, utf8};
+use std::ffi::c_char;
+use std::time::Duration;
+use synlock_core::{Acquired, Cancel, Code, Error, Lock, Mode, Result, Wait};
+
+/// A lock on one name in one store; reusable. May move between threads; used
+/// by one at a time: a second call at the same moment is answered with
+/// SYNLOCK_CONCURRENT_USE. Freeing it from another thread ends its wait.
+#[derive(Debug)]
+pub struct synlock_lock {
+    _private: [u8; 0],
+}
+
+/// What a handle's claim has come to.
+#[repr(i32)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum synlock_state {
+    /// Nothing is held or asked for.
+    SYNLOCK_STATE_IDLE = 0,
+    /// An acquire is under way, or was interrupted and keeps its place.
+    SYNLOCK_STATE_ACQUIRING = 1,
+    /// Held, as far as this process can know.
+    SYNLOCK_STATE_HELD = 2,
+    /// The lease has run out by this process' clock.
+    SYNLOCK_STATE_EXPIRED = 3,
+    /// The store said that it is not held any more.
+    SYNLOCK_STATE_LOST = 4,
+    /// A release was sent and its reply was lost.
+    SYNLOCK_STATE_RELEASING = 5,
+    /// Held, asked for or uncertain in the parent of this process.
+    SYNLOCK_STATE_FORKED = 6,
+}
+
+/// How an acquire went. Set `struct_size` before the call.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct synlock_acquired {
+    /// sizeof(synlock_acquired).
+    pub struct_size: usize,
+    /// Time from the call to the grant, ms.
+    pub waited_ms: i64,
+    /// Fencing token, 0 if the store gives none.
+    pub fencing_token: i64,
+    /// 1 if somebody else held the lock first.
+    pub contended: i32,
+    /// 1 if the previous owner died while it held the lock.
+    pub recovered: i32,
+    /// How often the store was asked.
+    pub attempts: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+impl synlock_acquired {
+    pub(crate) fn of(acquired: &Acquired) -> Self {
+        synlock_acquired {
+            struct_size: 0,
+            waited_ms: i64::try_from(acquired.waited.as_millis()).unwrap_or(i64::MAX),
+            fencing_token: fence(acquired.fence),
+            contended: acquired.contended.into(),
+            recovered: acquired.recovered.into(),
+            attempts: acquired.attempts,
+            reserved: 0,
+        }
+    }
+}
+
+fn fence(token: Option<u64>) -> i64 {
+    token
+        .and_then(|token| i64::try_from(token).ok())
+        .unwrap_or(0)
+}
+
+#[derive(Debug)]
+pub(crate) struct LockObject {
+    pub(crate) lock: Lock,
+    /// Thrown when the handle is freed while a call waits.
+    pub(crate) freed: Cancel,
+}
+
+impl LockObject {
+    fn new(lock: Lock) -> Self {
+        LockObject {
+            lock,
+            freed: Cancel::new(),
+        }
+    }
+
+    fn acquire(&self, timeout_ms: i64, cancel: Option<&Cancel>) -> Result<Acquired> {
+        let wait = self.wait(timeout_ms)?;
+        match cancel {
+            Some(cancel) => self
+                .lock
+                .acquire(wait, Some(&Cancel::either(cancel, &self.freed))),
+            None if wait == Wait::No => self.lock.acquire(wait, None),
+            None => self.lock.acquire(wait, Some(&self.freed)),
+        }
+    }
+
+    /// The wait that a timeout argument stands for.
+    pub(crate) fn wait(&self, timeout_ms: i64) -> Result<Wait> {
+        match timeout_ms {
+            -3 => Ok(self.lock.options().timeout.unwrap_or(Wait::Forever)),
+            ms if ms >= -1 => Ok(Wait::from_millis(ms)),
+            _ => Err(Error::invalid("the timeout is negative")),
+        }
+    }
+}
+
+/// Makes a lock handle; asks the store nothing. `options` is NULL for the
+/// store's defaults. `length` is SYNLOCK_NTS if `name` is NUL-terminated; a
+/// name has 1 to 65536 bytes of any value.
+///
+/// Fails with SYNLOCK_INVALID_ARGUMENT, or SYNLOCK_UNSUPPORTED for what the
+/// store cannot promise.
+///
+/// # Safety
+/// `name` has `length` bytes; `options` is NULL or has the size it says;
+/// `lock` may be written; `error` is NULL or may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_lock_new(
+    store: *const synlock_store,
+    name: *const c_char,
+    length: usize,
+    options: *const synlock_lock_options,
+    lock: *mut *mut synlock_lock,
+    error: *mut *mut synlock_error,
+) -> synlock_status {
+    guard("synlock_lock_new", error, || {
+        // SAFETY: promised by the caller.
+        let (out, name) = unsafe { (Out::new(lock)?, bytes(name, length, "name")?) };
+        with_store(number(store), |store| {
+            // SAFETY: promised by the caller.
+            let (options, scope) = unsafe { lock_options(options, store.defaults()) }?;
+            make(out, scope, || store.lock_with(name, options))
+        })
+    })
+}
+
+/// Hands out a lock, in its scope if it has one.
+fn make(
+    out: Out<*mut synlock_lock>,
+    scope: u64,
+    lock: impl FnOnce() -> Result<Lock>,
+) -> Result<()> {
+    if scope == 0 {
+        return hand_out(out, Object::Lock(LockObject::new(lock()?)));
+    }
+    with_scope(scope, |scope| {
+        let handle = handle::insert(Object::Lock(LockObject::new(lock()?)))?;
+        scope.add(handle, Kind::Lock);
+        out.set(std::ptr::without_provenance_mut(handle as usize));
+        Ok(())
+    })
+}
+
+/// Takes over a hold that another process exported as `text`; one of several
+/// adopters wins, the others get SYNLOCK_LOST.
+///
+/// # Safety
+/// `text` is NUL-terminated; otherwise as `synlock_lock_new`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_store_adopt(
+    store: *const synlock_store,
+    text: *const c_char,
+    options: *const synlock_lock_options,
+    lock: *mut *mut synlock_lock,
+    error: *mut *mut synlock_error,
+) -> synlock_status {
+    guard("synlock_store_adopt", error, || {
+        // SAFETY: promised by the caller.
+        let (out, text) = unsafe { (Out::new(lock)?, utf8(text, "text")?) };
+        with_store(number(store), |store| {
+            // SAFETY: promised by the caller.
+            let (options, scope) = unsafe { lock_options(options, store.defaults()) }?;
+            make(out, scope, || store.adopt(text, options))
+        })
+    })
+}
+
+/// Acquires the lock, waiting at most `timeout_ms`: SYNLOCK_NO_WAIT tries,
+/// SYNLOCK_FOREVER waits for ever, SYNLOCK_USE_OPTION as the options say.
+///
+/// SYNLOCK_OK; SYNLOCK_BUSY when it only tried; SYNLOCK_TIMEOUT;
+/// SYNLOCK_ALREADY_HELD; SYNLOCK_CANCELLED if the handle was freed meanwhile;
+/// SYNLOCK_INTERRUPTED with `interruptible`: call again with the time left.
+///
+/// # Safety
+/// `error` is NULL or may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_lock_acquire(
+    lock: *mut synlock_lock,
+    timeout_ms: i64,
+    error: *mut *mut synlock_error,
+) -> synlock_status {
+    guard("synlock_lock_acquire", error, || {
+        with_lock(number(lock), |lock| {
+            lock.acquire(timeout_ms, None).map(drop)
+        })
+    })
+}
+
+/// As `synlock_lock_acquire`; `cancel` (may be NULL) ends the wait with
+/// SYNLOCK_CANCELLED, `acquired` (may be NULL) tells how it went.
+///
+/// # Safety
+/// `acquired` is NULL or points to a struct with its `struct_size` set.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_lock_acquire_with(
+    lock: *mut synlock_lock,
+    timeout_ms: i64,
+    cancel: *mut synlock_cancel,
+    acquired: *mut synlock_acquired,
+    error: *mut *mut synlock_error,
+) -> synlock_status {
+    guard("synlock_lock_acquire_with", error, || {
+        let switch = match number(cancel) {
+            0 => None,
+            handle => with_cancel(handle, |cancel| Ok(cancel.0.clone()))?,
+        };
+        with_lock(number(lock), |lock| {
+            let own = synlock_acquired::of(&lock.acquire(timeout_ms, switch.as_ref())?);
+            // SAFETY: promised by the caller.
+            unsafe { write_sized(acquired, &own) }
+        })
+    })
+}
+
+/// Gives up the place in the queue that an interrupted acquire kept.
+///
+/// # Safety
+/// `error` is NULL or may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_lock_abandon(
+    lock: *mut synlock_lock,
+    error: *mut *mut synlock_error,
+) -> synlock_status {
+    guard("synlock_lock_abandon", error, || {
+        with_lock(number(lock), |lock| lock.lock.abandon())
+    })
+}
+
+/// Releases the lock. SYNLOCK_OK; SYNLOCK_NOT_HELD; SYNLOCK_LOST if it was
+/// not this owner's any more; SYNLOCK_UNCERTAIN if the reply was lost: the
+/// release goes on in the background.
+///
+/// # Safety
+/// `error` is NULL or may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_lock_release(
+    lock: *mut synlock_lock,
+    error: *mut *mut synlock_error,
+) -> synlock_status {
+    guard("synlock_lock_release", error, || {
+        with_lock(number(lock), |lock| lock.lock.release().map(drop))
+    })
+}
+
+/// Lengthens the lease to `ttl_ms` from now, or (0) to the lock's own; never
+/// shortens it. Without leases only checks that the lock is held.
+///
+/// # Safety
+/// `error` is NULL or may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_lock_refresh(
+    lock: *mut synlock_lock,
+    ttl_ms: i64,
+    error: *mut *mut synlock_error,
+) -> synlock_status {
+    guard("synlock_lock_refresh", error, || {
+        let ttl = match ttl_ms {
+            0 => None,
+            ms => Some(Duration::from_millis(
+                u64::try_from(ms).map_err(|_| Error::invalid("ttl_ms is negative"))?,
+            )),
+        };
+        with_lock(number(lock), |lock| lock.lock.refresh(ttl))
+    })
+}
+
+/// Turns a shared hold into the exclusive one. SYNLOCK_BUSY or
+/// SYNLOCK_TIMEOUT while others read: the shared hold stays.
+///
+/// # Safety
+/// `error` is NULL or may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_lock_promote(
+    lock: *mut synlock_lock,
+    timeout_ms: i64,
+    error: *mut *mut synlock_error,
+) -> synlock_status {
+    guard("synlock_lock_promote", error, || {
+        with_lock(number(lock), |lock| {
+            lock.lock.promote(lock.wait(timeout_ms)?)
+        })
+    })
+}
+
+/// Turns the exclusive hold into a shared one.
+///
+/// # Safety
+/// `error` is NULL or may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_lock_demote(
+    lock: *mut synlock_lock,
+    error: *mut *mut synlock_error,
+) -> synlock_status {
+    guard("synlock_lock_demote", error, || {
+        with_lock(number(lock), |lock| lock.lock.demote())
+    })
+}
+
+/// Asks the store: SYNLOCK_OK if the lock is held, SYNLOCK_NOT_HELD,
+/// SYNLOCK_LOST, or trouble of the store. A statement about the past by the
+/// time it is read: use it to stop early, never to permit.
+///
+/// # Safety
+/// `error` is NULL or may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_lock_ensure_held(
+    lock: *mut synlock_lock,
+    error: *mut *mut synlock_error,
+) -> synlock_status {
+    guard("synlock_lock_ensure_held", error, || {
+        with_lock(number(lock), |lock| lock.lock.ensure_held())
+    })
+}
+
+/// As `synlock_lock_ensure_held`, but writes 1 or 0 and is SYNLOCK_OK in
+/// both cases.
+///
+/// # Safety
+/// `held` may be written; `error` is NULL or may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_lock_is_acquired(
+    lock: *mut synlock_lock,
+    held: *mut i32,
+    error: *mut *mut synlock_error,
+) -> synlock_status {
+    guard("synlock_lock_is_acquired", error, || {
+        // SAFETY: promised by the caller.
+        let out = unsafe { Out::new(held) }?;
+        with_lock(number(lock), |lock| {
+            out.set(lock.lock.is_acquired()?.into());
+            Ok(())
+        })
+    })
+}
+
+/// The state by this process' own knowledge; asks nobody. IDLE for a bad
+/// handle.
+///
+/// # Safety
+/// Any value is safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_lock_state(lock: *const synlock_lock) -> synlock_state {
+    use synlock_core::State;
+    value(
+        "synlock_lock_state",
+        synlock_state::SYNLOCK_STATE_IDLE,
+        || {
+            with_lock(number(lock), |lock| {
+                Ok(match lock.lock.state() {
+                    State::Idle => synlock_state::SYNLOCK_STATE_IDLE,
+                    State::Acquiring => synlock_state::SYNLOCK_STATE_ACQUIRING,
+                    State::Held => synlock_state::SYNLOCK_STATE_HELD,
+                    State::Expired => synlock_state::SYNLOCK_STATE_EXPIRED,
+                    State::Lost => synlock_state::SYNLOCK_STATE_LOST,
+                    State::Releasing => synlock_state::SYNLOCK_STATE_RELEASING,
+                    State::Forked => synlock_state::SYNLOCK_STATE_FORKED,
+                })
+            })
+        },
+    )
+}
+
+/// How much of the lease is left at least, ms; 0 if it ran out; -1 without a
+/// lease or a hold.
+///
+/// # Safety
+/// Any value is safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_lock_remaining_ms(lock: *const synlock_lock) -> i64 {
+    value("synlock_lock_remaining_ms", -1, || {
+        with_lock(number(lock), |lock| {
+            Ok(lock.lock.remaining().map_or(-1, |left| {
+                i64::try_from(left.as_millis()).unwrap_or(i64::MAX)
+            }))
+        })
+    })
+}
+
+/// The fencing token of the hold: positive, growing; 0 if there is none.
+///
+/// # Safety
+/// Any value is safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_lock_fencing_token(lock: *const synlock_lock) -> i64 {
+    value("synlock_lock_fencing_token", 0, || {
+        with_lock(number(lock), |lock| Ok(fence(lock.lock.fencing_token())))
+    })
+}
+
+/// The mode of the hold, or of the next one.
+///
+/// # Safety
+/// Any value is safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_lock_mode(
+    lock: *const synlock_lock,
+) -> crate::options::synlock_mode {
+    use crate::options::synlock_mode;
+    value("synlock_lock_mode", synlock_mode::SYNLOCK_EXCLUSIVE, || {
+        with_lock(number(lock), |lock| {
+            Ok(match lock.lock.mode() {
+                Mode::Exclusive => synlock_mode::SYNLOCK_EXCLUSIVE,
+                Mode::Shared => synlock_mode::SYNLOCK_SHARED,
+                Mode::Permits { .. } => synlock_mode::SYNLOCK_PERMITS,
+            })
+        })
+    })
+}
+
+/// Copies the owner token of the hold as 32 hexadecimal digits: whoever has
+/// it may release the lock. Needs room for 33 bytes. SYNLOCK_NOT_HELD.
+///
+/// # Safety
+/// `buffer` has room for `capacity` bytes; `length` and `error` are NULL or
+/// may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_lock_owner_token(
+    lock: *const synlock_lock,
+    buffer: *mut c_char,
+    capacity: usize,
+    length: *mut usize,
+    error: *mut *mut synlock_error,
+) -> synlock_status {
+    guard("synlock_lock_owner_token", error, || {
+        with_lock(number(lock), |lock| {
+            let token = lock
+                .lock
+                .owner_token()
+                .ok_or_else(|| Error::outcome(Code::NotHeld))?;
+            // SAFETY: promised by the caller.
+            unsafe { copy_out(&token.to_hex(), buffer, capacity, length) }
+        })
+    })
+}
+
+/// A descriptor that becomes readable when the hold is lost or its lease
+/// runs out. It belongs to the handle: poll it, do not read or close it.
+///
+/// # Safety
+/// `fd` may be written; `error` is NULL or may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_lock_lost_fd(
+    lock: *mut synlock_lock,
+    fd: *mut i32,
+    error: *mut *mut synlock_error,
+) -> synlock_status {
+    guard("synlock_lock_lost_fd", error, || {
+        // SAFETY: promised by the caller.
+        let out = unsafe { Out::new(fd) }?;
+        with_lock(number(lock), |lock| {
+            out.set(lock.lock.lost_fd()?);
+            Ok(())
+        })
+    })
+}
+
+/// Switches release on free: 1 or 0.
+///
+/// # Safety
+/// `error` is NULL or may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_lock_set_auto_release(
+    lock: *mut synlock_lock,
+    on: i32,
+    error: *mut *mut synlock_error,
+) -> synlock_status {
+    guard("synlock_lock_set_auto_release", error, || {
+        with_lock(number(lock), |lock| {
+            lock.lock.set_auto_release(on != 0);
+            Ok(())
+        })
+    })
+}
+
+/// Hands the hold over as text that another process can adopt: this handle
+/// lets go of it without releasing. The text and its NUL must fit `buffer`;
+/// 256 bytes and three times the name always do.
+///
+/// # Safety
+/// `buffer` has room for `capacity` bytes; `length` and `error` are NULL or
+/// may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_lock_export(
+    lock: *mut synlock_lock,
+    buffer: *mut c_char,
+    capacity: usize,
+    length: *mut usize,
+    error: *mut *mut synlock_error,
+) -> synlock_status {
+    guard("synlock_lock_export", error, || {
+        with_lock(number(lock), |lock| {
+            // The hold must not be let go of for want of room.
+            let fingerprint = lock.lock.store().fingerprint().len() * 3;
+            let most = 128 + fingerprint + lock.lock.name().as_bytes().len() * 3;
+            if buffer.is_null() || capacity < most {
+                if !length.is_null() {
+                    // SAFETY: promised by the caller.
+                    unsafe { length.write(most) };
+                }
+                return Err(Error::invalid(format!(
+                    "the buffer has {capacity} bytes, {most} are needed"
+                )));
+            }
+            let text = lock.lock.export()?;
+            // SAFETY: promised by the caller.
+            unsafe { copy_out(&text, buffer, capacity, length) }
+        })
+    })
+}
+
+/// Frees the handle: ends its wait, releases what it holds unless
+/// auto-release is off. In a forked child only frees memory. NULL does
+/// nothing.
+///
+/// # Safety
+/// Any value is safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_lock_free(lock: *mut synlock_lock) {
+    value("synlock_lock_free", (), || {
+        handle::free(number(lock), Kind::Lock)
+    });
+}

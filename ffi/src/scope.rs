@@ -1,0 +1,88 @@
+//! Scopes: handles that end together, such as those of one request.
+
+use crate::error::synlock_error;
+use crate::guard::{Out, guard, hand_out, number, value};
+use crate::handle::{self, Kind, Object, with_scope};
+use crate::status::synlock_status;
+use crate::store::synlock_store;
+use synlock_core::sync::Mutex;
+
+/// Handles that are released and freed together.
+#[derive(Debug)]
+pub struct synlock_scope {
+    _private: [u8; 0],
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct ScopeObject {
+    members: Mutex<Vec<(u64, Kind)>>,
+}
+
+impl ScopeObject {
+    pub(crate) fn add(&self, handle: u64, kind: Kind) {
+        let mut members = self.members.lock();
+        // Those that were freed by hand need not be remembered for ever.
+        if members.len() >= 64 && members.len().is_power_of_two() {
+            members.retain(|(handle, kind)| handle::pin(*handle, *kind).is_ok());
+        }
+        members.push((handle, kind));
+    }
+}
+
+impl Drop for ScopeObject {
+    fn drop(&mut self) {
+        // The latest first, as nested code would release them.
+        let members = std::mem::take(&mut *self.members.lock());
+        for (handle, kind) in members.into_iter().rev() {
+            // One that was freed by hand is gone already.
+            let _ = handle::free(handle, kind);
+        }
+    }
+}
+
+/// Makes an empty scope; name it in `synlock_lock_options`.
+///
+/// # Safety
+/// `scope` may be written; `error` is NULL or may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_scope_new(
+    scope: *mut *mut synlock_scope,
+    error: *mut *mut synlock_error,
+) -> synlock_status {
+    guard("synlock_scope_new", error, || {
+        // SAFETY: promised by the caller.
+        let out = unsafe { Out::new(scope) }?;
+        hand_out(out, Object::Scope(ScopeObject::default()))
+    })
+}
+
+/// Lets the store handle be freed with the scope.
+///
+/// # Safety
+/// `error` is NULL or may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_scope_add_store(
+    scope: *mut synlock_scope,
+    store: *mut synlock_store,
+    error: *mut *mut synlock_error,
+) -> synlock_status {
+    guard("synlock_scope_add_store", error, || {
+        handle::pin(number(store), Kind::Store)?;
+        with_scope(number(scope), |scope| {
+            scope.add(number(store), Kind::Store);
+            Ok(())
+        })
+    })
+}
+
+/// Frees the scope and every handle made in it. Locks among them are
+/// released, but for those whose auto-release is off. NULL does nothing.
+///
+/// # Safety
+/// Any value is safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_scope_free(scope: *mut synlock_scope) {
+    value("synlock_scope_free", (), || {
+        handle::free(number(scope), Kind::Scope)
+    });
+}

@@ -1,0 +1,1233 @@
+/*
+ * synlock: locks for processes, on one machine or on many. MIT OR Apache-2.0
+ *
+ * Made from ffi/src by `make header`; this file is the reference of the C ABI.
+ *
+ * HANDLES are opaque and checked: a stale, doubled or forged one is
+ * SYNLOCK_INVALID_HANDLE, never undefined behaviour. Every handle is freed by
+ * its own function, in any order; NULL is fine.
+ *
+ * CALLS return a synlock_status, or a plain value where they cannot fail.
+ * Results are written through pointers, and only on success. The last
+ * parameter, where there is one, may be NULL or get an error object, which the
+ * caller frees; it is written only on failure.
+ *
+ * NAMES are bytes with a length (SYNLOCK_NTS if NUL-terminated). TIMES are
+ * int64_t milliseconds. STRUCTS that the caller fills start with their size;
+ * zero means default.
+ *
+ * THREADS: stores, cancel and dispatch handles may be used by several threads
+ * at once; a lock by one at a time, though it may move: a second call at the
+ * same moment gets SYNLOCK_CONCURRENT_USE. Freeing is legal from any thread.
+ *
+ * FORKS: in a child, stores work and make their own connections; a lock that
+ * was idle at the fork works as a new one; one that held or waited answers
+ * SYNLOCK_FORKED_HANDLE to everything but its free, which sends nothing.
+ *
+ * SIGNALS: the library installs no handler and raises no SIGPIPE. Its one
+ * background thread, started by the first watchdog, dispatch or unconfirmed
+ * release, blocks all signals.
+ */
+
+
+#ifndef SYNLOCK_H
+#define SYNLOCK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define SYNLOCK_VERSION_MAJOR 0
+#define SYNLOCK_VERSION_MINOR 1
+#define SYNLOCK_VERSION_PATCH 0
+#define SYNLOCK_VERSION_NUMBER 1000
+/* What synlock_abi_version() of a fitting library says. */
+#define SYNLOCK_ABI_VERSION 0
+
+/* As the length of a name: it is NUL-terminated. */
+#define SYNLOCK_NTS ((size_t)-1)
+/* As a timeout argument: try once, wait for ever, do as the options say. */
+#define SYNLOCK_NO_WAIT ((int64_t)0)
+#define SYNLOCK_FOREVER ((int64_t)-1)
+#define SYNLOCK_USE_OPTION ((int64_t)-3)
+/* As `timeout_ms` of the options: try once. */
+#define SYNLOCK_OPT_TRY ((int64_t)-2)
+
+#define SYNLOCK_LOCK_OPTIONS_INIT { sizeof(synlock_lock_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL }
+
+#if defined(__GNUC__) || defined(__clang__)
+#define SYNLOCK_API __attribute__((visibility("default")))
+#else
+#define SYNLOCK_API
+#endif
+
+
+/**
+ * What a call came to: 0 is success, 1-99 outcomes, 100-199 mistakes of the
+ * caller, 200-299 trouble of the store, 900 and above bugs of synlock.
+ * Numbers are never reused.
+ */
+enum synlock_status
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * Success.
+   */
+  SYNLOCK_OK = 0,
+  /**
+   * Somebody else holds the lock.
+   */
+  SYNLOCK_BUSY = 1,
+  /**
+   * The lock was not free in time.
+   */
+  SYNLOCK_TIMEOUT = 2,
+  /**
+   * The lock was lost: it expired, was broken, or its store forgot it.
+   */
+  SYNLOCK_LOST = 3,
+  /**
+   * This handle does not hold the lock.
+   */
+  SYNLOCK_NOT_HELD = 4,
+  /**
+   * This handle holds the lock already.
+   */
+  SYNLOCK_ALREADY_HELD = 5,
+  /**
+   * The wait was cancelled.
+   */
+  SYNLOCK_CANCELLED = 6,
+  /**
+   * A signal or time slice gives the host a turn; call again within a
+   * second to keep the place in the queue. Only with `interruptible`.
+   */
+  SYNLOCK_INTERRUPTED = 7,
+  /**
+   * A required pointer is NULL.
+   */
+  SYNLOCK_NULL_POINTER = 100,
+  /**
+   * An argument is out of its range.
+   */
+  SYNLOCK_INVALID_ARGUMENT = 101,
+  /**
+   * The store URL cannot be used.
+   */
+  SYNLOCK_INVALID_URL = 102,
+  /**
+   * No store has this URL scheme.
+   */
+  SYNLOCK_UNKNOWN_SCHEME = 103,
+  /**
+   * This build does not contain the store or option.
+   */
+  SYNLOCK_NOT_IN_BUILD = 104,
+  /**
+   * There is no option of this name.
+   */
+  SYNLOCK_UNKNOWN_OPTION = 105,
+  /**
+   * The store cannot do this.
+   */
+  SYNLOCK_UNSUPPORTED = 106,
+  /**
+   * The handle is stale, freed or forged.
+   */
+  SYNLOCK_INVALID_HANDLE = 107,
+  /**
+   * The lock belongs to the parent process; make a new handle in this one.
+   */
+  SYNLOCK_FORKED_HANDLE = 108,
+  /**
+   * Another call uses this lock handle at this moment.
+   */
+  SYNLOCK_CONCURRENT_USE = 109,
+  /**
+   * This process holds the lock already, and its policy forbids asking
+   * again.
+   */
+  SYNLOCK_REENTERED = 110,
+  /**
+   * Waiting would never end: the holders wait for each other.
+   */
+  SYNLOCK_DEADLOCK = 111,
+  /**
+   * The store cannot be reached or cannot serve now.
+   */
+  SYNLOCK_UNAVAILABLE = 200,
+  /**
+   * The reply was lost: the store may or may not have acted.
+   */
+  SYNLOCK_UNCERTAIN = 201,
+  /**
+   * The store refuses this user.
+   */
+  SYNLOCK_PERMISSION = 202,
+  /**
+   * The store answered something that cannot be right.
+   */
+  SYNLOCK_PROTOCOL = 203,
+  /**
+   * A resource of the store or of this process is used up.
+   */
+  SYNLOCK_EXHAUSTED = 204,
+  /**
+   * The file system or kernel reported an error.
+   */
+  SYNLOCK_STORAGE = 205,
+  /**
+   * A bug in synlock was contained.
+   */
+  SYNLOCK_INTERNAL = 900,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum synlock_status synlock_status;
+#else
+typedef int32_t synlock_status;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What a handle's claim has come to.
+ */
+enum synlock_state
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * Nothing is held or asked for.
+   */
+  SYNLOCK_STATE_IDLE = 0,
+  /**
+   * An acquire is under way, or was interrupted and keeps its place.
+   */
+  SYNLOCK_STATE_ACQUIRING = 1,
+  /**
+   * Held, as far as this process can know.
+   */
+  SYNLOCK_STATE_HELD = 2,
+  /**
+   * The lease has run out by this process' clock.
+   */
+  SYNLOCK_STATE_EXPIRED = 3,
+  /**
+   * The store said that it is not held any more.
+   */
+  SYNLOCK_STATE_LOST = 4,
+  /**
+   * A release was sent and its reply was lost.
+   */
+  SYNLOCK_STATE_RELEASING = 5,
+  /**
+   * Held, asked for or uncertain in the parent of this process.
+   */
+  SYNLOCK_STATE_FORKED = 6,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum synlock_state synlock_state;
+#else
+typedef int32_t synlock_state;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * In which way a lock is held.
+ */
+enum synlock_mode
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * One holder; the default.
+   */
+  SYNLOCK_EXCLUSIVE = 0,
+  /**
+   * Any number of shared holders.
+   */
+  SYNLOCK_SHARED = 1,
+  /**
+   * `permits_take` of `permits_of` permits of a counting semaphore.
+   */
+  SYNLOCK_PERMITS = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum synlock_mode synlock_mode;
+#else
+typedef int32_t synlock_mode;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * A switch that ends waits. Once thrown, it ends every wait that was given
+ * it, now and later. Usable from any thread; not from a signal handler.
+ */
+typedef struct synlock_cancel synlock_cancel;
+
+/**
+ * A queue of operations under way and of their completions. Usable from any
+ * thread. Belongs to the process that made it.
+ */
+typedef struct synlock_dispatch synlock_dispatch;
+
+/**
+ * What went wrong. Made by a call that was given a place for it and failed;
+ * freed by the caller. Every function takes NULL.
+ */
+typedef struct synlock_error synlock_error;
+
+/**
+ * A queue of events with a descriptor to poll. Usable from one thread at a
+ * time. Nothing calls back into the host.
+ */
+typedef struct synlock_events synlock_events;
+
+/**
+ * Holders that `synlock_store_inspect` or `synlock_store_list` found. May be
+ * read from several threads.
+ */
+typedef struct synlock_list synlock_list;
+
+/**
+ * A lock on one name in one store; reusable. May move between threads; used
+ * by one at a time: a second call at the same moment is answered with
+ * SYNLOCK_CONCURRENT_USE. Freeing it from another thread ends its wait.
+ */
+typedef struct synlock_lock synlock_lock;
+
+/**
+ * Handles that are released and freed together.
+ */
+typedef struct synlock_scope synlock_scope;
+
+/**
+ * Where locks are kept. Usable from any thread at once, and in a forked
+ * child. Counted inside: locks keep their store, in whatever order handles
+ * are freed.
+ */
+typedef struct synlock_store synlock_store;
+
+/**
+ * Options of a lock. Set `struct_size` (or use SYNLOCK_LOCK_OPTIONS_INIT or
+ * `synlock_lock_options_init`); zero means default for every other field.
+ * Defaults come from the store's URL, then from the library.
+ */
+typedef struct {
+  /**
+   * sizeof(synlock_lock_options).
+   */
+  size_t struct_size;
+  /**
+   * Lease in ms, 1 to ten years; 0: held until released or the owner dies
+   * (a renewed 30 s lease on stores that do not see that).
+   */
+  int64_t ttl_ms;
+  /**
+   * How long `synlock_lock_acquire` waits with SYNLOCK_USE_OPTION: ms,
+   * SYNLOCK_OPT_TRY (-2), SYNLOCK_FOREVER (-1); 0: for ever.
+   */
+  int64_t timeout_ms;
+  /**
+   * A synlock_mode.
+   */
+  int32_t mode;
+  /**
+   * Permits to take at once; 0 means 1.
+   */
+  uint32_t permits_take;
+  /**
+   * Permits that there are; needed with SYNLOCK_PERMITS.
+   */
+  uint32_t permits_of;
+  /**
+   * Keep the lease alive until release; a synlock_switch, by default only
+   * if `ttl_ms` is 0.
+   */
+  int32_t renew;
+  /**
+   * Release when the handle is freed; a synlock_switch, by default on.
+   */
+  int32_t auto_release;
+  /**
+   * First come, first served; a synlock_switch, by default on.
+   */
+  int32_t fair;
+  /**
+   * Refuse whatever the store cannot promise; a synlock_switch.
+   */
+  int32_t strict;
+  /**
+   * A synlock_reentry.
+   */
+  int32_t reentry;
+  /**
+   * Come back with SYNLOCK_INTERRUPTED on a signal and every 200 ms; a
+   * synlock_switch, by default off.
+   */
+  int32_t interruptible;
+  /**
+   * Must be 0.
+   */
+  int32_t reserved;
+  /**
+   * Words for whoever inspects the lock, at most 255 bytes; or NULL.
+   */
+  const char *label;
+  /**
+   * Scope that the handle ends with; or NULL.
+   */
+  synlock_scope *scope;
+} synlock_lock_options;
+
+/**
+ * What a store can do; 1 is yes. Set `struct_size` before the call.
+ */
+typedef struct {
+  /**
+   * sizeof(synlock_capabilities).
+   */
+  size_t struct_size;
+  /**
+   * Name of the store, a static string.
+   */
+  const char *store;
+  /**
+   * "none", "E", "H" or "D": how far fencing tokens can be trusted to grow.
+   */
+  const char *fence;
+  /**
+   * "process", "host" or "cluster".
+   */
+  const char *scope;
+  /**
+   * Whose clock ends leases: "none", "process" or "server".
+   */
+  const char *clock;
+  /**
+   * Shared locks.
+   */
+  int32_t shared;
+  /**
+   * A sole reader can become the writer.
+   */
+  int32_t promote;
+  /**
+   * Counting semaphores.
+   */
+  int32_t permits;
+  /**
+   * Leases in the store.
+   */
+  int32_t ttl;
+  /**
+   * A hold ends with its owner's process.
+   */
+  int32_t frees_on_death;
+  /**
+   * Waiters are woken.
+   */
+  int32_t wakes;
+  /**
+   * First come, first served.
+   */
+  int32_t fair;
+  /**
+   * Holds can be exported.
+   */
+  int32_t can_export;
+  /**
+   * Inspect and list.
+   */
+  int32_t list;
+  /**
+   * Break.
+   */
+  int32_t break_lock;
+  /**
+   * Holds survive a restart of the server.
+   */
+  int32_t survives_restart;
+  /**
+   * 0.
+   */
+  int32_t reserved;
+} synlock_capabilities;
+
+/**
+ * How an acquire went. Set `struct_size` before the call.
+ */
+typedef struct {
+  /**
+   * sizeof(synlock_acquired).
+   */
+  size_t struct_size;
+  /**
+   * Time from the call to the grant, ms.
+   */
+  int64_t waited_ms;
+  /**
+   * Fencing token, 0 if the store gives none.
+   */
+  int64_t fencing_token;
+  /**
+   * 1 if somebody else held the lock first.
+   */
+  int32_t contended;
+  /**
+   * 1 if the previous owner died while it held the lock.
+   */
+  int32_t recovered;
+  /**
+   * How often the store was asked.
+   */
+  uint32_t attempts;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
+} synlock_acquired;
+
+/**
+ * One holder of one lock. Set `struct_size` before the call. Text lives as
+ * long as the list.
+ */
+typedef struct {
+  /**
+   * sizeof(synlock_holder).
+   */
+  size_t struct_size;
+  /**
+   * The lock's name: `name_length` bytes, not NUL-terminated.
+   */
+  const char *name;
+  /**
+   * Its length.
+   */
+  size_t name_length;
+  /**
+   * First 8 digits of the owner token.
+   */
+  const char *owner;
+  /**
+   * "exclusive", "shared" or "permits".
+   */
+  const char *mode;
+  /**
+   * Host, or NULL if unknown.
+   */
+  const char *host;
+  /**
+   * Label, or NULL.
+   */
+  const char *label;
+  /**
+   * Time left of the lease, ms; -1 without a lease.
+   */
+  int64_t remaining_ms;
+  /**
+   * For how long it has been held, ms; -1 if unknown.
+   */
+  int64_t held_ms;
+  /**
+   * Fencing token, 0 if there is none.
+   */
+  int64_t fencing_token;
+  /**
+   * How many wait for the lock; -1 if unknown.
+   */
+  int64_t waiters;
+  /**
+   * Permits held.
+   */
+  uint32_t permits;
+  /**
+   * Process, 0 if unknown.
+   */
+  uint32_t pid;
+} synlock_holder;
+
+/**
+ * A finished operation.
+ */
+typedef struct {
+  /**
+   * What `synlock_dispatch_submit` wrote.
+   */
+  uint64_t ticket;
+  /**
+   * What the caller gave to `synlock_dispatch_submit`.
+   */
+  uint64_t user;
+  /**
+   * How an acquire waited, ms; otherwise 0.
+   */
+  int64_t waited_ms;
+  /**
+   * Fencing token of an acquire, 0 if there is none.
+   */
+  int64_t fencing_token;
+  /**
+   * What went wrong, to be freed by the caller; NULL after success.
+   */
+  synlock_error *error;
+  /**
+   * A synlock_status.
+   */
+  int32_t status;
+  /**
+   * 1 if an acquire had to wait.
+   */
+  int32_t contended;
+  /**
+   * How often an acquire asked the store.
+   */
+  uint32_t attempts;
+  /**
+   * 0.
+   */
+  uint32_t reserved;
+} synlock_completion;
+
+/**
+ * One event. Set `struct_size` before the call. Text lives until the next
+ * call of `synlock_events_next` or `synlock_events_free`.
+ */
+typedef struct {
+  /**
+   * sizeof(synlock_event).
+   */
+  size_t struct_size;
+  /**
+   * A synlock_event_kind.
+   */
+  int32_t kind;
+  /**
+   * The synlock_status that goes with it.
+   */
+  int32_t status;
+  /**
+   * "debug", "info", "notice" or "warning".
+   */
+  const char *level;
+  /**
+   * The store's URL without credentials.
+   */
+  const char *store;
+  /**
+   * The lock's name: `name_length` bytes, not NUL-terminated.
+   */
+  const char *name;
+  /**
+   * Its length.
+   */
+  size_t name_length;
+  /**
+   * First 8 digits of the owner token.
+   */
+  const char *owner;
+  /**
+   * Label of the lock, or NULL.
+   */
+  const char *label;
+  /**
+   * Words for people.
+   */
+  const char *message;
+  /**
+   * How long the acquire waited, ms.
+   */
+  int64_t waited_ms;
+  /**
+   * How long the lock was held, ms.
+   */
+  int64_t held_ms;
+  /**
+   * How often the store was asked.
+   */
+  uint32_t attempts;
+  /**
+   * The process.
+   */
+  uint32_t pid;
+} synlock_event;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * The status that the call returned; SYNLOCK_OK for NULL.
+ */
+SYNLOCK_API synlock_status synlock_error_code(const synlock_error *error);
+
+/**
+ * Name of the status, such as "TIMEOUT"; a static string.
+ */
+SYNLOCK_API const char *synlock_error_name(const synlock_error *error);
+
+/**
+ * One line for people, with operation, resource and store; UTF-8. Lives as
+ * long as the error object. Never contains credentials.
+ */
+SYNLOCK_API const char *synlock_error_message(const synlock_error *error);
+
+/**
+ * The store's URL without credentials, or NULL. Lives as long as the error.
+ */
+SYNLOCK_API const char *synlock_error_store(const synlock_error *error);
+
+/**
+ * The resource's name made printable, or NULL. Lives as long as the error.
+ */
+SYNLOCK_API const char *synlock_error_resource(const synlock_error *error);
+
+/**
+ * The operation that failed, or NULL. Lives as long as the error.
+ */
+SYNLOCK_API const char *synlock_error_operation(const synlock_error *error);
+
+/**
+ * 1 if the same call may succeed later, else 0.
+ */
+SYNLOCK_API int32_t synlock_error_is_retriable(const synlock_error *error);
+
+/**
+ * Frees the error. NULL, and a handle that was freed before, do nothing.
+ */
+SYNLOCK_API void synlock_error_free(synlock_error *error);
+
+/**
+ * Sets every field to its default and `struct_size` to the size that the
+ * caller was compiled with, `size`.
+ */
+SYNLOCK_API
+void synlock_lock_options_init(synlock_lock_options *options,
+                               size_t size);
+
+/**
+ * Opens a store; connects to nothing. An empty URL stands for the variable
+ * SYNLOCK_URL. `keys` and `values` are `n` options that win over those of
+ * the URL; both NULL if there are none.
+ *
+ * Fails with SYNLOCK_INVALID_URL, SYNLOCK_UNKNOWN_SCHEME (the message names
+ * the known ones), SYNLOCK_NOT_IN_BUILD, SYNLOCK_UNKNOWN_OPTION,
+ * SYNLOCK_INVALID_ARGUMENT.
+ */
+SYNLOCK_API
+synlock_status synlock_store_open(const char *url,
+                                  const char *const *keys,
+                                  const char *const *values,
+                                  size_t n,
+                                  synlock_store **store,
+                                  synlock_error **error);
+
+/**
+ * Frees the handle; its locks live on. NULL does nothing.
+ */
+SYNLOCK_API void synlock_store_free(synlock_store *store);
+
+/**
+ * Connects now, within `timeout_ms` (SYNLOCK_FOREVER: the store's own
+ * limit), and says whether the store can serve.
+ */
+SYNLOCK_API
+synlock_status synlock_store_ping(const synlock_store *store,
+                                  int64_t timeout_ms,
+                                  synlock_error **error);
+
+/**
+ * Copies the store's URL without credentials and its NUL into `buffer`;
+ * `length` gets its length. A NULL buffer asks for the length alone.
+ */
+SYNLOCK_API
+synlock_status synlock_store_url(const synlock_store *store,
+                                 char *buffer,
+                                 size_t capacity,
+                                 size_t *length,
+                                 synlock_error **error);
+
+/**
+ * Copies text that is equal in every process and language that shares the
+ * same locks; as `synlock_store_url`.
+ */
+SYNLOCK_API
+synlock_status synlock_store_fingerprint(const synlock_store *store,
+                                         char *buffer,
+                                         size_t capacity,
+                                         size_t *length,
+                                         synlock_error **error);
+
+/**
+ * Tells what the store can do.
+ */
+SYNLOCK_API
+synlock_status synlock_store_capabilities(const synlock_store *store,
+                                          synlock_capabilities *capabilities,
+                                          synlock_error **error);
+
+/**
+ * Whether anybody holds the lock: writes 1 or 0.
+ */
+SYNLOCK_API
+synlock_status synlock_store_is_locked(const synlock_store *store,
+                                       const char *name,
+                                       size_t length,
+                                       int32_t *held,
+                                       synlock_error **error);
+
+/**
+ * Takes the lock from whoever holds it: `broken` (may be NULL) gets 1, or 0
+ * if nobody did. The victim's next check is SYNLOCK_LOST.
+ */
+SYNLOCK_API
+synlock_status synlock_store_break(const synlock_store *store,
+                                   const char *name,
+                                   size_t length,
+                                   int32_t *broken,
+                                   synlock_error **error);
+
+/**
+ * Waits until nobody holds the lock, without taking it: SYNLOCK_OK, or
+ * SYNLOCK_TIMEOUT after `timeout_ms`.
+ */
+SYNLOCK_API
+synlock_status synlock_store_wait_free(const synlock_store *store,
+                                       const char *name,
+                                       size_t length,
+                                       int64_t timeout_ms,
+                                       synlock_error **error);
+
+/**
+ * Copies the URL schemes that this build can open, separated by spaces; as
+ * `synlock_store_url`.
+ */
+SYNLOCK_API
+synlock_status synlock_store_schemes(char *buffer,
+                                     size_t capacity,
+                                     size_t *length,
+                                     synlock_error **error);
+
+/**
+ * Makes a lock handle; asks the store nothing. `options` is NULL for the
+ * store's defaults. `length` is SYNLOCK_NTS if `name` is NUL-terminated; a
+ * name has 1 to 65536 bytes of any value.
+ *
+ * Fails with SYNLOCK_INVALID_ARGUMENT, or SYNLOCK_UNSUPPORTED for what the
+ * store cannot promise.
+ */
+SYNLOCK_API
+synlock_status synlock_lock_new(const synlock_store *store,
+                                const char *name,
+                                size_t length,
+                                const synlock_lock_options *options,
+                                synlock_lock **lock,
+                                synlock_error **error);
+
+/**
+ * Takes over a hold that another process exported as `text`; one of several
+ * adopters wins, the others get SYNLOCK_LOST.
+ */
+SYNLOCK_API
+synlock_status synlock_store_adopt(const synlock_store *store,
+                                   const char *text,
+                                   const synlock_lock_options *options,
+                                   synlock_lock **lock,
+                                   synlock_error **error);
+
+/**
+ * Acquires the lock, waiting at most `timeout_ms`: SYNLOCK_NO_WAIT tries,
+ * SYNLOCK_FOREVER waits for ever, SYNLOCK_USE_OPTION as the options say.
+ *
+ * SYNLOCK_OK; SYNLOCK_BUSY when it only tried; SYNLOCK_TIMEOUT;
+ * SYNLOCK_ALREADY_HELD; SYNLOCK_CANCELLED if the handle was freed meanwhile;
+ * SYNLOCK_INTERRUPTED with `interruptible`: call again with the time left.
+ */
+SYNLOCK_API
+synlock_status synlock_lock_acquire(synlock_lock *lock,
+                                    int64_t timeout_ms,
+                                    synlock_error **error);
+
+/**
+ * As `synlock_lock_acquire`; `cancel` (may be NULL) ends the wait with
+ * SYNLOCK_CANCELLED, `acquired` (may be NULL) tells how it went.
+ */
+SYNLOCK_API
+synlock_status synlock_lock_acquire_with(synlock_lock *lock,
+                                         int64_t timeout_ms,
+                                         synlock_cancel *cancel,
+                                         synlock_acquired *acquired,
+                                         synlock_error **error);
+
+/**
+ * Gives up the place in the queue that an interrupted acquire kept.
+ */
+SYNLOCK_API
+synlock_status synlock_lock_abandon(synlock_lock *lock,
+                                    synlock_error **error);
+
+/**
+ * Releases the lock. SYNLOCK_OK; SYNLOCK_NOT_HELD; SYNLOCK_LOST if it was
+ * not this owner's any more; SYNLOCK_UNCERTAIN if the reply was lost: the
+ * release goes on in the background.
+ */
+SYNLOCK_API
+synlock_status synlock_lock_release(synlock_lock *lock,
+                                    synlock_error **error);
+
+/**
+ * Lengthens the lease to `ttl_ms` from now, or (0) to the lock's own; never
+ * shortens it. Without leases only checks that the lock is held.
+ */
+SYNLOCK_API
+synlock_status synlock_lock_refresh(synlock_lock *lock,
+                                    int64_t ttl_ms,
+                                    synlock_error **error);
+
+/**
+ * Turns a shared hold into the exclusive one. SYNLOCK_BUSY or
+ * SYNLOCK_TIMEOUT while others read: the shared hold stays.
+ */
+SYNLOCK_API
+synlock_status synlock_lock_promote(synlock_lock *lock,
+                                    int64_t timeout_ms,
+                                    synlock_error **error);
+
+/**
+ * Turns the exclusive hold into a shared one.
+ */
+SYNLOCK_API
+synlock_status synlock_lock_demote(synlock_lock *lock,
+                                   synlock_error **error);
+
+/**
+ * Asks the store: SYNLOCK_OK if the lock is held, SYNLOCK_NOT_HELD,
+ * SYNLOCK_LOST, or trouble of the store. A statement about the past by the
+ * time it is read: use it to stop early, never to permit.
+ */
+SYNLOCK_API
+synlock_status synlock_lock_ensure_held(synlock_lock *lock,
+                                        synlock_error **error);
+
+/**
+ * As `synlock_lock_ensure_held`, but writes 1 or 0 and is SYNLOCK_OK in
+ * both cases.
+ */
+SYNLOCK_API
+synlock_status synlock_lock_is_acquired(synlock_lock *lock,
+                                        int32_t *held,
+                                        synlock_error **error);
+
+/**
+ * The state by this process' own knowledge; asks nobody. IDLE for a bad
+ * handle.
+ */
+SYNLOCK_API synlock_state synlock_lock_state(const synlock_lock *lock);
+
+/**
+ * How much of the lease is left at least, ms; 0 if it ran out; -1 without a
+ * lease or a hold.
+ */
+SYNLOCK_API int64_t synlock_lock_remaining_ms(const synlock_lock *lock);
+
+/**
+ * The fencing token of the hold: positive, growing; 0 if there is none.
+ */
+SYNLOCK_API int64_t synlock_lock_fencing_token(const synlock_lock *lock);
+
+/**
+ * The mode of the hold, or of the next one.
+ */
+SYNLOCK_API synlock_mode synlock_lock_mode(const synlock_lock *lock);
+
+/**
+ * Copies the owner token of the hold as 32 hexadecimal digits: whoever has
+ * it may release the lock. Needs room for 33 bytes. SYNLOCK_NOT_HELD.
+ */
+SYNLOCK_API
+synlock_status synlock_lock_owner_token(const synlock_lock *lock,
+                                        char *buffer,
+                                        size_t capacity,
+                                        size_t *length,
+                                        synlock_error **error);
+
+/**
+ * A descriptor that becomes readable when the hold is lost or its lease
+ * runs out. It belongs to the handle: poll it, do not read or close it.
+ */
+SYNLOCK_API
+synlock_status synlock_lock_lost_fd(synlock_lock *lock,
+                                    int32_t *fd,
+                                    synlock_error **error);
+
+/**
+ * Switches release on free: 1 or 0.
+ */
+SYNLOCK_API
+synlock_status synlock_lock_set_auto_release(synlock_lock *lock,
+                                             int32_t on,
+                                             synlock_error **error);
+
+/**
+ * Hands the hold over as text that another process can adopt: this handle
+ * lets go of it without releasing. The text and its NUL must fit `buffer`;
+ * 256 bytes and three times the name always do.
+ */
+SYNLOCK_API
+synlock_status synlock_lock_export(synlock_lock *lock,
+                                   char *buffer,
+                                   size_t capacity,
+                                   size_t *length,
+                                   synlock_error **error);
+
+/**
+ * Frees the handle: ends its wait, releases what it holds unless
+ * auto-release is off. In a forked child only frees memory. NULL does
+ * nothing.
+ */
+SYNLOCK_API void synlock_lock_free(synlock_lock *lock);
+
+/**
+ * Who holds a lock: a list of its holders, empty if it is free.
+ */
+SYNLOCK_API
+synlock_status synlock_store_inspect(const synlock_store *store,
+                                     const char *name,
+                                     size_t length,
+                                     synlock_list **list,
+                                     synlock_error **error);
+
+/**
+ * One page of the locks whose names begin with `prefix`. `cursor` is NULL
+ * at first, then what `synlock_list_cursor` said. `limit` is about how many
+ * locks a page has, 1 to 10000.
+ */
+SYNLOCK_API
+synlock_status synlock_store_list(const synlock_store *store,
+                                  const char *prefix,
+                                  size_t length,
+                                  const char *cursor,
+                                  size_t limit,
+                                  synlock_list **list,
+                                  synlock_error **error);
+
+/**
+ * How many holders the list has; 0 for NULL.
+ */
+SYNLOCK_API size_t synlock_list_count(const synlock_list *list);
+
+/**
+ * How many wait for the lock that was inspected; -1 if unknown.
+ */
+SYNLOCK_API int64_t synlock_list_waiters(const synlock_list *list);
+
+/**
+ * Where the next page begins, or NULL at the end. Lives as long as the list.
+ */
+SYNLOCK_API const char *synlock_list_cursor(const synlock_list *list);
+
+/**
+ * Writes the holder at `index`, counted from 0.
+ */
+SYNLOCK_API
+synlock_status synlock_list_get(const synlock_list *list,
+                                size_t index,
+                                synlock_holder *holder,
+                                synlock_error **error);
+
+/**
+ * Frees the list. NULL does nothing.
+ */
+SYNLOCK_API void synlock_list_free(synlock_list *list);
+
+/**
+ * Makes a switch that is not thrown.
+ */
+SYNLOCK_API
+synlock_status synlock_cancel_new(synlock_cancel **cancel,
+                                  synlock_error **error);
+
+/**
+ * Throws the switch. Waits that were granted before keep their lock.
+ */
+SYNLOCK_API
+synlock_status synlock_cancel_throw(synlock_cancel *cancel,
+                                    synlock_error **error);
+
+/**
+ * Frees the switch; waits that have it go on. NULL does nothing.
+ */
+SYNLOCK_API void synlock_cancel_free(synlock_cancel *cancel);
+
+/**
+ * Makes an empty scope; name it in `synlock_lock_options`.
+ */
+SYNLOCK_API
+synlock_status synlock_scope_new(synlock_scope **scope,
+                                 synlock_error **error);
+
+/**
+ * Lets the store handle be freed with the scope.
+ */
+SYNLOCK_API
+synlock_status synlock_scope_add_store(synlock_scope *scope,
+                                       synlock_store *store,
+                                       synlock_error **error);
+
+/**
+ * Frees the scope and every handle made in it. Locks among them are
+ * released, but for those whose auto-release is off. NULL does nothing.
+ */
+SYNLOCK_API void synlock_scope_free(synlock_scope *scope);
+
+/**
+ * Makes an empty queue; starts no thread before the first operation.
+ */
+SYNLOCK_API
+synlock_status synlock_dispatch_new(synlock_dispatch **dispatch,
+                                    synlock_error **error);
+
+/**
+ * A descriptor that is readable while completions wait to be reaped; -1 for
+ * a bad handle. It belongs to the queue: poll it, do not read or close it.
+ */
+SYNLOCK_API int32_t synlock_dispatch_fd(const synlock_dispatch *dispatch);
+
+/**
+ * Starts `op` (a synlock_op) on `lock`. Its completion will carry `user`;
+ * `ticket` (may be NULL) names it for `synlock_dispatch_cancel`. Until it
+ * has completed, other calls on the lock get SYNLOCK_CONCURRENT_USE; freeing
+ * the lock cancels it.
+ */
+SYNLOCK_API
+synlock_status synlock_dispatch_submit(synlock_dispatch *dispatch,
+                                       synlock_lock *lock,
+                                       int32_t op,
+                                       int64_t argument_ms,
+                                       uint64_t user,
+                                       uint64_t *ticket,
+                                       synlock_error **error);
+
+/**
+ * Ends an acquire or promotion that is under way; its completion still
+ * comes, SYNLOCK_CANCELLED or a grant that had been made. A ticket that has
+ * completed is no error.
+ */
+SYNLOCK_API
+synlock_status synlock_dispatch_cancel(synlock_dispatch *dispatch,
+                                       uint64_t ticket,
+                                       synlock_error **error);
+
+/**
+ * Takes up to `capacity` completions, oldest first; never blocks. `size` is
+ * sizeof(synlock_completion).
+ */
+SYNLOCK_API
+synlock_status synlock_dispatch_reap(synlock_dispatch *dispatch,
+                                     synlock_completion *completions,
+                                     size_t capacity,
+                                     size_t size,
+                                     size_t *count,
+                                     synlock_error **error);
+
+/**
+ * Frees the queue and cancels what is under way. NULL does nothing.
+ */
+SYNLOCK_API void synlock_dispatch_free(synlock_dispatch *dispatch);
+
+/**
+ * Listens to the locks that are made from this store handle. Events beyond
+ * `capacity` (1 to 1000000) that wait to be taken are dropped and counted.
+ */
+SYNLOCK_API
+synlock_status synlock_events_new(synlock_store *store,
+                                  size_t capacity,
+                                  synlock_events **events,
+                                  synlock_error **error);
+
+/**
+ * A descriptor that is readable while events wait; -1 for a bad handle. It
+ * belongs to the queue: poll it, do not read or close it.
+ */
+SYNLOCK_API int32_t synlock_events_fd(const synlock_events *events);
+
+/**
+ * Takes the oldest event; SYNLOCK_BUSY if none waits. Never blocks.
+ */
+SYNLOCK_API
+synlock_status synlock_events_next(synlock_events *events,
+                                   synlock_event *event,
+                                   synlock_error **error);
+
+/**
+ * How many events were dropped because the queue was full.
+ */
+SYNLOCK_API uint64_t synlock_events_dropped(const synlock_events *events);
+
+/**
+ * Stops listening and frees the queue. NULL does nothing.
+ */
+SYNLOCK_API void synlock_events_free(synlock_events *events);
+
+/**
+ * The number that every binding compares at load; it changes when the ABI
+ * does so incompatibly.
+ */
+SYNLOCK_API uint32_t synlock_abi_version(void);
+
+/**
+ * Major * 1000000 + minor * 1000 + patch of the library that is loaded.
+ */
+SYNLOCK_API uint32_t synlock_version_number(void);
+
+/**
+ * Version of the library that is loaded, such as "0.1.0"; a static string.
+ */
+SYNLOCK_API const char *synlock_version_string(void);
+
+/**
+ * What this build is: version, stores, profile; a static string.
+ */
+SYNLOCK_API const char *synlock_build_info(void);
+
+/**
+ * Name of a status without its prefix, such as "TIMEOUT"; "UNKNOWN" for a
+ * number that is none. A static string.
+ */
+SYNLOCK_API const char *synlock_status_name(int32_t status);
+
+/**
+ * One line about a status for people; a static string.
+ */
+SYNLOCK_API const char *synlock_status_text(int32_t status);
+
+/**
+ * Name of the exception class that languages raise for a status; empty for
+ * SYNLOCK_OK. A static string.
+ */
+SYNLOCK_API const char *synlock_status_class(int32_t status);
+
+/**
+ * How many handles live: of every kind (0), stores (1), locks (2), cancels
+ * (3), scopes (4), dispatch queues (5), event queues (6), errors (7), lists
+ * (8). For tests that look for leaks.
+ */
+SYNLOCK_API uint64_t synlock_debug_live(uint8_t kind);
+
+/**
+ * Releases what live lock handles hold, but for those whose auto-release is
+ * off, and tells events of each. For hosts that end without freeing their
+ * handles; call it once, from the process that made them.
+ */
+SYNLOCK_API void synlock_process_end(void);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* SYNLOCK_H */
