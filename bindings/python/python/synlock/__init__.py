@@ -1,0 +1,66 @@
+"""Locks for processes, on one machine or on many.
+
+>>> import synlock
+>>> with synlock.Lock("memory:", "invoice", timeout=5) as lock:
+...     lock.locked()
+True
+"""
+
+from . import aio
+from ._errors import (
+    AlreadyHeld,
+    ConcurrentUse,
+    Deadlock,
+    Exhausted,
+    ForkedHandle,
+    InternalError,
+    InvalidArgument,
+    InvalidHandle,
+    InvalidUrl,
+    LockBusy,
+    LockCancelled,
+    LockInterrupted,
+    LockLost,
+    LockTimeout,
+    NotHeld,
+    PermissionDenied,
+    ProtocolError,
+    Reentered,
+    StorageError,
+    SynlockError,
+    Unavailable,
+    Uncertain,
+    Unsupported,
+)
+from ._lock import Lock, Store
+from ._synlock import schemes
+
+__all__ = [
+    "AlreadyHeld",
+    "ConcurrentUse",
+    "Deadlock",
+    "Exhausted",
+    "ForkedHandle",
+    "InternalError",
+    "InvalidArgument",
+    "InvalidHandle",
+    "InvalidUrl",
+    "Lock",
+    "LockBusy",
+    "LockCancelled",
+    "LockInterrupted",
+    "LockLost",
+    "LockTimeout",
+    "NotHeld",
+    "PermissionDenied",
+    "ProtocolError",
+    "Reentered",
+    "StorageError",
+    "Store",
+    "SynlockError",
+    "Unavailable",
+    "Uncertain",
+    "Unsupported",
+    "aio",
+    "schemes",
+]

@@ -1,0 +1,51 @@
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+
+import pytest
+
+PACKAGE = str(pathlib.Path(__file__).parents[1] / "python")
+os.environ["PYTHONPATH"] = PACKAGE
+
+
+@pytest.fixture(scope="session")
+def redis():
+    if shutil.which("redis-server") is None:
+        pytest.fail("redis-server is missing: apt-get install -y redis-server")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="synlock-python-") as folder:
+        server = subprocess.Popen(
+            ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder],
+            stdout=subprocess.DEVNULL,
+        )
+        for _ in range(200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        yield f"redis://127.0.0.1:{port}"
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture(params=["memory", "flock", "redis"])
+def url(request, tmp_path):
+    if request.param == "memory":
+        return f"memory:{uuid.uuid4()}"
+    if request.param == "flock":
+        folder = tmp_path / "locks"
+        folder.mkdir(mode=0o700)
+        return f"flock:{folder}"
+    return request.getfixturevalue("redis")
+
+
+@pytest.fixture
+def name():
+    return f"python-{uuid.uuid4()}"

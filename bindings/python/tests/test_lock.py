@@ -1,0 +1,245 @@
+import gc
+import pickle
+import threading
+import time
+
+import pytest
+
+import synlock
+from synlock import _synlock
+
+
+def test_threading_signatures(url, name):
+    lock = synlock.Lock(url, name)
+    assert lock.acquire() is True
+    assert lock.locked() and lock.state == "held"
+    # It contends with everybody, itself included.
+    assert lock.acquire(False) is False
+    assert lock.acquire(timeout=0.05) is False
+    lock.release()
+    assert not lock.locked()
+    with pytest.raises(synlock.NotHeld):
+        lock.release()
+    with pytest.raises(ValueError):
+        lock.acquire(False, 1)
+    with pytest.raises(ValueError):
+        lock.acquire(True, -2)
+
+
+def test_with_and_timeout(url, name):
+    store = synlock.Store(url)
+    with store.lock(name) as lock:
+        lock.ensure_held()
+        assert lock.is_acquired() and store.is_locked(name)
+        with pytest.raises(synlock.LockTimeout) as caught:
+            with synlock.Lock(url, name, timeout=0.05):
+                pass
+        assert isinstance(caught.value, TimeoutError)
+        assert (caught.value.status, caught.value.code, caught.value.retriable) == (2, "TIMEOUT", True)
+    assert not store.is_locked(name)
+
+
+def test_decorator(url, name):
+    store = synlock.Store(url)
+
+    @store.lock(name)
+    def work(value):
+        assert store.is_locked(name)
+        return value + 1
+
+    assert work(1) == 2
+    assert work.__name__ == "work"
+    assert not store.is_locked(name)
+
+
+def test_eight_threads_on_one_object_never_overlap(url, name):
+    lock, inside, total = synlock.Lock(url, name), [], []
+
+    def work():
+        for _ in range(10):
+            with lock:
+                inside.append(1)
+                assert len(inside) == 1
+                total.append(1)
+                inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(total) == 80
+
+
+def test_release_from_another_thread(url, name):
+    lock = synlock.Lock(url, name)
+    lock.acquire()
+    thread = threading.Thread(target=lock.release)
+    thread.start()
+    thread.join()
+    assert lock.acquire(False)
+    lock.release()
+
+
+def test_the_interpreter_is_free_while_waiting(url, name):
+    held = synlock.Lock(url, name)
+    held.acquire()
+    waiter = threading.Thread(target=synlock.Lock(url, name).acquire, args=(True, 0.5))
+    waiter.start()
+    count = 0
+    while waiter.is_alive():
+        count += 1
+    assert count > 1000
+    held.release()
+
+
+def test_loss(url, name):
+    store = synlock.Store(url)
+    lock = store.lock(name)
+    told = threading.Event()
+    with pytest.raises(synlock.LockLost):
+        with lock:
+            lock.on_lost(told.set)
+            assert store.break_lock(name)
+            with pytest.raises(synlock.LockLost):
+                lock.ensure_held()
+            assert lock.lost
+    assert told.wait(10)
+    # The body's own exception is not hidden by the loss.
+    with pytest.raises(ZeroDivisionError):
+        with lock:
+            store.break_lock(name)
+            1 / 0  # noqa: B018
+
+
+def test_shared_and_promotion(url, name):
+    store = synlock.Store(url)
+    first, second = store.lock(name, shared=True), store.lock(name, shared=True)
+    first.acquire()
+    second.acquire()
+    assert not store.lock(name).acquire(False)
+    assert first.promote() is False
+    first.ensure_held()
+    second.release()
+    assert first.promote() is True
+    assert not second.acquire(False)
+    first.demote()
+    assert second.acquire(False)
+
+
+def test_leases(redis, name):
+    store = synlock.Store(redis)
+    lock = store.lock(name, ttl=30)
+    with lock:
+        assert 28 < lock.remaining <= 30
+        lock.refresh(60)
+        assert lock.remaining > 50
+        first = lock.fencing_token
+        assert isinstance(first, int) and first > 0
+    with lock:
+        assert lock.fencing_token > first
+    assert lock.remaining is None and lock.fencing_token is None
+    with store.lock(name) as renewed:
+        assert 25 < renewed.remaining < 30
+
+
+def test_permits(redis, name):
+    store = synlock.Store(redis)
+    pool = store.lock(name, permits=(1, 2))
+    assert pool.acquire() and pool.acquire() and not pool.acquire(False)
+    pool.release()
+    assert pool.acquire(False)
+
+
+def test_hand_over(redis, name):
+    store = synlock.Store(redis)
+    lock = store.lock(name, ttl=30)
+    lock.acquire()
+    text = lock.export()
+    heir = synlock.Store(redis).adopt(text, ttl=30)
+    assert heir.locked() and not lock.locked()
+    with pytest.raises(synlock.LockLost):
+        store.adopt(text)
+    heir.release()
+
+
+def test_exceptions_are_one_tree(tmp_path, name):
+    for number, code, klass, _, retriable in _synlock.codes():
+        if klass:
+            assert issubclass(getattr(synlock, klass), synlock.SynlockError), klass
+    for bad, wanted in [
+        ("foo:x", synlock.InvalidUrl),
+        ("memory:?tll=1", synlock.InvalidArgument),
+        ("", synlock.InvalidUrl),
+    ]:
+        with pytest.raises(wanted) as caught:
+            synlock.Store(bad)
+        assert caught.value.status >= 100
+    with pytest.raises(synlock.InvalidUrl, match="memory"):
+        synlock.Store("foo:x")
+    with pytest.raises(synlock.Unsupported):
+        synlock.Lock(f"flock:{tmp_path}", name, ttl=5)
+    with pytest.raises(synlock.InvalidArgument):
+        synlock.Lock("memory:", name, ttl=0)
+    with pytest.raises(synlock.InvalidArgument):
+        synlock.Lock("memory:", "")
+    with pytest.raises(synlock.Unavailable) as caught:
+        synlock.Store("redis://127.0.0.1:1?io_timeout=50").ping()
+    assert isinstance(caught.value, ConnectionError) and caught.value.retriable
+    # A panic of ours is an exception that `except Exception` sees.
+    with pytest.raises(synlock.InternalError):
+        _synlock._panic()
+
+
+def test_pickling(url, name):
+    store = pickle.loads(pickle.dumps(synlock.Store(url)))
+    lock = pickle.loads(pickle.dumps(store.lock(name, timeout=1)))
+    with lock:
+        with pytest.raises(TypeError):
+            pickle.dumps(lock)
+        assert not synlock.Lock(url, name).acquire(False)
+
+
+def test_inspection(url, name):
+    store = synlock.Store(url)
+    with store.lock(name, label="nightly"):
+        found = store.inspect(name)
+        assert found["holders"][0]["label"] == "nightly"
+        rows, cursor = store.list(name)
+        assert [row["name"] for row in rows] == [name.encode()] and cursor is None
+        assert store.wait_free(name, 0.05) is False
+    assert store.wait_free(name, 1) is True
+    store.ping(1)
+
+
+def test_events(url, name):
+    store = synlock.Store(url)
+    heard = []
+    observer = store.observe(heard.append)
+    with store.lock(name):
+        pass
+    store.unobserve(observer)
+    assert [event["kind"] for event in heard] == ["acquired", "released"]
+    assert heard[0]["resource"] == name.encode()
+
+
+def test_a_dropped_lock_is_released(url, name):
+    store = synlock.Store(url)
+    lock = store.lock(name)
+    lock.acquire()
+    del lock
+    gc.collect()
+    assert store.lock(name).acquire(False)
+    kept = store.lock(name + "-kept", auto_release=False)
+    kept.acquire()
+    del kept
+    gc.collect()
+    assert not store.lock(name + "-kept").acquire(False)
+
+
+def test_defaults(name):
+    lock = synlock.Lock("memory:", name)
+    start = time.monotonic()
+    lock.acquire()
+    assert lock.remaining is None and time.monotonic() - start < 5
+    lock.release()

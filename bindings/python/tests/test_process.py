@@ -1,0 +1,150 @@
+import multiprocessing
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import synlock
+
+
+def start(script, *words):
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_ctrl_c_ends_a_wait_and_loses_no_place(url, name):
+    if url.startswith("memory"):
+        url = "memory:"
+    script = """
+import sys, time, synlock
+url, name = sys.argv[1:]
+held = synlock.Lock(url, name)
+held.acquire()
+lock = synlock.Lock(url, name)
+print('waiting', flush=True)
+try:
+    lock.acquire()
+except KeyboardInterrupt:
+    print('interrupted', flush=True)
+    held.release()
+    # The place was given up: the lock is free for anybody.
+    print(lock.acquire(timeout=5), flush=True)
+"""
+    process = start(script, url, name)
+    assert process.stdout.readline().strip() == "waiting"
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert out.split() == ["interrupted", "True"], err
+
+
+def test_exit_releases(redis, name):
+    process = start("import sys, synlock; synlock.Lock(*sys.argv[1:]).acquire(); sys.exit(0)", redis, name)
+    assert process.wait(20) == 0
+    assert synlock.Lock(redis, name).acquire(False)
+
+
+def child(url, name, queue):
+    lock = synlock.Lock(url, name)
+    queue.put(lock.acquire(False))
+    queue.put(lock.acquire(timeout=20))
+    lock.release()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_multiprocessing(method, redis, name):
+    context = multiprocessing.get_context(method)
+    lock = synlock.Lock(redis, name)
+    lock.acquire()
+    queue = context.Queue()
+    process = context.Process(target=child, args=(redis, name, queue))
+    process.start()
+    assert queue.get(timeout=30) is False
+    lock.release()
+    assert queue.get(timeout=30) is True
+    process.join(20)
+    assert process.exitcode == 0
+
+
+def test_fork(url, name):
+    """A child is refused what its parent holds; whatever it does, the parent keeps the lock."""
+    store = synlock.Store(url)
+    for fate in ["exit", "release", "drop", "store"]:
+        lock, other = store.lock(name), store.lock(name + "-child")
+        lock.acquire()
+        pid = os.fork()
+        if pid == 0:
+            good = False
+            try:
+                if fate == "release":
+                    try:
+                        lock.release()
+                    except synlock.ForkedHandle:
+                        good = True
+                elif fate == "drop":
+                    del lock
+                    good = True
+                elif fate == "store":
+                    good = other.acquire(timeout=10)
+                    other.release()
+                else:
+                    good = lock.state == "forked"
+            finally:
+                os._exit(0 if good else 1)
+        _, status = os.waitpid(pid, 0)
+        assert status == 0, fate
+        lock.ensure_held()
+        assert not store.lock(name).acquire(False)
+        lock.release()
+        assert store.lock(name).acquire(timeout=1)
+
+
+def test_gevent(redis, name):
+    script = """
+from gevent import monkey; monkey.patch_all()
+import gevent, sys, time, synlock
+url, name = sys.argv[1:]
+held = synlock.Lock(url, name)
+held.acquire()
+ticks = []
+def tick():
+    while not done:
+        ticks.append(1)
+        gevent.sleep(0.005)
+def wait():
+    with synlock.Lock(url, name):
+        done.append(1)
+done = []
+jobs = [gevent.spawn(tick), gevent.spawn(wait)]
+gevent.sleep(0.3)
+held.release()
+gevent.joinall(jobs, timeout=10, raise_error=True)
+killed = gevent.spawn(lambda: synlock.Lock(url, name).acquire())
+held.acquire()
+killed = gevent.spawn(lambda: synlock.Lock(url, name).acquire())
+gevent.sleep(0.1)
+killed.kill()
+held.release()
+print(len(ticks) > 20, bool(done), synlock.Lock(url, name + '2').acquire(timeout=5))
+"""
+    process = start(script, redis, name)
+    out, err = process.communicate(timeout=40)
+    assert out.split() == ["True", "True", "True"], err
+
+
+def test_types():
+    package = pathlib.Path(__file__).parents[1]
+    environment = dict(os.environ, MYPYPATH=str(package / "python"))
+    for words in [
+        ["-m", "mypy", "--strict", "-p", "synlock"],
+        ["-m", "mypy.stubtest", "synlock._synlock", "--ignore-missing-stub"],
+    ]:
+        done = subprocess.run(
+            [sys.executable, *words], cwd=package, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
