@@ -4,4 +4,5 @@ pub mod names;
 pub mod page;
 pub mod process;
 pub mod redis;
+pub mod taker;
 pub mod torture;
