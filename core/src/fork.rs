@@ -46,8 +46,12 @@ fn map_page() -> &'static Page {
     // SAFETY: a fresh anonymous mapping; nothing else refers to it.
     let address = unsafe { libc::mmap(std::ptr::null_mut(), size, read_write, flags, -1, 0) };
     assert!(address != libc::MAP_FAILED, "no memory for one page");
-    // SAFETY: the mapping was just made with this size.
-    let advised = unsafe { libc::madvise(address, size, libc::MADV_WIPEONFORK) };
+    let advised = if cfg!(canary = "no_wipe") {
+        0
+    } else {
+        // SAFETY: the mapping was just made with this size.
+        unsafe { libc::madvise(address, size, libc::MADV_WIPEONFORK) }
+    };
     // Forks would go unnoticed, which is worse than not starting.
     assert!(
         advised == 0,
@@ -140,7 +144,12 @@ fn chunks() -> impl Iterator<Item = &'static Chunk> {
 fn close_all() {
     for slot in chunks().flat_map(|chunk| &chunk.fds) {
         let fd = slot.swap(-1, Ordering::AcqRel);
-        if fd >= 0 {
+        if fd >= 0 && !cfg!(canary = "keep_in_child") {
+            #[cfg(canary = "unlock_in_child")]
+            // SAFETY: broken on purpose: lets go of the parent's lock.
+            unsafe {
+                libc::flock(fd, libc::LOCK_UN)
+            };
             // SAFETY: the descriptor was registered by its owner, which never uses it in a child.
             unsafe { libc::close(fd) };
         }

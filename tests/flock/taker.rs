@@ -2,7 +2,7 @@
 //!
 //! `flock-taker URL`, then: `lock H NAME [shared]` makes handle H; `acquire H MS` (0 tries),
 //! `release H`, `check H`, `promote H MS`, `demote H`, `drop H`; `inspect NAME` (number of holders),
-//! `list`, `fds` (open descriptors), `break NAME`, `clean`, `user UID GID` (becomes somebody else),
+//! `list`, `fds` (open descriptors but eventfds), `sleep MS`, `break NAME`, `clean`, `user UID GID` (becomes somebody else),
 //! `umask OCTAL`, `ping`, `quit`. An answer is `OK …` or the code's name and the message.
 
 #![expect(clippy::print_stdout, reason = "a program that answers")]
@@ -80,9 +80,18 @@ impl Taker {
                 .map(|broken| broken.to_string()),
             ["clean"] => clean_up(&self.url).map(|removed| removed.to_string()),
             ["ping"] => self.store()?.ping(Wait::No).map(|()| String::new()),
+            // The background thread's bell comes with the first trouble and stays.
             ["fds"] => Ok(std::fs::read_dir("/proc/self/fd")
-                .map_or(0, Iterator::count)
+                .map_or(0, |fds| {
+                    fds.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok())
+                        .filter(|target| !target.to_string_lossy().contains("[eventfd]"))
+                        .count()
+                })
                 .to_string()),
+            ["sleep", ms] => {
+                std::thread::sleep(Duration::from_millis(ms.parse().expect("ms")));
+                done()
+            }
             ["umask", octal] => {
                 let bits = u32::from_str_radix(octal, 8).expect("octal");
                 // SAFETY: a number of this process.

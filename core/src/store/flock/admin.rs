@@ -2,7 +2,7 @@
 
 use super::config::Config;
 use super::directory::{Directory, UNFINISHED};
-use super::file::{GATE, LockFile, try_lock_directory};
+use super::file::{GATE, LockFile, again, again_nix, try_lock_directory};
 use super::header::Header;
 use super::kernel::{self, KernelLock};
 use super::names;
@@ -50,7 +50,8 @@ fn url_of(store: &Flock) -> String {
 /// Entries of a directory: inode and name.
 fn entries(directory: &File) -> Result<Vec<(u64, String)>> {
     // By its descriptor, since the path may lead elsewhere by now.
-    let listed = std::fs::read_dir(format!("/proc/self/fd/{}", directory.as_raw_fd()))
+    let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
+    let listed = again(|| std::fs::read_dir(&path))
         .map_err(|error| Error::from_io(error, "the directory cannot be listed"))?;
     let mut found = Vec::new();
     for entry in listed {
@@ -298,7 +299,7 @@ impl Flock {
         if !old.is_whole {
             return Ok(());
         }
-        let stat = nix::sys::stat::fstat(&fd)
+        let stat = again_nix(|| nix::sys::stat::fstat(&fd))
             .map_err(|error| Error::from_io(error.into(), "a new lock file has no state"))?;
         let file = LockFile::new(fd, std::ffi::CString::default(), &stat);
         let mut header = Header::read(&file)?;

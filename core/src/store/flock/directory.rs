@@ -1,7 +1,7 @@
 //! The directory of lock files: opened once, trusted only if nobody else can play tricks in it.
 
 use super::config::Config;
-use super::file::{LockFile, again};
+use super::file::{LockFile, again, again_nix};
 use crate::codes::Code;
 use crate::fork::ProcessFd;
 use crate::{Error, Result};
@@ -64,7 +64,8 @@ impl Directory {
                 } else {
                     0o700
                 };
-                match nix::unistd::mkdir(&config.dir, Bits::from_bits_truncate(bits)) {
+                match again_nix(|| nix::unistd::mkdir(&config.dir, Bits::from_bits_truncate(bits)))
+                {
                     Ok(()) => made = true,
                     Err(nix::Error::EEXIST) => {}
                     Err(nix::Error::ENOENT) => {
@@ -85,7 +86,8 @@ impl Directory {
             }
             _ => Error::from_io(error, "the directory cannot be opened"),
         })?;
-        let stat = nix::sys::stat::fstat(&fd).map_err(|e| io(e, "the directory has no state"))?;
+        let stat = again_nix(|| nix::sys::stat::fstat(&fd))
+            .map_err(|error| io(error, "the directory has no state"))?;
         Self::check(&stat, config)?;
         if made {
             finish(
@@ -136,7 +138,7 @@ impl Directory {
 
     /// Whether the configured path still leads here.
     pub(super) fn is_in_place(&self, config: &Config) -> bool {
-        nix::sys::stat::lstat(&config.dir)
+        again_nix(|| nix::sys::stat::lstat(&config.dir))
             .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (self.dev, self.ino))
     }
 
@@ -172,8 +174,8 @@ impl Directory {
                 None => self.create(config, name)?.map(|fd| (fd, true)),
             };
             let Some((fd, made)) = opened else { continue };
-            let stat =
-                nix::sys::stat::fstat(&fd).map_err(|e| io(e, "the lock file has no state"))?;
+            let stat = again_nix(|| nix::sys::stat::fstat(&fd))
+                .map_err(|error| io(error, "the lock file has no state"))?;
             if self.check_file(&stat, config)? {
                 if made && stat.st_mode & 0o7777 != config.mode {
                     finish(&fd, config, config.mode)?;
@@ -196,7 +198,7 @@ impl Directory {
                 AtFlags::AT_SYMLINK_NOFOLLOW,
             )?)
         }) {
-            Ok(stat) if is(&stat, SFlag::S_IFREG) => {}
+            Ok(stat) if is(&stat, SFlag::S_IFREG) || cfg!(canary = "follow_links") => {}
             Ok(_) => return Err(not_regular()),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
             Err(error) => return Err(Error::from_io(error, "the lock file cannot be looked at")),
@@ -218,7 +220,8 @@ impl Directory {
             let (fd, unfinished) = self.unfinished(config)?;
             let flags = RenameFlags::RENAME_NOREPLACE;
             let to = self.borrow();
-            let placed = nix::fcntl::renameat2(to, unfinished.as_str(), to, name, flags);
+            let placed =
+                again_nix(|| nix::fcntl::renameat2(to, unfinished.as_str(), to, name, flags));
             if placed.is_err() {
                 self.discard(&unfinished);
             }
@@ -263,13 +266,13 @@ impl Directory {
     /// Puts an unfinished file in the place of a lock file.
     pub(super) fn replace(&self, unfinished: &str, name: &str) -> Result<()> {
         let to = self.borrow();
-        nix::fcntl::renameat(to, unfinished, to, name)
+        again_nix(|| nix::fcntl::renameat(to, unfinished, to, name))
             .map_err(|error| io(error, "the lock file cannot be replaced"))
     }
 
     /// Removes a file.
     pub(super) fn remove(&self, name: &str) -> Result<()> {
-        nix::unistd::unlinkat(self.borrow(), name, UnlinkatFlags::NoRemoveDir)
+        again_nix(|| nix::unistd::unlinkat(self.borrow(), name, UnlinkatFlags::NoRemoveDir))
             .map_err(|error| io(error, "the file cannot be removed"))
     }
 
@@ -324,15 +327,15 @@ fn path_of(config: &Config, name: &str) -> Result<CString> {
 /// Sets group and permissions whatever the umask is; the group first, since changing it clears bits.
 fn finish(fd: &OwnedFd, config: &Config, bits: u32) -> Result<()> {
     if let Some(group) = config.group {
-        nix::unistd::fchown(fd, None, Some(Gid::from_raw(group)))
+        again_nix(|| nix::unistd::fchown(fd, None, Some(Gid::from_raw(group))))
             .map_err(|error| io(error, "the group cannot be set"))?;
     }
-    nix::sys::stat::fchmod(fd, Bits::from_bits_truncate(bits))
+    again_nix(|| nix::sys::stat::fchmod(fd, Bits::from_bits_truncate(bits)))
         .map_err(|error| io(error, "the permissions cannot be set"))
 }
 
 fn check_file_system(fd: impl AsFd) -> Result<()> {
-    let stat = nix::sys::statfs::fstatfs(fd)
+    let stat = again_nix(|| nix::sys::statfs::fstatfs(&fd))
         .map_err(|error| io(error, "the file system cannot be asked"))?;
     let kind = stat.filesystem_type().0;
     match NETWORK.iter().find(|(magic, _)| *magic == kind as i64) {

@@ -72,7 +72,17 @@ fn change_time(stat: &FileStat) -> u64 {
 pub(super) fn again<T>(mut call: impl FnMut() -> Result<T>) -> Result<T> {
     loop {
         match call() {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted && !cfg!(canary = "no_retry") => {}
+            done => return done,
+        }
+    }
+}
+
+/// As `again`, for calls made through nix.
+pub(super) fn again_nix<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+    loop {
+        match call() {
+            Err(nix::Error::EINTR) if !cfg!(canary = "no_retry") => {}
             done => return done,
         }
     }
@@ -116,6 +126,7 @@ impl LockFile {
         match done {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(_) if cfg!(canary = "trouble_is_a_grant") => Ok(true),
             Err(error) => Err(error),
         }
     }
@@ -129,7 +140,7 @@ impl LockFile {
     /// What the file is if its path still leads to it: it may have been removed, renamed, replaced.
     pub(super) fn current(&self) -> Result<Option<Seen>> {
         let looked = BootTime::now();
-        let stat = match nix::sys::stat::lstat(self.path.as_c_str()) {
+        let stat = match again_nix(|| nix::sys::stat::lstat(self.path.as_c_str())) {
             Ok(stat) if (stat.st_dev, stat.st_ino) == (self.dev, self.ino) => stat,
             Ok(_) | Err(nix::Error::ENOENT | nix::Error::ENOTDIR) => return Ok(None),
             Err(error) => return Err(error.into()),
@@ -153,7 +164,7 @@ impl LockFile {
         if settled != 0 && BootTime::now().since(looked) < LOOK_COUNTS {
             // SAFETY: open for as long as `self` lives in the process that opened it.
             let fd = unsafe { BorrowedFd::borrow_raw(self.fd.as_raw_fd()) };
-            let stat = nix::sys::stat::fstat(fd)?;
+            let stat = again_nix(|| nix::sys::stat::fstat(fd))?;
             if stat.st_nlink == 1 && change_time(&stat) == settled {
                 return Ok(Some(seen(&stat)));
             }

@@ -135,9 +135,10 @@ impl Header {
         let sum = check(&[&fixed[..24], kept]);
         fixed[24..32].copy_from_slice(&sum.to_le_bytes());
         self.bytes[NAME..NAME + kept.len()].copy_from_slice(kept);
-        // The check comes last: until it is there the header is not whole and is written again.
-        put(file, kept, NAME)?;
+        // The magic comes first, so that whatever happens the file is known as ours; until the name
+        // is there the check does not fit, and both are written again.
         put(file, &self.bytes[..32], 0)?;
+        put(file, kept, NAME)?;
         self.is_whole = true;
         Ok(())
     }
