@@ -228,6 +228,7 @@ synlock_status synlock_lock_is_acquired(synlock_lock *lock,
                                         synlock_error **error);
 synlock_state synlock_lock_state(const synlock_lock *lock);
 int64_t synlock_lock_remaining_ms(const synlock_lock *lock);
+int64_t synlock_lock_timeout_ms(const synlock_lock *lock);
 int64_t synlock_lock_fencing_token(const synlock_lock *lock);
 synlock_mode synlock_lock_mode(const synlock_lock *lock);
 synlock_status synlock_lock_owner_token(const synlock_lock *lock,
@@ -273,6 +274,8 @@ synlock_status synlock_cancel_throw(synlock_cancel *cancel,
                                     synlock_error **error);
 void synlock_cancel_free(synlock_cancel *cancel);
 synlock_status synlock_scope_new(synlock_scope **scope, synlock_error **error);
+synlock_status synlock_scope_request(synlock_scope **scope,
+                                     synlock_error **error);
 synlock_status synlock_scope_add_store(synlock_scope *scope,
                                        synlock_store *store,
                                        synlock_error **error);

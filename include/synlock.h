@@ -936,6 +936,13 @@ SYNLOCK_API synlock_state synlock_lock_state(const synlock_lock *lock);
 SYNLOCK_API int64_t synlock_lock_remaining_ms(const synlock_lock *lock);
 
 /**
+ * The timeout argument that SYNLOCK_USE_OPTION stands for: ms,
+ * SYNLOCK_NO_WAIT or SYNLOCK_FOREVER. For callers that wait in slices.
+ * SYNLOCK_FOREVER for a bad handle.
+ */
+SYNLOCK_API int64_t synlock_lock_timeout_ms(const synlock_lock *lock);
+
+/**
  * The fencing token of the hold: positive, growing; 0 if there is none.
  */
 SYNLOCK_API int64_t synlock_lock_fencing_token(const synlock_lock *lock);
@@ -1070,6 +1077,15 @@ SYNLOCK_API void synlock_cancel_free(synlock_cancel *cancel);
 SYNLOCK_API
 synlock_status synlock_scope_new(synlock_scope **scope,
                                  synlock_error **error);
+
+/**
+ * As `synlock_scope_new`, for hosts that serve one request after another in
+ * one process and may end one without a chance to free anything: the scope
+ * that the last call made is freed first, if it still lives.
+ */
+SYNLOCK_API
+synlock_status synlock_scope_request(synlock_scope **scope,
+                                     synlock_error **error);
 
 /**
  * Lets the store handle be freed with the scope.

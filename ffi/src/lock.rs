@@ -399,6 +399,25 @@ pub unsafe extern "C" fn synlock_lock_remaining_ms(lock: *const synlock_lock) ->
     })
 }
 
+/// The timeout argument that SYNLOCK_USE_OPTION stands for: ms,
+/// SYNLOCK_NO_WAIT or SYNLOCK_FOREVER. For callers that wait in slices.
+/// SYNLOCK_FOREVER for a bad handle.
+///
+/// # Safety
+/// Any value is safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_lock_timeout_ms(lock: *const synlock_lock) -> i64 {
+    value("synlock_lock_timeout_ms", -1, || {
+        with_lock(number(lock), |lock| {
+            Ok(match lock.lock.options().timeout {
+                None | Some(Wait::Forever) => -1,
+                Some(Wait::No) => 0,
+                Some(Wait::For(time)) => i64::try_from(time.as_millis()).unwrap_or(i64::MAX),
+            })
+        })
+    })
+}
+
 /// The fencing token of the hold: positive, growing; 0 if there is none.
 ///
 /// # Safety

@@ -5,6 +5,7 @@ use crate::guard::{Out, guard, hand_out, number, value};
 use crate::handle::{self, Kind, Object, with_scope};
 use crate::status::synlock_status;
 use crate::store::synlock_store;
+use std::sync::atomic::{AtomicU64, Ordering};
 use synlock_core::sync::Mutex;
 
 /// Handles that are released and freed together.
@@ -53,6 +54,32 @@ pub unsafe extern "C" fn synlock_scope_new(
         // SAFETY: promised by the caller.
         let out = unsafe { Out::new(scope) }?;
         hand_out(out, Object::Scope(ScopeObject::default()))
+    })
+}
+
+/// Scope of the process' present request, 0 if there is none.
+static REQUEST: AtomicU64 = AtomicU64::new(0);
+
+/// As `synlock_scope_new`, for hosts that serve one request after another in
+/// one process and may end one without a chance to free anything: the scope
+/// that the last call made is freed first, if it still lives.
+///
+/// # Safety
+/// As `synlock_scope_new`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_scope_request(
+    scope: *mut *mut synlock_scope,
+    error: *mut *mut synlock_error,
+) -> synlock_status {
+    guard("synlock_scope_request", error, || {
+        // SAFETY: promised by the caller.
+        let out = unsafe { Out::new(scope) }?;
+        // One that was closed as it should be is gone already.
+        let _ = handle::free(REQUEST.swap(0, Ordering::AcqRel), Kind::Scope);
+        let handle = handle::insert(Object::Scope(ScopeObject::default()))?;
+        REQUEST.store(handle, Ordering::Release);
+        out.set(std::ptr::without_provenance_mut(handle as usize));
+        Ok(())
     })
 }
 

@@ -1,0 +1,321 @@
+enum synlock_status
+ {
+  SYNLOCK_OK = 0,
+  SYNLOCK_BUSY = 1,
+  SYNLOCK_TIMEOUT = 2,
+  SYNLOCK_LOST = 3,
+  SYNLOCK_NOT_HELD = 4,
+  SYNLOCK_ALREADY_HELD = 5,
+  SYNLOCK_CANCELLED = 6,
+  SYNLOCK_INTERRUPTED = 7,
+  SYNLOCK_NULL_POINTER = 100,
+  SYNLOCK_INVALID_ARGUMENT = 101,
+  SYNLOCK_INVALID_URL = 102,
+  SYNLOCK_UNKNOWN_SCHEME = 103,
+  SYNLOCK_NOT_IN_BUILD = 104,
+  SYNLOCK_UNKNOWN_OPTION = 105,
+  SYNLOCK_UNSUPPORTED = 106,
+  SYNLOCK_INVALID_HANDLE = 107,
+  SYNLOCK_FORKED_HANDLE = 108,
+  SYNLOCK_CONCURRENT_USE = 109,
+  SYNLOCK_REENTERED = 110,
+  SYNLOCK_DEADLOCK = 111,
+  SYNLOCK_UNAVAILABLE = 200,
+  SYNLOCK_UNCERTAIN = 201,
+  SYNLOCK_PERMISSION = 202,
+  SYNLOCK_PROTOCOL = 203,
+  SYNLOCK_EXHAUSTED = 204,
+  SYNLOCK_STORAGE = 205,
+  SYNLOCK_INTERNAL = 900,
+};
+typedef int32_t synlock_status;
+enum synlock_state
+ {
+  SYNLOCK_STATE_IDLE = 0,
+  SYNLOCK_STATE_ACQUIRING = 1,
+  SYNLOCK_STATE_HELD = 2,
+  SYNLOCK_STATE_EXPIRED = 3,
+  SYNLOCK_STATE_LOST = 4,
+  SYNLOCK_STATE_RELEASING = 5,
+  SYNLOCK_STATE_FORKED = 6,
+};
+typedef int32_t synlock_state;
+enum synlock_mode
+ {
+  SYNLOCK_EXCLUSIVE = 0,
+  SYNLOCK_SHARED = 1,
+  SYNLOCK_PERMITS = 2,
+};
+typedef int32_t synlock_mode;
+typedef struct synlock_cancel synlock_cancel;
+typedef struct synlock_dispatch synlock_dispatch;
+typedef struct synlock_error synlock_error;
+typedef struct synlock_events synlock_events;
+typedef struct synlock_list synlock_list;
+typedef struct synlock_lock synlock_lock;
+typedef struct synlock_scope synlock_scope;
+typedef struct synlock_store synlock_store;
+typedef struct {
+  size_t struct_size;
+  int64_t ttl_ms;
+  int64_t timeout_ms;
+  int32_t mode;
+  uint32_t permits_take;
+  uint32_t permits_of;
+  int32_t renew;
+  int32_t auto_release;
+  int32_t fair;
+  int32_t strict;
+  int32_t reentry;
+  int32_t interruptible;
+  int32_t reserved;
+  const char *label;
+  synlock_scope *scope;
+} synlock_lock_options;
+typedef struct {
+  size_t struct_size;
+  const char *store;
+  const char *fence;
+  const char *scope;
+  const char *clock;
+  int32_t shared;
+  int32_t promote;
+  int32_t permits;
+  int32_t ttl;
+  int32_t frees_on_death;
+  int32_t wakes;
+  int32_t fair;
+  int32_t can_export;
+  int32_t list;
+  int32_t break_lock;
+  int32_t survives_restart;
+  int32_t reserved;
+} synlock_capabilities;
+typedef struct {
+  size_t struct_size;
+  int64_t waited_ms;
+  int64_t fencing_token;
+  int32_t contended;
+  int32_t recovered;
+  uint32_t attempts;
+  uint32_t reserved;
+} synlock_acquired;
+typedef struct {
+  size_t struct_size;
+  const char *name;
+  size_t name_length;
+  const char *owner;
+  const char *mode;
+  const char *host;
+  const char *label;
+  int64_t remaining_ms;
+  int64_t held_ms;
+  int64_t fencing_token;
+  int64_t waiters;
+  uint32_t permits;
+  uint32_t pid;
+} synlock_holder;
+typedef struct {
+  uint64_t ticket;
+  uint64_t user;
+  int64_t waited_ms;
+  int64_t fencing_token;
+  synlock_error *error;
+  int32_t status;
+  int32_t contended;
+  uint32_t attempts;
+  uint32_t reserved;
+} synlock_completion;
+typedef struct {
+  size_t struct_size;
+  int32_t kind;
+  int32_t status;
+  const char *level;
+  const char *store;
+  const char *name;
+  size_t name_length;
+  const char *owner;
+  const char *label;
+  const char *message;
+  int64_t waited_ms;
+  int64_t held_ms;
+  uint32_t attempts;
+  uint32_t pid;
+} synlock_event;
+synlock_status synlock_error_code(const synlock_error *error);
+const char *synlock_error_name(const synlock_error *error);
+const char *synlock_error_message(const synlock_error *error);
+const char *synlock_error_store(const synlock_error *error);
+const char *synlock_error_resource(const synlock_error *error);
+const char *synlock_error_operation(const synlock_error *error);
+int32_t synlock_error_is_retriable(const synlock_error *error);
+void synlock_error_free(synlock_error *error);
+void synlock_lock_options_init(synlock_lock_options *options, size_t size);
+synlock_status synlock_store_open(const char *url,
+                                  const char *const *keys,
+                                  const char *const *values,
+                                  size_t n,
+                                  synlock_store **store,
+                                  synlock_error **error);
+void synlock_store_free(synlock_store *store);
+synlock_status synlock_store_ping(const synlock_store *store,
+                                  int64_t timeout_ms,
+                                  synlock_error **error);
+synlock_status synlock_store_url(const synlock_store *store,
+                                 char *buffer,
+                                 size_t capacity,
+                                 size_t *length,
+                                 synlock_error **error);
+synlock_status synlock_store_fingerprint(const synlock_store *store,
+                                         char *buffer,
+                                         size_t capacity,
+                                         size_t *length,
+                                         synlock_error **error);
+synlock_status synlock_store_capabilities(const synlock_store *store,
+                                          synlock_capabilities *capabilities,
+                                          synlock_error **error);
+synlock_status synlock_store_is_locked(const synlock_store *store,
+                                       const char *name,
+                                       size_t length,
+                                       int32_t *held,
+                                       synlock_error **error);
+synlock_status synlock_store_break(const synlock_store *store,
+                                   const char *name,
+                                   size_t length,
+                                   int32_t *broken,
+                                   synlock_error **error);
+synlock_status synlock_store_wait_free(const synlock_store *store,
+                                       const char *name,
+                                       size_t length,
+                                       int64_t timeout_ms,
+                                       synlock_error **error);
+synlock_status synlock_store_schemes(char *buffer,
+                                     size_t capacity,
+                                     size_t *length,
+                                     synlock_error **error);
+synlock_status synlock_lock_new(const synlock_store *store,
+                                const char *name,
+                                size_t length,
+                                const synlock_lock_options *options,
+                                synlock_lock **lock,
+                                synlock_error **error);
+synlock_status synlock_store_adopt(const synlock_store *store,
+                                   const char *text,
+                                   const synlock_lock_options *options,
+                                   synlock_lock **lock,
+                                   synlock_error **error);
+synlock_status synlock_lock_acquire(synlock_lock *lock,
+                                    int64_t timeout_ms,
+                                    synlock_error **error);
+synlock_status synlock_lock_acquire_with(synlock_lock *lock,
+                                         int64_t timeout_ms,
+                                         synlock_cancel *cancel,
+                                         synlock_acquired *acquired,
+                                         synlock_error **error);
+synlock_status synlock_lock_abandon(synlock_lock *lock, synlock_error **error);
+synlock_status synlock_lock_release(synlock_lock *lock, synlock_error **error);
+synlock_status synlock_lock_refresh(synlock_lock *lock,
+                                    int64_t ttl_ms,
+                                    synlock_error **error);
+synlock_status synlock_lock_promote(synlock_lock *lock,
+                                    int64_t timeout_ms,
+                                    synlock_error **error);
+synlock_status synlock_lock_demote(synlock_lock *lock, synlock_error **error);
+synlock_status synlock_lock_ensure_held(synlock_lock *lock,
+                                        synlock_error **error);
+synlock_status synlock_lock_is_acquired(synlock_lock *lock,
+                                        int32_t *held,
+                                        synlock_error **error);
+synlock_state synlock_lock_state(const synlock_lock *lock);
+int64_t synlock_lock_remaining_ms(const synlock_lock *lock);
+int64_t synlock_lock_timeout_ms(const synlock_lock *lock);
+int64_t synlock_lock_fencing_token(const synlock_lock *lock);
+synlock_mode synlock_lock_mode(const synlock_lock *lock);
+synlock_status synlock_lock_owner_token(const synlock_lock *lock,
+                                        char *buffer,
+                                        size_t capacity,
+                                        size_t *length,
+                                        synlock_error **error);
+synlock_status synlock_lock_lost_fd(synlock_lock *lock,
+                                    int32_t *fd,
+                                    synlock_error **error);
+synlock_status synlock_lock_set_auto_release(synlock_lock *lock,
+                                             int32_t on,
+                                             synlock_error **error);
+synlock_status synlock_lock_export(synlock_lock *lock,
+                                   char *buffer,
+                                   size_t capacity,
+                                   size_t *length,
+                                   synlock_error **error);
+void synlock_lock_free(synlock_lock *lock);
+synlock_status synlock_store_inspect(const synlock_store *store,
+                                     const char *name,
+                                     size_t length,
+                                     synlock_list **list,
+                                     synlock_error **error);
+synlock_status synlock_store_list(const synlock_store *store,
+                                  const char *prefix,
+                                  size_t length,
+                                  const char *cursor,
+                                  size_t limit,
+                                  synlock_list **list,
+                                  synlock_error **error);
+size_t synlock_list_count(const synlock_list *list);
+int64_t synlock_list_waiters(const synlock_list *list);
+const char *synlock_list_cursor(const synlock_list *list);
+synlock_status synlock_list_get(const synlock_list *list,
+                                size_t index,
+                                synlock_holder *holder,
+                                synlock_error **error);
+void synlock_list_free(synlock_list *list);
+synlock_status synlock_cancel_new(synlock_cancel **cancel,
+                                  synlock_error **error);
+synlock_status synlock_cancel_throw(synlock_cancel *cancel,
+                                    synlock_error **error);
+void synlock_cancel_free(synlock_cancel *cancel);
+synlock_status synlock_scope_new(synlock_scope **scope, synlock_error **error);
+synlock_status synlock_scope_request(synlock_scope **scope,
+                                     synlock_error **error);
+synlock_status synlock_scope_add_store(synlock_scope *scope,
+                                       synlock_store *store,
+                                       synlock_error **error);
+void synlock_scope_free(synlock_scope *scope);
+synlock_status synlock_dispatch_new(synlock_dispatch **dispatch,
+                                    synlock_error **error);
+int32_t synlock_dispatch_fd(const synlock_dispatch *dispatch);
+synlock_status synlock_dispatch_submit(synlock_dispatch *dispatch,
+                                       synlock_lock *lock,
+                                       int32_t op,
+                                       int64_t argument_ms,
+                                       uint64_t user,
+                                       uint64_t *ticket,
+                                       synlock_error **error);
+synlock_status synlock_dispatch_cancel(synlock_dispatch *dispatch,
+                                       uint64_t ticket,
+                                       synlock_error **error);
+synlock_status synlock_dispatch_reap(synlock_dispatch *dispatch,
+                                     synlock_completion *completions,
+                                     size_t capacity,
+                                     size_t size,
+                                     size_t *count,
+                                     synlock_error **error);
+void synlock_dispatch_free(synlock_dispatch *dispatch);
+synlock_status synlock_events_new(synlock_store *store,
+                                  size_t capacity,
+                                  synlock_events **events,
+                                  synlock_error **error);
+int32_t synlock_events_fd(const synlock_events *events);
+synlock_status synlock_events_next(synlock_events *events,
+                                   synlock_event *event,
+                                   synlock_error **error);
+uint64_t synlock_events_dropped(const synlock_events *events);
+void synlock_events_free(synlock_events *events);
+uint32_t synlock_abi_version(void);
+uint32_t synlock_version_number(void);
+const char *synlock_version_string(void);
+const char *synlock_build_info(void);
+const char *synlock_status_name(int32_t status);
+const char *synlock_status_text(int32_t status);
+const char *synlock_status_class(int32_t status);
+uint64_t synlock_debug_live(uint8_t kind);
+void synlock_process_end(void);
