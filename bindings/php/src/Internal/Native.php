@@ -1,0 +1,187 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Synlock\Internal;
+
+use FFI\CData;
+use Synlock\Code;
+use Synlock\Exception;
+use Synlock\Exception\SynlockException;
+
+/**
+ * The library during one request: its functions, the scope that every handle of the request is made
+ * in, and the places that results are written to.
+ *
+ * @internal
+ */
+final class Native
+{
+    private static ?self $current = null;
+    private static bool $registered = false;
+
+    /** The request is over, and every handle that was made in it is gone. */
+    public bool $ended = false;
+    public readonly CData $scope;
+    /** Where a call puts its error object. */
+    public readonly CData $errorSlot;
+    /** The one struct that options of locks are handed over in. */
+    public readonly CData $lockOptions;
+    private readonly CData $error;
+
+    private function __construct(public readonly \FFI $ffi)
+    {
+        $this->error = $ffi->new('synlock_error *');
+        $this->errorSlot = \FFI::addr($this->error);
+        $this->lockOptions = $this->sized('synlock_lock_options');
+    }
+
+    public static function current(): self
+    {
+        return self::$current ??= self::begin();
+    }
+
+    public static function isOpen(): bool
+    {
+        return self::$current !== null;
+    }
+
+    private static function begin(): self
+    {
+        $native = new self(Library::load());
+        // Ends the scope of a request that could not end it itself.
+        $slot = $native->ffi->new('synlock_scope *');
+        $native->check($native->ffi->synlock_scope_request(\FFI::addr($slot), $native->errorSlot));
+        $native->scope = $slot;
+        if (!self::$registered) {
+            self::$registered = true;
+            \register_shutdown_function(self::end(...));
+        }
+
+        return $native;
+    }
+
+    /** Releases and frees what the request made. */
+    public static function end(): void
+    {
+        $native = self::$current;
+        if ($native !== null) {
+            self::$current = null;
+            $native->ended = true;
+            $native->ffi->synlock_scope_free($native->scope);
+        }
+    }
+
+    /**
+     * @throws SynlockException unless the status is OK
+     */
+    public function check(int $status): void
+    {
+        if ($status !== Code::OK) {
+            throw $this->failure($status);
+        }
+    }
+
+    /** The exception for a status, with the words of the error object that the call made. */
+    public function failure(int $status): SynlockException
+    {
+        [$name, $class, $retriable] = Code::TABLE[$status] ?? ['UNKNOWN', Exception\InternalError::class, false];
+        $message = $name;
+        $store = null;
+        $error = $this->error;
+        if (!\FFI::isNull($error)) {
+            $message = (string) $this->ffi->synlock_error_message($error);
+            $store = $this->ffi->synlock_error_store($error);
+            $retriable = $this->ffi->synlock_error_is_retriable($error) === 1;
+            $this->forget();
+        }
+
+        return new $class($message, $status, $name, $store, $retriable);
+    }
+
+    /** Frees the error object of a call whose outcome is told without an exception. */
+    public function forget(): void
+    {
+        if (!\FFI::isNull($this->error)) {
+            $this->ffi->synlock_error_free($this->error);
+            $this->errorSlot[0] = null;
+        }
+    }
+
+    /**
+     * @param array<string, string> $settings
+     */
+    public function openStore(string $url, array $settings): CData
+    {
+        $slot = $this->ffi->new('synlock_store *');
+        $count = \count($settings);
+        $keys = $values = null;
+        if ($count > 0) {
+            $keys = $this->ffi->new("const char *[{$count}]");
+            $values = $this->ffi->new("const char *[{$count}]");
+            $kept = [];
+            $i = 0;
+            foreach ($settings as $key => $value) {
+                foreach ([[$keys, (string) $key], [$values, $value]] as [$array, $text]) {
+                    $kept[] = $copy = $this->copy($text);
+                    $array[$i] = $this->ffi->cast('const char *', \FFI::addr($copy));
+                }
+                ++$i;
+            }
+        }
+        $this->check($this->ffi->synlock_store_open($url, $keys, $values, $count, \FFI::addr($slot), $this->errorSlot));
+        $this->check($this->ffi->synlock_scope_add_store($this->scope, $slot, $this->errorSlot));
+
+        return $slot;
+    }
+
+    /** A struct that starts with its own size. */
+    public function sized(string $type): CData
+    {
+        $struct = $this->ffi->new($type);
+        $struct->struct_size = \FFI::sizeof($struct);
+
+        return $struct;
+    }
+
+    /** NUL-terminated bytes that C may read while the result lives. */
+    public function copy(string $text): CData
+    {
+        $size = \strlen($text) + 1;
+        $bytes = $this->ffi->new("char[{$size}]");
+        \FFI::memcpy($bytes, $text . "\0", $size);
+
+        return $bytes;
+    }
+
+    /**
+     * Text from a function that copies it into a buffer and tells the length that it needs.
+     *
+     * @param \Closure(self, ?CData, int, CData): int $call
+     */
+    public function read(\Closure $call): string
+    {
+        $length = $this->ffi->new('size_t');
+        $this->check($call($this, null, 0, \FFI::addr($length)));
+        $size = $length->cdata + 1;
+        $buffer = $this->ffi->new("char[{$size}]");
+        $this->check($call($this, $buffer, $size, \FFI::addr($length)));
+
+        return \FFI::string($buffer, $length->cdata);
+    }
+
+    /** Seconds to milliseconds, rounded up so that a wait is never cut short. */
+    public static function milliseconds(float $seconds, string $what): int
+    {
+        if (\is_nan($seconds) || $seconds < 0) {
+            throw self::invalid("{$what} of {$seconds} seconds");
+        }
+
+        return $seconds > 1e15 ? \PHP_INT_MAX : (int) \ceil(\round($seconds * 1000, 6));
+    }
+
+    public static function invalid(string $message): Exception\InvalidArgument
+    {
+        return new Exception\InvalidArgument($message, Code::INVALID_ARGUMENT, 'INVALID_ARGUMENT');
+    }
+}

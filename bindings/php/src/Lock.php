@@ -1,0 +1,442 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Synlock;
+
+use FFI\CData;
+use Synlock\Exception\SynlockException;
+use Synlock\Internal\Deadline;
+use Synlock\Internal\Native;
+use Synlock\Internal\Options;
+
+/**
+ * A lock on one name in one store, made by `Store::createLock()`. Reusable; what it holds is
+ * released when it is destroyed or the request ends, unless auto-release is off.
+ *
+ * After `pcntl_fork`, a lock that held or waited throws `ForkedHandle` in the child, at once; one
+ * that was idle works there as a new one.
+ */
+final class Lock
+{
+    private const SHARED = 1;
+
+    private CData $handle;
+    private Native $native;
+    /** The handle was made for a shared hold. */
+    private bool $madeShared;
+
+    /**
+     * @internal use Store::createLock()
+     *
+     * @param CData|null $handle a handle that holds already
+     */
+    public function __construct(
+        private readonly Store $store,
+        private readonly string $name,
+        private readonly Options $options,
+        ?CData $handle = null,
+    ) {
+        $this->madeShared = $options->shared;
+        if ($handle === null) {
+            $this->make($options->shared);
+        } else {
+            $this->native = Native::current();
+            $this->handle = $handle;
+        }
+    }
+
+    public function __destruct()
+    {
+        // A hold without auto-release and without a lease belongs to the process: its handle stays.
+        if (isset($this->handle) && ($this->options->autoRelease || $this->options->ttl !== null || $this->state() !== State::Held)) {
+            $this->native->ffi->synlock_lock_free($this->handle);
+        }
+    }
+
+    private function __clone()
+    {
+    }
+
+    public function __serialize(): array
+    {
+        throw new Exception\Unsupported('a lock cannot be serialized; export() hands it to another process', Code::UNSUPPORTED, 'UNSUPPORTED');
+    }
+
+    /**
+     * Takes the lock. On an object that holds it already: true, and its lease is renewed; on one
+     * that holds a shared lock: promotes it.
+     *
+     * @param bool       $blocking wait until the lock is free
+     * @param float|null $timeout  wait so many seconds at most; null: the timeout of the lock, or for
+     *                             ever. Under a web server a wait without a bound throws
+     *                             `LockTimeout` after `Runtime::maxWait()` seconds
+     *
+     * @return bool whether the lock is held now
+     *
+     * @throws SynlockException for trouble of the store, never for a lock that is not free
+     */
+    public function acquire(bool $blocking = false, ?float $timeout = null): bool
+    {
+        if ($this->native->ended || $this->madeShared !== $this->options->shared) {
+            $this->prepare($this->options->shared);
+        }
+
+        return $this->take($blocking, $timeout, $this->options->shared);
+    }
+
+    /**
+     * Takes the lock shared with other readers. On an object that holds it exclusively: demotes it.
+     * Arguments and result as for `acquire()`.
+     *
+     * @throws SynlockException
+     */
+    public function acquireRead(bool $blocking = false, ?float $timeout = null): bool
+    {
+        if ($this->native->ended || !$this->madeShared || $this->options->of !== null) {
+            $this->prepare(true);
+        }
+
+        return $this->take($blocking, $timeout, true);
+    }
+
+    /**
+     * Lengthens the lease to `$ttl` seconds from now, or to the lock's own TTL. Never shortens it.
+     * Without a lease only checks that the lock is still held.
+     *
+     * @throws SynlockException `NotHeld`, `LockLost`, `Uncertain`, `Unsupported`
+     */
+    public function refresh(?float $ttl = null): void
+    {
+        $native = $this->native;
+        $milliseconds = $ttl === null ? 0 : Options::ttl($ttl);
+        $this->check($native->ffi->synlock_lock_refresh($this->handle, $milliseconds, $native->errorSlot));
+    }
+
+    /**
+     * Gives the lock back.
+     *
+     * @throws SynlockException `NotHeld` if it was not held; `LockLost` if it was lost meanwhile;
+     *                          `Uncertain` if the reply was lost (it goes on in the background)
+     */
+    public function release(): void
+    {
+        $native = $this->native;
+        $status = $native->ffi->synlock_lock_release($this->handle, $native->errorSlot);
+        if ($status !== Code::OK) {
+            throw $this->failure($status);
+        }
+    }
+
+    /**
+     * Asks the store whether the lock is held. A statement about the past by the time it is read.
+     *
+     * @throws SynlockException for trouble of the store
+     */
+    public function isAcquired(): bool
+    {
+        $native = $this->native;
+        $status = $native->ffi->synlock_lock_ensure_held($this->handle, $native->errorSlot);
+        if ($status === Code::LOST || $status === Code::NOT_HELD || ($status === Code::INVALID_HANDLE && $this->isGone())) {
+            $native->forget();
+
+            return false;
+        }
+        $this->check($status);
+
+        return true;
+    }
+
+    /**
+     * Asks the store, and throws unless the lock is held.
+     *
+     * @throws SynlockException `NotHeld`, `LockLost`, trouble of the store
+     */
+    public function ensureHeld(): void
+    {
+        $native = $this->native;
+        $this->check($native->ffi->synlock_lock_ensure_held($this->handle, $native->errorSlot));
+    }
+
+    /** Whether the lease has run out or the lock was lost, as far as this process knows. */
+    public function isExpired(): bool
+    {
+        $state = $this->state();
+
+        return $state === State::Expired || $state === State::Lost;
+    }
+
+    /** Seconds of the lease that are left at least; null without a lease. */
+    public function getRemainingLifetime(): ?float
+    {
+        $left = $this->native->ffi->synlock_lock_remaining_ms($this->handle);
+
+        return $left < 0 ? null : $left / 1000;
+    }
+
+    public function state(): State
+    {
+        if ($this->isGone()) {
+            return State::Idle;
+        }
+
+        return State::from($this->native->ffi->synlock_lock_state($this->handle));
+    }
+
+    /** The fencing token of the hold: each is greater than those of earlier holds; null if the store gives none. */
+    public function fencingToken(): ?int
+    {
+        $token = $this->native->ffi->synlock_lock_fencing_token($this->handle);
+
+        return $token > 0 ? $token : null;
+    }
+
+    /**
+     * Turns a shared hold into the exclusive one. False, and the shared hold stays, while others read.
+     *
+     * @throws SynlockException `NotHeld`, `LockLost`, `Unsupported`, trouble of the store
+     */
+    public function promote(bool $blocking = false, ?float $timeout = null): bool
+    {
+        $deadline = $this->deadline($blocking, $timeout);
+        $native = $this->native;
+        do {
+            // In slices, so that PHP can run its signal handlers between them.
+            $status = $native->ffi->synlock_lock_promote($this->handle, $deadline?->slice() ?? 0, $native->errorSlot);
+            if ($status !== Code::BUSY && $status !== Code::TIMEOUT) {
+                $this->check($status);
+
+                return true;
+            }
+            $native->forget();
+        } while ($deadline !== null && !$deadline->isOver());
+
+        return $deadline !== null && $deadline->end("others read \"{$this->name}\"");
+    }
+
+    /**
+     * Turns the exclusive hold into a shared one.
+     *
+     * @throws SynlockException `NotHeld`, `LockLost`, `Unsupported`
+     */
+    public function demote(): void
+    {
+        $native = $this->native;
+        $this->check($native->ffi->synlock_lock_demote($this->handle, $native->errorSlot));
+    }
+
+    public function name(): string
+    {
+        return $this->name;
+    }
+
+    public function store(): Store
+    {
+        return $this->store;
+    }
+
+    /**
+     * Lets go of the hold without releasing it, as text that another process or language can adopt
+     * (`Store::adopt()`) while the lease lasts.
+     *
+     * @throws SynlockException `NotHeld`, `LockLost`, `Unsupported`
+     */
+    public function export(): string
+    {
+        $native = $this->native;
+        $length = $native->ffi->new('size_t');
+        // Without a buffer it tells the size that it needs, and keeps the hold.
+        $native->ffi->synlock_lock_export($this->handle, null, 0, \FFI::addr($length), null);
+        $size = \max(1, $length->cdata);
+        $text = $native->ffi->new("char[{$size}]");
+        $this->check($native->ffi->synlock_lock_export($this->handle, $text, $size, \FFI::addr($length), $native->errorSlot));
+
+        return \FFI::string($text, $length->cdata);
+    }
+
+    /**
+     * @internal use Store::adopt()
+     */
+    public static function adopt(Store $store, string $exported, Options $options): self
+    {
+        $native = $store->native();
+        $struct = $native->lockOptions;
+        $label = $options->fill($struct, $native, false);
+        $slot = $native->ffi->new('synlock_lock *');
+        $native->check($native->ffi->synlock_store_adopt(
+            $store->handle(),
+            $exported,
+            \FFI::addr($struct),
+            \FFI::addr($slot),
+            $native->errorSlot,
+        ));
+        unset($label);
+
+        // The text is synlock1:fingerprint:name:…
+        return new self($store, \rawurldecode(\explode(':', $exported)[2] ?? ''), $options, $slot);
+    }
+
+    private function make(bool $shared): void
+    {
+        $native = $this->store->native();
+        $struct = $native->lockOptions;
+        $label = $this->options->fill($struct, $native, $shared);
+        $slot = $native->ffi->new('synlock_lock *');
+        $native->check($native->ffi->synlock_lock_new(
+            $this->store->handle(),
+            $this->name,
+            \strlen($this->name),
+            \FFI::addr($struct),
+            \FFI::addr($slot),
+            $native->errorSlot,
+        ));
+        unset($label);
+        if (isset($this->handle)) {
+            $this->native->ffi->synlock_lock_free($this->handle);
+        }
+        $this->native = $native;
+        $this->handle = $slot;
+        $this->madeShared = $shared;
+    }
+
+    /** Makes the handle anew if it went with its request, or if it is idle and of the other mode. */
+    private function prepare(bool $shared): void
+    {
+        if ($shared && $this->options->of !== null) {
+            throw Native::invalid('permits are not shared');
+        }
+        if ($this->isGone()) {
+            $this->make($shared);
+        } elseif ($this->madeShared !== $shared) {
+            $state = $this->state();
+            if ($state === State::Idle || $state === State::Lost) {
+                $this->make($shared);
+            }
+        }
+    }
+
+    /** The handle was freed at the end of its request. */
+    private function isGone(): bool
+    {
+        return $this->native->ended && $this->options->isScoped();
+    }
+
+    private function take(bool $blocking, ?float $timeout, bool $shared): bool
+    {
+        $native = $this->native;
+        if (!$blocking) {
+            if ($timeout !== null) {
+                throw Native::invalid('a timeout needs blocking: true');
+            }
+            $status = $native->ffi->synlock_lock_acquire($this->handle, 0, $native->errorSlot);
+            if ($status === Code::OK) {
+                return true;
+            }
+            $deadline = null;
+        } else {
+            $deadline = $this->deadline(true, $timeout);
+            $status = $this->wait($deadline);
+        }
+
+        return match ($status) {
+            Code::OK => true,
+            Code::BUSY, Code::TIMEOUT => $this->refused($deadline),
+            Code::ALREADY_HELD => $this->again($blocking, $timeout, $shared),
+            default => throw $this->failure($status),
+        };
+    }
+
+    private function deadline(bool $blocking, ?float $timeout): ?Deadline
+    {
+        if ($blocking) {
+            if ($timeout === null) {
+                $milliseconds = $this->native->ffi->synlock_lock_timeout_ms($this->handle);
+                $timeout = $milliseconds < 0 ? null : $milliseconds / 1000;
+            }
+
+            return Deadline::in($timeout);
+        }
+        if ($timeout !== null) {
+            throw Native::invalid('a timeout needs blocking: true');
+        }
+
+        return null;
+    }
+
+    private function refused(?Deadline $deadline): bool
+    {
+        $this->native->forget();
+
+        return $deadline !== null && $deadline->end("the lock \"{$this->name}\" is not free");
+    }
+
+    /** The call comes back on a signal and every 200 ms; made again, it keeps its place in the queue. */
+    private function wait(Deadline $deadline): int
+    {
+        $native = $this->native;
+        $status = Code::INTERRUPTED;
+        try {
+            while (true) {
+                $status = $native->ffi->synlock_lock_acquire($this->handle, $deadline->left(), $native->errorSlot);
+                if ($status !== Code::INTERRUPTED) {
+                    return $status;
+                }
+                $native->forget();
+            }
+        } catch (\Throwable $thrown) {
+            // A signal handler threw: nothing stays held or queued for a caller who never hears of it.
+            $native->forget();
+            $native->ffi->synlock_lock_abandon($this->handle, null);
+            if ($status === Code::OK) {
+                $native->ffi->synlock_lock_release($this->handle, null);
+            }
+            throw $thrown;
+        }
+    }
+
+    /** An acquire on an object that holds already. */
+    private function again(bool $blocking, ?float $timeout, bool $shared): bool
+    {
+        $native = $this->native;
+        $native->forget();
+        if ($this->options->of === null) {
+            $isShared = $native->ffi->synlock_lock_mode($this->handle) === self::SHARED;
+            if ($isShared && !$shared) {
+                return $this->promote($blocking, $timeout);
+            }
+            if (!$isShared && $shared) {
+                $this->demote();
+
+                return true;
+            }
+        }
+        $status = $native->ffi->synlock_lock_refresh($this->handle, 0, $native->errorSlot);
+        if ($status === Code::LOST) {
+            // It was lost unnoticed: the handle is free to ask anew.
+            $native->forget();
+
+            return $this->take($blocking, $timeout, $shared);
+        }
+        $this->check($status);
+
+        return true;
+    }
+
+    private function check(int $status): void
+    {
+        if ($status !== Code::OK) {
+            throw $this->failure($status);
+        }
+    }
+
+    private function failure(int $status): SynlockException
+    {
+        if ($status === Code::INVALID_HANDLE && $this->isGone()) {
+            $this->native->forget();
+
+            return new Exception\NotHeld('the request in which the lock was held is over', Code::NOT_HELD, 'NOT_HELD', $this->store->url());
+        }
+
+        return $this->native->failure($status);
+    }
+}

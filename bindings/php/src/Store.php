@@ -1,0 +1,327 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Synlock;
+
+use FFI\CData;
+use Synlock\Exception\SynlockException;
+use Synlock\Internal\Native;
+use Synlock\Internal\Options;
+
+/**
+ * A place that keeps locks. Opening connects to nothing; the first operation does. Usable in a
+ * forked child, and after the end of a request in a long-lived worker.
+ */
+final class Store
+{
+    private CData $handle;
+    private Native $native;
+
+    /**
+     * @param array<string, string> $settings
+     */
+    private function __construct(private readonly string $given, private readonly array $settings)
+    {
+        $this->native();
+    }
+
+    /**
+     * @param string                                     $url     such as `flock:/tmp`, `redis://host/0`, `memory:`;
+     *                                                            empty: the variable `SYNLOCK_URL`
+     * @param array<string, string|int|float|bool|null>  $options win over those of the URL; null is left out
+     *
+     * @throws SynlockException `InvalidUrl`, `InvalidArgument`; `NotAvailable` if libsynlock cannot be used
+     */
+    public static function open(string $url = '', array $options = []): self
+    {
+        $settings = [];
+        foreach ($options as $key => $value) {
+            if ($value !== null) {
+                $settings[(string) $key] = \is_bool($value) ? (string) (int) $value : (string) $value;
+            }
+        }
+        foreach ([$url, ...\array_keys($settings), ...$settings] as $text) {
+            if (\str_contains((string) $text, "\0")) {
+                throw Native::invalid('a NUL in the URL or an option');
+            }
+        }
+
+        return new self($url, $settings);
+    }
+
+    public function __destruct()
+    {
+        if (isset($this->handle)) {
+            $this->native->ffi->synlock_store_free($this->handle);
+        }
+    }
+
+    private function __clone()
+    {
+    }
+
+    public function __serialize(): array
+    {
+        throw new Exception\Unsupported('a store cannot be serialized; open it by its URL', Code::UNSUPPORTED, 'UNSUPPORTED');
+    }
+
+    /**
+     * A lock on a name; takes nothing yet.
+     *
+     * @param string      $name        bytes, 1 to 65536
+     * @param float|null  $ttl         lease in seconds, 0.001 to ten years. Null: held until released or the
+     *                                 owner dies; on stores that do not see that, a 30 s lease that is renewed
+     * @param bool        $autoRelease release on destruction and at the end of the request
+     * @param float|null  $timeout     what `acquire(true)` waits, in seconds; null: for ever
+     * @param bool|null   $renew       keep the lease alive until release; null: only if `$ttl` is null
+     * @param bool        $shared      `acquire()` takes a shared hold
+     * @param int|null    $permits     take so many permits of `$of` (a counting semaphore); null: one
+     * @param int|null    $of          permits that there are
+     * @param bool|null   $fair        first come, first served; null: the store's default, on
+     * @param bool|null   $strict      refuse whatever the store cannot promise
+     * @param string|null $reentry     this process asks again through another object: `independent`,
+     *                                 `error`, `extend`; null: the store's default, `independent`
+     * @param string|null $label       words shown to whoever inspects the lock, at most 255 bytes
+     *
+     * @throws SynlockException `InvalidArgument`; `Unsupported` for what the store cannot do
+     */
+    public function createLock(
+        string $name,
+        ?float $ttl = null,
+        bool $autoRelease = true,
+        ?float $timeout = null,
+        ?bool $renew = null,
+        bool $shared = false,
+        ?int $permits = null,
+        ?int $of = null,
+        ?bool $fair = null,
+        ?bool $strict = null,
+        ?string $reentry = null,
+        ?string $label = null,
+    ): Lock {
+        $options = new Options($ttl, $autoRelease, $timeout, $renew, $shared, $permits, $of, $fair, $strict, $reentry, $label);
+
+        return new Lock($this, $name, $options);
+    }
+
+    /**
+     * Takes over a hold that `Lock::export()` let go of, perhaps in another process or language; one
+     * of several adopters wins.
+     *
+     * @param float|null $ttl         as for `createLock()`
+     * @param bool       $autoRelease as for `createLock()`
+     *
+     * @throws SynlockException `LockLost` if the hold is gone or was adopted; `InvalidArgument` for
+     *                          other text or another store; `Unsupported`
+     */
+    public function adopt(string $exported, ?float $ttl = null, bool $autoRelease = true): Lock
+    {
+        return Lock::adopt($this, $exported, new Options($ttl, $autoRelease, null, null, false, null, null, null, null, null, null));
+    }
+
+    /**
+     * Connects now, and throws unless the store can serve.
+     *
+     * @param float|null $timeout seconds; null: the store's own limit
+     *
+     * @throws SynlockException
+     */
+    public function ping(?float $timeout = null): void
+    {
+        $native = $this->native();
+        $wait = $timeout === null ? -1 : Native::milliseconds($timeout, 'a timeout');
+        $native->check($native->ffi->synlock_store_ping($this->handle, $wait, $native->errorSlot));
+    }
+
+    /**
+     * Whether anybody holds the lock.
+     *
+     * @throws SynlockException
+     */
+    public function isLocked(string $name): bool
+    {
+        $native = $this->native();
+        $held = $native->ffi->new('int32_t');
+        $native->check($native->ffi->synlock_store_is_locked(
+            $this->handle,
+            $name,
+            \strlen($name),
+            \FFI::addr($held),
+            $native->errorSlot,
+        ));
+
+        return $held->cdata === 1;
+    }
+
+    /**
+     * Takes the lock from whoever holds it, who finds it lost. False if nobody held it.
+     *
+     * @throws SynlockException
+     */
+    public function breakLock(string $name): bool
+    {
+        $native = $this->native();
+        $broken = $native->ffi->new('int32_t');
+        $native->check($native->ffi->synlock_store_break(
+            $this->handle,
+            $name,
+            \strlen($name),
+            \FFI::addr($broken),
+            $native->errorSlot,
+        ));
+
+        return $broken->cdata === 1;
+    }
+
+    /**
+     * Waits until nobody holds the lock, and takes nothing. False when the time is over.
+     *
+     * @param float|null $timeout seconds; null: for ever, or `LockTimeout` after `Runtime::maxWait()`
+     *
+     * @throws SynlockException
+     */
+    public function waitFree(string $name, ?float $timeout = null): bool
+    {
+        $deadline = Internal\Deadline::in($timeout);
+        do {
+            // In slices, so that PHP can run its signal handlers between them.
+            $native = $this->native();
+            $status = $native->ffi->synlock_store_wait_free($this->handle, $name, \strlen($name), $deadline->slice(), $native->errorSlot);
+            if ($status !== Code::TIMEOUT) {
+                $native->check($status);
+
+                return true;
+            }
+            $native->forget();
+        } while (!$deadline->isOver());
+
+        return $deadline->end("nobody let go of the lock \"{$name}\"");
+    }
+
+    /**
+     * Who holds the lock and how many wait.
+     *
+     * @throws SynlockException
+     */
+    public function inspect(string $name): Inspection
+    {
+        $native = $this->native();
+        $list = $native->ffi->new('synlock_list *');
+        $native->check($native->ffi->synlock_store_inspect($this->handle, $name, \strlen($name), \FFI::addr($list), $native->errorSlot));
+        try {
+            $waiters = $native->ffi->synlock_list_waiters($list);
+            foreach (Internal\Rows::read($native, $list) as $found) {
+                return $found;
+            }
+
+            return new Inspection($name, [], $waiters < 0 ? null : $waiters);
+        } finally {
+            $native->ffi->synlock_list_free($list);
+        }
+    }
+
+    /**
+     * The locks that are held and whose names begin with `$prefix`, in no particular order.
+     *
+     * @return \Generator<int, Inspection>
+     *
+     * @throws SynlockException
+     */
+    public function list(string $prefix = ''): \Generator
+    {
+        $cursor = null;
+        do {
+            $native = $this->native();
+            $list = $native->ffi->new('synlock_list *');
+            $native->check($native->ffi->synlock_store_list(
+                $this->handle,
+                $prefix,
+                \strlen($prefix),
+                $cursor,
+                500,
+                \FFI::addr($list),
+                $native->errorSlot,
+            ));
+            try {
+                $page = Internal\Rows::read($native, $list);
+                $cursor = $native->ffi->synlock_list_cursor($list);
+            } finally {
+                $native->ffi->synlock_list_free($list);
+            }
+            foreach ($page as $found) {
+                yield $found;
+            }
+        } while ($cursor !== null);
+    }
+
+    /** What the store can do. */
+    public function capabilities(): Capabilities
+    {
+        $native = $this->native();
+        $can = $native->sized('synlock_capabilities');
+        $native->check($native->ffi->synlock_store_capabilities($this->handle, \FFI::addr($can), $native->errorSlot));
+
+        return new Capabilities(
+            $can->store,
+            $can->shared === 1,
+            $can->promote === 1,
+            $can->permits === 1,
+            $can->ttl === 1,
+            $can->frees_on_death === 1,
+            $can->fence,
+            $can->wakes === 1,
+            $can->fair === 1,
+            $can->can_export === 1,
+            $can->list === 1,
+            $can->break_lock === 1,
+            $can->survives_restart === 1,
+            $can->clock,
+            $can->scope,
+        );
+    }
+
+    /** The URL without credentials. */
+    public function url(): string
+    {
+        return $this->native()->read(
+            fn (Native $native, ?CData $buffer, int $size, CData $length): int
+                => $native->ffi->synlock_store_url($this->handle, $buffer, $size, $length, $native->errorSlot),
+        );
+    }
+
+    /** Equal in every process and language that shares the same locks. */
+    public function fingerprint(): string
+    {
+        return $this->native()->read(
+            fn (Native $native, ?CData $buffer, int $size, CData $length): int
+                => $native->ffi->synlock_store_fingerprint($this->handle, $buffer, $size, $length, $native->errorSlot),
+        );
+    }
+
+    /**
+     * The library and this store's handle in it, which is made anew after the end of a request.
+     *
+     * @internal
+     */
+    public function native(): Native
+    {
+        if (!isset($this->native) || $this->native->ended) {
+            $native = Native::current();
+            $this->handle = $native->openStore($this->given, $this->settings);
+            $this->native = $native;
+        }
+
+        return $this->native;
+    }
+
+    /**
+     * @internal
+     */
+    public function handle(): CData
+    {
+        $this->native();
+
+        return $this->handle;
+    }
+}
