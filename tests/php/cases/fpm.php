@@ -1,0 +1,250 @@
+<?php
+
+// Locks and the life of requests, over FastCGI: two workers, Debian's stock php.ini, and exactly the
+// ini file that `synlock-check --ini` prints.
+
+declare(strict_types=1);
+
+namespace Synlock\Tests;
+
+const ENDS = ['return', 'exit', 'exception', 'memory', 'time', 'finished', 'abort', 'early-exit'];
+
+function take(Fpm $fpm, string $scripts, string $url, string $name, float $seconds): FastCgi
+{
+    $take = $fpm->request("{$scripts}/take.php", ['url' => $url, 'name' => $name, 'seconds' => $seconds]);
+    $take->expect('started');
+
+    return $take;
+}
+
+/**
+ * @return array<string, mixed>
+ */
+function answer(FastCgi $take): array
+{
+    $lines = explode("\n", trim($take->finish()));
+    $answer = json_decode((string) end($lines), true);
+    ok(is_array($answer) && !isset($answer['error']), "an answer: {$take->body} {$take->errors}");
+
+    return $answer;
+}
+
+function ends(Fpm $fpm, string $temp, string $url, string $end): void
+{
+    $scripts = "{$temp}/scripts";
+    $name = 'fpm ' . $end . bin2hex(random_bytes(4));
+    $go = "{$temp}/go-" . bin2hex(random_bytes(4));
+    $hold = $fpm->request("{$scripts}/hold.php", compact('url', 'name', 'go', 'end'));
+    $holder = holder($hold);
+    if ($end === 'finished') {
+        $hold->finish();
+    }
+    $take = $end === 'early-exit' ? null : take($fpm, $scripts, $url, $name, 15);
+    usleep(200_000);
+    ok($take === null || !$take->isOver(), 'the lock is held meanwhile');
+    touch($go);
+    if ($end === 'abort') {
+        $hold->abort();
+        $over = microtime(true);
+    } elseif ($end === 'finished') {
+        until(static fn () => is_file("{$go}.end"), 5, 'the script ends after fastcgi_finish_request');
+        $over = (float) file_get_contents("{$go}.end");
+    } else {
+        $hold->finish();
+        $over = microtime(true);
+    }
+    if ($end === 'early-exit') {
+        // Our shutdown function never ran: the worker's next use of synlock lets go of the lock.
+        until(static function () use ($fpm, $scripts, $url, $holder): bool {
+            return answer(take($fpm, $scripts, $url, 'another', 1))['pid'] === $holder;
+        }, 10, 'the same worker serves again');
+        $take = take($fpm, $scripts, $url, $name, 15);
+        $over = microtime(true);
+    }
+    $answer = answer($take);
+    same(true, $answer['got'], 'taken');
+    ok($answer['at'] - $over < 1.0, sprintf('within a second, not %.3f s', $answer['at'] - $over));
+    ok($end === 'early-exit' || $answer['pid'] !== $holder, 'another worker took it');
+    ok(in_array($holder, $fpm->workers(), true), 'the first worker lives');
+}
+
+function holder(FastCgi $hold): int
+{
+    until(static function () use ($hold): bool {
+        try {
+            $hold->expect('', 0.05);
+        } catch (\RuntimeException) {
+        }
+
+        return preg_match('/^held \d+\n/m', $hold->body) === 1 || $hold->isOver();
+    }, 10, 'the lock is taken');
+    ok(preg_match('/^held (\d+)\n/m', $hold->body, $parts) === 1, "held: {$hold->body} {$hold->errors}");
+
+    return (int) $parts[1];
+}
+
+return static function (Runner $t, string $temp, string $package, string $redis): void {
+    $ini = (string) shell_exec(PHP_BINARY . " {$package}/bin/synlock-check --ini 2>/dev/null");
+    $scripts = "{$temp}/scripts";
+    mkdir("{$temp}/fpm-locks");
+    chmod("{$temp}/fpm-locks", 0o777);
+    $urls = ['flock' => "flock:{$temp}/fpm-locks", 'redis' => $redis];
+
+    $t->test('fpm::the ini file has three lines', static function () use ($ini): void {
+        same(1, preg_match('#\Aopcache\.preload=/.+\nopcache\.preload_user=\S+\nffi\.preload=/.+\n\z#', $ini), $ini);
+    });
+
+    foreach (['root master' => null, 'unprivileged master' => '65534'] as $master => $user) {
+        // Each user makes its own lock files: another's are refused.
+        $folder = "{$temp}/locks-" . ($user ?? 'root');
+        mkdir($folder);
+        chown($folder, $user === null ? 'www-data' : (int) $user);
+        chmod($folder, 0o700);
+        $urls['flock'] = "flock:{$folder}";
+        $fpm = null;
+        $t->test("fpm::{$master}: starts with the three lines", static function () use (&$fpm, $temp, $ini, $user, $package): void {
+            same(0, posix_getuid(), 'the tests of FPM need root; user');
+            $fpm = new Fpm($temp, $ini, ["env[SYNLOCK_PACKAGE]" => $package], $user);
+        });
+        if ($fpm === null) {
+            continue;
+        }
+        $t->test("fpm::{$master}: the header is preloaded", static function () use ($fpm, $scripts): void {
+            same('', trim($fpm->request("{$scripts}/scope.php")->finish()));
+        });
+        foreach ($urls as $store => $url) {
+            foreach (ENDS as $end) {
+                $t->test("fpm::{$master}: {$store}, {$end}", static fn () => ends($fpm, $temp, $url, $end));
+            }
+            $t->test("fpm::{$master}: {$store}, auto-release off stays", static function () use ($fpm, $temp, $url, $store, $scripts): void {
+                $name = 'stays' . bin2hex(random_bytes(4));
+                $go = "{$temp}/go-{$name}";
+                touch($go);
+                $options = json_encode(['autoRelease' => false] + ($store === 'redis' ? ['ttl' => 3.0] : []));
+                $hold = $fpm->request("{$scripts}/hold.php", compact('url', 'name', 'go', 'options') + ['end' => 'return']);
+                $hold->finish();
+                $start = microtime(true);
+                for ($i = 0; $i < 8; ++$i) {
+                    same(false, answer(take($fpm, $scripts, $url, $name, 0.2))['got'], 'free after the request');
+                }
+                if ($store === 'redis') {
+                    same(true, answer(take($fpm, $scripts, $url, $name, 5))['got'], 'taken when the lease is over');
+                    ok(microtime(true) - $start < 4, 'within the lease');
+                }
+            });
+        }
+        $t->test("fpm::{$master}: no handle is left over", static function () use ($fpm, $scripts, $urls): void {
+            for ($i = 0; $i < 4; ++$i) {
+                $text = $fpm->request("{$scripts}/leak.php", ['url' => $urls['redis']])->finish();
+                same(1, preg_match('/^before (\d+) during (\d+)$/m', $text, $parts), $text);
+                // The one hold on flock that was made with auto-release off stays with its worker.
+                ok((int) $parts[1] <= 1 && (int) $parts[2] === $parts[1] + 3, $text);
+            }
+        });
+        $t->test("fpm::{$master}: an unbounded wait ends after max_wait", static function () use ($fpm, $temp, $scripts, $urls): void {
+            $name = 'bounded';
+            $go = "{$temp}/go-" . bin2hex(random_bytes(4));
+            $hold = $fpm->request("{$scripts}/hold.php", ['url' => $urls['flock']] + compact('name', 'go') + ['end' => 'return']);
+            holder($hold);
+            $start = microtime(true);
+            $text = $fpm->request("{$scripts}/unbounded.php", ['url' => $urls['flock'], 'name' => $name, 'max' => '0.5'])->finish();
+            same("30\nSynlock\\Exception\\LockTimeout", trim($text));
+            ok(microtime(true) - $start < 3, 'soon');
+            touch($go);
+            $hold->finish();
+        });
+        $fpm->stop();
+    }
+
+    $t->test('fpm::request_terminate_timeout frees flock within a second, redis within the lease', static function () use ($temp, $ini, $urls, $scripts, $package): void {
+        $folder = "{$temp}/locks-root";
+        $fpm = new Fpm($temp, $ini, ["env[SYNLOCK_PACKAGE]" => $package, 'request_terminate_timeout' => '2']);
+        foreach (['flock' => "flock:{$folder}", 'redis' => $urls['redis']] as $store => $url) {
+            $name = 'terminated';
+            $go = "{$temp}/go-" . bin2hex(random_bytes(4));
+            touch($go);
+            $options = json_encode($store === 'redis' ? ['ttl' => 4.0] : []);
+            $hold = $fpm->request("{$scripts}/hold.php", compact('url', 'name', 'go', 'options') + ['end' => 'never']);
+            $holder = holder($hold);
+            $taken = microtime(true);
+            $hold->finish();
+            until(static fn () => !in_array($holder, $fpm->workers(), true), 1, 'the worker died');
+            $over = microtime(true);
+            $seconds = $store === 'flock' ? 1.0 : 4.5 - ($over - $taken);
+            until(static function () use ($fpm, $scripts, $url, $name): bool {
+                return answer(take($fpm, $scripts, $url, $name, 0.3))['got'];
+            }, $seconds, "{$store} is free");
+        }
+        $fpm->stop();
+    });
+
+    $t->test('fpm::not set up, it says what to do', static function () use ($temp, $urls, $scripts, $package): void {
+        $fpm = new Fpm($temp, '', ["env[SYNLOCK_PACKAGE]" => $package]);
+        $text = $fpm->request("{$scripts}/take.php", ['url' => $urls['redis'], 'name' => 'x'])->finish();
+        foreach (['Exception\\\\NotAvailable', 'ffi.enable=preload', 'opcache.preload=', 'synlock-check --ini', 'lib\/libsynlock.so.0'] as $part) {
+            ok(str_contains($text, $part), "the text has {$part}: {$text}");
+        }
+        $fpm->stop();
+    });
+
+    $t->test('fpm::the preload file works inside another one, without ffi.preload', static function () use ($temp, $urls, $scripts, $package): void {
+        file_put_contents("{$temp}/own-preload.php", "<?php\nrequire '{$package}/preload.php';\nfinal class Mine {}\n");
+        $fpm = new Fpm($temp, "opcache.preload={$temp}/own-preload.php\nopcache.preload_user=www-data\n", ["env[SYNLOCK_PACKAGE]" => $package]);
+        same(true, answer(take($fpm, $scripts, $urls['redis'], 'x', 1))['got']);
+        $fpm->stop();
+    });
+
+    $t->test('fpm::row 49, 16 workers that come and go lose no count', static function () use ($temp, $ini, $scripts, $package): void {
+        $rounds = getenv('SYNLOCK_LOAD') === 'full' ? 20_000 : 1500;
+        $fpm = new Fpm($temp, $ini, ['pm.max_children' => '16', 'pm.max_requests' => '50', "env[SYNLOCK_PACKAGE]" => $package]);
+        $url = "flock:{$temp}/locks-root";
+        $file = "{$temp}/count/number";
+        mkdir(dirname($file));
+        file_put_contents($file, '0000000000');
+        file_put_contents("{$file}.log", '');
+        foreach ([$file, "{$file}.log", dirname($file)] as $path) {
+            chown($path, 'www-data');
+        }
+        $running = [];
+        $counted = $broken = 0;
+        for ($sent = 0; $sent < $rounds || $running !== [];) {
+            while (count($running) < 24 && $sent < $rounds) {
+                try {
+                    $running[] = $fpm->request("{$scripts}/count.php", ['url' => $url, 'name' => 'count', 'file' => $file]);
+                } catch (\RuntimeException) {
+                    usleep(20_000); // the socket is away for a moment while FPM reloads
+                    continue;
+                }
+                ++$sent;
+                if ($sent % 40 === 0 && ($workers = $fpm->workers()) !== []) {
+                    posix_kill($workers[array_rand($workers)], SIGKILL);
+                }
+                if ($sent === (int) ($rounds / 2)) {
+                    $fpm->reload();
+                }
+            }
+            $oldest = array_shift($running);
+            try {
+                $text = $oldest->finish(30);
+            } catch (\RuntimeException) {
+                throw new \LogicException('a request is stuck');
+            }
+            str_contains($text, 'counted') ? ++$counted : ++$broken;
+            ok(!str_contains($text, 'timeout'), 'nobody waits for 20 s');
+        }
+        // A worker that was killed between its two writes leaves a number that comes twice in the log.
+        $numbers = array_map('intval', file("{$file}.log", FILE_IGNORE_NEW_LINES));
+        $jumps = $repeats = 0;
+        foreach ($numbers as $i => $number) {
+            $step = $number - ($numbers[$i - 1] ?? 0);
+            $repeats += $step === 0 ? 1 : 0;
+            $jumps += $step !== 0 && $step !== 1 ? 1 : 0;
+        }
+        same(0, $jumps, 'numbers that do not follow');
+        ok($repeats <= $broken, "{$repeats} repeats, {$broken} requests broken off");
+        ok((int) file_get_contents($file) >= $counted, "every count is in: {$counted}");
+        ok($counted > $rounds * 0.8, "{$counted} counted, {$broken} broken");
+        same(true, $fpm->isRunning(), 'the master lives');
+        $fpm->stop(20);
+    });
+};

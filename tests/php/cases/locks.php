@@ -1,0 +1,310 @@
+<?php
+
+// Locks from the command line, on every store of this build.
+
+declare(strict_types=1);
+
+namespace Synlock\Tests;
+
+use Synlock\Code;
+use Synlock\Exception\InvalidArgument;
+use Synlock\Exception\InvalidUrl;
+use Synlock\Exception\LockLost;
+use Synlock\Exception\LockTimeout;
+use Synlock\Exception\NotHeld;
+use Synlock\Exception\Unavailable;
+use Synlock\Exception\Unsupported;
+use Synlock\State;
+use Synlock\Store;
+
+return static function (Runner $t, string $temp, string $package, string $redis): void {
+    mkdir("{$temp}/locks");
+    foreach (['memory' => 'memory:', 'flock' => "flock:{$temp}/locks", 'redis' => $redis] as $scheme => $url) {
+        $store = Store::open($url);
+        $can = $store->capabilities();
+
+        $t->test("{$scheme}::acquire, conflict, release", static function () use ($store): void {
+            $a = $store->createLock('a');
+            $b = $store->createLock('a');
+            same(State::Idle, $a->state());
+            same(true, $a->acquire());
+            same(State::Held, $a->state());
+            same(true, $a->isAcquired());
+            same(false, $b->acquire());
+            same(false, $b->isAcquired());
+            same(true, $store->createLock('b')->acquire(), 'another name');
+            $a->release();
+            same(false, $a->isAcquired());
+            same(true, $b->acquire());
+            $b->release();
+        });
+
+        $t->test("{$scheme}::acquire on a handle that holds is true, and once is enough to release", static function () use ($store): void {
+            $lock = $store->createLock('again');
+            same(true, $lock->acquire());
+            same(true, $lock->acquire());
+            same(true, $lock->acquire(true, 1));
+            $lock->release();
+            same(true, $store->createLock('again')->acquire());
+        });
+
+        $t->test("{$scheme}::release of what is not held", static function () use ($store): void {
+            $lock = $store->createLock('not held');
+            $error = throws(NotHeld::class, static fn () => $lock->release());
+            same([Code::NOT_HELD, 'NOT_HELD', false], [$error->getCode(), $error->getStatus(), $error->isRetriable()]);
+            throws(NotHeld::class, static fn () => $lock->ensureHeld());
+            throws(NotHeld::class, static fn () => $lock->refresh());
+        });
+
+        $t->test("{$scheme}::a wait ends in time", static function () use ($store): void {
+            $holder = $store->createLock('busy');
+            $holder->acquire();
+            $lock = $store->createLock('busy');
+            foreach ([0.0, 0.05, 0.7] as $seconds) {
+                $start = microtime(true);
+                same(false, $lock->acquire(true, $seconds));
+                $took = microtime(true) - $start;
+                ok($took >= $seconds - 0.001 && $took < $seconds + 0.25, "{$seconds} s took {$took} s");
+            }
+            same(false, $store->createLock('busy', timeout: 0.1)->acquire(true), 'the timeout of the lock');
+            throws(InvalidArgument::class, static fn () => $lock->acquire(false, 1.0));
+            throws(InvalidArgument::class, static fn () => $lock->acquire(true, -1.0));
+            throws(InvalidArgument::class, static fn () => $lock->acquire(true, NAN));
+            same(State::Idle, $lock->state());
+        });
+
+        $t->test("{$scheme}::destruction releases, unless that is off", static function () use ($store, $can): void {
+            $lock = $store->createLock('gone');
+            $lock->acquire();
+            unset($lock);
+            same(true, $store->createLock('gone')->acquire());
+            if ($can->freesOnDeath) {
+                return; // the hold would stay until this process ends
+            }
+            $lock = $store->createLock('stays', 1.0, false);
+            $lock->acquire();
+            unset($lock);
+            same(false, $store->createLock('stays')->acquire());
+            same(true, $store->createLock('stays')->acquire(true, 3), 'its lease ends');
+        });
+
+        $t->test("{$scheme}::ttl", static function () use ($store, $can): void {
+            foreach ([0.0, -1.0, NAN, INF] as $bad) {
+                throws(InvalidArgument::class, static fn () => $store->createLock('ttl', $bad));
+            }
+            if (!$can->ttl) {
+                throws(Unsupported::class, static fn () => $store->createLock('ttl', 1.0));
+                $lock = $store->createLock('ttl');
+                $lock->acquire();
+                same(null, $lock->getRemainingLifetime());
+                same(false, $lock->isExpired());
+                $lock->refresh();
+                throws(Unsupported::class, static fn () => $lock->refresh(5.0));
+
+                return;
+            }
+            $lock = $store->createLock('ttl', 0.4);
+            same(true, $lock->acquire());
+            $left = $lock->getRemainingLifetime();
+            ok($left > 0.2 && $left <= 0.4, "remaining {$left}");
+            usleep(200_000);
+            same(true, $lock->acquire());
+            ok($lock->getRemainingLifetime() > 0.3, 'acquire renews');
+            $lock->refresh(5.0);
+            ok($lock->getRemainingLifetime() > 4.5, 'refresh lengthens');
+            $lock->release();
+            $lock->acquire();
+            usleep(600_000);
+            same(true, $lock->isExpired());
+            same(State::Expired, $lock->state());
+            same(false, $lock->isAcquired());
+            $error = throws(LockLost::class, static fn () => $lock->release());
+            same(Code::LOST, $error->getCode());
+            same(true, $lock->acquire(), 'a lost lock can be taken anew');
+            $lock->release();
+        });
+
+        $t->test("{$scheme}::readers share, and promote and demote", static function () use ($store): void {
+            $a = $store->createLock('shared');
+            $b = $store->createLock('shared');
+            same(true, $a->acquireRead());
+            same(true, $b->acquireRead(true, 1));
+            same(true, $a->acquireRead(), 'again');
+            same(false, $store->createLock('shared')->acquire());
+            same(false, $a->promote(), 'another reads');
+            same(true, $a->isAcquired(), 'a refused promotion keeps the read lock');
+            same(false, $a->acquire(true, 0.1), 'acquire on a reader promotes');
+            $b->release();
+            same(true, $a->acquire());
+            same(false, $b->acquireRead());
+            same(true, $a->acquireRead(), 'acquireRead on a writer demotes');
+            same(true, $b->acquireRead());
+            $b->release();
+            same(true, $a->promote());
+            $a->demote();
+            same(true, $b->acquireRead());
+            $a->release();
+            $b->release();
+            same(true, $a->acquire(), 'and back to a plain one');
+            same(false, $b->acquireRead());
+            $a->release();
+            same(true, $store->createLock('shared', shared: true)->acquire());
+        });
+
+        $t->test("{$scheme}::permits", static function () use ($store, $can): void {
+            if (!$can->permits) {
+                throws(Unsupported::class, static fn () => $store->createLock('permits', permits: 1, of: 3));
+
+                return;
+            }
+            $two = $store->createLock('permits', permits: 2, of: 3);
+            $one = $store->createLock('permits', permits: 1, of: 3);
+            $more = $store->createLock('permits', permits: 1, of: 3);
+            same([true, true, false], [$two->acquire(), $one->acquire(), $more->acquire()]);
+            $one->release();
+            same(true, $more->acquire());
+            throws(InvalidArgument::class, static fn () => $store->createLock('permits', permits: 4, of: 3));
+        });
+
+        $t->test("{$scheme}::fencing tokens grow", static function () use ($store, $can): void {
+            $lock = $store->createLock('fence');
+            same(null, $lock->fencingToken());
+            $lock->acquire();
+            $first = $lock->fencingToken();
+            $lock->release();
+            $lock->acquire();
+            $second = $lock->fencingToken();
+            $lock->release();
+            if ($can->fence === 'none') {
+                same([null, null], [$first, $second]);
+            } else {
+                ok(is_int($first) && $first > 0 && $second > $first, "{$first}, {$second}");
+            }
+        });
+
+        $t->test("{$scheme}::inspect, list, break", static function () use ($store): void {
+            $name = 'shown/' . bin2hex(random_bytes(2));
+            same([], $store->inspect($name)->holders);
+            same(false, $store->isLocked($name));
+            $lock = $store->createLock($name, label: 'a label');
+            $lock->acquire();
+            same(true, $store->isLocked($name));
+            $seen = $store->inspect($name);
+            same($name, $seen->name);
+            same(1, count($seen->holders));
+            same('exclusive', $seen->holders[0]->mode);
+            ok(in_array($seen->holders[0]->pid, [null, getmypid()], true), 'the pid');
+            $names = array_map(static fn ($lock) => $lock->name, iterator_to_array($store->list('shown/'), false));
+            same([$name], $names);
+            same([], iterator_to_array($store->list('nothing begins so'), false));
+            same(true, $store->breakLock($name));
+            same(false, $store->breakLock($name));
+            throws(LockLost::class, static fn () => $lock->ensureHeld());
+            same(true, $lock->isExpired());
+            same(State::Lost, $lock->state());
+        });
+
+        $t->test("{$scheme}::waitFree", static function () use ($store): void {
+            same(true, $store->waitFree('nobody'));
+            $lock = $store->createLock('somebody');
+            $lock->acquire();
+            $start = microtime(true);
+            same(false, $store->waitFree('somebody', 0.3));
+            ok(microtime(true) - $start >= 0.29, 'waits');
+            $lock->release();
+            same(true, $store->waitFree('somebody', 0.0));
+        });
+
+        $t->test("{$scheme}::export and adopt", static function () use ($store, $can, $url): void {
+            if (!$can->export) {
+                $lock = $store->createLock('handed on');
+                $lock->acquire();
+                throws(Unsupported::class, static fn () => $lock->export());
+
+                return;
+            }
+            $lock = $store->createLock('handed on', 30.0);
+            $lock->acquire();
+            $text = $lock->export();
+            same(State::Idle, $lock->state());
+            same(false, $lock->acquire());
+            $heir = Store::open($url)->adopt($text, 30.0);
+            same(true, $heir->isAcquired());
+            throws(LockLost::class, static fn () => $store->adopt($text, 30.0));
+            $heir->release();
+            throws(InvalidArgument::class, static fn () => $store->adopt('nonsense'));
+        });
+
+        $t->test("{$scheme}::names are bytes", static function () use ($store): void {
+            $names = ["sla/sh", "n\0ul", "\xff\xfe", 'Größe', ' ', '.', '..', str_repeat('x', 65536)];
+            $locks = [];
+            foreach ($names as $name) {
+                $locks[] = $lock = $store->createLock($name);
+                same(true, $lock->acquire(), bin2hex(substr($name, 0, 10)));
+                same(false, $store->createLock($name)->acquire());
+            }
+            foreach ($locks as $lock) {
+                $lock->release();
+            }
+            throws(InvalidArgument::class, static fn () => $store->createLock(''));
+            throws(InvalidArgument::class, static fn () => $store->createLock(str_repeat('x', 65537)));
+        });
+
+        $t->test("{$scheme}::ping and capabilities", static function () use ($store, $can, $scheme): void {
+            $store->ping();
+            same(true, $can->shared);
+            same($scheme !== 'flock', $can->permits);
+            same($scheme !== 'flock', $can->ttl);
+            same($scheme !== 'redis', $can->freesOnDeath);
+            ok(str_starts_with($store->url(), $scheme), $store->url());
+        });
+
+        $t->test("{$scheme}::other processes are excluded, and killed ones let go", static function () use ($store, $can, $url, $scheme, $package, $temp): void {
+            if ($can->scope === 'process') {
+                same('memory', $scheme);
+
+                return;
+            }
+            $child = new Process([PHP_BINARY, "{$temp}/scripts/cli.php", $package, $url, 'killed', $can->freesOnDeath ? '' : '1.5']);
+            $child->expect('held');
+            $lock = $store->createLock('killed');
+            same(false, $lock->acquire());
+            $child->signal(SIGKILL);
+            same(-SIGKILL, $child->wait());
+            same(true, $lock->acquire(true, 3));
+            $lock->release();
+        });
+    }
+
+    $t->test('errors::urls', static function () use ($temp): void {
+        $error = throws(InvalidUrl::class, static fn () => Store::open('foo://x'));
+        same([Code::UNKNOWN_SCHEME, 'UNKNOWN_SCHEME'], [$error->getCode(), $error->getStatus()]);
+        foreach (['memory', 'flock', 'redis'] as $scheme) {
+            ok(str_contains($error->getMessage(), $scheme), $error->getMessage());
+        }
+        throws(InvalidUrl::class, static fn () => Store::open(''));
+        throws(InvalidArgument::class, static fn () => Store::open('memory:?colour=red'));
+        throws(InvalidArgument::class, static fn () => Store::open('memory:', ['colour' => 'red']));
+        throws(\Throwable::class, static fn () => Store::open("flock:{$temp}/missing/folder")->createLock('x')->acquire());
+    });
+
+    $t->test('errors::a store that is away', static function () use ($temp): void {
+        $error = throws(Unavailable::class, static fn () => Store::open("redis+unix://:secret@{$temp}/nobody.sock")->ping());
+        same(true, $error->isRetriable());
+        ok(!str_contains($error->getMessage() . $error->getStore(), 'secret'), 'no password is shown');
+    });
+
+    $t->test('errors::an unbounded wait under a limit throws', static function (): void {
+        same(null, \Synlock\Runtime::maxWait(), 'no limit on the command line');
+        $store = Store::open('memory:');
+        $holder = $store->createLock('limit');
+        $holder->acquire();
+        \Synlock\Runtime::setMaxWait(0.2);
+        try {
+            throws(LockTimeout::class, static fn () => $store->createLock('limit')->acquire(true));
+            same(false, $store->createLock('limit')->acquire(true, 0.3), 'a wait with a bound is not touched');
+        } finally {
+            \Synlock\Runtime::setMaxWait(null);
+        }
+    });
+};

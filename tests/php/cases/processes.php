@@ -1,0 +1,188 @@
+<?php
+
+// Signals, forks and the end of requests, from the command line.
+
+declare(strict_types=1);
+
+namespace Synlock\Tests;
+
+use Synlock\Exception\ForkedHandle;
+use Synlock\Exception\NotHeld;
+use Synlock\Runtime;
+use Synlock\State;
+use Synlock\Store;
+
+/** Runs the body in a forked child; what it returns or throws comes back as text. */
+function inChild(\Closure $body, ?int &$status = null): string
+{
+    [$mine, $its] = stream_socket_pair(STREAM_PF_UNIX, STREAM_SOCK_STREAM, 0);
+    $pid = pcntl_fork();
+    if ($pid === 0) {
+        try {
+            $text = (string) $body();
+        } catch (\Throwable $error) {
+            $text = $error::class;
+        }
+        fwrite($its, $text);
+        fclose($its);
+        posix_kill(posix_getpid(), SIGKILL); // no shutdown functions of the test run
+    }
+    fclose($its);
+    stream_set_timeout($mine, 20);
+    $text = (string) stream_get_contents($mine);
+    pcntl_waitpid($pid, $status);
+
+    return $text;
+}
+
+const FATES = ['exits', 'throws', 'is killed', 'is terminated', 'executes another program', 'forks again'];
+
+return static function (Runner $t, string $temp, string $package, string $redis): void {
+    $urls = ['memory' => 'memory:', 'flock' => "flock:{$temp}/locks", 'redis' => $redis];
+    $scripts = "{$temp}/scripts";
+
+    foreach ($urls as $scheme => $url) {
+        $t->test("signal::{$scheme}: a handler runs during the wait, and the wait goes on", static function () use ($url): void {
+            $store = Store::open($url);
+            $holder = $store->createLock('signalled');
+            $holder->acquire();
+            $lock = $store->createLock('signalled');
+            $start = microtime(true);
+            $ran = [];
+            pcntl_async_signals(true);
+            pcntl_signal(SIGALRM, static function () use (&$ran, $start, $holder): void {
+                $ran[] = microtime(true) - $start;
+                $holder->release();
+            });
+            pcntl_alarm(1);
+            same(true, $lock->acquire(true, 5));
+            pcntl_signal(SIGALRM, SIG_DFL);
+            same(1, count($ran), 'runs of the handler');
+            ok($ran[0] > 0.9 && $ran[0] < 1.2, "the handler ran after {$ran[0]} s");
+            ok(microtime(true) - $start < 1.6, 'then the lock was free');
+            $lock->release();
+        });
+
+        $t->test("signal::{$scheme}: a handler that throws ends the wait and leaves nothing behind", static function () use ($url): void {
+            $store = Store::open($url);
+            $holder = $store->createLock('thrown');
+            $holder->acquire();
+            $lock = $store->createLock('thrown');
+            pcntl_signal(SIGALRM, static fn () => throw new \DomainException('from the handler'));
+            pcntl_alarm(1);
+            throws(\DomainException::class, static fn () => $lock->acquire(true, 5));
+            pcntl_signal(SIGALRM, SIG_DFL);
+            same(State::Idle, $lock->state());
+            $holder->release();
+            $next = $store->createLock('thrown');
+            same(true, $next->acquire(true, 0.3), 'nobody stands in the way');
+        });
+
+        $t->test("fork::{$scheme}: what a child may do", static function () use ($url): void {
+            $store = Store::open($url);
+            $held = $store->createLock('held at the fork');
+            $idle = $store->createLock('idle at the fork');
+            $held->acquire();
+            foreach (['acquire', 'release', 'refresh', 'isAcquired', 'ensureHeld', 'promote', 'export'] as $method) {
+                same(ForkedHandle::class, inChild(static fn () => $held->$method()), $method);
+            }
+            same('Forked', inChild(static fn () => $held->state()->name));
+            same('works', inChild(static function () use ($idle): string {
+                $result = $idle->acquire() && $idle->isAcquired() ? 'works' : 'does not';
+                $idle->release();
+
+                return $result;
+            }));
+            if (!str_starts_with($url, 'memory')) {
+                same('busy', inChild(static fn () => $store->createLock('held at the fork')->acquire() ? 'taken' : 'busy'));
+            }
+            same(true, $held->isAcquired());
+            $held->release();
+        });
+
+        foreach (FATES as $fate) {
+            $t->test("fork::{$scheme}: the parent keeps its lock when a child {$fate}", static function () use ($url, $fate, $scripts, $package): void {
+                $rounds = getenv('SYNLOCK_LOAD') === 'full' ? 100 : 2;
+                for ($i = 0; $i < $rounds; ++$i) {
+                    $name = 'fate ' . bin2hex(random_bytes(4));
+                    $parent = new Process([PHP_BINARY, "{$scripts}/fork.php", $package, $url, $name, $fate]);
+                    $parent->expect('child gone');
+                    $parent->expect('held');
+                    $lock = Store::open($url)->createLock($name);
+                    same($url === 'memory:', $lock->acquire(), 'another process gets it');
+                    $start = microtime(true);
+                    $parent->send('release');
+                    $parent->expect('released');
+                    same(true, $lock->acquire(true, 1));
+                    ok(microtime(true) - $start < 0.3, 'free at once after the release');
+                    $lock->release();
+                    $parent->send('end');
+                    same(0, $parent->wait());
+                }
+            });
+        }
+
+        $t->test("request::{$scheme}: the end of a request releases, and objects go on to work", static function () use ($url): void {
+            $store = Store::open($url);
+            $lock = $store->createLock('request');
+            $kept = $store->createLock('kept', autoRelease: false);
+            $lock->acquire();
+            $kept->acquire();
+            Runtime::endRequest();
+            same(true, Store::open($url)->createLock('request')->acquire(), 'released');
+            Runtime::endRequest();
+            same(false, $store->createLock('kept')->acquire(), 'auto-release off is exempt');
+            same(State::Idle, $lock->state());
+            throws(NotHeld::class, static fn () => $lock->release());
+            same(true, $lock->acquire(), 'the old object works in the new request');
+            $lock->release();
+            same(true, $kept->isAcquired());
+            $kept->release();
+            same(true, $store->createLock('kept')->acquire());
+        });
+    }
+
+    $t->test('signal::SIGTERM ends a waiting process at once', static function () use ($urls, $package, $temp): void {
+        $holder = Store::open($urls['flock'])->createLock('term');
+        $holder->acquire();
+        $code = 'require $argv[1] . "/autoload.php"; $l = Synlock\Store::open($argv[2])->createLock("term");'
+            . ' echo "waiting\n"; $l->acquire(true);';
+        $waiter = new Process([PHP_BINARY, '-r', $code, '--', $package, $urls['flock']]);
+        $waiter->expect('waiting');
+        usleep(300_000);
+        $waiter->signal(SIGINT);
+        $start = microtime(true);
+        same(-SIGINT, $waiter->wait());
+        ok(microtime(true) - $start < 0.5, 'at once');
+    });
+
+    $t->test('request::no handle outlives its object or its request', static function (): void {
+        Runtime::endRequest();
+        Runtime::version(); // opens the scope of the next one
+        $before = Runtime::countHandles();
+        (static function (): void {
+            $store = Store::open('memory:');
+            $lock = $store->createLock('counted');
+            $lock->acquire();
+            $lock->acquire();
+            $store->createLock('counted')->acquire(true, 0.5);
+            $store->inspect('counted');
+            iterator_to_array($store->list());
+            $store->createLock('counted')->isAcquired();
+            $store->waitFree('counted', 0.1);
+            try {
+                Store::open('memory:')->adopt('nonsense');
+            } catch (\Throwable) {
+            }
+        })();
+        gc_collect_cycles();
+        same($before, Runtime::countHandles(), 'after destruction');
+        for ($i = 0; $i < 3; ++$i) {
+            $keep[] = $store = Store::open('memory:');
+            $keep[] = $lock = $store->createLock('counted');
+            $lock->acquire();
+            Runtime::endRequest();
+        }
+        same($before - 1, Runtime::countHandles(), 'after the requests');
+    });
+};

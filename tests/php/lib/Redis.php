@@ -1,0 +1,35 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Synlock\Tests;
+
+/** A Redis of our own on a unix socket in a temporary directory. */
+final class Redis
+{
+    public readonly string $url;
+    private Process $server;
+
+    public function __construct(string $directory)
+    {
+        $socket = "{$directory}/redis.sock";
+        $this->server = new Process([
+            'redis-server', '--port', '0', '--unixsocket', $socket, '--unixsocketperm', '777',
+            '--save', '', '--appendonly', 'no', '--dir', $directory,
+        ]);
+        $end = microtime(true) + 10;
+        while (@stream_socket_client("unix://{$socket}") === false) {
+            if (microtime(true) > $end || !$this->server->isRunning()) {
+                throw new \RuntimeException("redis-server does not start: {$this->server->output}");
+            }
+            usleep(20_000);
+        }
+        $this->url = "redis+unix://{$socket}";
+    }
+
+    public function stop(): void
+    {
+        $this->server->signal(SIGTERM);
+        $this->server->wait();
+    }
+}

@@ -1,0 +1,20 @@
+<?php
+
+// Adds one to a counter in a file, in separate steps that only the lock makes one.
+
+declare(strict_types=1);
+
+require __DIR__ . '/common.php';
+
+$lock = Synlock\Store::open($_GET['url'])->createLock($_GET['name']);
+if (!$lock->acquire(true, 20)) {
+    say('timeout');
+    exit;
+}
+$count = (int) file_get_contents($_GET['file']);
+usleep(200);
+// One write each: a worker that is killed leaves a whole line or none.
+file_put_contents($_GET['file'] . '.log', $count + 1 . "\n", FILE_APPEND);
+file_put_contents($_GET['file'], sprintf('%010d', $count + 1));
+$lock->release();
+say('counted');
