@@ -205,7 +205,8 @@ fn the_ledger_has_every_function() {
                 .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
                 .skip(1),
         )
-        .filter_map(|(word, _)| word.starts_with("synlock_").then(|| word.to_owned()))
+        .filter(|(word, _)| word.starts_with("synlock_"))
+        .map(|(word, _)| word.to_owned())
         .filter(|word| twin().contains(&format!("{word}(")))
         .collect();
     let ledger = std::fs::read_to_string(root().join("include/symbols.txt")).unwrap_or_default();
