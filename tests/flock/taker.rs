@@ -1,21 +1,39 @@
 //! A process that takes locks as it is told on stdin, one command a line, one answer a line.
 //!
-//! `flock-taker URL`, then: `lock H NAME [shared]` makes handle H; `acquire H MS` (0 tries),
+//! `flock-taker URL`, then: `lock H NAME [shared|label=TEXT]` makes handle H (in NAME, `%XX` is
+//! a byte); `acquire H MS` (0 tries),
 //! `release H`, `check H`, `promote H MS`, `demote H`, `drop H`; `inspect NAME` (number of holders),
 //! `list`, `fds` (open descriptors but eventfds), `sleep MS`, `break NAME`, `clean`, `user UID GID` (becomes somebody else),
-//! `umask OCTAL`, `ping`, `quit`. An answer is `OK …` or the code's name and the message.
+//! `umask OCTAL`, `layout`, `ping`, `quit`. An answer is `OK …` or the code's name and the message.
 
 #![expect(clippy::print_stdout, reason = "a program that answers")]
 
 use std::collections::HashMap;
 use std::io::{BufRead, Write};
 use std::time::Duration;
-use synlock_core::store::flock::clean_up;
+use synlock_core::store::flock::{LAYOUT, clean_up};
 use synlock_core::{Lock, LockOptions, Mode, Result, Store, Wait};
 
 struct Taker {
     url: String,
     handles: HashMap<String, Lock>,
+}
+
+fn unescape(text: &str) -> Vec<u8> {
+    let mut bytes = text.bytes();
+    let mut name = Vec::new();
+    while let Some(byte) = bytes.next() {
+        let mut digit = || {
+            bytes
+                .next()
+                .and_then(|digit| char::from(digit).to_digit(16))
+        };
+        name.push(match byte {
+            b'%' => (digit().expect("hex") * 16 + digit().expect("hex")) as u8,
+            plain => plain,
+        });
+    }
+    name
 }
 
 fn wait(ms: &str) -> Wait {
@@ -40,10 +58,12 @@ impl Taker {
         match words {
             ["lock", handle, name, mode @ ..] => {
                 let mut options = LockOptions::default();
-                if mode.first() == Some(&"shared") {
-                    options.mode = Mode::Shared;
+                match mode.first().copied() {
+                    Some("shared") => options.mode = Mode::Shared,
+                    Some(label) => options.label = label.strip_prefix("label=").map(Into::into),
+                    None => {}
                 }
-                let lock = self.store()?.lock_with(name, options)?;
+                let lock = self.store()?.lock_with(unescape(name), options)?;
                 self.handles.insert((*handle).to_owned(), lock);
                 done()
             }
@@ -79,6 +99,7 @@ impl Taker {
                 .break_lock(name)
                 .map(|broken| broken.to_string()),
             ["clean"] => clean_up(&self.url).map(|removed| removed.to_string()),
+            ["layout"] => Ok(LAYOUT.to_string()),
             ["ping"] => self.store()?.ping(Wait::No).map(|()| String::new()),
             // The background thread's bell comes with the first trouble and stays.
             ["fds"] => Ok(std::fs::read_dir("/proc/self/fd")

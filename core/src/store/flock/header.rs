@@ -20,8 +20,8 @@ use sha2::{Digest, Sha256};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const MAGIC: &[u8; 8] = b"synlock\0";
-/// The newest layout that this build understands.
-pub(super) const LAYOUT: u32 = if cfg!(feature = "next-layout") { 2 } else { 1 };
+/// The newest layout of lock files that this build understands; it understands the one before too.
+pub const LAYOUT: u32 = if cfg!(feature = "next-layout") { 2 } else { 1 };
 /// The layout of headers that this build writes: the previous one, so that builds of the previous
 /// release, which may run beside this one, can read them. The next release writes this one's.
 pub(super) const WRITTEN: u32 = if LAYOUT > 1 { LAYOUT - 1 } else { 1 };

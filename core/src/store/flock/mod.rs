@@ -24,6 +24,7 @@ mod names;
 mod store;
 
 pub use admin::clean_up;
+pub use header::LAYOUT;
 pub use names::file_name;
 
 use crate::Result;
