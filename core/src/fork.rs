@@ -65,8 +65,10 @@ fn map_page() -> &'static Page {
         Ordering::Acquire,
     ) {
         Ok(_) => {
-            // SAFETY: the handler only touches atomics and calls close(2).
-            unsafe { libc::pthread_atfork(None, None, Some(sweep_in_child)) };
+            // SAFETY: the handlers only touch atomics and call close(2).
+            unsafe {
+                libc::pthread_atfork(Some(fork_begins), Some(fork_ends), Some(sweep_in_child))
+            };
             // SAFETY: page-aligned, large enough, all-zero is a valid `Page`, never unmapped.
             unsafe { &*made }
         }
@@ -109,7 +111,54 @@ fn new_generation(page: &Page) -> u64 {
     }
 }
 
+/// Forks of this process that have begun, and that are over.
+static FORKS_BEGUN: AtomicU64 = AtomicU64::new(0);
+static FORKS_OVER: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn fork_begins() {
+    FORKS_BEGUN.fetch_add(1, Ordering::SeqCst);
+}
+
+extern "C" fn fork_ends() {
+    FORKS_OVER.fetch_add(1, Ordering::SeqCst);
+}
+
+/// Tells whether another thread forked between two points: a child made between opening a
+/// descriptor and listing it has a copy that it does not know of.
+#[derive(Clone, Copy, Debug)]
+pub struct ForkWatch {
+    begun: u64,
+    quiet: bool,
+}
+
+impl ForkWatch {
+    /// The first point, before the descriptor is opened. Waits for forks under way, up to a second.
+    pub fn start() -> Self {
+        let _ = page();
+        let mut pauses = 0;
+        loop {
+            let over = FORKS_OVER.load(Ordering::SeqCst);
+            let begun = FORKS_BEGUN.load(Ordering::SeqCst);
+            let quiet = begun == over;
+            if quiet || pauses == 10_000 {
+                return ForkWatch { begun, quiet };
+            }
+            pauses += 1;
+            std::thread::sleep(std::time::Duration::from_micros(100));
+        }
+    }
+
+    /// Whether no fork was under way since then. Ask when the descriptor is a [`ProcessFd`]; if not,
+    /// close it, before it has locked anything, and open another.
+    pub fn is_quiet(self) -> bool {
+        cfg!(canary = "no_fork_watch")
+            || (self.quiet && FORKS_BEGUN.load(Ordering::SeqCst) == self.begun)
+    }
+}
+
 extern "C" fn sweep_in_child() {
+    // The fork that made this child is over here.
+    FORKS_OVER.store(FORKS_BEGUN.load(Ordering::SeqCst), Ordering::SeqCst);
     close_all();
     // The generation that the child is about to take.
     SWEPT.store(GENERATIONS.load(Ordering::Relaxed) + 1, Ordering::Release);
@@ -158,7 +207,8 @@ fn close_all() {
 
 fn register(fd: RawFd) {
     let _ = page();
-    for chunk in chunks() {
+    let mut chunk = &FDS;
+    loop {
         for slot in &chunk.fds {
             if slot.load(Ordering::Relaxed) == -1
                 && slot
@@ -168,23 +218,28 @@ fn register(fd: RawFd) {
                 return;
             }
         }
-        if chunk.next.load(Ordering::Acquire).is_null() {
-            let fresh = Box::into_raw(Box::new(Chunk::new()));
-            if chunk
-                .next
-                .compare_exchange(
-                    std::ptr::null_mut(),
-                    fresh,
-                    Ordering::AcqRel,
-                    Ordering::Acquire,
-                )
-                .is_err()
-            {
-                // SAFETY: somebody else appended first; ours was never shared.
-                drop(unsafe { Box::from_raw(fresh) });
-            }
+        chunk = next_chunk(chunk);
+    }
+}
+
+/// The chunk after this one, which is appended if need be.
+fn next_chunk(chunk: &'static Chunk) -> &'static Chunk {
+    let next = chunk.next.load(Ordering::Acquire);
+    if next.is_null() {
+        let fresh = Box::into_raw(Box::new(Chunk::new()));
+        let appended = chunk.next.compare_exchange(
+            std::ptr::null_mut(),
+            fresh,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        if appended.is_err() {
+            // SAFETY: somebody else appended first; ours was never shared.
+            drop(unsafe { Box::from_raw(fresh) });
         }
     }
+    // SAFETY: not null any more; chunks are leaked on creation and never freed.
+    unsafe { &*chunk.next.load(Ordering::Acquire) }
 }
 
 fn unregister(fd: RawFd) {
@@ -462,6 +517,15 @@ mod tests {
         assert_eq!(generation(), before);
         // SAFETY: as above.
         assert!(unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0);
+    }
+
+    #[test]
+    fn a_child_closes_any_number_of_descriptors() {
+        let fds: Vec<ProcessFd> = (0..2 * CHUNK + 5).map(|_| eventfd().unwrap()).collect();
+        assert!(in_child(|| fds.iter().all(|fd| {
+            // SAFETY: asks about a number only.
+            unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFD) == -1 }
+        })));
     }
 
     #[test]

@@ -169,7 +169,7 @@ fn work(torture: &Torture, page: &Page, me: u64) -> i32 {
             Ok(acquired) => {
                 held += 1;
                 // Now and then long enough for the killer to come.
-                let longer = if held.is_multiple_of(64) { 1000 } else { 1 };
+                let longer = if held.is_multiple_of(64) { 300 } else { 1 };
                 page.inside(me, acquired.fence, torture.spin * longer);
                 match lock.release() {
                     Ok(_) => {}

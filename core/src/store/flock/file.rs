@@ -230,7 +230,18 @@ impl LockFile {
         Ok(filled)
     }
 
+    /// Writes, unless that would be beyond the host's limit on file sizes: the kernel would send it
+    /// a deadly signal.
     pub(super) fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        let mut limit = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        // SAFETY: a structure that is valid for the call.
+        let known = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) } == 0;
+        if known && limit.rlim_cur < offset + bytes.len() as u64 {
+            return Err(Error::from_raw_os_error(libc::EDQUOT));
+        }
         self.file().write_all_at(bytes, offset)
     }
 }
