@@ -23,6 +23,9 @@ final class Lock
 
     private CData $handle;
     private Native $native;
+    /** Where acquires say how they went. */
+    private CData $acquired;
+    private CData $acquiredSlot;
     /** The handle was made for a shared hold. */
     private bool $madeShared;
 
@@ -38,6 +41,8 @@ final class Lock
         ?CData $handle = null,
     ) {
         $this->madeShared = $options->shared;
+        $this->acquired = $store->native()->sized('synlock_acquired');
+        $this->acquiredSlot = \FFI::addr($this->acquired);
         if ($handle === null) {
             $this->make($options->shared);
         } else {
@@ -51,6 +56,7 @@ final class Lock
         // A hold without auto-release and without a lease belongs to the process: its handle stays.
         if (isset($this->handle) && ($this->options->autoRelease || $this->options->ttl !== null || $this->state() !== State::Held)) {
             $this->native->ffi->synlock_lock_free($this->handle);
+            $this->store->tell();
         }
     }
 
@@ -82,7 +88,11 @@ final class Lock
             $this->prepare($this->options->shared);
         }
 
-        return $this->take($blocking, $timeout, $this->options->shared);
+        try {
+            return $this->take($blocking, $timeout, $this->options->shared);
+        } finally {
+            $this->store->tell();
+        }
     }
 
     /**
@@ -97,7 +107,11 @@ final class Lock
             $this->prepare(true);
         }
 
-        return $this->take($blocking, $timeout, true);
+        try {
+            return $this->take($blocking, $timeout, true);
+        } finally {
+            $this->store->tell();
+        }
     }
 
     /**
@@ -123,6 +137,7 @@ final class Lock
     {
         $native = $this->native;
         $status = $native->ffi->synlock_lock_release($this->handle, $native->errorSlot);
+        $this->store->tell();
         if ($status !== Code::OK) {
             throw $this->failure($status);
         }
@@ -181,6 +196,52 @@ final class Lock
         }
 
         return State::from($this->native->ffi->synlock_lock_state($this->handle));
+    }
+
+    /** How the last acquire that was granted went; null before the first. */
+    public function lastAcquired(): ?Acquired
+    {
+        $how = $this->acquired;
+
+        return $how->attempts === 0
+            ? null
+            : new Acquired($how->waited_ms / 1000, $how->contended === 1, $how->recovered === 1, $how->attempts);
+    }
+
+    /**
+     * The owner token of the hold, 32 hexadecimal digits: whoever has it may release the lock. Null
+     * if nothing is held.
+     */
+    public function ownerToken(): ?string
+    {
+        $native = $this->native;
+        $token = $native->ffi->new('char[33]');
+        if ($native->ffi->synlock_lock_owner_token($this->handle, $token, 33, null, null) !== Code::OK) {
+            return null;
+        }
+
+        return \FFI::string($token);
+    }
+
+    /**
+     * A stream that becomes readable when the hold is lost or its lease runs out, for `stream_select`
+     * and event loops. Not to be read. On the command line only: PHP opens descriptors nowhere else.
+     *
+     * @return resource
+     *
+     * @throws SynlockException
+     */
+    public function lostStream()
+    {
+        $native = $this->native;
+        $fd = $native->ffi->new('int32_t');
+        $this->check($native->ffi->synlock_lock_lost_fd($this->handle, \FFI::addr($fd), $native->errorSlot));
+        $stream = \PHP_SAPI === 'cli' ? @\fopen("php://fd/{$fd->cdata}", 'r') : false;
+        if ($stream === false) {
+            throw new Exception\Unsupported('descriptors can be opened on the command line only', Code::UNSUPPORTED, 'UNSUPPORTED');
+        }
+
+        return $stream;
     }
 
     /** The fencing token of the hold: each is greater than those of earlier holds; null if the store gives none. */
@@ -328,7 +389,7 @@ final class Lock
             if ($timeout !== null) {
                 throw Native::invalid('a timeout needs blocking: true');
             }
-            $status = $native->ffi->synlock_lock_acquire($this->handle, 0, $native->errorSlot);
+            $status = $native->ffi->synlock_lock_acquire_with($this->handle, 0, null, $this->acquiredSlot, $native->errorSlot);
             if ($status === Code::OK) {
                 return true;
             }
@@ -377,7 +438,13 @@ final class Lock
         $status = Code::INTERRUPTED;
         try {
             while (true) {
-                $status = $native->ffi->synlock_lock_acquire($this->handle, $deadline->left(), $native->errorSlot);
+                $status = $native->ffi->synlock_lock_acquire_with(
+                    $this->handle,
+                    $deadline->left(),
+                    null,
+                    $this->acquiredSlot,
+                    $native->errorSlot,
+                );
                 if ($status !== Code::INTERRUPTED) {
                     return $status;
                 }
@@ -424,6 +491,7 @@ final class Lock
 
     private function check(int $status): void
     {
+        $this->store->tell();
         if ($status !== Code::OK) {
             throw $this->failure($status);
         }

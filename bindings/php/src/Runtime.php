@@ -57,7 +57,7 @@ final class Runtime
     /** Version of libsynlock. */
     public static function version(): string
     {
-        return Native::current()->ffi->synlock_version_string();
+        return Native::library()->synlock_version_string();
     }
 
     /**
@@ -80,7 +80,7 @@ final class Runtime
      */
     public static function countHandles(int $kind = 0): int
     {
-        return (Native::isOpen() ? Native::current()->ffi : Library::load())->synlock_debug_live($kind);
+        return Native::library()->synlock_debug_live($kind);
     }
 
     /**

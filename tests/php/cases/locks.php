@@ -166,6 +166,31 @@ return static function (Runner $t, string $temp, string $package, string $redis)
             throws(InvalidArgument::class, static fn () => $store->createLock('permits', permits: 4, of: 3));
         });
 
+        $t->test("{$scheme}::how an acquire went, and whose it is", static function () use ($store): void {
+            $lock = $store->createLock('how');
+            same([null, null], [$lock->lastAcquired(), $lock->ownerToken()]);
+            $lock->acquire();
+            same([false, false], [$lock->lastAcquired()->contended, $lock->lastAcquired()->recovered]);
+            same(1, preg_match('/^[0-9a-f]{32}$/', (string) $lock->ownerToken()));
+            $lock->release();
+        });
+
+        $t->test("{$scheme}::the stream of a loss", static function () use ($store): void {
+            $lock = $store->createLock('watched');
+            $lock->acquire();
+            $lost = $lock->lostStream();
+            $readable = static function (int $milliseconds) use ($lost): bool {
+                $read = [$lost];
+                $none = null;
+
+                return stream_select($read, $none, $none, 0, $milliseconds * 1000) === 1;
+            };
+            same(false, $readable(50));
+            $store->breakLock('watched');
+            throws(LockLost::class, static fn () => $lock->ensureHeld());
+            same(true, $readable(500));
+        });
+
         $t->test("{$scheme}::fencing tokens grow", static function () use ($store, $can): void {
             $lock = $store->createLock('fence');
             same(null, $lock->fencingToken());
@@ -275,6 +300,48 @@ return static function (Runner $t, string $temp, string $package, string $redis)
             $lock->release();
         });
     }
+
+    $t->test('events::a logger hears what happens', static function () use ($temp): void {
+        $heard = [];
+        $store = Store::open("flock:{$temp}/locks");
+        $store->setLogger(static function (string $level, string $message, array $context) use (&$heard): void {
+            $heard[] = [$level, $context['event'], $context['resource'], $context['pid']];
+            throw new \Error('a logger must not change what a lock does');
+        });
+        ini_set('error_log', '/dev/null');
+        $lock = $store->createLock("na\0me");
+        same(true, $lock->acquire());
+        $other = $store->createLock("na\0me");
+        same(false, $other->acquire());
+        same(false, $other->acquire(true, 0.05));
+        $lock->release();
+        $other->acquire();
+        unset($other);
+        $lock->acquire();
+        \Synlock\Runtime::endRequest();
+        ini_restore('error_log');
+        same(
+            ['acquired', 'refused', 'waiting', 'refused', 'released', 'acquired', 'forgotten', 'released', 'acquired', 'forgotten', 'released'],
+            array_column($heard, 1),
+        );
+        same(['info', 'acquired', "na\0me", getmypid()], $heard[0]);
+        same('notice', $heard[6][0]);
+        $psr = new class () {
+            public array $lines = [];
+
+            public function log($level, string|\Stringable $message, array $context = []): void
+            {
+                $this->lines[] = $level;
+            }
+        };
+        $store->setLogger($psr);
+        $store->createLock('psr')->acquire();
+        same(['info', 'notice', 'info'], $psr->lines);
+        $store->setLogger(null);
+        $store->createLock('psr')->acquire();
+        same(3, count($psr->lines));
+        throws(InvalidArgument::class, static fn () => $store->setLogger(new \stdClass()));
+    });
 
     $t->test('errors::urls', static function () use ($temp): void {
         $error = throws(InvalidUrl::class, static fn () => Store::open('foo://x'));

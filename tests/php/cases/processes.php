@@ -108,6 +108,7 @@ return static function (Runner $t, string $temp, string $package, string $redis)
                     $parent = new Process([PHP_BINARY, "{$scripts}/fork.php", $package, $url, $name, $fate]);
                     $parent->expect('child gone');
                     $parent->expect('held');
+                    same(true, Store::open($url)->createLock("{$name} of the child")->acquire(), "the child's own lock is free");
                     $lock = Store::open($url)->createLock($name);
                     same($url === 'memory:', $lock->acquire(), 'another process gets it');
                     $start = microtime(true);
@@ -158,7 +159,7 @@ return static function (Runner $t, string $temp, string $package, string $redis)
 
     $t->test('request::no handle outlives its object or its request', static function (): void {
         Runtime::endRequest();
-        Runtime::version(); // opens the scope of the next one
+        Store::open('memory:'); // opens the scope of the next one
         $before = Runtime::countHandles();
         (static function (): void {
             $store = Store::open('memory:');

@@ -94,6 +94,17 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         same(2, $status);
     });
 
+    $t->test('setup::the examples of the README run', static function () use ($package, $temp): void {
+        $found = preg_match_all('/^```php\n(.+?)^```$/ms', (string) file_get_contents(ROOT . '/bindings/php/README.md'), $examples);
+        ok($found >= 4, 'there are examples');
+        foreach ($examples[1] as $example) {
+            file_put_contents("{$temp}/example.php", "<?php\nrequire '{$package}/autoload.php';\n{$example}\n");
+            $process = new Process([PHP_BINARY, '-d', 'error_reporting=-1', "{$temp}/example.php"]);
+            same(0, $process->wait(), $process->output . $example);
+            ok(!str_contains($process->output, 'Warning'), $process->output);
+        }
+    });
+
     $t->test('setup::every php file is sound and small', static function (): void {
         $files = array_merge(
             glob(ROOT . '/bindings/php/{,*/,*/*/}*.php', GLOB_BRACE),

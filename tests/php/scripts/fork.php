@@ -19,6 +19,8 @@ if (pcntl_fork() === 0) {
     }
     switch ($fate) {
         case 'exits':
+            $own = Synlock\Store::open($url)->createLock("{$name} of the child");
+            $own->acquire();
             exit(0);
         case 'throws':
             throw new Error('nobody catches this');

@@ -18,6 +18,8 @@ use Synlock\Exception\SynlockException;
 final class Native
 {
     private static ?self $current = null;
+    /** Loaded once: types of two parsings do not mix. */
+    private static ?\FFI $library = null;
     private static bool $registered = false;
 
     /** The request is over, and every handle that was made in it is gone. */
@@ -27,12 +29,15 @@ final class Native
     public readonly CData $errorSlot;
     /** The one struct that options of locks are handed over in. */
     public readonly CData $lockOptions;
+    /** @var \WeakMap<Events, true> those who listen */
+    public readonly \WeakMap $events;
     private readonly CData $error;
 
     private function __construct(public readonly \FFI $ffi)
     {
         $this->error = $ffi->new('synlock_error *');
         $this->errorSlot = \FFI::addr($this->error);
+        $this->events = new \WeakMap();
         $this->lockOptions = $this->sized('synlock_lock_options');
     }
 
@@ -41,21 +46,25 @@ final class Native
         return self::$current ??= self::begin();
     }
 
-    public static function isOpen(): bool
+    public static function library(): \FFI
     {
-        return self::$current !== null;
+        return self::$library ??= Library::load();
     }
 
     private static function begin(): self
     {
-        $native = new self(Library::load());
+        $native = new self(self::library());
         // Ends the scope of a request that could not end it itself.
         $slot = $native->ffi->new('synlock_scope *');
         $native->check($native->ffi->synlock_scope_request(\FFI::addr($slot), $native->errorSlot));
         $native->scope = $slot;
         if (!self::$registered) {
             self::$registered = true;
-            \register_shutdown_function(self::end(...));
+            \register_shutdown_function(static function (): void {
+                // A later shutdown function that uses synlock gets another scope, and another end.
+                self::$registered = false;
+                self::end();
+            });
         }
 
         return $native;
@@ -69,6 +78,9 @@ final class Native
             self::$current = null;
             $native->ended = true;
             $native->ffi->synlock_scope_free($native->scope);
+            foreach ($native->events as $events => $_) {
+                $events->free();
+            }
         }
     }
 

@@ -1,0 +1,85 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Synlock\Internal;
+
+use FFI\CData;
+use Synlock\Code;
+
+/**
+ * What happens to the locks of one store, told to a logger between calls.
+ *
+ * @internal
+ */
+final class Events
+{
+    private const KINDS = [
+        1 => 'acquired',
+        2 => 'waiting',
+        3 => 'refused',
+        4 => 'released',
+        5 => 'refreshed',
+        6 => 'lost',
+        7 => 'forgotten',
+        8 => 'warning',
+    ];
+    private const CAPACITY = 1000;
+
+    private readonly CData $handle;
+    private readonly CData $row;
+    /** The struct as plain pointers: FFI would look for a NUL behind the name. */
+    private readonly CData $pointers;
+    private bool $busy = false;
+
+    /**
+     * @param \Closure(string, string, array<string, mixed>): void $log
+     */
+    public function __construct(private readonly Native $native, CData $store, private readonly \Closure $log)
+    {
+        $slot = $native->ffi->new('synlock_events *');
+        $native->check($native->ffi->synlock_events_new($store, self::CAPACITY, \FFI::addr($slot), $native->errorSlot));
+        $this->handle = $slot;
+        $this->row = $native->sized('synlock_event');
+        $this->pointers = $native->ffi->cast('char **', \FFI::addr($this->row));
+    }
+
+    /** Tells what has happened since the last time. Never throws: a logger must not change what a lock does. */
+    public function tell(): void
+    {
+        if ($this->busy) {
+            return; // the logger itself uses a lock
+        }
+        $this->busy = true;
+        $row = $this->row;
+        while ($this->native->ffi->synlock_events_next($this->handle, \FFI::addr($row), null) === Code::OK) {
+            // Size, kind and status, level, store, name: the name is the fifth word.
+            $resource = $row->name_length > 0 ? \FFI::string($this->pointers[4], $row->name_length) : '';
+            $context = [
+                'event' => self::KINDS[$row->kind] ?? 'event',
+                'resource' => $resource,
+                'store' => $row->store,
+                'text' => $row->message,
+                'owner' => $row->owner,
+                'label' => $row->label,
+                'status' => $row->status,
+                'waited' => $row->waited_ms / 1000,
+                'held' => $row->held_ms / 1000,
+                'attempts' => $row->attempts,
+                'pid' => $row->pid,
+            ];
+            try {
+                ($this->log)($row->level, 'synlock: {event} "{resource}" on {store}: {text}', $context);
+            } catch (\Throwable $error) {
+                \error_log('synlock: the logger failed: ' . $error->getMessage());
+            }
+        }
+        $this->busy = false;
+    }
+
+    public function free(): void
+    {
+        $this->tell();
+        $this->native->ffi->synlock_events_free($this->handle);
+    }
+}
