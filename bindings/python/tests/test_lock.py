@@ -164,7 +164,7 @@ def test_hand_over(redis, name):
 
 
 def test_exceptions_are_one_tree(tmp_path, name):
-    for number, code, klass, _, retriable in _synlock.codes():
+    for _number, _code, klass, _text, _retriable in _synlock.codes():
         if klass:
             assert issubclass(getattr(synlock, klass), synlock.SynlockError), klass
     for bad, wanted in [

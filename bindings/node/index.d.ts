@@ -1,0 +1,176 @@
+/// <reference types="node" />
+import { EventEmitter } from 'node:events';
+
+/** Text stands for its UTF-8 bytes; a name has 1 to 65536 of any value. */
+export type Name = string | Uint8Array;
+
+export interface LockOptions {
+  /** Lease in ms. Omitted: held until released or the owner dies. */
+  ttl?: number;
+  /** Keep the lease alive until release; by default only if `ttl` is omitted. */
+  renew?: boolean;
+  shared?: boolean;
+  /** Number of permits there are, or `[take, of]`. */
+  permits?: number | [take: number, of: number];
+  /** Release when the process ends or the lock is collected; on by default. */
+  autoRelease?: boolean;
+  /** First come, first served; on by default. */
+  fair?: boolean;
+  strict?: boolean;
+  reentry?: 'independent' | 'error' | 'extend';
+  /** Words for whoever inspects the lock, at most 255 bytes. */
+  label?: string;
+}
+
+export interface AcquireOptions extends LockOptions {
+  /** How long to wait, ms; for ever by default. */
+  timeout?: number;
+  /** Ends the wait; afterwards nothing is held. */
+  signal?: AbortSignal;
+}
+
+export interface Holder {
+  owner: string;
+  mode: 'exclusive' | 'shared' | 'permits';
+  permits: number;
+  host: string | null;
+  pid: number | null;
+  label: string | null;
+  /** ms, null without a lease. */
+  remaining: number | null;
+  held: number | null;
+  fencingToken: bigint | null;
+}
+
+export interface Inspection {
+  name: Buffer;
+  waiters: number | null;
+  holders: Holder[];
+}
+
+export interface LockEvent {
+  kind: 'acquired' | 'waiting' | 'refused' | 'released' | 'refreshed' | 'lost' | 'forgotten' | 'warning';
+  level: 'debug' | 'info' | 'notice' | 'warning';
+  status: number;
+  pid: number;
+  store: string;
+  name: Buffer;
+  owner: string;
+  label: string | null;
+  waited: number;
+  held: number;
+  attempts: number;
+  message: string;
+}
+
+export interface Capabilities {
+  store: string;
+  shared: boolean;
+  promote: boolean;
+  permits: boolean;
+  ttl: boolean;
+  freesOnDeath: boolean;
+  fence: 'none' | 'E' | 'H' | 'D';
+  wakes: boolean;
+  fair: boolean;
+  export: boolean;
+  list: boolean;
+  breakLock: boolean;
+  survivesRestart: boolean;
+  clock: 'none' | 'process' | 'server';
+  scope: 'process' | 'host' | 'cluster';
+}
+
+/** One hold. Never keeps the process alive; released when the process exits. */
+export class Lock {
+  private constructor();
+  readonly name: Name;
+  readonly state: 'idle' | 'acquiring' | 'held' | 'expired' | 'lost' | 'releasing' | 'forked';
+  readonly mode: 'exclusive' | 'shared' | 'permits';
+  /** ms that the acquire took. */
+  readonly waited: number;
+  readonly contended: boolean;
+  /** ms of the lease that are left at least; null without a lease. */
+  readonly remaining: number | null;
+  readonly fencingToken: bigint | null;
+  /** Whoever has it may release the lock. */
+  readonly ownerToken: string | null;
+  readonly lost: boolean;
+  /** Aborts when the hold is lost. */
+  readonly signal: AbortSignal;
+  release(): Promise<{ late: boolean }>;
+  releaseSync(): { late: boolean };
+  refresh(ttl?: number): Promise<void>;
+  refreshSync(ttl?: number): void;
+  promote(options?: { timeout?: number }): Promise<boolean>;
+  demote(): Promise<void>;
+  /** Asks the store; rejects with LockLost or NotHeld unless the lock is held. */
+  ensureHeld(): Promise<void>;
+  isAcquired(): Promise<boolean>;
+  export(): string;
+  [Symbol.asyncDispose](): Promise<void>;
+  [Symbol.dispose](): void;
+}
+
+/** Where locks are kept. Opening connects to nothing. Emits `event`; publishes to the diagnostics channel `synlock`. */
+export class Store extends EventEmitter {
+  constructor(url?: string, options?: Record<string, string | number | boolean>);
+  static open(url?: string, options?: Record<string, string | number | boolean>): Promise<Store>;
+  static openSync(url?: string, options?: Record<string, string | number | boolean>): Store;
+  /** Without credentials. */
+  readonly url: string;
+  readonly fingerprint: string;
+  readonly capabilities: Capabilities;
+  acquire(name: Name, options?: AcquireOptions): Promise<Lock>;
+  tryAcquire(name: Name, options?: LockOptions & { signal?: AbortSignal }): Promise<Lock | null>;
+  acquireSync(name: Name, options?: LockOptions & { timeout?: number }): Lock;
+  tryAcquireSync(name: Name, options?: LockOptions): Lock | null;
+  using<T>(name: Name, work: (lock: Lock) => T | Promise<T>): Promise<T>;
+  using<T>(name: Name, options: AcquireOptions, work: (lock: Lock) => T | Promise<T>): Promise<T>;
+  ping(options?: { timeout?: number }): Promise<void>;
+  isLocked(name: Name): Promise<boolean>;
+  breakLock(name: Name): Promise<boolean>;
+  inspect(name: Name): Promise<Inspection>;
+  list(options?: { prefix?: Name; cursor?: string | null; limit?: number }): Promise<{
+    locks: Inspection[];
+    cursor: string | null;
+  }>;
+  waitFree(name: Name, options?: { timeout?: number; signal?: AbortSignal }): Promise<boolean>;
+  adopt(text: string, options?: LockOptions): Promise<Lock>;
+  on(event: 'event', listener: (event: LockEvent) => void): this;
+  on(event: string | symbol, listener: (...values: any[]) => void): this;
+}
+
+export function schemes(): string[];
+
+export class SynlockError extends Error {
+  /** `SYNLOCK_` and the name of the status. */
+  readonly code: string;
+  readonly status: number;
+  readonly retriable: boolean;
+  readonly store?: string;
+  readonly resource?: string;
+  readonly operation?: string;
+}
+export class LockBusy extends SynlockError {}
+export class LockTimeout extends SynlockError {}
+export class LockLost extends SynlockError {}
+export class NotHeld extends SynlockError {}
+export class AlreadyHeld extends SynlockError {}
+export class LockCancelled extends SynlockError {}
+export class LockInterrupted extends SynlockError {}
+export class InvalidArgument extends SynlockError {}
+export class InvalidUrl extends SynlockError {}
+export class Unsupported extends SynlockError {}
+export class InvalidHandle extends SynlockError {}
+export class ForkedHandle extends SynlockError {}
+export class ConcurrentUse extends SynlockError {}
+export class Reentered extends SynlockError {}
+export class Deadlock extends SynlockError {}
+export class Unavailable extends SynlockError {}
+export class Uncertain extends SynlockError {}
+export class PermissionDenied extends SynlockError {}
+export class ProtocolError extends SynlockError {}
+export class Exhausted extends SynlockError {}
+export class StorageError extends SynlockError {}
+export class InternalError extends SynlockError {}

@@ -1,0 +1,414 @@
+'use strict';
+
+const { EventEmitter } = require('node:events');
+const { channel } = require('node:diagnostics_channel');
+const native = require('./native.js');
+const { classes, make, check, statusOf } = require('./errors.js');
+
+Symbol.dispose ??= Symbol('Symbol.dispose');
+Symbol.asyncDispose ??= Symbol('Symbol.asyncDispose');
+
+// Completions: every operation has a number, and the addon calls back with it on this thread's loop.
+const pending = new Map();
+let lastId = 0;
+// The addon's callback keeps no process alive; an operation that somebody awaits does.
+let awaited = 0;
+let keepAlive;
+
+const hub = new native.Hub((id, outcome) => {
+  pending.get(id)?.(outcome);
+});
+
+function listen(callback) {
+  const id = ++lastId;
+  pending.set(id, callback);
+  return id;
+}
+
+/** Starts an operation and resolves with its outcome, whatever it is. */
+function run(start) {
+  return new Promise((resolve, reject) => {
+    if (++awaited === 1) keepAlive = setInterval(() => {}, 2 ** 30);
+    const done = () => {
+      pending.delete(id);
+      if (--awaited === 0) clearInterval(keepAlive);
+    };
+    const id = listen((outcome) => {
+      done();
+      resolve(outcome);
+    });
+    const started = start(id);
+    if (started.status !== 0) {
+      done();
+      reject(make(started));
+    }
+  });
+}
+
+// What is held when the process ends is released then.
+const held = new Set();
+process.on('exit', () => {
+  for (const lock of held) lock.endWithProcess();
+});
+
+const encoder = new TextEncoder();
+
+function bytes(name) {
+  if (typeof name === 'string') return encoder.encode(name);
+  if (name instanceof Uint8Array) return new Uint8Array(name);
+  throw make({ status: statusOf.INVALID_ARGUMENT, message: 'a name is a string or a Uint8Array' });
+}
+
+function milliseconds(value, what) {
+  if (value === undefined || value === null || value === Infinity) return -1;
+  if (typeof value !== 'number' || !(value >= 0)) {
+    throw make({ status: statusOf.INVALID_ARGUMENT, message: `${what} is no number of milliseconds` });
+  }
+  return value;
+}
+
+const OPTIONS = ['ttl', 'renew', 'shared', 'permits', 'autoRelease', 'fair', 'strict', 'reentry', 'label'];
+
+function split(options = {}) {
+  const own = {};
+  for (const key of Object.keys(options)) {
+    if (OPTIONS.includes(key)) {
+      if (options[key] !== undefined) own[key] = options[key];
+    } else if (key !== 'timeout' && key !== 'signal') {
+      throw make({ status: statusOf.UNKNOWN_OPTION, message: `there is no option \`${key}\`` });
+    }
+  }
+  if (own.permits !== undefined && !Array.isArray(own.permits)) own.permits = [1, own.permits];
+  return own;
+}
+
+class Lock {
+  #native;
+  #local;
+  #name;
+  #controller;
+  #lostId;
+  #how;
+
+  constructor(token, handle, name, local, how) {
+    if (token !== hub) throw new TypeError('locks are made by a Store');
+    this.#native = handle;
+    this.#name = name;
+    this.#local = local;
+    this.#how = how;
+    held.add(handle);
+  }
+
+  get name() {
+    return this.#name;
+  }
+
+  get state() {
+    return this.#native.state;
+  }
+
+  /** Time that the acquire took, ms. */
+  get waited() {
+    return this.#how.waited ?? 0;
+  }
+
+  get contended() {
+    return this.#how.contended ?? false;
+  }
+
+  get remaining() {
+    return this.#native.remaining ?? null;
+  }
+
+  get fencingToken() {
+    return this.#native.fencingToken ?? null;
+  }
+
+  get ownerToken() {
+    return this.#native.ownerToken ?? null;
+  }
+
+  get mode() {
+    return this.#native.mode;
+  }
+
+  get lost() {
+    return ['lost', 'expired'].includes(this.state);
+  }
+
+  /** Aborts when the hold is lost. */
+  get signal() {
+    if (!this.#controller) {
+      const controller = (this.#controller = new AbortController());
+      // The listener must not keep this lock from being collected, nor the process alive.
+      this.#lostId = listen(() => {
+        controller.abort(make({ status: statusOf.LOST, resource: String(this.#name) }));
+      });
+      check(this.#native.onLost(hub, this.#lostId));
+    }
+    return this.#controller.signal;
+  }
+
+  #end() {
+    held.delete(this.#native);
+    if (this.#lostId !== undefined) pending.delete(this.#lostId);
+  }
+
+  #ended(outcome) {
+    // Lost, released before or released now: nothing is held. Otherwise the release goes on.
+    if ([0, statusOf.LOST, statusOf.NOT_HELD, statusOf.UNCERTAIN].includes(outcome.status)) this.#end();
+    return { late: check(outcome).late ?? false };
+  }
+
+  async release() {
+    if (this.#local) return this.#ended(this.#native.releaseSync());
+    return this.#ended(await run((id) => this.#native.submit(hub, id, 'release')));
+  }
+
+  releaseSync() {
+    return this.#ended(this.#native.releaseSync());
+  }
+
+  async refresh(ttl) {
+    check(await run((id) => this.#native.submit(hub, id, 'refresh', ttl)));
+  }
+
+  refreshSync(ttl) {
+    check(this.#native.refreshSync(ttl));
+  }
+
+  /** Turns a shared hold into the exclusive one; false while others read, and it stays shared. */
+  async promote({ timeout = 0 } = {}) {
+    const outcome = await run((id) => this.#native.submit(hub, id, 'promote', milliseconds(timeout, 'timeout')));
+    if ([statusOf.BUSY, statusOf.TIMEOUT].includes(outcome.status)) return false;
+    check(outcome);
+    return true;
+  }
+
+  async demote() {
+    check(await run((id) => this.#native.submit(hub, id, 'demote')));
+  }
+
+  async ensureHeld() {
+    check(await run((id) => this.#native.submit(hub, id, 'check')));
+  }
+
+  async isAcquired() {
+    const outcome = await run((id) => this.#native.submit(hub, id, 'check'));
+    if ([statusOf.LOST, statusOf.NOT_HELD].includes(outcome.status)) return false;
+    check(outcome);
+    return true;
+  }
+
+  /** Hands the hold over as text that another process can adopt. */
+  export() {
+    const text = check(this.#native.exportSync()).value;
+    this.#end();
+    return text;
+  }
+
+  async [Symbol.asyncDispose]() {
+    try {
+      await this.release();
+    } catch (error) {
+      if (error.code !== 'SYNLOCK_NOT_HELD') throw error;
+    }
+  }
+
+  [Symbol.dispose]() {
+    try {
+      this.releaseSync();
+    } catch (error) {
+      if (error.code !== 'SYNLOCK_NOT_HELD') throw error;
+    }
+  }
+}
+
+function parseLock(found) {
+  const holders = found.holders.map((holder) => ({
+    ...holder,
+    fencingToken: holder.fencingToken === null ? null : BigInt(holder.fencingToken),
+  }));
+  return { name: Buffer.from(found.name, 'hex'), waiters: found.waiters, holders };
+}
+
+const events = channel('synlock');
+
+class Store extends EventEmitter {
+  #native;
+  #local;
+  #observer;
+
+  constructor(url = process.env.SYNLOCK_URL ?? '', options = {}) {
+    super();
+    const text = (value) => (typeof value === 'boolean' ? String(Number(value)) : String(value));
+    const pairs = Object.entries(options).map(([key, value]) => [key, text(value)]);
+    this.#native = new native.NativeStore(String(url), pairs);
+    check(this.#native.made());
+    // Where no operation waits for a server, the loop need not be left.
+    this.#local = this.capabilities.scope !== 'cluster';
+    this.on('newListener', (event) => {
+      if (event === 'event') this.#observe();
+    });
+    if (events.hasSubscribers) this.#observe();
+  }
+
+  static async open(url, options) {
+    return new Store(url, options);
+  }
+
+  static openSync(url, options) {
+    return new Store(url, options);
+  }
+
+  get url() {
+    return this.#native.url;
+  }
+
+  get fingerprint() {
+    return this.#native.fingerprint;
+  }
+
+  get capabilities() {
+    return JSON.parse(this.#native.capabilities());
+  }
+
+  #observe() {
+    if (this.#observer !== undefined) return;
+    const id = listen(({ value }) => {
+      const event = JSON.parse(value);
+      event.name = Buffer.from(event.name, 'hex');
+      this.emit('event', event);
+      if (events.hasSubscribers) events.publish(event);
+    });
+    this.#observer = this.#native.observe(hub, id);
+  }
+
+  #make(name, options) {
+    const handle = this.#native.lock(bytes(name), split(options));
+    check(handle.made());
+    return handle;
+  }
+
+  /** Resolves with the lock; rejects with SYNLOCK_TIMEOUT or SYNLOCK_CANCELLED. */
+  async acquire(name, options = {}) {
+    const outcome = await this.#acquire(name, options, milliseconds(options.timeout, 'timeout'));
+    if (outcome instanceof Lock) return outcome;
+    throw make(outcome.status === statusOf.BUSY ? { ...outcome, status: statusOf.TIMEOUT } : outcome);
+  }
+
+  /** Resolves with the lock, or with null if somebody holds it. */
+  async tryAcquire(name, options = {}) {
+    const outcome = await this.#acquire(name, options, 0);
+    if (outcome instanceof Lock) return outcome;
+    if (outcome.status === statusOf.BUSY) return null;
+    throw make(outcome);
+  }
+
+  async #acquire(name, options, timeout) {
+    const { signal } = options;
+    const cancelled = () => make({ status: statusOf.CANCELLED, operation: 'acquire' }, { cause: signal.reason });
+    const handle = this.#make(name, options);
+    if (signal?.aborted) throw cancelled();
+    if (this.#local) {
+      const outcome = handle.trySync();
+      if (outcome.status === 0) return new Lock(hub, handle, name, true, outcome);
+      if (outcome.status !== statusOf.BUSY || timeout === 0) return outcome;
+    }
+    const abort = () => handle.cancel();
+    signal?.addEventListener('abort', abort, { once: true });
+    let outcome;
+    try {
+      outcome = await run((id) => handle.submit(hub, id, 'acquire', timeout));
+    } finally {
+      signal?.removeEventListener('abort', abort);
+    }
+    if (signal?.aborted) {
+      // Granted before the cancel arrived: given back, so that an abort always means "not held".
+      if (outcome.status === 0) await run((id) => handle.submit(hub, id, 'release'));
+      throw cancelled();
+    }
+    return outcome.status === 0 ? new Lock(hub, handle, name, this.#local, outcome) : outcome;
+  }
+
+  /** As acquire; blocks the thread. */
+  acquireSync(name, options = {}) {
+    const handle = this.#make(name, options);
+    const outcome = handle.acquireSync(milliseconds(options.timeout, 'timeout'));
+    if (outcome.status === statusOf.BUSY) outcome.status = statusOf.TIMEOUT;
+    check(outcome);
+    return new Lock(hub, handle, name, this.#local, outcome);
+  }
+
+  /** As tryAcquire; blocks the thread for one exchange with the server. */
+  tryAcquireSync(name, options = {}) {
+    const handle = this.#make(name, options);
+    const outcome = handle.trySync();
+    if (outcome.status === statusOf.BUSY) return null;
+    check(outcome);
+    return new Lock(hub, handle, name, this.#local, outcome);
+  }
+
+  /** Runs `work` under the lock; rejects with SYNLOCK_LOST if the lock was lost and `work` did not throw. */
+  async using(name, options, work) {
+    if (typeof options === 'function') [options, work] = [{}, options];
+    const lock = await this.acquire(name, options);
+    // Watched from the start, so that the work can be told.
+    void lock.signal;
+    let result;
+    try {
+      result = await work(lock);
+    } catch (error) {
+      await lock.release().catch(() => {});
+      throw error;
+    }
+    await lock[Symbol.asyncDispose]();
+    return result;
+  }
+
+  async #ask(what, name, text, number) {
+    const outcome = check(await run((id) => this.#native.ask(hub, id, what, bytes(name), text, number)));
+    return JSON.parse(outcome.value);
+  }
+
+  async ping({ timeout } = {}) {
+    await this.#ask('ping', 'x', undefined, milliseconds(timeout, 'timeout'));
+  }
+
+  isLocked(name) {
+    return this.#ask('isLocked', name);
+  }
+
+  breakLock(name) {
+    return this.#ask('break', name);
+  }
+
+  async inspect(name) {
+    return parseLock(await this.#ask('inspect', name));
+  }
+
+  async list({ prefix = '', cursor, limit = 1000 } = {}) {
+    const page = await this.#ask('list', prefix, cursor ?? undefined, limit);
+    return { locks: page.locks.map(parseLock), cursor: page.cursor };
+  }
+
+  /** Resolves with true once nobody holds the lock, with false when `timeout` is over. */
+  async waitFree(name, { timeout = Infinity, signal } = {}) {
+    const end = Date.now() + timeout;
+    for (let pause = 10; await this.isLocked(name); pause = Math.min(pause * 2, 250)) {
+      if (Date.now() >= end) return false;
+      signal?.throwIfAborted();
+      await new Promise((resolve) => setTimeout(resolve, Math.min(pause, Math.max(1, end - Date.now()))));
+    }
+    return true;
+  }
+
+  /** Takes over a hold that another process exported; one of several adopters wins. */
+  async adopt(text, options = {}) {
+    const handle = this.#native.adoptSync(String(text), split(options));
+    check(handle.made());
+    return new Lock(hub, handle, 'adopted', this.#local, {});
+  }
+}
+
+module.exports = { Store, Lock, schemes: native.schemes, ...classes };

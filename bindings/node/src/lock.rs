@@ -1,0 +1,253 @@
+//! One hold.
+
+use crate::hub::Hub;
+use crate::{Outcome, big, millis, wait};
+use napi::bindgen_prelude::BigInt;
+use napi_derive::napi;
+use synlock_core::dispatch::submit_with;
+use synlock_core::{Cancel, Error, Lock, LockOptions, Mode, Op, Reentry, Result};
+
+#[napi(object)]
+#[derive(Default)]
+pub struct NativeOptions {
+    pub ttl: Option<f64>,
+    pub renew: Option<bool>,
+    pub shared: Option<bool>,
+    pub permits: Option<Vec<u32>>,
+    pub auto_release: Option<bool>,
+    pub fair: Option<bool>,
+    pub strict: Option<bool>,
+    pub reentry: Option<String>,
+    pub label: Option<String>,
+}
+
+impl NativeOptions {
+    pub fn over(self, defaults: &LockOptions) -> Result<LockOptions> {
+        let mut options = defaults.clone();
+        if let Some(ttl) = self.ttl {
+            options.ttl = Some(millis(ttl, "ttl")?);
+        }
+        options.renew = self.renew.or(options.renew);
+        options.mode = match (self.shared.unwrap_or(false), self.permits.as_deref()) {
+            (false, None) => options.mode,
+            (true, None) => Mode::Shared,
+            (false, Some(&[take, of])) => Mode::Permits { take, of },
+            _ => {
+                return Err(Error::invalid(
+                    "a lock is either shared or has permits: [take, of]",
+                ));
+            }
+        };
+        options.auto_release = self.auto_release.unwrap_or(options.auto_release);
+        options.fair = self.fair.unwrap_or(options.fair);
+        options.strict = self.strict.unwrap_or(options.strict);
+        options.reentry = match self.reentry.as_deref() {
+            None => options.reentry,
+            Some("independent") => Reentry::Independent,
+            Some("error") => Reentry::Error,
+            Some("extend") => Reentry::Extend,
+            Some(_) => {
+                return Err(Error::invalid(
+                    "reentry is one of independent, error, extend",
+                ));
+            }
+        };
+        if let Some(label) = self.label {
+            options.label = Some(label.into());
+        }
+        Ok(options)
+    }
+}
+
+#[napi]
+pub struct NativeLock {
+    lock: Option<Lock>,
+    refused: Option<Error>,
+    cancel: Cancel,
+}
+
+impl NativeLock {
+    pub fn new(lock: Result<Lock>) -> Self {
+        let (lock, refused) = match lock {
+            Ok(lock) => (Some(lock), None),
+            Err(error) => (None, Some(error)),
+        };
+        NativeLock {
+            lock,
+            refused,
+            cancel: Cancel::new(),
+        }
+    }
+
+    fn run<T>(
+        &self,
+        run: impl FnOnce(&Lock) -> Result<T>,
+        fill: impl FnOnce(T, &mut Outcome),
+    ) -> Outcome {
+        match &self.lock {
+            Some(lock) => Outcome::of(run(lock), fill),
+            None => self.refusal(),
+        }
+    }
+
+    /// Why there is no lock.
+    fn refusal(&self) -> Outcome {
+        match &self.refused {
+            Some(error) => Outcome {
+                status: error.code().number(),
+                message: Some(error.to_string()),
+                store: error.store().map(str::to_owned),
+                resource: error.resource().map(str::to_owned),
+                operation: error.operation().map(str::to_owned),
+                ..Outcome::default()
+            },
+            None => Outcome::default(),
+        }
+    }
+}
+
+#[napi]
+impl NativeLock {
+    /// Status 0, or why the lock could not be made.
+    #[napi(catch_unwind)]
+    pub fn made(&self) -> Outcome {
+        self.refusal()
+    }
+
+    #[napi(catch_unwind)]
+    pub fn acquire_sync(&self, timeout: f64) -> Outcome {
+        self.run(
+            |lock| lock.acquire(wait(timeout)?, Some(&self.cancel)),
+            Outcome::acquired,
+        )
+    }
+
+    #[napi(catch_unwind)]
+    pub fn try_sync(&self) -> Outcome {
+        self.run(
+            |lock| lock.acquire(synlock_core::Wait::No, None),
+            Outcome::acquired,
+        )
+    }
+
+    /// Starts an operation; the hub is told under `id`.
+    #[napi(catch_unwind)]
+    pub fn submit(&self, hub: &Hub, id: f64, op: String, argument: Option<f64>) -> Outcome {
+        let teller = hub.teller();
+        let start = |lock: &Lock| {
+            let op = match op.as_str() {
+                "acquire" => Op::Acquire(wait(argument.unwrap_or(-1.0))?),
+                "release" => Op::Release,
+                "refresh" => Op::Refresh(argument.map(|ttl| millis(ttl, "ttl")).transpose()?),
+                "promote" => Op::Promote(wait(argument.unwrap_or(0.0))?),
+                "demote" => Op::Demote,
+                "check" => Op::Check,
+                _ => return Err(Error::invalid("there is no such operation")),
+            };
+            submit_with(lock, op, Some(self.cancel.clone()), move |result| {
+                let outcome = Outcome::of(result, |done, outcome| match done {
+                    synlock_core::Outcome::Acquired(acquired) => {
+                        Outcome::acquired(acquired, outcome)
+                    }
+                    synlock_core::Outcome::Released(released) => outcome.late = Some(released.late),
+                    _ => {}
+                });
+                teller.tell(id, outcome);
+            })
+        };
+        self.run(start, |(), _| {})
+    }
+
+    /// Ends an acquire that is under way.
+    #[napi(catch_unwind)]
+    pub fn cancel(&self) {
+        self.cancel.cancel();
+    }
+
+    #[napi(catch_unwind)]
+    pub fn release_sync(&self) -> Outcome {
+        self.run(Lock::release, |released, outcome| {
+            outcome.late = Some(released.late)
+        })
+    }
+
+    #[napi(catch_unwind)]
+    pub fn refresh_sync(&self, ttl: Option<f64>) -> Outcome {
+        self.run(
+            |lock| lock.refresh(ttl.map(|ttl| millis(ttl, "ttl")).transpose()?),
+            |(), _| {},
+        )
+    }
+
+    #[napi(catch_unwind)]
+    pub fn check_sync(&self) -> Outcome {
+        self.run(Lock::ensure_held, |(), _| {})
+    }
+
+    #[napi(catch_unwind)]
+    pub fn export_sync(&self) -> Outcome {
+        self.run(Lock::export, |text, outcome| outcome.value = Some(text))
+    }
+
+    /// Tells the hub under `id` when the hold is lost.
+    #[napi(catch_unwind)]
+    pub fn on_lost(&self, hub: &Hub, id: f64) -> Outcome {
+        let teller = hub.teller();
+        self.run(
+            |lock| lock.on_lost(move || teller.tell(id, Outcome::default())),
+            |(), _| {},
+        )
+    }
+
+    #[napi(getter, catch_unwind)]
+    pub fn state(&self) -> String {
+        self.lock
+            .as_ref()
+            .map_or("idle", |lock| lock.state().name())
+            .to_owned()
+    }
+
+    #[napi(getter, catch_unwind)]
+    pub fn remaining(&self) -> Option<f64> {
+        self.lock
+            .as_ref()?
+            .remaining()
+            .map(|left| left.as_secs_f64() * 1000.0)
+    }
+
+    #[napi(getter, catch_unwind)]
+    pub fn fencing_token(&self) -> Option<BigInt> {
+        big(self.lock.as_ref()?.fencing_token())
+    }
+
+    #[napi(getter, catch_unwind)]
+    pub fn owner_token(&self) -> Option<String> {
+        self.lock
+            .as_ref()?
+            .owner_token()
+            .map(|token| token.to_hex())
+    }
+
+    #[napi(getter, catch_unwind)]
+    pub fn mode(&self) -> String {
+        self.lock
+            .as_ref()
+            .map_or("exclusive", |lock| lock.mode().kind())
+            .to_owned()
+    }
+
+    #[napi(catch_unwind)]
+    pub fn set_auto_release(&self, on: bool) {
+        if let Some(lock) = &self.lock {
+            lock.set_auto_release(on);
+        }
+    }
+
+    /// At the end of the process.
+    #[napi(catch_unwind)]
+    pub fn end_with_process(&self) {
+        if let Some(lock) = &self.lock {
+            lock.end_with_process();
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Stores.
+
+use crate::hub::Hub;
+use crate::lock::{NativeLock, NativeOptions};
+use crate::{Outcome, wait};
+use napi::bindgen_prelude::Uint8Array;
+use napi_derive::napi;
+use std::fmt::Write;
+use synlock_core::store::Inspection;
+use synlock_core::{Error, Result, Store};
+
+#[napi]
+pub struct NativeStore {
+    store: Result<Store>,
+}
+
+/// A JSON string.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            c if u32::from(c) < 0x20 => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn or_null<T: std::fmt::Display>(value: Option<T>) -> String {
+    value.map_or_else(|| "null".to_owned(), |value| value.to_string())
+}
+
+fn describe(found: &Inspection) -> String {
+    let holders = found.holders.iter().map(|holder| {
+        format!(
+            r#"{{"owner":{},"mode":"{}","permits":{},"host":{},"pid":{},"label":{},"remaining":{},"held":{},"fencingToken":{}}}"#,
+            quoted(&holder.owner),
+            holder.mode,
+            holder.permits,
+            or_null(holder.host.as_deref().map(quoted)),
+            or_null(holder.pid),
+            or_null(holder.label.as_deref().map(quoted)),
+            or_null(holder.remaining.map(|left| left.as_secs_f64() * 1000.0)),
+            or_null(holder.held.map(|held| held.as_secs_f64() * 1000.0)),
+            or_null(holder.fence.map(|fence| format!("\"{fence}\""))),
+        )
+    });
+    let holders = holders.collect::<Vec<_>>().join(",");
+    format!(
+        r#"{{"name":"{}","waiters":{},"holders":[{holders}]}}"#,
+        hex(&found.name),
+        or_null(found.waiters)
+    )
+}
+
+#[napi]
+impl NativeStore {
+    #[napi(constructor, catch_unwind)]
+    pub fn new(url: String, options: Vec<Vec<String>>) -> Self {
+        let pairs: Vec<(&str, &str)> = options
+            .iter()
+            .filter_map(|pair| Some((pair.first()?.as_str(), pair.get(1)?.as_str())))
+            .collect();
+        NativeStore {
+            store: Store::open_with(&url, &pairs),
+        }
+    }
+
+    /// Status 0, or why the store could not be opened.
+    #[napi(catch_unwind)]
+    pub fn made(&self) -> Outcome {
+        match &self.store {
+            Ok(_) => Outcome::default(),
+            Err(error) => Outcome {
+                status: error.code().number(),
+                message: Some(error.to_string()),
+                store: error.store().map(str::to_owned),
+                operation: error.operation().map(str::to_owned),
+                ..Outcome::default()
+            },
+        }
+    }
+
+    fn opened(&self) -> Result<&Store> {
+        self.store
+            .as_ref()
+            .map_err(|error| Error::new(error.code(), error.message()))
+    }
+
+    #[napi(getter, catch_unwind)]
+    pub fn url(&self) -> String {
+        self.store
+            .as_ref()
+            .map(|store| store.url().to_owned())
+            .unwrap_or_default()
+    }
+
+    #[napi(getter, catch_unwind)]
+    pub fn fingerprint(&self) -> String {
+        self.store
+            .as_ref()
+            .map(Store::fingerprint)
+            .unwrap_or_default()
+    }
+
+    #[napi(catch_unwind)]
+    pub fn capabilities(&self) -> String {
+        let Ok(store) = &self.store else {
+            return "{}".to_owned();
+        };
+        let can = store.capabilities();
+        format!(
+            r#"{{"store":"{}","shared":{},"promote":{},"permits":{},"ttl":{},"freesOnDeath":{},"fence":"{}","wakes":{},"fair":{},"export":{},"list":{},"breakLock":{},"survivesRestart":{},"clock":"{}","scope":"{}"}}"#,
+            can.store,
+            can.shared,
+            can.promote,
+            can.permits,
+            can.ttl,
+            can.frees_on_death,
+            can.fence.class(),
+            can.wakes,
+            can.fair,
+            can.export,
+            can.list,
+            can.break_lock,
+            can.survives_restart,
+            can.clock,
+            can.scope.name(),
+        )
+    }
+
+    #[napi(catch_unwind)]
+    pub fn lock(&self, name: Uint8Array, options: NativeOptions) -> NativeLock {
+        NativeLock::new(
+            self.opened()
+                .and_then(|store| store.lock_with(&name, options.over(store.defaults())?)),
+        )
+    }
+
+    #[napi(catch_unwind)]
+    pub fn adopt_sync(&self, text: String, options: NativeOptions) -> NativeLock {
+        NativeLock::new(
+            self.opened()
+                .and_then(|store| store.adopt(&text, options.over(store.defaults())?)),
+        )
+    }
+
+    /// Asks the store something on the service thread; the hub is told under `id`.
+    #[napi(catch_unwind)]
+    pub fn ask(
+        &self,
+        hub: &Hub,
+        id: f64,
+        what: String,
+        name: Uint8Array,
+        text: Option<String>,
+        number: Option<f64>,
+    ) -> Outcome {
+        let start = || {
+            let (store, teller, name) = (self.opened()?.clone(), hub.teller(), name.to_vec());
+            synlock_core::dispatch::run(move || {
+                let answer = ask(&store, &what, &name, text.as_deref(), number);
+                teller.tell(
+                    id,
+                    Outcome::of(answer, |value, outcome| outcome.value = Some(value)),
+                );
+            })
+        };
+        Outcome::of(start(), |(), _| {})
+    }
+
+    /// Tells the hub under `id` of every event; returns the observer's number.
+    #[napi(catch_unwind)]
+    pub fn observe(&self, hub: &Hub, id: f64) -> f64 {
+        let Ok(store) = &self.store else { return 0.0 };
+        let teller = hub.teller();
+        let observer = store.observe(std::sync::Arc::new(move |event| {
+            let text = format!(
+                r#"{{"kind":"{}","level":"{}","status":{},"pid":{},"store":{},"name":"{}","owner":{},"label":{},"waited":{},"held":{},"attempts":{},"message":{}}}"#,
+                event.kind.name(),
+                event.kind.level(),
+                event.code.number(),
+                event.pid,
+                quoted(&event.store),
+                hex(&event.resource),
+                quoted(&event.owner),
+                or_null(event.label.as_deref().map(quoted)),
+                event.waited.as_secs_f64() * 1000.0,
+                event.held.as_secs_f64() * 1000.0,
+                event.attempts,
+                quoted(&event.message),
+            );
+            teller.tell(id, Outcome { value: Some(text), ..Outcome::default() });
+        }));
+        observer as f64
+    }
+
+    #[napi(catch_unwind)]
+    pub fn unobserve(&self, observer: f64) {
+        if let Ok(store) = &self.store {
+            store.unobserve(observer as u64);
+        }
+    }
+}
+
+fn ask(
+    store: &Store,
+    what: &str,
+    name: &[u8],
+    text: Option<&str>,
+    number: Option<f64>,
+) -> Result<String> {
+    match what {
+        "ping" => store
+            .ping(wait(number.unwrap_or(-1.0))?)
+            .map(|()| "true".to_owned()),
+        "isLocked" => store.is_locked(name).map(|held| held.to_string()),
+        "break" => store.break_lock(name).map(|broken| broken.to_string()),
+        "inspect" => store.inspect(name).map(|found| describe(&found)),
+        "list" => {
+            let page = store.list(name, text, number.unwrap_or(1000.0) as usize)?;
+            let locks = page
+                .locks
+                .iter()
+                .map(describe)
+                .collect::<Vec<_>>()
+                .join(",");
+            Ok(format!(
+                r#"{{"locks":[{locks}],"cursor":{}}}"#,
+                or_null(page.cursor.as_deref().map(quoted))
+            ))
+        }
+        _ => Err(Error::invalid("there is no such question")),
+    }
+}

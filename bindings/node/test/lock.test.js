@@ -1,0 +1,221 @@
+'use strict';
+
+const assert = require('node:assert');
+const { after, before, describe, it } = require('node:test');
+const synlock = require('..');
+const { Store } = synlock;
+const { startRedis, flockUrl, sleep, name } = require('./support.js');
+
+const code = (wanted) => (error) => error instanceof synlock.SynlockError && error.code === `SYNLOCK_${wanted}`;
+
+const setups = {
+  memory: async () => ({ url: `memory:${name()}`, stop() {} }),
+  flock: async () => flockUrl(),
+  redis: startRedis,
+};
+
+for (const [kind, setup] of Object.entries(setups)) {
+  describe(kind, () => {
+    let server;
+    let store;
+    before(async () => {
+      server = await setup();
+      store = await Store.open(server.url);
+    });
+    after(() => server.stop());
+
+    it('using() excludes, and releases', async () => {
+      const key = name();
+      const result = await store.using(key, { timeout: 5_000 }, async (lock) => {
+        assert.equal(await store.tryAcquire(key), null);
+        assert.equal(await store.isLocked(key), true);
+        await lock.ensureHeld();
+        assert.equal(lock.signal.aborted, false);
+        return 42;
+      });
+      assert.equal(result, 42);
+      assert.equal(await store.isLocked(key), false);
+      await assert.rejects(store.using(key, async () => { throw new TypeError('mine'); }), TypeError);
+      assert.equal(await store.isLocked(key), false);
+    });
+
+    it('acquire waits and times out', async () => {
+      const key = name();
+      const first = await store.acquire(key);
+      await assert.rejects(store.acquire(key, { timeout: 50 }), code('TIMEOUT'));
+      await assert.rejects(store.acquire(key, { timeout: 0 }), code('TIMEOUT'));
+      const waiting = store.acquire(key, { timeout: 10_000 });
+      await sleep(20);
+      await first.release();
+      const second = await waiting;
+      assert.equal(second.state, 'held');
+      assert.equal(second.contended, true);
+      await second.release();
+      await assert.rejects(second.release(), code('NOT_HELD'));
+      await second[Symbol.asyncDispose]();
+      second[Symbol.dispose]();
+    });
+
+    it('has synchronous twins', () => {
+      const key = name();
+      const lock = store.acquireSync(key, { timeout: 1_000 });
+      assert.equal(store.tryAcquireSync(key), null);
+      assert.throws(() => store.acquireSync(key, { timeout: 20 }), code('TIMEOUT'));
+      lock.releaseSync();
+      store.tryAcquireSync(key)[Symbol.dispose]();
+    });
+
+    it('an AbortSignal ends a wait, and nothing is held', async () => {
+      const key = name();
+      await assert.rejects(store.acquire(key, { signal: AbortSignal.abort() }), code('CANCELLED'));
+      for (let round = 0; round < 10; round++) {
+        const first = await store.acquire(key);
+        const controller = new AbortController();
+        const waiting = store.acquire(key, { signal: controller.signal });
+        await sleep(5);
+        // Every other round the abort races with the grant.
+        if (round % 2) await Promise.all([first.release(), controller.abort()]);
+        else controller.abort();
+        await assert.rejects(waiting, code('CANCELLED'));
+        if (!(round % 2)) await first.release();
+        await (await store.acquire(key, { timeout: 5_000 })).release();
+      }
+    });
+
+    it('tells of a loss', async () => {
+      const key = name();
+      const lock = await store.acquire(key);
+      const aborted = new Promise((resolve) => lock.signal.addEventListener('abort', resolve));
+      assert.equal(await store.breakLock(key), true);
+      await assert.rejects(lock.ensureHeld(), code('LOST'));
+      await aborted;
+      assert.ok(lock.signal.reason instanceof synlock.LockLost);
+      assert.equal(lock.lost, true);
+      await assert.rejects(lock.release(), code('LOST'));
+      await assert.rejects(store.using(key, () => store.breakLock(key)), code('LOST'));
+      await assert.rejects(
+        store.using(key, async () => { await store.breakLock(key); throw new TypeError('mine'); }),
+        TypeError,
+      );
+    });
+
+    it('shares, promotes, demotes', async () => {
+      const key = name();
+      const [a, b] = [await store.acquire(key, { shared: true }), await store.acquire(key, { shared: true })];
+      assert.equal(await store.tryAcquire(key), null);
+      assert.equal(await a.promote(), false);
+      await a.ensureHeld();
+      await b.release();
+      assert.equal(await a.promote(), true);
+      assert.equal(a.mode, 'exclusive');
+      await a.demote();
+      await (await store.tryAcquire(key, { shared: true })).release();
+      await a.release();
+    });
+
+    it('shows holders', async () => {
+      const key = name();
+      const lock = await store.acquire(key, { label: 'nightly "import"' });
+      const { holders } = await store.inspect(key);
+      assert.equal(holders[0].label, 'nightly "import"');
+      assert.equal(holders[0].pid, process.pid);
+      const { locks, cursor } = await store.list({ prefix: key });
+      assert.deepEqual([locks.length, locks[0].name.toString(), cursor], [1, key, null]);
+      assert.equal(await store.waitFree(key, { timeout: 30 }), false);
+      await lock.release();
+      assert.equal(await store.waitFree(key, { timeout: 1_000 }), true);
+      await store.ping({ timeout: 1_000 });
+    });
+
+    it('serves many waiters in order, without threads of libuv', async () => {
+      const key = name();
+      const count = kind === 'flock' ? 5 : 300;
+      const first = await store.acquire(key);
+      const order = [];
+      const waiters = Array.from({ length: count }, async (_, number) => {
+        const lock = await store.acquire(key);
+        order.push(number);
+        await lock.release();
+      });
+      await sleep(100);
+      const start = process.hrtime.bigint();
+      await require('node:fs').promises.readFile(__filename);
+      assert.ok(process.hrtime.bigint() - start < 5_000_000_000n);
+      await first.release();
+      await Promise.all(waiters);
+      assert.equal(order.length, count);
+      if (store.capabilities.fair) assert.deepEqual(order, order.toSorted((a, b) => a - b));
+    });
+
+    it('emits events', async () => {
+      const watched = await Store.open(server.url);
+      const kinds = [];
+      watched.on('event', (event) => kinds.push(event.kind));
+      await watched.using(name(), async () => {});
+      await sleep(50);
+      assert.deepEqual(kinds, ['acquired', 'released']);
+    });
+  });
+}
+
+describe('leases', () => {
+  let server;
+  let store;
+  before(async () => {
+    server = await startRedis();
+    store = await Store.open(server.url);
+  });
+  after(() => server.stop());
+
+  it('have a bigint fencing token, and can be refreshed', async () => {
+    const key = name();
+    const lock = await store.acquire(key, { ttl: 30_000 });
+    assert.equal(typeof lock.fencingToken, 'bigint');
+    assert.ok(lock.remaining > 28_000 && lock.remaining <= 30_000);
+    await lock.refresh(60_000);
+    assert.ok(lock.remaining > 50_000);
+    const first = lock.fencingToken;
+    await lock.release();
+    assert.equal(lock.remaining, null);
+    const next = await store.acquire(key);
+    assert.ok(next.fencingToken > first);
+    await next.release();
+  });
+
+  it('are handed over', async () => {
+    const key = name();
+    const lock = await store.acquire(key, { ttl: 30_000 });
+    const heir = await store.adopt(lock.export(), { ttl: 30_000 });
+    assert.equal(await store.tryAcquire(key), null);
+    await heir.release();
+    assert.equal(await store.isLocked(key), false);
+  });
+
+  it('count permits', async () => {
+    const key = name();
+    const two = [await store.acquire(key, { permits: 2 }), await store.acquire(key, { permits: 2 })];
+    assert.equal(await store.tryAcquire(key, { permits: 2 }), null);
+    await Promise.all(two.map((lock) => lock.release()));
+  });
+});
+
+describe('errors', () => {
+  it('have codes and classes', async () => {
+    await assert.rejects(Store.open('foo:x'), (error) => code('UNKNOWN_SCHEME')(error) && /memory/.test(error.message));
+    assert.throws(() => new Store('memory:?tll=1'), code('UNKNOWN_OPTION'));
+    const store = await Store.open('memory:');
+    await assert.rejects(store.acquire(''), code('INVALID_ARGUMENT'));
+    await assert.rejects(store.acquire('x', { ttl: 0 }), code('INVALID_ARGUMENT'));
+    await assert.rejects(store.acquire('x', { tll: 1 }), code('UNKNOWN_OPTION'));
+    await assert.rejects(store.acquire('x', { timeout: -1 }), code('INVALID_ARGUMENT'));
+    const down = await Store.open('redis://127.0.0.1:1?io_timeout=50');
+    await assert.rejects(down.acquire('x'), (error) => error instanceof synlock.Unavailable && error.retriable);
+  });
+
+  it('are the same classes for import and require', async () => {
+    const imported = await import('../index.mjs');
+    assert.equal(imported.Store, Store);
+    assert.equal(imported.LockTimeout, synlock.LockTimeout);
+    for (const key of Object.keys(synlock)) assert.equal(imported[key], synlock[key], key);
+  });
+});

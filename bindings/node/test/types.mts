@@ -1,0 +1,22 @@
+import { Lock, LockTimeout, Store, SynlockError } from '../index.js';
+
+const store: Store = await Store.open('memory:', { fair: true });
+const result: number = await store.using('x', { timeout: 5, signal: AbortSignal.timeout(5) }, async (lock) => {
+  const token: bigint | null = lock.fencingToken;
+  const signal: AbortSignal = lock.signal;
+  return token === null || signal.aborted ? 0 : 1;
+});
+const lock: Lock | null = await store.tryAcquire(new Uint8Array([1]), { permits: [1, 2] });
+lock?.releaseSync();
+{
+  await using held = await store.acquire('y');
+  using sync = store.acquireSync('z', { timeout: 1 });
+  const state: 'held' | string = held.state + sync.state;
+  void state;
+}
+// @ts-expect-error a lock is not made by hand
+new Lock();
+// @ts-expect-error there is no such option
+await store.acquire('x', { tll: 5 });
+const error: SynlockError = new LockTimeout('x');
+void [result, error.code, error.retriable];
