@@ -104,6 +104,7 @@ fn new_generation(page: &Page) -> u64 {
             // A raw clone ran no handler: close what it inherited now.
             if SWEPT.swap(next, Ordering::AcqRel) < next && next > 1 {
                 close_all();
+                forget_forks();
             }
             next
         }
@@ -156,9 +157,13 @@ impl ForkWatch {
     }
 }
 
-extern "C" fn sweep_in_child() {
-    // The fork that made this child is over here.
+/// In a child, whatever was under way in the parent is over.
+fn forget_forks() {
     FORKS_OVER.store(FORKS_BEGUN.load(Ordering::SeqCst), Ordering::SeqCst);
+}
+
+extern "C" fn sweep_in_child() {
+    forget_forks();
     close_all();
     // The generation that the child is about to take.
     SWEPT.store(GENERATIONS.load(Ordering::Relaxed) + 1, Ordering::Release);

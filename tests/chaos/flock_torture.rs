@@ -1,4 +1,6 @@
 //! Row 1: 64 processes take one `flock:` lock, and one of them is killed every 5 ms.
+//!
+//! With the word `fencing`, a part of row 28: their fencing tokens grow.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,13 +11,14 @@ use synlock_tests::torture::{Torture, Verdict, run};
 fn main() -> ExitCode {
     let dir = TempDir::new("torture");
     let full = is_full_load();
-    let mut torture = Torture::new(&format!("flock:{}", dir.path().display()), "x");
+    let fencing = std::env::args().nth(1).as_deref() == Some("fencing");
+    let query = if fencing { "?fencing=1" } else { "" };
+    let mut torture = Torture::new(&format!("flock:{}{query}", dir.path().display()), "x");
     torture.workers = 64;
     torture.time = Duration::from_millis(if full { 60_000 } else { 1_200 });
     torture.kill_every = Some(Duration::from_millis(5));
     torture.spin = 20;
     let share = if full { 1 } else { 50 };
-    // The canary's file vanishes and comes back; that must not end the row early.
     let report = run(&torture, || {});
     let mut verdict = Verdict::default();
     verdict.claim(report.overlaps == 0, "overlaps", report.overlaps);
@@ -27,7 +30,15 @@ fn main() -> ExitCode {
     verdict.claim(report.errors == 0, "errors", report.errors);
     verdict.claim(report.lost == 0, "holds said to be lost", report.lost);
     verdict.claim(report.crashes == 0, "crashed workers", report.crashes);
-    verdict.claim(report.grants >= 5_000_000 / share, "grants", report.grants);
+    let least = if fencing { 100_000 } else { 5_000_000 };
+    verdict.claim(report.grants >= least / share, "grants", report.grants);
+    if fencing {
+        verdict.claim(
+            report.regressions == 0,
+            "tokens not greater than the one before",
+            report.regressions,
+        );
+    }
     verdict.claim(
         report.kills >= 5_000 / share,
         "killed (inside the lock)",

@@ -126,6 +126,18 @@ mod tests {
     }
 
     #[test]
+    fn no_directory_means_the_users_own() {
+        let expected = if nix::unistd::geteuid().is_root() {
+            Some("/run/lock/synlock".into())
+        } else {
+            std::env::var_os("XDG_RUNTIME_DIR").map(|dir| Path::new(&dir).join("synlock"))
+        };
+        for url in ["flock:", "flock://", "flock"] {
+            assert_eq!(take(url).ok().map(|config| config.dir), expected, "{url}");
+        }
+    }
+
+    #[test]
     fn bad_urls_are_refused() {
         for (url, code) in [
             ("flock:a/b", Code::InvalidUrl),

@@ -166,7 +166,11 @@ impl Header {
     /// that they grow even if the counter was lost. The first of them.
     pub(super) fn draw_fence(&mut self, file: &LockFile, block: u32) -> Result<u64> {
         let (last, place) = self.counter();
-        let first = last.saturating_add(1).max(wall_micros());
+        let first = last.saturating_add(1).max(if cfg!(canary = "no_counter") {
+            0
+        } else {
+            wall_micros()
+        });
         let end = first.saturating_add(u64::from(block.max(1)) - 1);
         if end > i64::MAX as u64 {
             return Err(Error::new(
@@ -195,6 +199,9 @@ impl Header {
         record[..8].copy_from_slice(&value.to_le_bytes());
         let sum = check(&[&record[..8]]);
         record[8..].copy_from_slice(&sum.to_le_bytes());
+        if cfg!(canary = "no_counter") {
+            return Ok(());
+        }
         put(file, record, place)
     }
 
