@@ -68,6 +68,10 @@ test-rust test-c test-python test-node test-php: ## the suites of one language
 chaos: ## the bar at full load; ROW=n for one row
 	@tests/chaos/run $(ROW)
 
+.PHONY: canary
+canary: ## show that rows of the bar can fail, by builds broken on purpose; ROW=n for one row
+	@tests/chaos/canary $(ROW)
+
 .PHONY: bench
 bench: ## speed beside the raw limit; QUICK=1 for a short run
 	@QUICK=$(QUICK) tests/bench/run

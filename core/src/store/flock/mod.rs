@@ -14,6 +14,7 @@
 //! `/run/lock/synlock`. The format of names and files is in `core/FORMATS.md`.
 
 mod admin;
+mod books;
 mod config;
 mod convert;
 mod directory;
