@@ -35,7 +35,7 @@ function inChild(\Closure $body, ?int &$status = null): string
     return $text;
 }
 
-const FATES = ['exits', 'throws', 'is killed', 'is terminated', 'executes another program', 'forks again'];
+const FATES = ['exits', 'throws', 'is killed', 'is terminated', 'executes another program', 'forks again', 'lives on'];
 
 return static function (Runner $t, string $temp, string $package, string $redis): void {
     $urls = ['memory' => 'memory:', 'flock' => "flock:{$temp}/locks", 'redis' => $redis];
@@ -106,9 +106,11 @@ return static function (Runner $t, string $temp, string $package, string $redis)
                 for ($i = 0; $i < $rounds; ++$i) {
                     $name = 'fate ' . bin2hex(random_bytes(4));
                     $parent = new Process([PHP_BINARY, "{$scripts}/fork.php", $package, $url, $name, $fate]);
-                    $parent->expect('child gone');
+                    $parent->expect('as it should be');
                     $parent->expect('held');
-                    same(true, Store::open($url)->createLock("{$name} of the child")->acquire(), "the child's own lock is free");
+                    if ($fate === 'exits') {
+                        same(true, Store::open($url)->createLock("{$name} of the child")->acquire(), "the child's own lock is free");
+                    }
                     $lock = Store::open($url)->createLock($name);
                     same($url === 'memory:', $lock->acquire(), 'another process gets it');
                     $start = microtime(true);
@@ -120,6 +122,24 @@ return static function (Runner $t, string $temp, string $package, string $redis)
                     $parent->send('end');
                     same(0, $parent->wait());
                 }
+            });
+        }
+
+        if ($scheme !== 'memory') {
+            $t->test("fork::{$scheme}: a child that outlives its parent keeps nothing", static function () use ($url, $scheme, $scripts, $package): void {
+                $name = 'orphan ' . bin2hex(random_bytes(4));
+                $ttl = $scheme === 'redis' ? ['1.0'] : [];
+                $parent = new Process([PHP_BINARY, "{$scripts}/fork.php", $package, $url, $name, 'outlives its parent', ...$ttl]);
+                $parent->expect('as it should be');
+                $parent->expect('held');
+                $lock = Store::open($url)->createLock($name);
+                same(false, $lock->acquire());
+                $parent->signal(SIGKILL);
+                $start = microtime(true);
+                same(true, $lock->acquire(true, 3));
+                $took = microtime(true) - $start;
+                ok($took < ($scheme === 'redis' ? 1.1 : 0.2), "free after {$took} s");
+                same(-SIGKILL, $parent->wait());
             });
         }
 

@@ -1,14 +1,15 @@
 <?php
 
-// Holds a lock over the life of a forked child: fork.php PACKAGE URL NAME FATE
+// Holds a lock over the life of a forked child: fork.php PACKAGE URL NAME FATE [TTL]
 
 declare(strict_types=1);
 
 [, $package, $url, $name, $fate] = $argv;
 require "{$package}/autoload.php";
 
-$lock = Synlock\Store::open($url)->createLock($name);
+$lock = Synlock\Store::open($url)->createLock($name, isset($argv[5]) ? (float) $argv[5] : null);
 $lock->acquire();
+$parent = getmypid();
 if (pcntl_fork() === 0) {
     ini_set('display_errors', '0');
     ini_set('log_errors', '0');
@@ -21,6 +22,15 @@ if (pcntl_fork() === 0) {
         case 'exits':
             $own = Synlock\Store::open($url)->createLock("{$name} of the child");
             $own->acquire();
+            exit(0);
+        case 'lives on':
+            while (posix_getppid() === $parent) {
+                usleep(5000);
+            }
+            exit(0);
+        case 'outlives its parent':
+            fclose(STDOUT);
+            sleep(4);
             exit(0);
         case 'throws':
             throw new Error('nobody catches this');
@@ -40,8 +50,11 @@ if (pcntl_fork() === 0) {
             exit(0);
     }
 }
-pcntl_wait($status);
-echo pcntl_wifexited($status) && pcntl_wexitstatus($status) === 9 ? "the child could use it\n" : "child gone\n";
+$status = 0;
+if ($fate !== 'lives on' && $fate !== 'outlives its parent') {
+    pcntl_wait($status);
+}
+echo pcntl_wifexited($status) && pcntl_wexitstatus($status) === 9 ? "the child could use it\n" : "as it should be\n";
 echo $lock->isAcquired() ? "held\n" : "lost\n";
 fgets(STDIN);
 $lock->release();
