@@ -103,6 +103,9 @@ impl Memory {
         };
         drop(shard);
         for bell in bells {
+            if cfg!(canary = "no_bell") {
+                break;
+            }
             bell.ring();
         }
         result

@@ -1,0 +1,263 @@
+//! Row 29: 256 waiters on one lock, with random time limits, cancels, and a signal every millisecond. `row29-waiters flock|memory|URL`.
+//!
+//! A store of one process gets 256 threads, any other 8 processes of 32 threads.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::time::Duration;
+use synlock_core::{BootTime, Cancel, Code, Lock, LockOptions, Scope, Store, Wait};
+use synlock_tests::names::{TempDir, unique};
+use synlock_tests::page::SharedPage;
+use synlock_tests::process::{exit_status, fork, is_full_load, nanos, wait};
+use synlock_tests::torture::{Random, Verdict};
+
+const WAITERS: usize = 256;
+const PROCESSES: usize = 8;
+
+#[derive(Default)]
+struct Page {
+    stop: AtomicBool,
+    inside: AtomicU64,
+    overlaps: AtomicU64,
+    grants: AtomicU64,
+    last_grant: AtomicU64,
+    stall: AtomicU64,
+    timeouts: AtomicU64,
+    early: AtomicU64,
+    late_by: AtomicU64,
+    cancels: AtomicU64,
+    cancel_took: AtomicU64,
+    interrupts: AtomicU64,
+    turn_took: AtomicU64,
+    errors: AtomicU64,
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+impl Page {
+    fn hold(&self, lock: &Lock, random: &mut Random) {
+        if self.inside.fetch_add(1, Ordering::SeqCst) != 0 {
+            count(&self.overlaps);
+        }
+        let now = nanos();
+        let before = self.last_grant.swap(now, Ordering::Relaxed);
+        self.stall
+            .fetch_max(now.saturating_sub(before), Ordering::Relaxed);
+        count(&self.grants);
+        if random.below(4) == 0 {
+            std::thread::sleep(Duration::from_micros(300));
+        }
+        self.inside.fetch_sub(1, Ordering::SeqCst);
+        if let Err(error) = lock.release() {
+            eprintln!("{error:?}");
+            count(&self.errors);
+        }
+    }
+
+    fn ended(&self, error: &synlock_core::Error, started: u64, limit: Option<Duration>) {
+        let took = nanos() - started;
+        match (error.code(), limit) {
+            (Code::Timeout | Code::Busy, Some(limit)) => {
+                count(&self.timeouts);
+                let limit = limit.as_nanos() as u64;
+                if took < limit {
+                    count(&self.early);
+                }
+                self.late_by
+                    .fetch_max(took.saturating_sub(limit), Ordering::Relaxed);
+            }
+            (Code::Cancelled, _) => count(&self.cancels),
+            _ => {
+                eprintln!("{error:?}");
+                count(&self.errors);
+            }
+        }
+    }
+
+    fn with_limit(&self, lock: &Lock, random: &mut Random) {
+        let limit = Duration::from_millis(1 + random.below(120) as u64);
+        let started = nanos();
+        match lock.acquire(Wait::For(limit), None) {
+            Ok(_) => self.hold(lock, random),
+            Err(error) => self.ended(&error, started, Some(limit)),
+        }
+    }
+
+    fn cancelled(&self, lock: &Lock, random: &mut Random) {
+        let cancel = Cancel::new();
+        let thrown = AtomicU64::new(0);
+        let after = Duration::from_millis(random.below(60) as u64);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(after);
+                thrown.store(nanos(), Ordering::SeqCst);
+                cancel.cancel();
+            });
+            let started = nanos();
+            match lock.acquire(Wait::Forever, Some(&cancel)) {
+                Ok(_) => self.hold(lock, random),
+                Err(error) => {
+                    let took = nanos().saturating_sub(thrown.load(Ordering::SeqCst));
+                    self.cancel_took.fetch_max(took, Ordering::Relaxed);
+                    self.ended(&error, started, None);
+                }
+            }
+        });
+    }
+
+    /// As a language binding waits: the call comes back for its host, and is made again.
+    fn interrupted(&self, lock: &Lock, random: &mut Random) {
+        let until = BootTime::now().after(Duration::from_millis(300));
+        loop {
+            let started = nanos();
+            let answer = lock.acquire(Wait::For(until.left()), None);
+            self.turn_took
+                .fetch_max(nanos() - started, Ordering::Relaxed);
+            match answer {
+                Ok(_) => return self.hold(lock, random),
+                Err(error) if error.code() == Code::Interrupted => count(&self.interrupts),
+                Err(error) if matches!(error.code(), Code::Timeout | Code::Busy) => return,
+                Err(error) => return self.ended(&error, started, None),
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                let _ = lock.abandon();
+                return;
+            }
+        }
+    }
+}
+
+extern "C" fn nothing(_signal: i32) {}
+
+/// Makes SIGALRM interrupt calls, and do nothing else.
+fn handle_signals() {
+    // SAFETY: installs a handler that does nothing; the structure is valid for the call.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = nothing as extern "C" fn(i32) as usize;
+        libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut());
+    }
+}
+
+fn work(url: &str, page: &Page, threads: usize, seed: u64) -> i32 {
+    let store = Store::open(url).expect("a store");
+    handle_signals();
+    let ids: Vec<AtomicI32> = (0..threads).map(|_| AtomicI32::new(0)).collect();
+    std::thread::scope(|scope| {
+        for (thread, id) in ids.iter().enumerate() {
+            let store = &store;
+            scope.spawn(move || {
+                // SAFETY: asks for a number.
+                id.store(unsafe { libc::gettid() }, Ordering::SeqCst);
+                let plain = store.lock("x").expect("a lock");
+                let mut options = LockOptions::default();
+                options.interruptible = true;
+                let turns = store.lock_with("x", options).expect("a lock");
+                let mut random = Random(seed.wrapping_mul(2 * thread as u64 + 1) | 1);
+                while !page.stop.load(Ordering::Relaxed) {
+                    match random.below(8) {
+                        0..=3 => page.with_limit(&plain, &mut random),
+                        4 | 5 => page.interrupted(&turns, &mut random),
+                        _ => page.cancelled(&plain, &mut random),
+                    }
+                }
+            });
+        }
+        // A timer's signal would nearly always go to one thread; this one goes to each in turn.
+        for id in ids.iter().cycle() {
+            if page.stop.load(Ordering::Relaxed) {
+                break;
+            }
+            let id = id.load(Ordering::SeqCst);
+            if id != 0 {
+                // SAFETY: signals a thread of this process, which has a handler.
+                unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), id, libc::SIGALRM) };
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    0
+}
+
+fn main() -> ExitCode {
+    let dir = TempDir::new("waiters");
+    let word = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| "flock".to_owned());
+    let url = match word.as_str() {
+        "flock" => format!("flock:{}", dir.path().display()),
+        "memory" => format!("memory:{}", unique("waiters")),
+        url => url.to_owned(),
+    };
+    let scope = Store::open(&url).expect("a store").capabilities().scope;
+    let processes = if scope == Scope::Process {
+        1
+    } else {
+        PROCESSES
+    };
+    // SAFETY: atomics, for which zero is a value.
+    let page = unsafe { SharedPage::<Page>::new() };
+    let full = is_full_load();
+    page.last_grant.store(nanos(), Ordering::SeqCst);
+    let workers: Vec<_> = (0..processes)
+        .map(|_| {
+            let seed = nanos();
+            fork(|| work(&url, &page, WAITERS / processes, seed))
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(if full { 60_000 } else { 1_500 }));
+    let stopped = nanos();
+    page.stop.store(true, Ordering::SeqCst);
+    let crashed = workers
+        .into_iter()
+        .filter(|pid| exit_status(wait(*pid)) != 0)
+        .count();
+    let ended = Duration::from_nanos(nanos() - stopped);
+    let get = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
+    let time = |counter: &AtomicU64| Duration::from_nanos(get(counter));
+    let stall_limit = match scope {
+        Scope::Cluster => Duration::from_secs(1),
+        _ => Duration::from_millis(250),
+    };
+    let share = if full { 1 } else { 50 };
+    let mut verdict = Verdict::default();
+    let mut none = |what: &str, figure: u64| verdict.claim(figure == 0, what, figure);
+    none("crashed processes", crashed as u64);
+    none("overlaps", get(&page.overlaps));
+    none("errors", get(&page.errors));
+    none("time limits that ended early", get(&page.early));
+    let mut least = |what: &str, counter: &AtomicU64, figure: u64| {
+        verdict.claim(get(counter) >= figure / share, what, get(counter));
+    };
+    least("grants", &page.grants, 20_000);
+    least("time limits that passed", &page.timeouts, 2_000);
+    least("cancelled", &page.cancels, 1_000);
+    least("interrupted", &page.interrupts, 1_000);
+    let mut most = |what: &str, figure: Duration, limit: Duration| {
+        verdict.claim(figure <= limit, what, format!("{figure:?}"));
+    };
+    most(
+        "longest time without a grant",
+        time(&page.stall),
+        stall_limit,
+    );
+    most(
+        "latest end of a time limit",
+        time(&page.late_by),
+        Duration::from_millis(50),
+    );
+    most(
+        "slowest cancel",
+        time(&page.cancel_took),
+        Duration::from_millis(200),
+    );
+    most(
+        "longest time without a turn for the host",
+        time(&page.turn_took),
+        Duration::from_millis(250),
+    );
+    most("until all waiters had ended", ended, Duration::from_secs(2));
+    verdict.finish()
+}
