@@ -30,6 +30,8 @@ struct Page {
     interrupts: AtomicU64,
     turn_took: AtomicU64,
     errors: AtomicU64,
+    pairs: AtomicU64,
+    wake_took: AtomicU64,
 }
 
 fn count(counter: &AtomicU64) {
@@ -107,6 +109,27 @@ impl Page {
         });
     }
 
+    /// One of two that take turns: whenever one waits, only the other's release can end its wait, and
+    /// nobody else comes by and looks.
+    fn pair(&self, lock: &Lock) {
+        while !self.stop.load(Ordering::Relaxed) {
+            let started = nanos();
+            match lock.acquire(Wait::For(Duration::from_secs(10)), None) {
+                Ok(_) => {
+                    let took = nanos() - started;
+                    self.wake_took.fetch_max(took, Ordering::Relaxed);
+                    count(&self.pairs);
+                    std::thread::sleep(Duration::from_millis(2));
+                    if let Err(error) = lock.release() {
+                        self.ended(&error, started, None);
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Err(error) => self.ended(&error, started, None),
+            }
+        }
+    }
+
     /// As a language binding waits: the call comes back for its host, and is made again.
     fn interrupted(&self, lock: &Lock, random: &mut Random) {
         let until = BootTime::now().after(Duration::from_millis(300));
@@ -141,7 +164,7 @@ fn handle_signals() {
     }
 }
 
-fn work(url: &str, page: &Page, threads: usize, seed: u64) -> i32 {
+fn work(url: &str, page: &Page, threads: usize, seed: u64, pairs: &[usize]) -> i32 {
     let store = Store::open(url).expect("a store");
     handle_signals();
     let ids: Vec<AtomicI32> = (0..threads).map(|_| AtomicI32::new(0)).collect();
@@ -164,6 +187,10 @@ fn work(url: &str, page: &Page, threads: usize, seed: u64) -> i32 {
                     }
                 }
             });
+        }
+        for pair in pairs {
+            let lock = store.lock(format!("pair-{pair}")).expect("a lock");
+            scope.spawn(move || page.pair(&lock));
         }
         // A timer's signal would nearly always go to one thread; this one goes to each in turn.
         for id in ids.iter().cycle() {
@@ -202,9 +229,14 @@ fn main() -> ExitCode {
     let full = is_full_load();
     page.last_grant.store(nanos(), Ordering::SeqCst);
     let workers: Vec<_> = (0..processes)
-        .map(|_| {
+        .map(|process| {
             let seed = nanos();
-            fork(|| work(&url, &page, WAITERS / processes, seed))
+            let pairs = if processes == 1 {
+                vec![0, 0]
+            } else {
+                vec![process / 2]
+            };
+            fork(|| work(&url, &page, WAITERS / processes, seed, &pairs))
         })
         .collect();
     std::thread::sleep(Duration::from_millis(if full { 60_000 } else { 1_500 }));
@@ -234,6 +266,7 @@ fn main() -> ExitCode {
     least("grants", &page.grants, 20_000);
     least("time limits that passed", &page.timeouts, 2_000);
     least("cancelled", &page.cancels, 1_000);
+    least("turns of two", &page.pairs, 1_000);
     least("interrupted", &page.interrupts, 1_000);
     let mut most = |what: &str, figure: Duration, limit: Duration| {
         verdict.claim(figure <= limit, what, format!("{figure:?}"));
@@ -241,6 +274,11 @@ fn main() -> ExitCode {
     most(
         "longest time without a grant",
         time(&page.stall),
+        stall_limit,
+    );
+    most(
+        "longest wait for one other's release",
+        time(&page.wake_took),
         stall_limit,
     );
     most(
