@@ -123,7 +123,8 @@ impl Page {
                     if let Err(error) = lock.release() {
                         self.ended(&error, started, None);
                     }
-                    std::thread::sleep(Duration::from_millis(1));
+                    // Longer than any poll: the other has it by then, even where newcomers may barge.
+                    std::thread::sleep(Duration::from_millis(80));
                 }
                 Err(error) => self.ended(&error, started, None),
             }
