@@ -981,6 +981,11 @@ synlock_status synlock_lock_set_auto_release(synlock_lock *lock,
                                              synlock_error **error);
 
 /**
+ * Whether freeing the handle releases the lock: 1 or 0; -1 for a bad handle.
+ */
+SYNLOCK_API int32_t synlock_lock_auto_release(const synlock_lock *lock);
+
+/**
  * Hands the hold over as text that another process can adopt: this handle
  * lets go of it without releasing. The text and its NUL must fit `buffer`;
  * 256 bytes and three times the name always do.
@@ -1097,7 +1102,8 @@ synlock_status synlock_scope_add_store(synlock_scope *scope,
 
 /**
  * Frees the scope and every handle made in it. Locks among them are
- * released, but for those whose auto-release is off. NULL does nothing.
+ * released, but for those whose auto-release is off; such a lock keeps its
+ * handle too if only that keeps the hold alive. NULL does nothing.
  */
 SYNLOCK_API void synlock_scope_free(synlock_scope *scope);
 

@@ -242,6 +242,7 @@ synlock_status synlock_lock_lost_fd(synlock_lock *lock,
 synlock_status synlock_lock_set_auto_release(synlock_lock *lock,
                                              int32_t on,
                                              synlock_error **error);
+int32_t synlock_lock_auto_release(const synlock_lock *lock);
 synlock_status synlock_lock_export(synlock_lock *lock,
                                    char *buffer,
                                    size_t capacity,

@@ -106,6 +106,16 @@ impl LockObject {
         }
     }
 
+    /// Holds with auto-release off, and would lose the hold with its handle: nothing but this process
+    /// keeps it.
+    pub(crate) fn is_exempt(&self) -> bool {
+        let options = self.lock.options();
+        let renewed = options.renew.unwrap_or(options.ttl.is_none());
+        !self.lock.auto_release()
+            && (self.lock.ttl().is_none() || renewed)
+            && self.lock.state() == synlock_core::State::Held
+    }
+
     /// The wait that a timeout argument stands for.
     pub(crate) fn wait(&self, timeout_ms: i64) -> Result<Wait> {
         match timeout_ms {
@@ -511,6 +521,17 @@ pub unsafe extern "C" fn synlock_lock_set_auto_release(
             lock.lock.set_auto_release(on != 0);
             Ok(())
         })
+    })
+}
+
+/// Whether freeing the handle releases the lock: 1 or 0; -1 for a bad handle.
+///
+/// # Safety
+/// Any value is safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_lock_auto_release(lock: *const synlock_lock) -> i32 {
+    value("synlock_lock_auto_release", -1, || {
+        with_lock(number(lock), |lock| Ok(lock.lock.auto_release().into()))
     })
 }
 

@@ -2,7 +2,7 @@
 
 use crate::error::synlock_error;
 use crate::guard::{Out, guard, hand_out, number, value};
-use crate::handle::{self, Kind, Object, with_scope};
+use crate::handle::{self, Kind, Object, with_lock, with_scope};
 use crate::status::synlock_status;
 use crate::store::synlock_store;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,6 +35,10 @@ impl Drop for ScopeObject {
         // The latest first, as nested code would release them.
         let members = std::mem::take(&mut *self.members.lock());
         for (handle, kind) in members.into_iter().rev() {
+            if kind == Kind::Lock && with_lock(handle, |lock| Ok(lock.is_exempt())).unwrap_or(false)
+            {
+                continue;
+            }
             // One that was freed by hand is gone already.
             let _ = handle::free(handle, kind);
         }
@@ -103,7 +107,8 @@ pub unsafe extern "C" fn synlock_scope_add_store(
 }
 
 /// Frees the scope and every handle made in it. Locks among them are
-/// released, but for those whose auto-release is off. NULL does nothing.
+/// released, but for those whose auto-release is off; such a lock keeps its
+/// handle too if only that keeps the hold alive. NULL does nothing.
 ///
 /// # Safety
 /// Any value is safe.
