@@ -53,8 +53,7 @@ final class Lock
 
     public function __destruct()
     {
-        // A hold without auto-release and without a lease belongs to the process: its handle stays.
-        if (isset($this->handle) && ($this->options->autoRelease || $this->options->ttl !== null || $this->state() !== State::Held)) {
+        if (isset($this->handle) && !$this->isExempt()) {
             $this->native->ffi->synlock_lock_free($this->handle);
             $this->store->tell();
         }
@@ -379,7 +378,16 @@ final class Lock
     /** The handle was freed at the end of its request. */
     private function isGone(): bool
     {
-        return $this->native->ended && $this->options->isScoped();
+        return $this->native->ended && $this->native->ffi->synlock_lock_auto_release($this->handle) < 0;
+    }
+
+    /** Held with auto-release off, and kept by nothing but this process: its handle stays. */
+    private function isExempt(): bool
+    {
+        return $this->options->autoRelease !== true
+            && ($this->options->ttl === null || $this->options->renew === true)
+            && $this->native->ffi->synlock_lock_auto_release($this->handle) === 0
+            && $this->state() === State::Held;
     }
 
     private function take(bool $blocking, ?float $timeout, bool $shared): bool

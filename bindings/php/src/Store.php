@@ -78,7 +78,8 @@ final class Store
      * @param string      $name        bytes, 1 to 65536
      * @param float|null  $ttl         lease in seconds, 0.001 to ten years. Null: held until released or the
      *                                 owner dies; on stores that do not see that, a 30 s lease that is renewed
-     * @param bool        $autoRelease release on destruction and at the end of the request
+     * @param bool|null   $autoRelease release on destruction and at the end of the request; null: the
+     *                                 store's default, on
      * @param float|null  $timeout     what `acquire(true)` waits, in seconds; null: for ever
      * @param bool|null   $renew       keep the lease alive until release; null: only if `$ttl` is null
      * @param bool        $shared      `acquire()` takes a shared hold
@@ -95,7 +96,7 @@ final class Store
     public function createLock(
         string $name,
         ?float $ttl = null,
-        bool $autoRelease = true,
+        ?bool $autoRelease = null,
         ?float $timeout = null,
         ?bool $renew = null,
         bool $shared = false,
@@ -116,12 +117,12 @@ final class Store
      * of several adopters wins.
      *
      * @param float|null $ttl         as for `createLock()`
-     * @param bool       $autoRelease as for `createLock()`
+     * @param bool|null  $autoRelease as for `createLock()`
      *
      * @throws SynlockException `LockLost` if the hold is gone or was adopted; `InvalidArgument` for
      *                          other text or another store; `Unsupported`
      */
-    public function adopt(string $exported, ?float $ttl = null, bool $autoRelease = true): Lock
+    public function adopt(string $exported, ?float $ttl = null, ?bool $autoRelease = null): Lock
     {
         return Lock::adopt($this, $exported, new Options($ttl, $autoRelease, null, null, false, null, null, null, null, null, null));
     }

@@ -343,6 +343,24 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         throws(InvalidArgument::class, static fn () => $store->setLogger(new \stdClass()));
     });
 
+    $t->test('vectors::names', static function () use ($temp): void {
+        $vectors = json_decode((string) file_get_contents(ROOT . '/tests/vectors/names.json'), true, 512, JSON_THROW_ON_ERROR);
+        ok(count($vectors['names']) > 10, 'there are vectors');
+        mkdir("{$temp}/names");
+        $store = Store::open("flock:{$temp}/names");
+        $seen = [];
+        foreach ($vectors['names'] as $vector) {
+            $name = isset($vector['hex']) ? hex2bin($vector['hex']) : str_repeat(hex2bin($vector['byte']), $vector['times']);
+            same($vector['text'] ?? $name, $name);
+            $lock = $store->createLock($name);
+            same(true, $lock->acquire());
+            $files = array_values(array_diff(scandir("{$temp}/names"), ['.', '..', '.synlock', ...$seen]));
+            same(true, in_array($vector['flock'], $files, true), "{$vector['flock']} appears, not " . implode(' ', $files));
+            $seen = [...$seen, ...$files];
+            $lock->release();
+        }
+    });
+
     $t->test('errors::urls', static function () use ($temp): void {
         $error = throws(InvalidUrl::class, static fn () => Store::open('foo://x'));
         same([Code::UNKNOWN_SCHEME, 'UNKNOWN_SCHEME'], [$error->getCode(), $error->getStatus()]);

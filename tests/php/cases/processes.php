@@ -146,7 +146,7 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         $t->test("request::{$scheme}: the end of a request releases, and objects go on to work", static function () use ($url): void {
             $store = Store::open($url);
             $lock = $store->createLock('request');
-            $kept = $store->createLock('kept', autoRelease: false);
+            $kept = Store::open($url . (str_contains($url, '?') ? '&' : '?') . 'auto_release=0')->createLock('kept');
             $lock->acquire();
             $kept->acquire();
             Runtime::endRequest();

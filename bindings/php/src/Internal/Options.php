@@ -17,7 +17,7 @@ final class Options
 
     public function __construct(
         public readonly ?float $ttl,
-        public readonly bool $autoRelease,
+        public readonly ?bool $autoRelease,
         public readonly ?float $timeout,
         public readonly ?bool $renew,
         public readonly bool $shared,
@@ -55,12 +55,6 @@ final class Options
         return Native::milliseconds($seconds, 'a TTL');
     }
 
-    /** Whether locks of these options end with the request. */
-    public function isScoped(): bool
-    {
-        return $this->autoRelease;
-    }
-
     /**
      * Fills the request's C struct.
      *
@@ -84,8 +78,7 @@ final class Options
         $struct->strict = self::toggle($this->strict);
         $struct->reentry = self::REENTRY[$this->reentry] ?? 0;
         $struct->interruptible = 1;
-        // A hold with auto-release off is exempt from the end of the request.
-        $struct->scope = $this->isScoped() ? $native->scope : null;
+        $struct->scope = $native->scope;
         $struct->label = null;
         if ($this->label === null) {
             return null;
