@@ -4,7 +4,6 @@
 //! methods since Rust 1.89, not fs2's.
 
 use crate::fork::ProcessFd;
-use crate::lease::BootTime;
 use crate::mode::Mode;
 use nix::sys::stat::FileStat;
 use std::ffi::CString;
@@ -54,6 +53,13 @@ fn seen(stat: &FileStat) -> Seen {
         links: stat.st_nlink,
         has_content: stat.st_size > 0,
     }
+}
+
+/// A clock that is cheap to read and stands still for some milliseconds, and while suspended.
+fn coarse_nanos() -> u64 {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC_COARSE).map_or(0, |time| {
+        time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
+    })
 }
 
 /// In nanoseconds; 0 for what cannot be told so.
@@ -139,7 +145,7 @@ impl LockFile {
 
     /// What the file is if its path still leads to it: it may have been removed, renamed, replaced.
     pub(super) fn current(&self) -> Result<Option<Seen>> {
-        let looked = BootTime::now();
+        let looked = coarse_nanos();
         let stat = match again_nix(|| nix::sys::stat::lstat(self.path.as_c_str())) {
             Ok(stat) if (stat.st_dev, stat.st_ino) == (self.dev, self.ino) => stat,
             Ok(_) | Err(nix::Error::ENOENT | nix::Error::ENOTDIR) => return Ok(None),
@@ -151,7 +157,7 @@ impl LockFile {
             .unwrap_or_default();
         let settled = if age > SETTLED { changed } else { 0 };
         self.settled.store(settled, Ordering::Relaxed);
-        self.looked.store(looked.as_nanos(), Ordering::Relaxed);
+        self.looked.store(looked, Ordering::Relaxed);
         Ok(Some(seen(&stat)))
     }
 
@@ -160,8 +166,8 @@ impl LockFile {
     /// swapped in these few milliseconds goes unseen.
     pub(super) fn glance(&self) -> Result<Option<Seen>> {
         let settled = self.settled.load(Ordering::Relaxed);
-        let looked = BootTime::from_nanos(self.looked.load(Ordering::Relaxed));
-        if settled != 0 && BootTime::now().since(looked) < LOOK_COUNTS {
+        let since = coarse_nanos().saturating_sub(self.looked.load(Ordering::Relaxed));
+        if settled != 0 && since < LOOK_COUNTS.as_nanos() as u64 {
             // SAFETY: open for as long as `self` lives in the process that opened it.
             let fd = unsafe { BorrowedFd::borrow_raw(self.fd.as_raw_fd()) };
             let stat = again_nix(|| nix::sys::stat::fstat(fd))?;

@@ -10,6 +10,15 @@
 //! swapped under a process that took and released the same lock within the last 10 ms, that process
 //! may be granted it once more in the old one; its next check tells.)
 //!
+//! The directory is made if only it is missing (0700). It must belong to the caller or to root, or to
+//! the group that `group=` names; it is refused if its path ends in a link, if everybody may write to
+//! it without the sticky bit, and on network file systems. A lock file must be a regular file with
+//! one link, of the caller, root or the directory's owner, and empty or written by synlock.
+//!
+//! In a forked child every descriptor of the parent is closed, never unlocked. A child made by a raw
+//! `clone` does so when it first uses synlock; until then, and if it outlives its parent, it keeps
+//! the parent's locks.
+//!
 //! `flock:` alone (and Symfony's `flock://`) means `$XDG_RUNTIME_DIR/synlock`, for root
 //! `/run/lock/synlock`. The format of names and files is in `core/FORMATS.md`.
 
