@@ -4,6 +4,8 @@ declare(strict_types=1);
 
 namespace Synlock;
 
+use FFI\CData;
+
 /** How the last acquire of a lock went. */
 final class Acquired
 {
@@ -19,5 +21,13 @@ final class Acquired
         public readonly bool $recovered,
         public readonly int $attempts,
     ) {
+    }
+
+    /**
+     * @internal
+     */
+    public static function of(CData $how): self
+    {
+        return new self($how->waited_ms / 1000, $how->contended === 1, $how->recovered === 1, $how->attempts);
     }
 }

@@ -136,10 +136,7 @@ final class Lock
     {
         $native = $this->native;
         $status = $native->ffi->synlock_lock_release($this->handle, $native->errorSlot);
-        $this->store->tell();
-        if ($status !== Code::OK) {
-            throw $this->failure($status);
-        }
+        $this->check($status);
     }
 
     /**
@@ -202,9 +199,7 @@ final class Lock
     {
         $how = $this->acquired;
 
-        return $how->attempts === 0
-            ? null
-            : new Acquired($how->waited_ms / 1000, $how->contended === 1, $how->recovered === 1, $how->attempts);
+        return $how->attempts === 0 ? null : Acquired::of($how);
     }
 
     /**
@@ -320,42 +315,27 @@ final class Lock
     public static function adopt(Store $store, string $exported, Options $options): self
     {
         $native = $store->native();
-        $struct = $native->lockOptions;
-        $label = $options->fill($struct, $native, false);
-        $slot = $native->ffi->new('synlock_lock *');
-        $native->check($native->ffi->synlock_store_adopt(
-            $store->handle(),
-            $exported,
-            \FFI::addr($struct),
-            \FFI::addr($slot),
-            $native->errorSlot,
-        ));
-        unset($label);
+        $adopt = static fn (CData $struct, CData $lock): int
+            => $native->ffi->synlock_store_adopt($store->handle(), $exported, $struct, $lock, $native->errorSlot);
+        $handle = $native->makeLock($options, false, $adopt);
 
         // The text is synlock1:fingerprint:name:…
-        return new self($store, \rawurldecode(\explode(':', $exported)[2] ?? ''), $options, $slot);
+        return new self($store, \rawurldecode(\explode(':', $exported)[2] ?? ''), $options, $handle);
     }
 
     private function make(bool $shared): void
     {
         $native = $this->store->native();
-        $struct = $native->lockOptions;
-        $label = $this->options->fill($struct, $native, $shared);
-        $slot = $native->ffi->new('synlock_lock *');
-        $native->check($native->ffi->synlock_lock_new(
-            $this->store->handle(),
-            $this->name,
-            \strlen($this->name),
-            \FFI::addr($struct),
-            \FFI::addr($slot),
-            $native->errorSlot,
-        ));
-        unset($label);
+        $store = $this->store->handle();
+        $length = \strlen($this->name);
+        $new = fn (CData $struct, CData $lock): int
+            => $native->ffi->synlock_lock_new($store, $this->name, $length, $struct, $lock, $native->errorSlot);
+        $handle = $native->makeLock($this->options, $shared, $new);
         if (isset($this->handle)) {
             $this->native->ffi->synlock_lock_free($this->handle);
         }
         $this->native = $native;
-        $this->handle = $slot;
+        $this->handle = $handle;
         $this->madeShared = $shared;
     }
 

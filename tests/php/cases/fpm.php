@@ -178,6 +178,26 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         $fpm->stop();
     });
 
+    $t->test('fpm::row 49, a worker that waits honours the end of its master', static function () use ($temp, $ini, $urls, $scripts, $package): void {
+        foreach (["flock:{$temp}/locks-root", $urls['redis']] as $url) {
+            $fpm = new Fpm($temp, $ini, ["env[SYNLOCK_PACKAGE]" => $package]);
+            $name = 'waited for';
+            $hold = $fpm->request("{$scripts}/hold.php", compact('url', 'name') + ['go' => "{$temp}/never", 'end' => 'never', 'options' => '{"autoRelease":true}']);
+            holder($hold);
+            take($fpm, $scripts, $url, $name, 30);
+            usleep(300_000);
+            $workers = $fpm->workers();
+            $start = microtime(true);
+            $fpm->stop();
+            $took = microtime(true) - $start;
+            ok($took < 1.0, "stopped after {$took} s");
+            same(2, count($workers));
+            foreach ($workers as $pid) {
+                ok(!file_exists("/proc/{$pid}/exe"), 'the worker is gone');
+            }
+        }
+    });
+
     $t->test('fpm::not set up, it says what to do', static function () use ($temp, $urls, $scripts, $package): void {
         $fpm = new Fpm($temp, '', ["env[SYNLOCK_PACKAGE]" => $package]);
         $text = $fpm->request("{$scripts}/take.php", ['url' => $urls['redis'], 'name' => 'x'])->finish();

@@ -12,6 +12,7 @@ use Synlock\Exception\InvalidUrl;
 use Synlock\Exception\LockLost;
 use Synlock\Exception\LockTimeout;
 use Synlock\Exception\NotHeld;
+use Synlock\Exception\Reentered;
 use Synlock\Exception\Unavailable;
 use Synlock\Exception\Unsupported;
 use Synlock\State;
@@ -122,6 +123,34 @@ return static function (Runner $t, string $temp, string $package, string $redis)
             same(Code::LOST, $error->getCode());
             same(true, $lock->acquire(), 'a lost lock can be taken anew');
             $lock->release();
+        });
+
+        $t->test("{$scheme}::a renewed lease lasts until release", static function () use ($store, $can): void {
+            if (!$can->ttl) {
+                throws(Unsupported::class, static fn () => $store->createLock('renewed', 0.3, renew: true));
+
+                return;
+            }
+            $lock = $store->createLock('renewed', 0.3, renew: true);
+            $lock->acquire();
+            for ($i = 0; $i < 8; ++$i) {
+                usleep(150_000); // busy or asleep, PHP does nothing for it
+                same(false, $store->createLock('renewed')->acquire());
+            }
+            same(true, $lock->isAcquired());
+            $lock->release();
+            same(true, $store->createLock('renewed')->acquire());
+        });
+
+        $t->test("{$scheme}::asking again through another object", static function () use ($store): void {
+            $lock = $store->createLock('reentry', reentry: 'extend'); // one with a policy is known to others
+            $lock->acquire();
+            throws(Reentered::class, static fn () => $store->createLock('reentry', reentry: 'error')->acquire());
+            $shared = $store->createLock('reentry', reentry: 'extend');
+            same(true, $shared->acquire());
+            $shared->release();
+            same(true, $store->createLock('reentry', fair: false, strict: true)->acquire(), 'the first release ends it for both');
+            throws(InvalidArgument::class, static fn () => $store->createLock('reentry', reentry: 'always'));
         });
 
         $t->test("{$scheme}::readers share, and promote and demote", static function () use ($store): void {

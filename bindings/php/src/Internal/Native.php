@@ -147,6 +147,21 @@ final class Native
         return $slot;
     }
 
+    /**
+     * A lock handle from one of the functions that take options.
+     *
+     * @param \Closure(CData, CData): int $call gets the options and the place for the handle
+     */
+    public function makeLock(Options $options, bool $shared, \Closure $call): CData
+    {
+        $label = $options->fill($this->lockOptions, $this, $shared);
+        $slot = $this->ffi->new('synlock_lock *');
+        $this->check($call(\FFI::addr($this->lockOptions), \FFI::addr($slot)));
+        unset($label); // read by now
+
+        return $slot;
+    }
+
     /** A struct that starts with its own size. */
     public function sized(string $type): CData
     {
