@@ -55,6 +55,13 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         );
         $process->wait();
         same('works', $process->output);
+        $process = new Process(
+            [PHP_BINARY, "{$temp}/bare/bin/synlock-check", '--ini', "--header={$temp}/bare/found.h"],
+            ['LD_LIBRARY_PATH' => "{$package}/lib"],
+        );
+        same(0, $process->wait(), $process->output);
+        $header = (string) file_get_contents("{$temp}/bare/found.h");
+        ok(str_contains($header, "FFI_LIB \"{$package}/lib/libsynlock.so.0\""), 'FPM need not have this LD_LIBRARY_PATH');
     });
 
     $t->test('setup::ffi.enable=false is named', static function () use ($package): void {

@@ -68,7 +68,8 @@ final class Check
     /** FPM does not start if the library that `ffi.preload` names cannot be loaded: it is tried first. */
     private static function printIni(?string $user, string $header): int
     {
-        $library = Library::locate();
+        Library::load();
+        $library = self::forService(Library::locate());
         $content = self::preloadHeader($library);
         if (@\file_get_contents($header) !== $content) {
             $folder = \dirname($header);
@@ -86,6 +87,18 @@ final class Check
             'ffi.preload=', \realpath($header), "\n";
 
         return 0;
+    }
+
+    /** A service does not have this shell's LD_LIBRARY_PATH: what was found by it is named in full. */
+    private static function forService(string $library): string
+    {
+        $path = '#^\S+ \S+ \S+ \S+ \S+ +(/.*/' . \preg_quote(Library::SONAME, '#') . '[^/]*)$#m';
+        if ($library[0] !== '/' && \getenv('LD_LIBRARY_PATH') !== false
+            && \preg_match($path, (string) @\file_get_contents('/proc/self/maps'), $parts)) {
+            return $parts[1];
+        }
+
+        return $library;
     }
 
     private static function defaultUser(): string
