@@ -163,6 +163,29 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         });
     }
 
+    $t->test('fork::redis: a child writes nothing to the connection it inherited', static function () use ($redis, $scripts, $package, $temp): void {
+        // Redis is the only unix socket here.
+        foreach (['throws', 'forks again'] as $fate) {
+            $trace = "{$temp}/trace";
+            $parent = new Process([
+                'strace', '-f', '-yy', '-o', $trace, '-e', 'trace=clone,fork,vfork,write,writev,sendto,sendmsg,shutdown',
+                PHP_BINARY, "{$scripts}/fork.php", $package, $redis, 'traced', $fate,
+            ]);
+            $parent->expect('as it should be');
+            $parent->expect('held');
+            $parent->send('release');
+            $parent->expect('released');
+            $parent->send('end');
+            same(0, $parent->wait(), $parent->output);
+            $text = (string) file_get_contents($trace);
+            // A thread of the parent is no child: it is cloned without SIGCHLD.
+            ok(preg_match_all('/(?:clone\(.*SIGCHLD.*|fork\(\)|clone resumed>.*SIGCHLD.*) += (\d+)$/m', $text, $children) >= 1, $text);
+            $of = static fn (array $pids): int => preg_match_all('/^(?:' . implode('|', $pids) . ') .*<UNIX/m', $text);
+            ok($of(['\d+']) > 0, 'the trace sees the connection');
+            same(0, $of($children[1]), 'calls of the child on it');
+        }
+    });
+
     $t->test('signal::SIGTERM ends a waiting process at once', static function () use ($urls, $package, $temp): void {
         $holder = Store::open($urls['flock'])->createLock('term');
         $holder->acquire();
