@@ -50,8 +50,10 @@ return static function (Runner $t, string $temp, string $package, string $redis)
             $start = microtime(true);
             $ran = [];
             pcntl_async_signals(true);
-            pcntl_signal(SIGALRM, static function () use (&$ran, $start, $holder): void {
+            pcntl_signal(SIGALRM, static function () use (&$ran, $start, $holder, $store): void {
                 $ran[] = microtime(true) - $start;
+                same(true, $store->createLock('from the handler', label: 'x')->acquire());
+                throws(NotHeld::class, static fn () => $store->createLock('from the handler')->release());
                 $holder->release();
             });
             pcntl_alarm(1);

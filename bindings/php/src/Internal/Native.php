@@ -27,8 +27,6 @@ final class Native
     public readonly CData $scope;
     /** Where a call puts its error object. */
     public readonly CData $errorSlot;
-    /** The one struct that options of locks are handed over in. */
-    public readonly CData $lockOptions;
     /** @var \WeakMap<Events, true> those who listen */
     public readonly \WeakMap $events;
     private readonly CData $error;
@@ -38,7 +36,7 @@ final class Native
         $this->error = $ffi->new('synlock_error *');
         $this->errorSlot = \FFI::addr($this->error);
         $this->events = new \WeakMap();
-        $this->lockOptions = $this->sized('synlock_lock_options');
+        $this->scope = $ffi->new('synlock_scope *');
     }
 
     public static function current(): self
@@ -54,10 +52,6 @@ final class Native
     private static function begin(): self
     {
         $native = new self(self::library());
-        // Ends the scope of a request that could not end it itself.
-        $slot = $native->ffi->new('synlock_scope *');
-        $native->check($native->ffi->synlock_scope_request(\FFI::addr($slot), $native->errorSlot));
-        $native->scope = $slot;
         if (!self::$registered) {
             self::$registered = true;
             \register_shutdown_function(static function (): void {
@@ -65,6 +59,18 @@ final class Native
                 self::$registered = false;
                 self::end();
             });
+        }
+        if (self::$current !== null) {
+            return self::$current; // a signal handler was here
+        }
+        // Known before it has its scope: a handler that runs now must not begin another, which would
+        // end this one.
+        self::$current = $native;
+        // Ends the scope of a request that could not end it itself.
+        $status = $native->ffi->synlock_scope_request(\FFI::addr($native->scope), $native->errorSlot);
+        if ($status !== Code::OK) {
+            self::$current = null;
+            throw $native->failure($status);
         }
 
         return $native;
@@ -142,7 +148,9 @@ final class Native
             }
         }
         $this->check($this->ffi->synlock_store_open($url, $keys, $values, $count, \FFI::addr($slot), $this->errorSlot));
-        $this->check($this->ffi->synlock_scope_add_store($this->scope, $slot, $this->errorSlot));
+        if (!\FFI::isNull($this->scope)) {
+            $this->check($this->ffi->synlock_scope_add_store($this->scope, $slot, $this->errorSlot));
+        }
 
         return $slot;
     }
@@ -154,9 +162,11 @@ final class Native
      */
     public function makeLock(Options $options, bool $shared, \Closure $call): CData
     {
-        $label = $options->fill($this->lockOptions, $this, $shared);
+        // A struct of its own: a signal handler may make a lock while this one is filled.
+        $struct = $this->sized('synlock_lock_options');
+        $label = $options->fill($struct, $this, $shared);
         $slot = $this->ffi->new('synlock_lock *');
-        $this->check($call(\FFI::addr($this->lockOptions), \FFI::addr($slot)));
+        $this->check($call(\FFI::addr($struct), \FFI::addr($slot)));
         unset($label); // read by now
 
         return $slot;

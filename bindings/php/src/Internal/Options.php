@@ -56,7 +56,7 @@ final class Options
     }
 
     /**
-     * Fills the request's C struct.
+     * Fills the C struct.
      *
      * @return CData|null the label's bytes, to be kept until the struct was read
      */
