@@ -436,7 +436,10 @@ fn an_executed_program_inherits_no_lock() {
     let mut child = Command::new("sleep").arg("30").spawn().unwrap();
     let mut inherited = Vec::new();
     for entry in std::fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap() {
-        let target = std::fs::read_link(entry.unwrap().path()).unwrap();
+        // The program may just be closing what its loader opened.
+        let Ok(target) = std::fs::read_link(entry.unwrap().path()) else {
+            continue;
+        };
         if target.starts_with(dir.path()) {
             inherited.push(target);
         }

@@ -14,6 +14,7 @@ use crate::name::Name;
 use crate::store::{Holder, Inspection, Page};
 use crate::url::Url;
 use crate::{Error, Result};
+use std::collections::HashSet;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirEntryExt, MetadataExt};
@@ -203,12 +204,15 @@ impl Flock {
             .metadata()
             .map_err(|error| Error::from_io(error, "the directory has no state"))?;
         let device = kernel::device(listing.as_raw_fd(), stat.dev());
-        let held: std::collections::HashSet<u64> = kernel::locks()
+        let mut held: HashSet<u64> = kernel::locks()
             .map_err(|error| Error::from_io(error, "the kernel does not show its locks"))?
             .into_iter()
             .filter(|lock| lock.device == device && !lock.waits)
             .map(|lock| lock.inode)
             .collect();
+        let own = self.process().books.lock();
+        held.extend(own.held.values().map(|held| held.file.inode().1));
+        drop(own);
         let mut files: Vec<String> = entries(&listing)?
             .into_iter()
             .filter(|(inode, name)| held.contains(inode) && !name.starts_with('.'))

@@ -2,11 +2,14 @@
 //!
 //! It leaves out holders in other PID namespaces, so an absence proves nothing.
 
-use std::io::Result;
+use super::file::again;
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{Read, Result};
 use std::os::fd::RawFd;
 
 /// A line about one `flock(2)`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct KernelLock {
     pub(super) device: (u32, u32),
     pub(super) inode: u64,
@@ -16,10 +19,42 @@ pub(super) struct KernelLock {
     pub(super) waits: bool,
 }
 
+/// How often a list that does not fit into one read is read.
+const PASSES: u32 = 4;
+
 /// Every `flock(2)` lock that this process may see.
+///
+/// The kernel gives out a page at a time and finds its place again by counting, so locks that go
+/// between two reads make it skip others. A list of several pages is therefore read several times;
+/// what was seen once counts.
 pub(super) fn locks() -> Result<Vec<KernelLock>> {
-    let text = std::fs::read_to_string("/proc/locks")?;
-    Ok(text.lines().filter_map(parse).collect())
+    let (text, pages) = read_list()?;
+    let mut found: Vec<KernelLock> = text.lines().filter_map(parse).collect();
+    if pages > 1 {
+        let mut seen: HashSet<KernelLock> = found.iter().copied().collect();
+        for _ in 1..PASSES {
+            let (text, _) = read_list()?;
+            let more = text.lines().filter_map(parse);
+            found.extend(more.filter(|lock| seen.insert(*lock)));
+        }
+    }
+    Ok(found)
+}
+
+/// The list, and in how many pieces it came.
+fn read_list() -> Result<(String, u32)> {
+    let mut file = again(|| File::open("/proc/locks"))?;
+    let mut bytes = Vec::new();
+    let mut page = vec![0; 64 * 1024];
+    let mut reads = 0;
+    loop {
+        let got = again(|| file.read(&mut page))?;
+        if got == 0 {
+            return Ok((String::from_utf8_lossy(&bytes).into_owned(), reads));
+        }
+        reads += 1;
+        bytes.extend_from_slice(&page[..got]);
+    }
 }
 
 fn parse(line: &str) -> Option<KernelLock> {
