@@ -83,13 +83,17 @@ impl Connection {
         self.stream.fd()
     }
 
-    /// Sends `request` and reads as many replies as it asks for.
+    /// Whether it is open and nothing has arrived that nobody asked for.
+    pub fn is_quiet(&mut self) -> bool {
+        matches!(self.reply_now(), Ok(None)) && self.buffer.is_empty()
+    }
+
+    /// Sends `request` and reads its first reply.
     pub fn exchange(
         &mut self,
         request: &[u8],
-        replies: usize,
         deadline: BootTime,
-    ) -> std::result::Result<Vec<Value>, Broken> {
+    ) -> std::result::Result<Value, Broken> {
         let mut sent = 0;
         if let Err(error) = self.stream.send(request, deadline, &mut sent) {
             return Err(Broken {
@@ -97,14 +101,8 @@ impl Connection {
                 sent: sent > 0,
             });
         }
-        let mut values = Vec::with_capacity(replies);
-        for _ in 0..replies {
-            values.push(
-                self.reply(deadline)
-                    .map_err(|error| Broken { error, sent: true })?,
-            );
-        }
-        Ok(values)
+        self.reply(deadline)
+            .map_err(|error| Broken { error, sent: true })
     }
 
     /// Sends without waiting for an answer.
@@ -127,6 +125,10 @@ impl Connection {
                 .receive(&mut chunk, deadline)
                 .map_err(|error| trouble(&error))?;
             self.take_in(&chunk, got)?;
+            // A server that always has more to say must not outlast the caller's time either.
+            if deadline.has_passed() && frame::length(&self.buffer)?.is_none() {
+                return Err(trouble(&io::ErrorKind::TimedOut.into()));
+            }
         }
     }
 

@@ -7,6 +7,8 @@ use crate::{Error, Result};
 /// The longest reply that is ours to expect.
 pub(super) const LONGEST: usize = 16 * 1024 * 1024;
 const MOST_ELEMENTS: usize = 1 << 20;
+/// Arrays in one reply; ours have three at most, and nested ones cost the parser its stack.
+const MOST_ARRAYS: usize = 64;
 /// The longest line that tells a length, an integer or an error.
 const LONGEST_LINE: usize = 64 * 1024;
 
@@ -22,6 +24,7 @@ pub(super) fn length(bytes: &[u8]) -> Result<Option<usize>> {
     let mut at = 0;
     // Elements that are still to come.
     let mut left = 1usize;
+    let mut arrays = 0;
     while left > 0 {
         let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) else {
             return Ok(None);
@@ -52,7 +55,8 @@ pub(super) fn length(bytes: &[u8]) -> Result<Option<usize>> {
             }
             b'*' => {
                 left += size(line, MOST_ELEMENTS)?.unwrap_or(0);
-                if left > MOST_ELEMENTS {
+                arrays += 1;
+                if left > MOST_ELEMENTS || arrays > MOST_ARRAYS {
                     return Err(bad("too many elements"));
                 }
             }
@@ -138,6 +142,7 @@ mod tests {
             );
         }
         assert!(length(&[b'+'; LONGEST_LINE + 1]).is_err());
+        assert!(length(&b"*1\r\n".repeat(MOST_ARRAYS + 1)).is_err());
     }
 
     #[test]

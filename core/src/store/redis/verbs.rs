@@ -104,26 +104,33 @@ impl Redis {
 
     /// Sends a request over a kept or a new connection. A lost reply is asked for again, on a new
     /// connection, after the old one was ended on the server; so the request must be idempotent.
-    fn exchange(&self, request: &[u8], replies: usize, limit: BootTime) -> Result<Vec<Value>> {
+    /// Tells whether it was sent more than once.
+    fn exchange(&self, request: &[u8], limit: BootTime) -> Result<(Value, bool)> {
         let process = self.process()?;
         let mut sent_before = false;
         let mut old: Option<i64> = None;
         loop {
             let kept = process.idle.lock().pop();
             let opened = match kept {
-                Some(connection) => Ok(connection),
                 None => Connection::open(&self.config, limit),
+                Some(mut connection) => {
+                    if !connection.is_quiet() {
+                        // The server has closed it, by a restart for instance: nothing is lost yet.
+                        continue;
+                    }
+                    Ok(connection)
+                }
             };
             let mut broken = match opened {
                 Err(error) => Broken { error, sent: false },
                 Ok(mut connection) => {
-                    match self.send_on(&mut connection, old.take(), request, replies, limit) {
-                        Ok(values) => {
+                    match self.send_on(&mut connection, old.take(), request, limit) {
+                        Ok(value) => {
                             let mut idle = process.idle.lock();
                             if idle.len() < MOST_IDLE {
                                 idle.push(connection);
                             }
-                            return Ok(values);
+                            return Ok((value, sent_before));
                         }
                         Err(broken) => {
                             old = connection.id;
@@ -150,18 +157,18 @@ impl Redis {
         connection: &mut Connection,
         old: Option<i64>,
         request: &[u8],
-        replies: usize,
         limit: BootTime,
-    ) -> std::result::Result<Vec<Value>, Broken> {
-        let Some(old) = old else {
-            return connection.exchange(request, replies, limit);
+    ) -> std::result::Result<Value, Broken> {
+        let Some(old) = old.filter(|_| !cfg!(canary = "no_kill")) else {
+            return connection.exchange(request, limit);
         };
         // A request that is still on its way on the old connection must not act after this one.
         let mut both = pack(&[b"CLIENT", b"KILL", b"ID", old.to_string().as_bytes()]);
         both.extend_from_slice(request);
-        let mut values = connection.exchange(&both, replies + 1, limit)?;
-        values.remove(0);
-        Ok(values)
+        connection.exchange(&both, limit)?;
+        connection
+            .reply(limit)
+            .map_err(|error| Broken { error, sent: true })
     }
 
     fn run(
@@ -171,25 +178,36 @@ impl Redis {
         args: &[&[u8]],
         deadline: Option<BootTime>,
     ) -> Result<Value> {
+        self.run_told(script, name, args, deadline)
+            .map(|(value, _)| value)
+    }
+
+    /// As `run`; also tells whether the request was sent more than once.
+    fn run_told(
+        &self,
+        script: &Script,
+        name: &Name,
+        args: &[&[u8]],
+        deadline: Option<BootTime>,
+    ) -> Result<(Value, bool)> {
         let limit = self.limit(deadline);
         let keys = Keys::of(&self.config.prefix, name);
         let mut words: Vec<&[u8]> = vec![b"EVALSHA", script.sha.as_bytes(), b"4"];
         words.extend(keys.0.iter().map(Vec::as_slice));
         words.extend([LAYOUT.as_bytes(), name.as_bytes()]);
         words.extend(args);
-        let value = self.one(&pack(&words), limit)?;
+        let (value, told) = self.exchange(&pack(&words), limit)?;
         if !matches!(&value, Value::ServerError(error) if error.code() == "NOSCRIPT") {
-            return check(value);
+            return Ok((check(value)?, told));
         }
         words[0] = b"EVAL";
         words[1] = script.text.as_bytes();
-        check(self.one(&pack(&words), limit)?)
+        let (value, again) = self.exchange(&pack(&words), limit)?;
+        Ok((check(value)?, told || again))
     }
 
     fn one(&self, request: &[u8], limit: BootTime) -> Result<Value> {
-        self.exchange(request, 1, limit)?
-            .pop()
-            .ok_or_else(|| protocol("no reply"))
+        self.exchange(request, limit).map(|(value, _)| value)
     }
 
     fn ttl(claim: &Claim) -> String {
@@ -269,6 +287,17 @@ impl Redis {
                 let _ = self.run(&scripts::RELEASE, &name, &[token.as_bytes()], Some(soon));
             }
         }
+    }
+
+    /// The name of the lock at `key`; a long one stands beside its holders.
+    fn full_name(&self, key: &[u8], shown: &[u8], limit: BootTime) -> Result<Name> {
+        if keys::may_be_long(shown) {
+            let value = check(self.one(&pack(&[b"HGET", key, b"name"]), limit)?)?;
+            if let Value::BulkString(name) = value {
+                return Name::new(&name);
+            }
+        }
+        Name::new(shown)
     }
 
     fn fence_or_lost(&self, reply: &Value) -> Result<Option<u64>> {
@@ -511,13 +540,18 @@ impl Backend for Redis {
 
     fn release(&self, claim: &Claim) -> Result<Answer> {
         let token = claim.token.to_hex();
-        let reply = self.run(
+        let (reply, resent) = self.run_told(
             &scripts::RELEASE,
             &claim.name,
             &[token.as_bytes()],
             claim.deadline,
         )?;
         match number(&reply) {
+            // The request whose reply was lost may have released it, or it was lost before.
+            Some(0) if resent && !cfg!(canary = "no_resent") => Err(Error::new(
+                Code::Uncertain,
+                "it is not held any more, but a reply was lost: whether this release ended it is unknown",
+            )),
             Some(0) => Ok(Answer::NotOurs),
             Some(_) => Ok(Answer::Done(None)),
             None => Err(protocol("an odd answer to a release")),
@@ -596,7 +630,7 @@ impl Backend for Redis {
         let pattern = [
             keys::glob(self.config.prefix.as_bytes()),
             b"{b[0-9][0-9][0-9][0-9]}:".to_vec(),
-            keys::glob(prefix),
+            keys::glob(prefix.get(..keys::SHOWN).unwrap_or(prefix)),
             b"*".to_vec(),
         ]
         .concat();
@@ -622,9 +656,10 @@ impl Backend for Redis {
                 let Value::BulkString(key) = key else {
                     continue;
                 };
-                if let Some(name) = keys::name_in_key(&self.config.prefix, key) {
-                    let lock = self.inspect(&Name::new(name)?, Some(limit_at))?;
-                    if !lock.holders.is_empty() {
+                if let Some(shown) = keys::name_in_key(&self.config.prefix, key) {
+                    let name = self.full_name(key, shown, limit_at)?;
+                    let lock = self.inspect(&name, Some(limit_at))?;
+                    if !lock.holders.is_empty() && lock.name.starts_with(prefix) {
                         page.locks.push(lock);
                     }
                 }

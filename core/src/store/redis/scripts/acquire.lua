@@ -21,8 +21,9 @@ else
   free = fits(mode, take, of)
 end
 if free then
-  leave(token)
+  -- The grant is the first write, so that a server without memory refuses all of it.
   local r = grant(token, ttl, mode, take, of, tonumber(ARGV[8]), ARGV[9], false)
+  leave(token)
   settle()
   return {1, r[5]}
 end

@@ -21,14 +21,17 @@ local held, count = {}, 0
 local function load()
   local raw = redis.call('HGETALL', L)
   for i = 1, #raw, 2 do
-    local r = split(raw[i + 1])
-    if tonumber(r[7]) > now then
-      held[raw[i]] = r
-      count = count + 1
-    else
-      redis.call('HDEL', L, raw[i])
+    if raw[i] ~= 'name' then
+      local r = split(raw[i + 1])
+      if tonumber(r[7]) > now then
+        held[raw[i]] = r
+        count = count + 1
+      else
+        redis.call('HDEL', L, raw[i])
+      end
     end
   end
+  if count == 0 and #raw > 0 then redis.call('DEL', L) end
 end
 
 -- The lock lives until its last holder's lease ends.
@@ -45,12 +48,14 @@ local function put(token, r)
   if not held[token] then count = count + 1 end
   held[token] = r
   redis.call('HSET', L, token, table.concat(r, '|'))
+  -- A key that stands for a long name keeps that name.
+  if #NAME > 1024 then redis.call('HSET', L, 'name', NAME) end
 end
 
 local function drop(token)
   held[token] = nil
   count = count - 1
-  redis.call('HDEL', L, token)
+  if count == 0 then redis.call('DEL', L) else redis.call('HDEL', L, token) end
 end
 
 local function leave(token)
@@ -62,7 +67,7 @@ local function fits(mode, take, of)
   if mode == 'x' then return false end
   local taken = 0
   for _, r in pairs(held) do
-    if r[2] ~= mode then return false end
+    if r[2] ~= mode or mode == 'p' and tonumber(r[4]) ~= of then return false end
     taken = taken + tonumber(r[3])
   end
   return mode == 's' or taken + take <= of
