@@ -1,0 +1,188 @@
+//! Row 10: 16 processes take 16 locks of a Redis server with a TTL of 300 ms; one is killed every
+//! 50 ms. Exclusion is judged by what each holder was promised: until its lease's end or its release.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+use synlock_core::{Code, LockOptions, Store, Wait};
+use synlock_tests::page::SharedPage;
+use synlock_tests::process::{exit_status, fork, is_full_load, nanos, signal, wait};
+use synlock_tests::redis::RedisServer;
+use synlock_tests::torture::Verdict;
+
+const NAMES: usize = 16;
+const WORKERS: usize = 16;
+const MOST: usize = 1 << 16;
+const TTL: Duration = Duration::from_millis(300);
+
+struct Name {
+    holder: AtomicU64,
+    until: AtomicU64,
+    fence: AtomicU64,
+}
+
+struct Page {
+    stop: AtomicU8,
+    names: [Name; NAMES],
+    grants: AtomicU64,
+    overlaps: AtomicU64,
+    regressions: AtomicU64,
+    errors: AtomicU64,
+    refused: AtomicU64,
+    stolen: AtomicU64,
+    dead: [AtomicU8; MOST],
+}
+
+fn work(url: &str, page: &Page, me: u64) -> i32 {
+    let store = Store::open(url).expect("a store");
+    let mut options = LockOptions::default();
+    options.ttl = Some(TTL);
+    let locks: Vec<_> = (0..NAMES)
+        .map(|number| {
+            store
+                .lock_with(format!("n{number}"), options.clone())
+                .expect("a lock")
+        })
+        .collect();
+    let mut turn = me as usize;
+    while page.stop.load(SeqCst) == 0 {
+        turn = turn.wrapping_mul(5).wrapping_add(3);
+        let (lock, name) = (&locks[turn % NAMES], &page.names[turn % NAMES]);
+        let acquired = match lock.acquire(Wait::For(Duration::from_millis(500)), None) {
+            Ok(acquired) => acquired,
+            Err(error) if matches!(error.code(), Code::Timeout | Code::Busy) => {
+                page.refused.fetch_add(1, SeqCst);
+                continue;
+            }
+            Err(error) => {
+                eprintln!("worker {me}: {error:?}");
+                page.errors.fetch_add(1, SeqCst);
+                continue;
+            }
+        };
+        let until = nanos() + lock.remaining().map_or(0, |left| left.as_nanos() as u64);
+        let (before, ended) = (name.holder.swap(me, SeqCst), name.until.swap(until, SeqCst));
+        if before != 0 && nanos() < ended && page.dead[before as usize].load(SeqCst) == 0 {
+            page.overlaps.fetch_add(1, SeqCst);
+        }
+        let fence = acquired.fence.unwrap_or(0);
+        if name.fence.swap(fence, SeqCst) >= fence {
+            page.regressions.fetch_add(1, SeqCst);
+        }
+        page.grants.fetch_add(1, SeqCst);
+        if turn.is_multiple_of(64) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let ours = name.holder.compare_exchange(me, 0, SeqCst, SeqCst).is_ok();
+        if !ours && nanos() < until {
+            page.overlaps.fetch_add(1, SeqCst);
+        }
+        match lock.release() {
+            Ok(_) => {}
+            // Whoever was put to sleep by the machine for longer than the lease has lost it.
+            Err(error) if error.code() == Code::Lost && nanos() >= until => {}
+            Err(error) => {
+                eprintln!("worker {me}: release: {error:?}");
+                page.stolen.fetch_add(1, SeqCst);
+            }
+        }
+    }
+    0
+}
+
+/// How long a lock stays taken after its holder was killed.
+fn freed_after(url: &str) -> Duration {
+    // SAFETY: an atomic, for which zero is a value.
+    let ready = unsafe { SharedPage::<AtomicU64>::new() };
+    let mut options = LockOptions::default();
+    options.ttl = Some(TTL);
+    let holder = fork(|| {
+        let store = Store::open(url).expect("a store");
+        let lock = store.lock_with("killed", options.clone()).expect("a lock");
+        lock.try_acquire().expect("a free lock");
+        ready.store(1, SeqCst);
+        std::thread::sleep(Duration::from_secs(60));
+        0
+    });
+    while ready.load(SeqCst) == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let start = Instant::now();
+    signal(holder, libc::SIGKILL);
+    wait(holder);
+    let next = fork(|| {
+        let store = Store::open(url).expect("a store");
+        let lock = store.lock("killed").expect("a lock");
+        i32::from(
+            lock.acquire(Wait::For(Duration::from_secs(5)), None)
+                .is_err(),
+        )
+    });
+    assert_eq!(exit_status(wait(next)), 0, "the next one gets it");
+    start.elapsed()
+}
+
+fn main() -> ExitCode {
+    let server = RedisServer::start();
+    let url = server.url();
+    let full = is_full_load();
+    let share = if full { 1 } else { 50 };
+    let mut freed: Vec<_> = (0..5).map(|_| freed_after(&url)).collect();
+    freed.sort();
+    // SAFETY: atomics, for which zero is a value.
+    let page = unsafe { SharedPage::<Page>::new() };
+    let mut number = 0;
+    let mut start = || {
+        number += 1;
+        (number, fork(|| work(&url, &page, number)))
+    };
+    let mut workers: Vec<_> = (0..WORKERS).map(|_| start()).collect();
+    let end = Instant::now() + Duration::from_millis(if full { 120_000 } else { 3_000 });
+    let mut kills = 0;
+    while Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(50));
+        let victim = kills as usize * 7 % WORKERS;
+        let (number, pid) = workers[victim];
+        page.dead[number as usize].store(1, SeqCst);
+        signal(pid, libc::SIGKILL);
+        wait(pid);
+        kills += 1;
+        workers[victim] = start();
+    }
+    page.stop.store(1, SeqCst);
+    let crashed = workers
+        .iter()
+        .filter(|(_, pid)| exit_status(wait(*pid)) != 0)
+        .count();
+    let count = |counter: &AtomicU64| counter.load(SeqCst);
+    let mut verdict = Verdict::default();
+    verdict.claim(
+        count(&page.overlaps) == 0,
+        "overlaps",
+        count(&page.overlaps),
+    );
+    verdict.claim(
+        count(&page.regressions) == 0,
+        "tokens not greater",
+        count(&page.regressions),
+    );
+    verdict.claim(
+        count(&page.stolen) == 0,
+        "holds taken within the lease",
+        count(&page.stolen),
+    );
+    verdict.claim(count(&page.errors) == 0, "errors", count(&page.errors));
+    verdict.claim(crashed == 0, "crashed workers", crashed);
+    verdict.claim(
+        count(&page.grants) >= 100_000 / share,
+        "grants",
+        count(&page.grants),
+    );
+    verdict.claim(kills >= 1_000 / share, "kills", kills);
+    verdict.claim(
+        freed[2] <= TTL + Duration::from_millis(50),
+        "a killed holder's lock is free after (median)",
+        format!("{:?}", freed[2]),
+    );
+    verdict.finish()
+}

@@ -1,0 +1,444 @@
+//! What the suites for every store do not ask of `redis:`: its faults, its requests, its keys.
+
+mod fake;
+
+use fake::{Act, Fake, Proxy};
+use std::time::{Duration, Instant};
+use synlock_core::{Code, Lock, LockOptions, Mode, Result, Store, Wait};
+use synlock_tests::names::unique;
+use synlock_tests::process::is_full_load;
+use synlock_tests::redis::{Options, RedisServer, free_port, openssl};
+
+fn ms(number: u64) -> Duration {
+    Duration::from_millis(number)
+}
+
+fn lock(url: &str, name: &str) -> Lock {
+    Store::open(url).unwrap().lock(name).unwrap()
+}
+
+fn leased(url: &str, name: &str, ttl: Duration) -> Lock {
+    let mut options = LockOptions::default();
+    options.ttl = Some(ttl);
+    Store::open(url).unwrap().lock_with(name, options).unwrap()
+}
+
+/// Tries once; the code, which must have come within the time.
+fn try_code(url: &str, within: Duration) -> Code {
+    let start = Instant::now();
+    let code = match lock(url, &unique("fault")).try_acquire() {
+        Ok(None) => Code::Busy,
+        result => code(result),
+    };
+    assert!(start.elapsed() < within, "{url}: {:?}", start.elapsed());
+    code
+}
+
+fn code<T>(result: Result<T>) -> Code {
+    result.err().map_or(Code::Ok, |error| error.code())
+}
+
+#[test]
+fn a_server_that_is_down_or_deaf_is_unavailable_in_time() {
+    let down = format!("redis://127.0.0.1:{}?io_timeout=300", free_port());
+    assert_eq!(try_code(&down, ms(1000)), Code::Unavailable);
+    let mute = Fake::start(Act::Mute);
+    let url = format!("{}?io_timeout=300", mute.url("redis"));
+    assert_eq!(try_code(&url, ms(1000)), Code::Unavailable);
+    // The caller's own deadline counts, if it is nearer.
+    let start = Instant::now();
+    let url = mute.url("redis");
+    let result = lock(&url, "x").acquire(Wait::For(ms(200)), None);
+    assert!(
+        result.is_err() && start.elapsed() < ms(600),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
+fn passwords_are_asked_for_and_checked() {
+    let server = RedisServer::start_with(Options {
+        password: Some("secret".into()),
+        ..Options::default()
+    });
+    assert_eq!(try_code(&server.url(), ms(2000)), Code::Ok);
+    for user in ["", ":wrong@", "nobody:secret@"] {
+        let url = format!("redis://{user}127.0.0.1:{}", server.port());
+        let error = lock(&url, "x").try_acquire().unwrap_err();
+        assert_eq!(error.code(), Code::Permission, "{error:?}");
+        assert!(!format!("{error:?}").contains("wrong"), "{error:?}");
+    }
+}
+
+#[test]
+fn a_server_that_cannot_write_is_unavailable_not_busy() {
+    let server = RedisServer::start();
+    let held = lock(&server.url(), "held");
+    held.try_acquire().unwrap();
+    assert_eq!(server.command(&["CONFIG", "SET", "maxmemory", "1"]), "OK");
+    assert_eq!(try_code(&server.url(), ms(2000)), Code::Unavailable);
+    // What is held can be given back all the same.
+    held.release().unwrap();
+    server.command(&["CONFIG", "SET", "maxmemory", "0"]);
+    server.command(&["REPLICAOF", "127.0.0.1", "1"]);
+    assert_eq!(try_code(&server.url(), ms(2000)), Code::Unavailable);
+    server.command(&["REPLICAOF", "NO", "ONE"]);
+    assert_eq!(try_code(&server.url(), ms(2000)), Code::Ok);
+}
+
+#[test]
+fn odd_replies_are_errors_in_time() {
+    let fake = Fake::start(Act::Mute);
+    let url = format!("{}?io_timeout=300", fake.url("redis"));
+    let say = |text: &str| Act::Say(text.as_bytes().to_vec());
+    for (act, expected) in [
+        (say("-LOADING Redis is loading\r\n"), Code::Unavailable),
+        (say("-NOPERM no rights\r\n"), Code::Permission),
+        (say("-ERR something new\r\n"), Code::Protocol),
+        (say("HTTP/1.1 400 Bad Request\r\n"), Code::Protocol),
+        (say("*2\r\n+what\r\n+ever\r\n"), Code::Protocol),
+        (say(":1\r\n"), Code::Protocol),
+        (say("$99999999999\r\n"), Code::Protocol),
+        (say("*1048577\r\n"), Code::Protocol),
+        (say("*2\r\n:1\r\n"), Code::Uncertain),
+        (Act::SayAndClose(b"*2\r\n:1".to_vec()), Code::Uncertain),
+        (Act::SayAndClose(Vec::new()), Code::Uncertain),
+        (
+            Act::Endless(b"$16777216\r\n".to_vec(), vec![b'x'; 4096]),
+            Code::Protocol,
+        ),
+        (
+            Act::Endless(b"+".to_vec(), vec![b'x'; 4096]),
+            Code::Protocol,
+        ),
+        (Act::Endless(Vec::new(), b"*1\r\n".to_vec()), Code::Protocol),
+    ] {
+        fake.set(act.clone());
+        assert_eq!(
+            try_code(&url, ms(2000)),
+            expected,
+            "{:.60}",
+            format!("{act:?}")
+        );
+    }
+}
+
+#[test]
+fn noise_never_hangs_nor_panics() {
+    let fake = Fake::start(Act::Mute);
+    let url = format!("{}?io_timeout=20", fake.url("redis"));
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = move |below: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) as usize % below
+    };
+    let seeds: [&[u8]; 4] = [
+        b"*2\r\n:1\r\n$16\r\n1732443000000001\r\n",
+        b"*2\r\n:0\r\n:1500\r\n",
+        b"-NOSCRIPT No matching script\r\n",
+        b"$-1\r\n",
+    ];
+    let handle = lock(&url, "noise");
+    for _ in 0..if is_full_load() { 50_000 } else { 400 } {
+        let mut bytes = seeds[random(4)].to_vec();
+        for _ in 0..=random(3) {
+            let at = random(bytes.len());
+            match random(4) {
+                0 => bytes[at] = random(256) as u8,
+                1 => bytes[at] ^= 1 << random(8),
+                2 => bytes.insert(at, b"+-:$*0123456789\r\n"[random(17)]),
+                _ => bytes.truncate(at + 1),
+            }
+        }
+        fake.set(Act::SayAndClose(bytes.clone()));
+        let start = Instant::now();
+        if let Ok(Some(_)) = handle.try_acquire() {
+            let _ = handle.release();
+            let _ = handle.abandon();
+        } else {
+            let _ = handle.abandon();
+        }
+        assert!(start.elapsed() < ms(1000), "{:?}", bytes.escape_ascii());
+    }
+}
+
+#[test]
+fn a_foreign_type_at_the_key_is_told_and_left_alone() {
+    let server = RedisServer::start();
+    let one = lock(&server.url(), "invoice");
+    one.try_acquire().unwrap();
+    let key = server.command(&["KEYS", "synlock:*}:invoice"]);
+    assert!(key.starts_with("synlock:{b"), "{key}");
+    one.release().unwrap();
+    assert_eq!(server.command(&["EXISTS", &key]), "0");
+    server.command(&["SET", &key, "theirs"]);
+    assert_eq!(code(one.try_acquire()), Code::Protocol);
+    assert_eq!(server.command(&["GET", &key]), "theirs");
+}
+
+#[test]
+fn a_pair_is_two_requests_and_a_contended_acquisition_three() {
+    let server = RedisServer::start();
+    let (one, two) = (lock(&server.url(), "n"), lock(&server.url(), "n"));
+    let pair = || {
+        one.try_acquire().unwrap().unwrap();
+        one.release().unwrap();
+    };
+    pair();
+    let before = server.calls("evalsha");
+    (0..50).for_each(|_| pair());
+    assert_eq!(server.calls("evalsha") - before, 100);
+    let contend = |rounds: u32| {
+        for _ in 0..rounds {
+            one.try_acquire().unwrap().unwrap();
+            std::thread::scope(|scope| {
+                let waiter = scope.spawn(|| two.acquire(Wait::For(ms(4000)), None).unwrap());
+                while server.command(&["EVAL", "local n = 0; for _, k in ipairs(redis.call('KEYS', '*}q:n')) do n = redis.call('ZCARD', k) end; return n", "0"]) != "1" {
+                    std::thread::sleep(ms(1));
+                }
+                one.release().unwrap();
+                waiter.join().unwrap();
+            });
+            two.release().unwrap();
+        }
+    };
+    // The first subscribes.
+    contend(1);
+    let before = server.calls("evalsha");
+    contend(10);
+    // One's try and release, and two's three: queue, confirm, release.
+    assert_eq!(server.calls("evalsha") - before, 10 * (2 + 3));
+    assert_eq!(server.calls("subscribe"), 1);
+}
+
+#[test]
+fn losses_are_told_and_tokens_grow_over_flushes_and_restarts() {
+    let mut server = RedisServer::start();
+    let one = lock(&server.url(), "n");
+    let mut last = 0;
+    for round in 0..if is_full_load() { 150 } else { 9 } {
+        let fence = one.try_acquire().unwrap().unwrap().fence.unwrap();
+        assert!(fence > last, "{fence} after {last}");
+        last = fence;
+        match round % 3 {
+            0 => {
+                server.command(&["FLUSHALL"]);
+            }
+            1 => server.restart(),
+            _ => {
+                server.command(&["SCRIPT", "FLUSH"]);
+                one.ensure_held().unwrap();
+                one.release().unwrap();
+                continue;
+            }
+        }
+        assert_eq!(code(one.ensure_held()), Code::Lost);
+        assert_eq!(code(one.release()), Code::Lost);
+        // Without asking before, too.
+        one.try_acquire().unwrap().unwrap();
+        server.restart();
+        assert_eq!(code(one.release()), Code::Lost);
+    }
+}
+
+#[test]
+fn a_lost_reply_is_made_good_or_uncertain() {
+    let server = RedisServer::start();
+    let direct = server.url();
+    // The scripts are known to the server.
+    let known = leased(&direct, "known", ms(5000));
+    known.try_acquire().unwrap();
+    known.refresh(None).unwrap();
+    known.release().unwrap();
+    let allowed = |code: Code| matches!(code, Code::Ok | Code::Busy | Code::Uncertain);
+    let mut lost = 0;
+    for _ in 0..if is_full_load() { 100 } else { 2 } {
+        for k in 1..=7 {
+            // A new proxy, so that the store begins without a connection.
+            let proxy = Proxy::start(server.port());
+            let name = unique("lost");
+            let ours = leased(&proxy.url(), &name, ms(5000));
+            let other = lock(&direct, &name);
+            proxy.lose(k);
+            let acquired = match ours.try_acquire() {
+                Ok(None) => Code::Busy,
+                result => code(result),
+            };
+            assert!(allowed(acquired), "reply {k}: acquire {acquired:?}");
+            let held = acquired == Code::Ok;
+            if held {
+                assert_eq!(
+                    Store::open(&direct)
+                        .unwrap()
+                        .inspect(&name)
+                        .unwrap()
+                        .holders
+                        .len(),
+                    1
+                );
+                assert!(other.try_acquire().unwrap().is_none());
+                let refreshed = code(ours.refresh(None));
+                assert!(allowed(refreshed), "reply {k}: refresh {refreshed:?}");
+                let released = code(ours.release());
+                assert!(allowed(released), "reply {k}: release {released:?}");
+            }
+            lost += u32::from(proxy.has_lost());
+            // No ghost stays behind, not even for its TTL.
+            let start = Instant::now();
+            other.acquire(Wait::For(ms(2000)), None).unwrap();
+            assert!(
+                start.elapsed() < ms(1500),
+                "reply {k}: {:?}",
+                start.elapsed()
+            );
+            other.release().unwrap();
+        }
+    }
+    assert!(lost >= 6, "{lost} replies lost");
+}
+
+#[test]
+fn long_names_are_listed_whole() {
+    let server = RedisServer::start();
+    let store = Store::open(&server.url()).unwrap();
+    let names = [
+        vec![b'x'; 3000],
+        [vec![b'x'; 2999], vec![b'y']].concat(),
+        vec![b'x'; 1024],
+    ];
+    let locks: Vec<Lock> = names.iter().map(|name| store.lock(name).unwrap()).collect();
+    for lock in &locks {
+        lock.try_acquire().unwrap().unwrap();
+    }
+    let listed = |prefix: &[u8]| {
+        let page = store.list(prefix, None, 100).unwrap();
+        let mut names: Vec<_> = page.locks.into_iter().map(|lock| lock.name).collect();
+        names.sort();
+        names
+    };
+    let mut sorted = names.to_vec();
+    sorted.sort();
+    assert_eq!(listed(b""), sorted);
+    assert_eq!(listed(&names[1]), [names[1].clone()]);
+    for lock in &locks {
+        lock.release().unwrap();
+    }
+    assert_eq!(server.command(&["KEYS", "*}:*"]), "");
+}
+
+#[test]
+fn permits_of_another_number_never_share_the_lock() {
+    let server = RedisServer::start();
+    let store = Store::open(&server.url()).unwrap();
+    let permits = |of| {
+        let mut options = store.defaults().clone();
+        options.mode = Mode::Permits { take: 1, of };
+        store.lock_with("n", options).unwrap()
+    };
+    let exclusive = store.lock("n").unwrap();
+    exclusive.try_acquire().unwrap();
+    std::thread::scope(|scope| {
+        let waiters = [2, 5].map(|of| {
+            let waiter = permits(of);
+            let thread = scope.spawn(move || {
+                let result = waiter.acquire(Wait::For(ms(1000)), None);
+                std::thread::sleep(ms(100));
+                (code(result), waiter)
+            });
+            std::thread::sleep(ms(200));
+            thread
+        });
+        exclusive.release().unwrap();
+        std::thread::sleep(ms(50));
+        assert_eq!(store.inspect("n").unwrap().holders.len(), 1);
+        for waiter in waiters {
+            drop(waiter.join().unwrap());
+        }
+    });
+}
+
+#[cfg(feature = "redis-tls")]
+#[test]
+fn tls_fails_closed() {
+    let server = RedisServer::start_with(Options {
+        password: Some("secret".into()),
+        tls: true,
+        ..Options::default()
+    });
+    let ca = server.file("ca.crt").display().to_string();
+    let tls = |host: &str, query: &str| {
+        format!(
+            "rediss://:secret@{host}:{}?io_timeout=500{query}",
+            server.tls_port()
+        )
+    };
+    let trusted = format!("&ca_file={ca}");
+    assert_eq!(try_code(&tls("localhost", &trusted), ms(2000)), Code::Ok);
+    assert_eq!(
+        try_code(&tls("127.0.0.1", "&insecure=1"), ms(2000)),
+        Code::Ok
+    );
+    // Signed by nobody we know.
+    assert_eq!(try_code(&tls("localhost", ""), ms(2000)), Code::Permission);
+    // For another host: 127.0.0.2 is the same server, and not in its certificate.
+    server.command(&["CONFIG", "SET", "bind", "127.0.0.1 127.0.0.2"]);
+    assert_eq!(
+        try_code(&tls("127.0.0.2", &trusted), ms(2000)),
+        Code::Permission
+    );
+    // Expired.
+    let folder = server.file("");
+    openssl(
+        &folder,
+        &[
+            "x509",
+            "-req",
+            "-in",
+            "server.csr",
+            "-CA",
+            "ca.crt",
+            "-CAkey",
+            "ca.key",
+            "-CAcreateserial",
+            "-out",
+            "old.crt",
+            "-days",
+            "-1",
+            "-extfile",
+            "ext",
+        ],
+    );
+    let old = server.file("old.crt").display().to_string();
+    assert_eq!(
+        server.command(&["CONFIG", "SET", "tls-cert-file", &old]),
+        "OK"
+    );
+    // Another store, since the first has a connection from before.
+    let apart = format!("{trusted}&prefix=apart:");
+    assert_eq!(
+        try_code(&tls("localhost", &apart), ms(2000)),
+        Code::Permission
+    );
+    // Servers that speak no TLS, stall or hang up in the handshake hear no password.
+    for act in [
+        Act::Say(b"-ERR unknown command\r\n".to_vec()),
+        Act::SayAndClose(vec![0x15, 3, 3, 0, 2, 2, 40]),
+        Act::SayAndClose(Vec::new()),
+        Act::Mute,
+        Act::Say(vec![0x16, 3, 3]),
+    ] {
+        let fake = Fake::start(act.clone());
+        let url = fake.url("rediss").replace("127.0.0.1", ":secret@localhost");
+        let found = try_code(&format!("{url}?io_timeout=500&insecure=1"), ms(2000));
+        assert!(
+            matches!(found, Code::Unavailable | Code::Protocol),
+            "{act:?}: {found:?}"
+        );
+        let heard = fake.heard();
+        assert!(!heard.is_empty() && !heard.windows(6).any(|word| word == b"secret"));
+        assert_eq!(heard[0], 0x16, "a TLS handshake and nothing else");
+    }
+}
