@@ -265,6 +265,162 @@ typedef int32_t synlock_mode;
 #endif // __cplusplus
 
 /**
+ * A switch in an options struct; 0 is the default that the field names.
+ */
+enum synlock_switch
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * The default.
+   */
+  SYNLOCK_DEFAULT = 0,
+  /**
+   * On.
+   */
+  SYNLOCK_ON = 1,
+  /**
+   * Off.
+   */
+  SYNLOCK_OFF = -1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum synlock_switch synlock_switch;
+#else
+typedef int32_t synlock_switch;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What asking again for a name that this process holds means.
+ */
+enum synlock_reentry
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * The store's default, which is SYNLOCK_INDEPENDENT.
+   */
+  SYNLOCK_REENTRY_DEFAULT = 0,
+  /**
+   * Two handles are two owners.
+   */
+  SYNLOCK_INDEPENDENT = 1,
+  /**
+   * SYNLOCK_REENTERED.
+   */
+  SYNLOCK_REFUSE = 2,
+  /**
+   * The handles share the hold, whose lease is renewed.
+   */
+  SYNLOCK_EXTEND = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum synlock_reentry synlock_reentry;
+#else
+typedef int32_t synlock_reentry;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What to do.
+ */
+enum synlock_op
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * As `synlock_lock_acquire`; the argument is the timeout in ms.
+   */
+  SYNLOCK_OP_ACQUIRE = 1,
+  /**
+   * As `synlock_lock_release`.
+   */
+  SYNLOCK_OP_RELEASE = 2,
+  /**
+   * As `synlock_lock_refresh`; the argument is the TTL in ms.
+   */
+  SYNLOCK_OP_REFRESH = 3,
+  /**
+   * As `synlock_lock_promote`; the argument is the timeout in ms.
+   */
+  SYNLOCK_OP_PROMOTE = 4,
+  /**
+   * As `synlock_lock_demote`.
+   */
+  SYNLOCK_OP_DEMOTE = 5,
+  /**
+   * As `synlock_lock_ensure_held`.
+   */
+  SYNLOCK_OP_CHECK = 6,
+  /**
+   * As `synlock_lock_abandon`.
+   */
+  SYNLOCK_OP_ABANDON = 7,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum synlock_op synlock_op;
+#else
+typedef int32_t synlock_op;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What happened.
+ */
+enum synlock_event_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * A lock was acquired.
+   */
+  SYNLOCK_EVENT_ACQUIRED = 1,
+  /**
+   * An acquire found the lock taken and begins to wait.
+   */
+  SYNLOCK_EVENT_WAITING = 2,
+  /**
+   * An acquire ended without the lock.
+   */
+  SYNLOCK_EVENT_REFUSED = 3,
+  /**
+   * A lock was released by its holder.
+   */
+  SYNLOCK_EVENT_RELEASED = 4,
+  /**
+   * A lease was lengthened.
+   */
+  SYNLOCK_EVENT_REFRESHED = 5,
+  /**
+   * A held lock was lost.
+   */
+  SYNLOCK_EVENT_LOST = 6,
+  /**
+   * A handle was freed, or the process ended, while it held the lock.
+   */
+  SYNLOCK_EVENT_FORGOTTEN = 7,
+  /**
+   * A caution about the store or the way it is used.
+   */
+  SYNLOCK_EVENT_WARNING = 8,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum synlock_event_kind synlock_event_kind;
+#else
+typedef int32_t synlock_event_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * A switch that ends waits. Once thrown, it ends every wait that was given
  * it, now and later. Usable from any thread; not from a signal handler.
  */

@@ -47,6 +47,44 @@ enum synlock_mode
   SYNLOCK_PERMITS = 2,
 };
 typedef int32_t synlock_mode;
+enum synlock_switch
+ {
+  SYNLOCK_DEFAULT = 0,
+  SYNLOCK_ON = 1,
+  SYNLOCK_OFF = -1,
+};
+typedef int32_t synlock_switch;
+enum synlock_reentry
+ {
+  SYNLOCK_REENTRY_DEFAULT = 0,
+  SYNLOCK_INDEPENDENT = 1,
+  SYNLOCK_REFUSE = 2,
+  SYNLOCK_EXTEND = 3,
+};
+typedef int32_t synlock_reentry;
+enum synlock_op
+ {
+  SYNLOCK_OP_ACQUIRE = 1,
+  SYNLOCK_OP_RELEASE = 2,
+  SYNLOCK_OP_REFRESH = 3,
+  SYNLOCK_OP_PROMOTE = 4,
+  SYNLOCK_OP_DEMOTE = 5,
+  SYNLOCK_OP_CHECK = 6,
+  SYNLOCK_OP_ABANDON = 7,
+};
+typedef int32_t synlock_op;
+enum synlock_event_kind
+ {
+  SYNLOCK_EVENT_ACQUIRED = 1,
+  SYNLOCK_EVENT_WAITING = 2,
+  SYNLOCK_EVENT_REFUSED = 3,
+  SYNLOCK_EVENT_RELEASED = 4,
+  SYNLOCK_EVENT_REFRESHED = 5,
+  SYNLOCK_EVENT_LOST = 6,
+  SYNLOCK_EVENT_FORGOTTEN = 7,
+  SYNLOCK_EVENT_WARNING = 8,
+};
+typedef int32_t synlock_event_kind;
 typedef struct synlock_cancel synlock_cancel;
 typedef struct synlock_dispatch synlock_dispatch;
 typedef struct synlock_error synlock_error;

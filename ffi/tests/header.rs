@@ -1,7 +1,9 @@
 //! The committed headers and the ledger of symbols are what the source says. `SYNLOCK_ACCEPT=1`
 //! writes the headers.
 
-use cbindgen::{Builder, Config, DocumentationStyle, EnumConfig, FunctionConfig, Language, Style};
+use cbindgen::{
+    Builder, Config, DocumentationStyle, EnumConfig, ExportConfig, FunctionConfig, Language, Style,
+};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -132,6 +134,18 @@ fn base() -> Config {
             prefix_with_name: false,
             ..EnumConfig::default()
         },
+        // Fields and parameters take them as numbers, so nothing else would bring them in.
+        export: ExportConfig {
+            include: [
+                "synlock_switch",
+                "synlock_reentry",
+                "synlock_op",
+                "synlock_event_kind",
+            ]
+            .map(str::to_owned)
+            .into(),
+            ..ExportConfig::default()
+        },
         ..Config::default()
     }
 }
@@ -238,4 +252,22 @@ fn the_ledger_has_every_function() {
             "include/symbols.txt differs from the header: run `make header`"
         );
     }
+}
+
+#[test]
+fn every_public_enum_is_in_the_header() {
+    let header = std::fs::read_to_string(root().join("include/synlock.h")).unwrap();
+    let mut seen = 0;
+    for file in std::fs::read_dir(root().join("ffi/src")).unwrap() {
+        let source = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        for rest in source.split("\npub enum synlock_").skip(1) {
+            let name = rest.split(' ').next().unwrap();
+            assert!(
+                header.contains(&format!("enum synlock_{name}")),
+                "synlock_{name} is missing"
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen >= 5, "{seen} enums");
 }
