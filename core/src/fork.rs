@@ -198,7 +198,7 @@ fn chunks() -> impl Iterator<Item = &'static Chunk> {
 fn close_all() {
     for slot in chunks().flat_map(|chunk| &chunk.fds) {
         let fd = slot.swap(-1, Ordering::AcqRel);
-        if fd >= 0 && !cfg!(canary = "keep_in_child") {
+        if fd >= 0 && !cfg!(any(canary = "keep_in_child", canary = "share_after_fork")) {
             #[cfg(canary = "unlock_in_child")]
             // SAFETY: broken on purpose: lets go of the parent's lock.
             unsafe {
@@ -351,7 +351,8 @@ impl<T: Send + Sync> PerProcess<T> {
         let made = self.current.load(Ordering::Acquire);
         // SAFETY: a published value is replaced only in another process and never freed before `self`.
         let made = unsafe { made.as_ref()? };
-        (made.generation == generation()).then_some(&made.value)
+        (made.generation == generation() || cfg!(canary = "share_after_fork"))
+            .then_some(&made.value)
     }
 
     /// This process' value, made by `make` if need be. Two threads may both make one; one is kept.

@@ -13,6 +13,8 @@ macro_rules! scripts {
     ($($name:ident = $file:literal;)*) => {
         $(pub(super) static $name: LazyLock<Script> = LazyLock::new(|| {
             let text = concat!(include_str!("scripts/common.lua"), include_str!(concat!("scripts/", $file, ".lua")));
+            #[cfg(any(canary = "always_fits", canary = "flat_fence"))]
+            let text = broken(text);
             Script { text, sha: redis::Script::new(text).get_hash().to_owned() }
         });)*
     };
@@ -27,4 +29,15 @@ scripts! {
     ADOPT = "adopt";
     BREAK = "break";
     INSPECT = "inspect";
+}
+
+/// Broken on purpose, to show that the tests would notice.
+#[cfg(any(canary = "always_fits", canary = "flat_fence"))]
+fn broken(text: &str) -> &'static str {
+    let (sound, wrong) = if cfg!(canary = "always_fits") {
+        ("if mode == 'x' then return false end", "do return true end")
+    } else {
+        ("value - block + 1)", "1)")
+    };
+    Box::leak(text.replacen(sound, wrong, 1).into_boxed_str())
 }

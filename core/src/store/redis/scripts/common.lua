@@ -48,8 +48,8 @@ local function put(token, r)
   if not held[token] then count = count + 1 end
   held[token] = r
   redis.call('HSET', L, token, table.concat(r, '|'))
-  -- A key that stands for a long name keeps that name.
-  if #NAME > 1024 then redis.call('HSET', L, 'name', NAME) end
+  -- A key that only stands for the name keeps the name.
+  if string.sub(L, -#NAME) ~= NAME then redis.call('HSET', L, 'name', NAME) end
 end
 
 local function drop(token)
