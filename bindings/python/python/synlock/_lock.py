@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from . import _gevent, _synlock
-from ._errors import LockBusy, LockLost, LockTimeout, NotHeld, SynlockError
+from ._errors import LockBusy, LockLost, LockTimeout, NotHeld, SynlockError, make
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -234,7 +234,7 @@ class Lock:
             hold = mine if mine is not None else holds[0]
             holds.remove(hold)
         except (IndexError, ValueError):
-            raise NotHeld(f"release of the lock {self.name!r}, which is not held") from None
+            raise self._error(4, "is not held", "release") from None
         hold[1].release()
         self._idle.append(hold[1])
 
@@ -244,10 +244,7 @@ class Lock:
 
     def __enter__(self) -> Lock:
         if not self._acquire(self._timeout):
-            error = LockTimeout(f"the lock {self.name!r} was not free in time")
-            error.status, error.code, error.retriable = 2, "TIMEOUT", True
-            error.store, error.operation = self.store.url, "acquire"
-            raise error
+            raise self._error(2, "was not free in time", "acquire")
         return self
 
     def __exit__(
@@ -271,11 +268,15 @@ class Lock:
 
         return locked  # type: ignore[return-value]
 
+    def _error(self, status: int, words: str, operation: str | None) -> SynlockError:
+        name = name_bytes(self.name).decode("utf-8", "backslashreplace")
+        return make(status, f"the lock {name!r} {words}", self.store.url, name, operation)
+
     def _hold(self) -> _synlock.Handle:
         me = threading.get_ident()
         holds = list(self._holds)
         if not holds:
-            raise NotHeld(f"the lock {self.name!r} is not held")
+            raise self._error(4, "is not held", None)
         return next((handle for ident, handle in reversed(holds) if ident == me), holds[0][1])
 
     def refresh(self, ttl: float | None = None) -> None:

@@ -125,16 +125,14 @@ class Lock:
     async def release(self) -> None:
         """Releases; raises `NotHeld`, or `LockLost` if the lock was not ours any more."""
         if not self._lock._holds:
-            raise NotHeld(f"release of the lock {self.name!r}, which is not held")
+            raise self._lock._error(4, "is not held", "release")
         _, handle = self._lock._holds.pop()
         await _completions().run(handle, "release")
         self._lock._idle.append(handle)
 
     async def __aenter__(self) -> Lock:
         if not await self._acquire(self._timeout):
-            error = LockTimeout(f"the lock {self.name!r} was not free in time")
-            error.status, error.code, error.retriable = 2, "TIMEOUT", True
-            raise error
+            raise self._lock._error(2, "was not free in time", "acquire")
         return self
 
     async def __aexit__(
