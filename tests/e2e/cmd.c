@@ -1,0 +1,178 @@
+/* The command of C; README.md says what it understands. */
+#define _POSIX_C_SOURCE 200809L
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <synlock.h>
+
+enum { WORDS = 12, HANDLES = 64 };
+
+static struct { char key[16]; void *handle; } stores[HANDLES], holds[HANDLES];
+static char text[200000];
+
+#define FIND(table, word) find((table)[0].key, sizeof (table)[0], word)
+
+/* The row of a key, or the first free one. */
+static size_t find(const char *keys, size_t step, const char *word) {
+    for (size_t i = 0; i < HANDLES; i++) {
+        const char *key = keys + i * step;
+        if (!*key || !strcmp(key, word)) return i;
+    }
+    fputs("too many handles\n", stderr);
+    exit(2);
+}
+
+/* Turns hex into bytes where it stands. */
+static size_t bytes(char *hex) {
+    size_t length = strlen(hex) / 2;
+    for (size_t i = 0; i < length; i++) {
+        char pair[3] = {hex[2 * i], hex[2 * i + 1], 0};
+        hex[i] = (char)strtol(pair, NULL, 16);
+    }
+    return length;
+}
+
+static void bit(int32_t value) { snprintf(text, sizeof text, "%d", (int)value); }
+
+static synlock_status keep(synlock_status status, const char *key, synlock_lock *lock) {
+    if (status != SYNLOCK_OK) return status;
+    size_t row = FIND(holds, key);
+    snprintf(holds[row].key, sizeof holds[row].key, "%s", key);
+    synlock_lock_free(holds[row].handle);
+    holds[row].handle = lock;
+    return SYNLOCK_OK;
+}
+
+static synlock_status take(synlock_store *store, char **words, int count) {
+    synlock_lock_options options = SYNLOCK_LOCK_OPTIONS_INIT;
+    synlock_lock *lock;
+    for (int i = 5; i < count; i++) {
+        char *value = strchr(words[i], '=') + 1;
+        if (!strncmp(words[i], "ttl=", 4)) {
+            options.ttl_ms = atoll(value);
+            /* In an option struct 0 means "omitted": what the others refuse as 0 cannot be said here. */
+            if (options.ttl_ms == 0) options.ttl_ms = -1;
+        } else if (!strncmp(words[i], "renew=", 6)) {
+            options.renew = *value == '1' ? SYNLOCK_ON : SYNLOCK_OFF;
+        } else if (!strncmp(words[i], "shared=", 7)) {
+            options.mode = *value == '1' ? SYNLOCK_SHARED : SYNLOCK_EXCLUSIVE;
+        } else if (!strncmp(words[i], "permits=", 8)) {
+            options.mode = SYNLOCK_PERMITS;
+            options.permits_take = (uint32_t)atoi(value);
+            options.permits_of = (uint32_t)atoi(strchr(value, '/') + 1);
+        }
+    }
+    size_t length = bytes(words[3]);
+    synlock_status status = synlock_lock_new(store, words[3], length, &options, &lock, NULL);
+    if (status != SYNLOCK_OK) return status;
+    status = synlock_lock_acquire(lock, atoll(words[4]), NULL);
+    if (status != SYNLOCK_OK) synlock_lock_free(lock);
+    return keep(status, words[1], lock);
+}
+
+static synlock_status codes(void) {
+    size_t at = 0;
+    for (int i = 0; i < 1000; i++) {
+        const char *name = synlock_status_name(i);
+        if (strcmp(name, "UNKNOWN")) at += (size_t)snprintf(text + at, sizeof text - at, "%s%d=%s", at ? " " : "", i, name);
+    }
+    return SYNLOCK_OK;
+}
+
+static synlock_status ask_store(synlock_store *store, char **words, int count) {
+    const char *verb = words[0];
+    size_t length = 0;
+    int32_t value = 0;
+    if (!strcmp(verb, "ping")) return synlock_store_ping(store, 5000, NULL);
+    if (!strcmp(verb, "fingerprint")) return synlock_store_fingerprint(store, text, sizeof text, &length, NULL);
+    if (!strcmp(verb, "capabilities")) {
+        synlock_capabilities can = {0};
+        can.struct_size = sizeof can;
+        synlock_status status = synlock_store_capabilities(store, &can, NULL);
+        if (status == SYNLOCK_OK)
+            snprintf(text, sizeof text, "%d %d %d %d %d %d %d %d %d %d %s", (int)can.shared, (int)can.promote,
+                     (int)can.permits, (int)can.ttl, (int)can.frees_on_death, (int)can.wakes, (int)can.fair,
+                     (int)can.can_export, (int)can.list, (int)can.break_lock, can.fence);
+        return status;
+    }
+    char *name = count > 2 ? words[2] : text;
+    size_t size = count > 2 ? bytes(name) : 0;
+    if (!strcmp(verb, "wait_free")) return synlock_store_wait_free(store, name, size, atoll(words[3]), NULL);
+    if (!strcmp(verb, "inspect")) {
+        synlock_list *list;
+        synlock_status status = synlock_store_inspect(store, name, size, &list, NULL);
+        if (status != SYNLOCK_OK) return status;
+        snprintf(text, sizeof text, "%zu %lld", synlock_list_count(list), (long long)synlock_list_waiters(list));
+        synlock_list_free(list);
+        return SYNLOCK_OK;
+    }
+    synlock_status status = !strcmp(verb, "locked") ? synlock_store_is_locked(store, name, size, &value, NULL)
+                                                     : synlock_store_break(store, name, size, &value, NULL);
+    if (status == SYNLOCK_OK) bit(value);
+    return status;
+}
+
+static synlock_status ask_hold(synlock_lock *lock, char **words) {
+    static const char *const states[] = {"idle", "acquiring", "held", "expired", "lost", "releasing", "forked"};
+    const char *verb = words[0];
+    size_t length;
+    if (!strcmp(verb, "release")) return synlock_lock_release(lock, NULL);
+    if (!strcmp(verb, "refresh")) return synlock_lock_refresh(lock, atoll(words[2]), NULL);
+    if (!strcmp(verb, "check")) return synlock_lock_ensure_held(lock, NULL);
+    if (!strcmp(verb, "demote")) return synlock_lock_demote(lock, NULL);
+    if (!strcmp(verb, "promote")) return synlock_lock_promote(lock, atoll(words[2]), NULL);
+    if (!strcmp(verb, "export")) return synlock_lock_export(lock, text, sizeof text, &length, NULL);
+    if (!strcmp(verb, "held")) {
+        int32_t held = 0;
+        synlock_status status = synlock_lock_is_acquired(lock, &held, NULL);
+        if (status == SYNLOCK_OK) bit(held);
+        return status;
+    }
+    if (!strcmp(verb, "state")) snprintf(text, sizeof text, "%s", states[synlock_lock_state(lock)]);
+    else if (!strcmp(verb, "remaining")) snprintf(text, sizeof text, "%lld", (long long)synlock_lock_remaining_ms(lock));
+    else if (!strcmp(verb, "fence")) snprintf(text, sizeof text, "%lld", (long long)synlock_lock_fencing_token(lock));
+    else exit(2);
+    return SYNLOCK_OK;
+}
+
+static synlock_status answer(char **words, int count) {
+    if (!strcmp(words[0], "codes")) return codes();
+    size_t row = FIND(stores, words[1]);
+    if (!strcmp(words[0], "open")) {
+        synlock_store *store;
+        synlock_status status = synlock_store_open(words[2], NULL, NULL, 0, &store, NULL);
+        if (status != SYNLOCK_OK) return status;
+        snprintf(stores[row].key, sizeof stores[row].key, "%s", words[1]);
+        stores[row].handle = store;
+        return SYNLOCK_OK;
+    }
+    if (!strcmp(words[0], "take")) return take(stores[FIND(stores, words[2])].handle, words, count);
+    if (!strcmp(words[0], "adopt")) {
+        synlock_lock *lock = NULL;
+        synlock_status status = synlock_store_adopt(stores[FIND(stores, words[2])].handle, words[3], NULL, &lock, NULL);
+        return keep(status, words[1], lock);
+    }
+    if (stores[row].handle) return ask_store(stores[row].handle, words, count);
+    return ask_hold(holds[FIND(holds, words[1])].handle, words);
+}
+
+int main(void) {
+    char *line = NULL;
+    size_t size = 0;
+    while (getline(&line, &size, stdin) > 0) {
+        char *words[WORDS], *rest = NULL;
+        int count = 0;
+        for (char *word = strtok_r(line, " \n", &rest); word && count < WORDS; word = strtok_r(NULL, " \n", &rest)) words[count++] = word;
+        text[0] = 0;
+        synlock_status status = answer(words, count);
+        if (status == SYNLOCK_OK && text[0]) printf("0 %s\n", text);
+        else printf("%d\n", (int)status);
+        fflush(stdout);
+    }
+    for (size_t i = 0; i < HANDLES; i++) {
+        synlock_lock_free(holds[i].handle);
+        synlock_store_free(stores[i].handle);
+    }
+    free(line);
+    return 0;
+}

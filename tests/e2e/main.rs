@@ -1,0 +1,59 @@
+//! One suite over the commands of five languages: the same script with the same statuses, every ordered
+//! pair on one lock, and the names, codes and capabilities that all must agree on.
+
+mod command;
+mod pairs;
+mod script;
+
+use libtest_mimic::{Arguments, Trial};
+use std::sync::Arc;
+use synlock_tests::names::TempDir;
+use synlock_tests::redis::RedisServer;
+
+/// A store that all processes reach, kept alive by what it needs.
+#[derive(Clone)]
+pub(crate) struct Setup {
+    name: &'static str,
+    url: String,
+    _keep: Arc<dyn std::any::Any + Send + Sync>,
+}
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let server = Arc::new(RedisServer::start());
+    let folder = TempDir::new("synlock-e2e");
+    let setups = [
+        Setup {
+            name: "flock",
+            url: format!("flock:{}", folder.path().display()),
+            _keep: Arc::new(folder),
+        },
+        Setup {
+            name: "redis",
+            url: server.url(),
+            _keep: server,
+        },
+    ];
+    let mut trials: Vec<Trial> = Vec::new();
+    for setup in &setups {
+        for language in command::LANGUAGES {
+            let own = setup.clone();
+            let title = format!("{}::{language}::script", setup.name);
+            trials.push(Trial::test(title, move || script::run(&own, language)));
+            let own = setup.clone();
+            let title = format!("{}::{language}::names", setup.name);
+            trials.push(Trial::test(title, move || script::names(&own, language)));
+            for other in command::LANGUAGES {
+                let own = setup.clone();
+                let title = format!("{}::{language}_to_{other}", setup.name);
+                trials.push(Trial::test(title, move || {
+                    pairs::run(&own, language, other)
+                }));
+            }
+        }
+        let own = setup.clone();
+        let title = format!("{}::all_say_the_same", setup.name);
+        trials.push(Trial::test(title, move || script::agreement(&own)));
+    }
+    libtest_mimic::run(&arguments, trials).exit();
+}
