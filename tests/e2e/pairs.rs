@@ -11,7 +11,7 @@ use synlock_tests::names::unique;
 pub(crate) fn run(setup: &Setup, one: &'static str, other: &'static str) -> Result<(), Failed> {
     let mut one = Running::start(one, &setup.url);
     let mut other = Running::start(other, &setup.url);
-    let name = hex(&unique("pair"));
+    let name = hex(unique("pair"));
     let can = can(&mut one);
 
     one.expect(&format!("take h s {name} 0"), "0");
