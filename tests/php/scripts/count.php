@@ -13,8 +13,10 @@ if (!$lock->acquire(true, 20)) {
 }
 $count = (int) file_get_contents($_GET['file']);
 usleep(200);
-// One write each: a worker that is killed leaves a whole line or none.
+// One write each, without truncating first: a worker that is killed leaves a whole number, new or old.
 file_put_contents($_GET['file'] . '.log', $count + 1 . "\n", FILE_APPEND);
-file_put_contents($_GET['file'], sprintf('%010d', $count + 1));
+$number = fopen($_GET['file'], 'c');
+fwrite($number, sprintf('%010d', $count + 1));
+fclose($number);
 $lock->release();
 say('counted');
