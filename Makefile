@@ -8,6 +8,8 @@ LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 MANDIR ?= $(PREFIX)/share/man
 DESTDIR ?=
+# release, or debug: what `make build` makes and `make install` installs.
+PROFILE ?= release
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 VENV := target/venv
 
@@ -28,7 +30,7 @@ prereqs: ## check what is needed; as root install the Debian packages that are m
 
 .PHONY: build
 build: ## libsynlock.so and .a (STORES=flock,memory for a slim one; OFFLINE=1 from vendored crates)
-	cargo build --release $(CARGO_OFFLINE) -p synlock-ffi $(CARGO_STORES)
+	cargo build --profile $(PROFILE:debug=dev) $(CARGO_OFFLINE) -p synlock-ffi $(CARGO_STORES)
 
 .PHONY: vendor
 vendor: ## fetch every crate into vendor/, for OFFLINE=1
@@ -38,7 +40,7 @@ vendor: ## fetch every crate into vendor/, for OFFLINE=1
 .PHONY: install
 install: ## install what `make build` made (PREFIX, LIBDIR, INCLUDEDIR, DESTDIR); builds nothing
 	@PREFIX="$(PREFIX)" LIBDIR="$(LIBDIR)" INCLUDEDIR="$(INCLUDEDIR)" MANDIR="$(MANDIR)" DESTDIR="$(DESTDIR)" \
-		VERSION="$(VERSION)" tests/tools/install
+		VERSION="$(VERSION)" PROFILE="$(PROFILE)" tests/tools/install
 
 .PHONY: header
 header: ## write include/synlock.h and its twin from the source

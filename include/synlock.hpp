@@ -1,0 +1,330 @@
+// synlock for C++17: thin owners of the handles of <synlock.h>. MIT OR Apache-2.0
+//
+// What <synlock.h> says holds here. Failures throw synlock::Error; "not now" is false. Header only;
+// link with libsynlock.
+
+#ifndef SYNLOCK_HPP
+#define SYNLOCK_HPP
+
+#include <synlock.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace synlock {
+
+using milliseconds = std::chrono::milliseconds;
+
+/// A call that failed. Copies what the error object says, and frees it.
+class Error : public std::runtime_error {
+public:
+    Error(synlock_status code, synlock_error *error)
+        : std::runtime_error(text(synlock_error_message(error), synlock_status_text(code))),
+          code_(code),
+          store_(text(synlock_error_store(error), "")),
+          resource_(text(synlock_error_resource(error), "")),
+          retriable_(synlock_error_is_retriable(error) == 1) {
+        synlock_error_free(error);
+    }
+
+    synlock_status code() const noexcept { return code_; }
+    /// Such as "TIMEOUT".
+    const char *name() const noexcept { return synlock_status_name(code_); }
+    /// The store's URL without credentials, or "".
+    const std::string &store() const noexcept { return store_; }
+    const std::string &resource() const noexcept { return resource_; }
+    bool retriable() const noexcept { return retriable_; }
+
+private:
+    static std::string text(const char *words, const char *otherwise) { return words ? words : otherwise; }
+
+    synlock_status code_;
+    std::string store_, resource_;
+    bool retriable_;
+};
+
+namespace detail {
+
+template <typename Call>
+void check(Call &&call) {
+    synlock_error *error = nullptr;
+    synlock_status code = call(&error);
+    if (code != SYNLOCK_OK) throw Error(code, error);
+}
+
+/// As `check`; false for what a caller expects to hear: taken, or not free in time.
+template <typename Call>
+bool granted(Call &&call) {
+    synlock_error *error = nullptr;
+    synlock_status code = call(&error);
+    if (code == SYNLOCK_OK) return true;
+    if (code != SYNLOCK_BUSY && code != SYNLOCK_TIMEOUT) throw Error(code, error);
+    synlock_error_free(error);
+    return false;
+}
+
+/// Text of a function that says its length when it is asked without a buffer.
+template <typename Call>
+std::string copied(Call &&call) {
+    std::size_t length = 0;
+    check([&](synlock_error **error) { return call(nullptr, std::size_t{0}, &length, error); });
+    std::string text(length + 1, '\0');
+    check([&](synlock_error **error) { return call(&text[0], text.size(), &length, error); });
+    text.resize(length);
+    return text;
+}
+
+/// Owns one handle.
+template <typename T, void (*Free)(T *)>
+class Handle {
+public:
+    Handle() = default;
+    Handle(Handle &&other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+    Handle &operator=(Handle &&other) noexcept {
+        if (this != &other) {
+            Free(handle_);
+            handle_ = std::exchange(other.handle_, nullptr);
+        }
+        return *this;
+    }
+    Handle(const Handle &) = delete;
+    Handle &operator=(const Handle &) = delete;
+    ~Handle() { Free(handle_); }
+
+    /// For functions of <synlock.h>; still owned here.
+    T *get() const noexcept { return handle_; }
+
+protected:
+    T *handle_ = nullptr;
+};
+
+} // namespace detail
+
+/// Waits as long as it takes.
+inline constexpr milliseconds forever{-1};
+/// Waits as the options of the lock say.
+inline constexpr milliseconds by_option{-3};
+
+/// Options of a lock, all at their defaults.
+inline synlock_lock_options options() noexcept {
+    synlock_lock_options made;
+    synlock_lock_options_init(&made, sizeof made);
+    return made;
+}
+
+/// Ends waits from any thread.
+class Cancel : public detail::Handle<synlock_cancel, synlock_cancel_free> {
+public:
+    Cancel() {
+        detail::check([&](synlock_error **error) { return synlock_cancel_new(&handle_, error); });
+    }
+
+    /// Ends every wait that was given this, now and later.
+    void cancel() {
+        detail::check([&](synlock_error **error) { return synlock_cancel_throw(handle_, error); });
+    }
+};
+
+/// Where locks are kept. Usable from any thread.
+class Store : public detail::Handle<synlock_store, synlock_store_free> {
+public:
+    explicit Store(const std::string &url, const std::vector<std::pair<std::string, std::string>> &settings = {}) {
+        std::vector<const char *> keys, values;
+        for (const auto &[key, value] : settings) {
+            keys.push_back(key.c_str());
+            values.push_back(value.c_str());
+        }
+        detail::check([&](synlock_error **error) {
+            return synlock_store_open(url.c_str(), keys.data(), values.data(), keys.size(), &handle_, error);
+        });
+    }
+
+    void ping(milliseconds timeout = forever) const {
+        detail::check([&](synlock_error **error) { return synlock_store_ping(handle_, timeout.count(), error); });
+    }
+
+    /// Without credentials.
+    std::string url() const {
+        return detail::copied([&](auto... to) { return synlock_store_url(handle_, to...); });
+    }
+
+    /// Equal in every process and language that shares the same locks.
+    std::string fingerprint() const {
+        return detail::copied([&](auto... to) { return synlock_store_fingerprint(handle_, to...); });
+    }
+
+    synlock_capabilities capabilities() const {
+        synlock_capabilities can{};
+        can.struct_size = sizeof can;
+        detail::check([&](synlock_error **error) { return synlock_store_capabilities(handle_, &can, error); });
+        return can;
+    }
+
+    bool is_locked(std::string_view name) const {
+        std::int32_t held = 0;
+        detail::check([&](synlock_error **error) {
+            return synlock_store_is_locked(handle_, name.data(), name.size(), &held, error);
+        });
+        return held == 1;
+    }
+
+    /// Takes the lock from whoever holds it; whether anybody did.
+    bool break_lock(std::string_view name) const {
+        std::int32_t broken = 0;
+        detail::check([&](synlock_error **error) {
+            return synlock_store_break(handle_, name.data(), name.size(), &broken, error);
+        });
+        return broken == 1;
+    }
+
+    /// Whether the lock came free in time; does not take it.
+    bool wait_free(std::string_view name, milliseconds timeout = forever) const {
+        return detail::granted([&](synlock_error **error) {
+            return synlock_store_wait_free(handle_, name.data(), name.size(), timeout.count(), error);
+        });
+    }
+};
+
+/// A lock on one name. Used by one thread at a time; releases what it holds when it ends. Fits
+/// std::unique_lock and std::scoped_lock.
+class Lock : public detail::Handle<synlock_lock, synlock_lock_free> {
+public:
+    Lock(const Store &store, std::string_view name) : Lock(store, name, options()) {}
+
+    Lock(const Store &store, std::string_view name, const synlock_lock_options &options) {
+        detail::check([&](synlock_error **error) {
+            return synlock_lock_new(store.get(), name.data(), name.size(), &options, &handle_, error);
+        });
+    }
+
+    /// Takes over a hold that another process exported.
+    static Lock adopt(const Store &store, const std::string &text, const synlock_lock_options &options = synlock::options()) {
+        Lock lock;
+        detail::check([&](synlock_error **error) {
+            return synlock_store_adopt(store.get(), text.c_str(), &options, &lock.handle_, error);
+        });
+        return lock;
+    }
+
+    /// Whether the lock was granted in time.
+    bool acquire(milliseconds timeout = by_option) {
+        return detail::granted(
+            [&](synlock_error **error) { return synlock_lock_acquire(handle_, timeout.count(), error); });
+    }
+
+    /// As `acquire`; throws Error with SYNLOCK_CANCELLED if `cancel` ended the wait.
+    bool acquire(milliseconds timeout, const Cancel &cancel, synlock_acquired *acquired = nullptr) {
+        return detail::granted([&](synlock_error **error) {
+            return synlock_lock_acquire_with(handle_, timeout.count(), cancel.get(), acquired, error);
+        });
+    }
+
+    /// Throws if the hold was lost meanwhile.
+    void release() {
+        detail::check([&](synlock_error **error) { return synlock_lock_release(handle_, error); });
+    }
+
+    void refresh(milliseconds ttl = milliseconds{0}) {
+        detail::check([&](synlock_error **error) { return synlock_lock_refresh(handle_, ttl.count(), error); });
+    }
+
+    /// Turns a shared hold into the exclusive one; false: others read, and the shared hold stays.
+    bool promote(milliseconds timeout = by_option) {
+        return detail::granted(
+            [&](synlock_error **error) { return synlock_lock_promote(handle_, timeout.count(), error); });
+    }
+
+    void demote() {
+        detail::check([&](synlock_error **error) { return synlock_lock_demote(handle_, error); });
+    }
+
+    /// Asks the store: throws if the lock is not held.
+    void ensure_held() {
+        detail::check([&](synlock_error **error) { return synlock_lock_ensure_held(handle_, error); });
+    }
+
+    bool is_acquired() {
+        std::int32_t held = 0;
+        detail::check([&](synlock_error **error) { return synlock_lock_is_acquired(handle_, &held, error); });
+        return held == 1;
+    }
+
+    synlock_state state() const noexcept { return synlock_lock_state(handle_); }
+    /// -1 ms without a lease or a hold.
+    milliseconds remaining() const noexcept { return milliseconds{synlock_lock_remaining_ms(handle_)}; }
+    /// 0 if there is none.
+    std::int64_t fencing_token() const noexcept { return synlock_lock_fencing_token(handle_); }
+
+    /// Readable when the hold is lost. Belongs to the lock.
+    int lost_fd() {
+        std::int32_t fd = -1;
+        detail::check([&](synlock_error **error) { return synlock_lock_lost_fd(handle_, &fd, error); });
+        return fd;
+    }
+
+    /// Lets go of the hold, as text that another process can adopt.
+    std::string export_hold() {
+        std::size_t length = 0;
+        // Says only how much room it wants.
+        (void)synlock_lock_export(handle_, nullptr, 0, &length, nullptr);
+        std::string text(length + 1, '\0');
+        detail::check(
+            [&](synlock_error **error) { return synlock_lock_export(handle_, &text[0], text.size(), &length, error); });
+        text.resize(length);
+        return text;
+    }
+
+    // The names of the standard's Lockable. `unlock` runs in destructors, so it cannot throw: use
+    // `release` to hear that the hold was lost.
+    void lock() {
+        detail::check([&](synlock_error **error) { return synlock_lock_acquire(handle_, SYNLOCK_FOREVER, error); });
+    }
+    bool try_lock() { return acquire(milliseconds{0}); }
+    template <typename Rep, typename Period>
+    bool try_lock_for(std::chrono::duration<Rep, Period> time) {
+        return acquire(std::max(milliseconds{0}, std::chrono::ceil<milliseconds>(time)));
+    }
+    void unlock() noexcept { (void)synlock_lock_release(handle_, nullptr); }
+
+private:
+    Lock() = default;
+};
+
+/// Holds a lock for as long as it lives.
+class Hold {
+public:
+    /// Waits as the options of the lock say; throws Error with SYNLOCK_TIMEOUT or SYNLOCK_BUSY.
+    explicit Hold(Lock &lock) : Hold(lock, by_option) {}
+
+    Hold(Lock &lock, milliseconds timeout) : lock_(&lock) {
+        detail::check(
+            [&](synlock_error **error) { return synlock_lock_acquire(lock.get(), timeout.count(), error); });
+    }
+
+    Hold(Hold &&other) noexcept : lock_(std::exchange(other.lock_, nullptr)) {}
+    Hold(const Hold &) = delete;
+    Hold &operator=(const Hold &) = delete;
+    Hold &operator=(Hold &&) = delete;
+    ~Hold() {
+        if (lock_) lock_->unlock();
+    }
+
+    /// Releases now; throws if the hold was lost meanwhile.
+    void release() {
+        if (lock_) std::exchange(lock_, nullptr)->release();
+    }
+
+private:
+    Lock *lock_;
+};
+
+} // namespace synlock
+
+#endif // SYNLOCK_HPP
