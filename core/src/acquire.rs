@@ -346,13 +346,15 @@ impl Shared {
     pub(crate) fn hold(
         &self,
         phase: &mut Phase,
-        claim: Claim,
+        mut claim: Claim,
         grant: &Grant,
         started: BootTime,
         attempts: u32,
         contended: bool,
     ) -> Acquired {
         let now = BootTime::now();
+        // It bounded the acquire; what is asked of the hold later has its own time.
+        claim.deadline = None;
         let acquired = Acquired {
             waited: now.since(started),
             contended,

@@ -10,6 +10,7 @@ pub fn tests(list: &mut List) {
     list.add("dropping_a_handle_releases", drops);
     list.add("auto_release_can_be_switched_off", keeps);
     list.add("another_hold_is_never_touched", not_ours);
+    list.add("a_hold_outlives_the_deadline_of_its_acquire", outlives);
     list.add("owner_tokens_are_never_used_twice", tokens);
     if list.can.break_lock {
         list.add("a_broken_lock_is_lost", broken);
@@ -52,6 +53,15 @@ fn keeps(case: &Case) {
     lock.set_auto_release(false);
     drop(lock);
     assert_eq!(code(case.lock().acquire(Wait::No, None)), Code::Busy);
+}
+
+fn outlives(case: &Case) {
+    let lock = case.lock();
+    lock.acquire(Wait::For(ms(100)), None).unwrap();
+    std::thread::sleep(ms(500));
+    lock.ensure_held().unwrap();
+    lock.refresh(None).unwrap();
+    lock.release().unwrap();
 }
 
 fn not_ours(case: &Case) {
