@@ -3,7 +3,7 @@
 use crate::error::synlock_error;
 use crate::guard::{Out, guard, hand_out, number, value};
 use crate::handle::{self, Kind, Object, with_events, with_store};
-use crate::options::write_sized;
+use crate::options::SizedOut;
 use crate::status::{status, synlock_status};
 use crate::store::synlock_store;
 use crate::text::Kept;
@@ -190,7 +190,7 @@ pub unsafe extern "C" fn synlock_events_next(
 ) -> synlock_status {
     guard("synlock_events_next", error, || {
         // SAFETY: promised by the caller.
-        unsafe { Out::new(event) }?;
+        let out = unsafe { SizedOut::new(event) }?;
         with_events(number(events), |events| {
             let mut waiting = events.queue.waiting.lock();
             let next = waiting.pop_front();
@@ -208,8 +208,8 @@ pub unsafe extern "C" fn synlock_events_next(
             });
             let own = view(&shown);
             *events.shown.lock() = Some(shown);
-            // SAFETY: promised by the caller.
-            unsafe { write_sized(event, &own) }
+            out.set(&own);
+            Ok(())
         })
     })
 }

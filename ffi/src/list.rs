@@ -3,7 +3,7 @@
 use crate::error::synlock_error;
 use crate::guard::{Out, guard, hand_out, number, value};
 use crate::handle::{self, Kind, Object, with_list, with_store};
-use crate::options::write_sized;
+use crate::options::SizedOut;
 use crate::status::synlock_status;
 use crate::store::synlock_store;
 use crate::text::{Kept, bytes, optional};
@@ -209,14 +209,14 @@ pub unsafe extern "C" fn synlock_list_get(
 ) -> synlock_status {
     guard("synlock_list_get", error, || {
         // SAFETY: promised by the caller.
-        unsafe { Out::new(holder) }?;
+        let out = unsafe { SizedOut::new(holder) }?;
         with_list(number(list), |list| {
             let row = list
                 .rows
                 .get(index)
                 .ok_or_else(|| Error::invalid(format!("the list has {} rows", list.rows.len())))?;
-            // SAFETY: promised by the caller.
-            unsafe { write_sized(holder, &view(row)) }
+            out.set(&view(row));
+            Ok(())
         })
     })
 }

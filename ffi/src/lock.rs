@@ -4,7 +4,7 @@ use crate::cancel::synlock_cancel;
 use crate::error::synlock_error;
 use crate::guard::{Out, guard, hand_out, number, value};
 use crate::handle::{self, Kind, Object, with_cancel, with_lock, with_scope, with_store};
-use crate::options::{lock_options, synlock_lock_options, write_sized};
+use crate::options::{SizedOut, lock_options, synlock_lock_options};
 use crate::status::synlock_status;
 use crate::store::synlock_store;
 use crate::text::{bytes, copy_out, utf8};
@@ -237,10 +237,14 @@ pub unsafe extern "C" fn synlock_lock_acquire_with(
             0 => None,
             handle => with_cancel(handle, |cancel| Ok(cancel.0.clone()))?,
         };
+        // SAFETY: promised by the caller.
+        let out = unsafe { SizedOut::optional(acquired) }?;
         with_lock(number(lock), |lock| {
             let own = synlock_acquired::of(&lock.acquire(timeout_ms, switch.as_ref())?);
-            // SAFETY: promised by the caller.
-            unsafe { write_sized(acquired, &own) }
+            if let Some(out) = out {
+                out.set(&own);
+            }
+            Ok(())
         })
     })
 }

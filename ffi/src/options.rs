@@ -6,7 +6,7 @@ use crate::scope::synlock_scope;
 use crate::text;
 use std::ffi::c_char;
 use std::time::Duration;
-use synlock_core::{Error, LockOptions, Mode, Reentry, Result, Wait};
+use synlock_core::{Code, Error, LockOptions, Mode, Reentry, Result, Wait};
 
 /// In which way a lock is held.
 #[repr(i32)]
@@ -143,30 +143,53 @@ pub(crate) unsafe fn read_sized<T: Copy>(given: *const T, empty: T) -> Result<T>
     Ok(own)
 }
 
-/// Writes as much of a struct as the caller has room for.
-///
-/// # Safety
-/// `out` is NULL or points to a struct whose first field says how many bytes it has.
-pub(crate) unsafe fn write_sized<T: Copy>(out: *mut T, own: &T) -> Result<()> {
-    if out.is_null() {
-        return Ok(());
+/// A struct of the caller that results are written to.
+pub(crate) struct SizedOut<T> {
+    to: *mut T,
+    size: usize,
+}
+
+impl<T: Copy> SizedOut<T> {
+    /// Checks it; before anything is done, since a call that fails must not have acted.
+    ///
+    /// # Safety
+    /// `to` is NULL or points to a struct whose first field says how many bytes it has, until the
+    /// export returns.
+    pub(crate) unsafe fn new(to: *mut T) -> Result<Self> {
+        // SAFETY: promised by the caller.
+        unsafe { Self::optional(to) }?
+            .ok_or_else(|| Error::new(Code::NullPointer, "an output pointer is NULL"))
     }
-    // SAFETY: every version of the struct starts with its size.
-    let size = unsafe { out.cast::<usize>().read_unaligned() };
-    if !(size_of::<usize>()..=4096).contains(&size) {
-        return Err(Error::invalid(format!("struct_size is {size}")));
+
+    /// As `new`; NULL is none.
+    ///
+    /// # Safety
+    /// As `new`.
+    pub(crate) unsafe fn optional(to: *mut T) -> Result<Option<Self>> {
+        if to.is_null() {
+            return Ok(None);
+        }
+        // SAFETY: every version of the struct starts with its size.
+        let size = unsafe { to.cast::<usize>().read_unaligned() };
+        if !(size_of::<usize>()..=4096).contains(&size) {
+            return Err(Error::invalid(format!("struct_size is {size}")));
+        }
+        Ok(Some(SizedOut { to, size }))
     }
-    let skip = size_of::<usize>();
-    let count = size.min(size_of::<T>()).saturating_sub(skip);
-    // SAFETY: stays within both structs; the size field is left as the caller set it.
-    unsafe {
-        std::ptr::copy_nonoverlapping(
-            (&raw const *own).cast::<u8>().add(skip),
-            out.cast::<u8>().add(skip),
-            count,
-        )
-    };
-    Ok(())
+
+    /// Writes as much as the caller has room for.
+    pub(crate) fn set(self, own: &T) {
+        let skip = size_of::<usize>();
+        let count = self.size.min(size_of::<T>()).saturating_sub(skip);
+        // SAFETY: stays within both structs; the size field is left as the caller set it.
+        unsafe {
+            std::ptr::copy_nonoverlapping(
+                (&raw const *own).cast::<u8>().add(skip),
+                self.to.cast::<u8>().add(skip),
+                count,
+            )
+        };
+    }
 }
 
 fn switch(value: i32, what: &str) -> Result<Option<bool>> {

@@ -3,7 +3,7 @@
 use crate::error::synlock_error;
 use crate::guard::{Out, guard, hand_out, number, value};
 use crate::handle::{self, Kind, Object, with_store};
-use crate::options::write_sized;
+use crate::options::SizedOut;
 use crate::status::synlock_status;
 use crate::text::{bytes, copy_out, utf8};
 use std::ffi::c_char;
@@ -215,7 +215,7 @@ pub unsafe extern "C" fn synlock_store_capabilities(
 ) -> synlock_status {
     guard("synlock_store_capabilities", error, || {
         // SAFETY: promised by the caller.
-        unsafe { Out::new(capabilities) }?;
+        let out = unsafe { SizedOut::new(capabilities) }?;
         with_store(number(store), |store| {
             let can = store.capabilities();
             let own = synlock_capabilities {
@@ -237,8 +237,8 @@ pub unsafe extern "C" fn synlock_store_capabilities(
                 survives_restart: can.survives_restart.into(),
                 reserved: 0,
             };
-            // SAFETY: promised by the caller.
-            unsafe { write_sized(capabilities, &own) }
+            out.set(&own);
+            Ok(())
         })
     })
 }
