@@ -1,0 +1,135 @@
+// The C++ wrapper: owners, exceptions, and the standard's own guards.
+#include "check.h"
+#include <mutex>
+#include <synlock.hpp>
+#include <thread>
+
+using namespace std::chrono_literals;
+
+template <typename Call>
+static int thrown(Call &&call) {
+    try {
+        call();
+    } catch (const synlock::Error &error) {
+        CHECK(*error.what() && *error.name());
+        return error.code();
+    }
+    return SYNLOCK_OK;
+}
+
+static void stores() {
+    synlock::Store store{check_url("memory"), {{"ttl", "60000"}}};
+    store.ping();
+    CHECK(store.url().find("memory:c-") == 0);
+    CHECK(!store.fingerprint().empty());
+    CHECK(store.capabilities().shared == 1);
+    CHECK(!store.is_locked("x") && !store.break_lock("x") && store.wait_free("x", 0ms));
+    synlock::Store moved = std::move(store);
+    CHECK(store.get() == nullptr && moved.get() != nullptr);
+    IS(SYNLOCK_NULL_POINTER, thrown([&] { store.ping(); }));
+    try {
+        synlock::Store("carrier-pigeon:x");
+        CHECK(false);
+    } catch (const synlock::Error &error) {
+        IS(SYNLOCK_UNKNOWN_SCHEME, error.code());
+        SAME("UNKNOWN_SCHEME", error.name());
+        CHECK(strstr(error.what(), "flock") && !error.retriable());
+    }
+}
+
+static void locks() {
+    synlock::Store store{check_url("memory")};
+    synlock_lock_options options = synlock::options();
+    options.ttl_ms = 60000;
+    options.timeout_ms = 5;
+    synlock::Lock lock{store, "x", options}, other{store, "x", options};
+    CHECK(lock.acquire());
+    CHECK(lock.state() == SYNLOCK_STATE_HELD && lock.is_acquired() && !other.is_acquired());
+    CHECK(lock.remaining() > 50s && lock.remaining() <= 60s);
+    CHECK(!other.acquire() && !other.acquire(0ms) && !other.try_lock_for(1ms));
+    IS(SYNLOCK_TIMEOUT, thrown([&] { synlock::Hold hold{other}; }));
+    IS(SYNLOCK_NOT_HELD, thrown([&] { other.ensure_held(); }));
+    IS(SYNLOCK_ALREADY_HELD, thrown([&] { lock.acquire(); }));
+    lock.refresh(70s);
+    CHECK(lock.remaining() > 60s && lock.lost_fd() >= 0);
+    CHECK(store.break_lock("x"));
+    IS(SYNLOCK_LOST, thrown([&] { lock.release(); }));
+}
+
+static void guards() {
+    synlock::Store store{check_url("flock")};
+    synlock::Lock lock{store, "x"}, other{store, "x"};
+    {
+        synlock::Hold hold{lock};
+        CHECK(!other.try_lock());
+        synlock::Hold moved = std::move(hold);
+        CHECK(!other.try_lock());
+        moved.release();
+        CHECK(other.try_lock());
+        other.unlock();
+    }
+    {
+        std::unique_lock<synlock::Lock> held{lock};
+        CHECK(store.is_locked("x"));
+        std::unique_lock<synlock::Lock> refused{other, 0ms};
+        CHECK(!refused.owns_lock());
+    }
+    CHECK(!store.is_locked("x"));
+    try {
+        synlock::Hold hold{lock, synlock::forever};
+        throw 7;
+    } catch (int) {
+        CHECK(!store.is_locked("x"));
+    }
+    synlock::Lock first{store, "1"}, second{store, "2"};
+    std::scoped_lock both{first, second};
+    CHECK(store.is_locked("1") && store.is_locked("2"));
+}
+
+static void shared() {
+    synlock::Store store{check_url("flock")};
+    synlock_lock_options options = synlock::options();
+    options.mode = SYNLOCK_SHARED;
+    synlock::Lock a{store, "x", options}, b{store, "x", options};
+    CHECK(a.acquire(0ms) && b.acquire(0ms) && !a.promote(0ms));
+    b.release();
+    CHECK(a.promote(1s) && !b.acquire(0ms));
+    a.demote();
+    CHECK(b.acquire(0ms));
+}
+
+static void cancels() {
+    synlock::Store store{check_url("memory")};
+    synlock::Lock holder{store, "x"}, lock{store, "x"};
+    synlock::Cancel cancel;
+    synlock::Hold hold{holder};
+    int code = -1;
+    std::thread waiting{[&] { code = thrown([&] { lock.acquire(synlock::forever, cancel); }); }};
+    cancel.cancel();
+    waiting.join();
+    IS(SYNLOCK_CANCELLED, code);
+}
+
+static void exports() {
+    synlock::Store store{check_url("redis")};
+    synlock::Lock lock{store, "cpp"};
+    IS(SYNLOCK_NOT_HELD, thrown([&] { (void)lock.export_hold(); }));
+    lock.lock();
+    CHECK(lock.fencing_token() > 0);
+    std::string text = lock.export_hold();
+    CHECK(!text.empty() && text.find('\0') == std::string::npos);
+    synlock::Lock heir = synlock::Lock::adopt(store, text);
+    heir.ensure_held();
+    heir.release();
+}
+
+int main() {
+    check_setting();
+    CASE(stores);
+    CASE(locks);
+    CASE(guards);
+    CASE(shared);
+    CASE(cancels);
+    CASE(exports);
+    return check_totals();
+}
