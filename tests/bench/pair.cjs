@@ -1,20 +1,28 @@
-// Times acquire + release of one uncontended lock from Node: pair.cjs sync|async URL NAME SECONDS
+// Times acquire + release of one uncontended lock from Node: pair.cjs PACKAGE await|sync URL NAME SECONDS
 'use strict';
 
-const { Store } = require(process.env.SYNLOCK_NODE || 'synlock');
+const [, , folder, kind, url, name, seconds] = process.argv;
+const { Store } = require(folder);
 
-async function main(kind, url, name, seconds) {
+async function awaited(store, count) {
+  for (let i = 0; i < count; i++) await (await store.tryAcquire(name)).release();
+}
+
+function blocking(store, count) {
+  for (let i = 0; i < count; i++) store.tryAcquireSync(name).releaseSync();
+}
+
+async function main() {
   const store = await Store.open(url);
   const batch = url.startsWith('redis') ? 1 : 100;
-  const pair = kind === 'sync'
-    ? async (count) => { for (let i = 0; i < count; i++) store.tryAcquireSync(name).releaseSync(); }
-    : async (count) => { for (let i = 0; i < count; i++) await (await store.tryAcquire(name)).release(); };
-  await pair(batch * 20);
+  const pairs = kind === 'sync' ? blocking : awaited;
+  for (let i = 0; i < 20; i++) await pairs(store, batch);
   const samples = [];
-  const end = process.hrtime.bigint() + BigInt(Math.round(seconds * 1e9));
+  const end = process.hrtime.bigint() + BigInt(Math.round(Number(seconds) * 1e9));
   while (process.hrtime.bigint() < end) {
     const start = process.hrtime.bigint();
-    await pair(batch);
+    const running = pairs(store, batch);
+    if (running) await running;
     samples.push(Number(process.hrtime.bigint() - start) / batch);
   }
   samples.sort((a, b) => a - b);
@@ -22,4 +30,4 @@ async function main(kind, url, name, seconds) {
   console.log(JSON.stringify({ p50_ns: at(0.5), p99_ns: at(0.99), n: samples.length * batch }));
 }
 
-main(process.argv[2], process.argv[3], process.argv[4], Number(process.argv[5]));
+main();
