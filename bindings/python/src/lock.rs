@@ -174,6 +174,20 @@ impl Handle {
     }
 
     #[getter]
+    fn name(&self) -> &[u8] {
+        self.lock.name().as_bytes()
+    }
+
+    /// Taken and existing, if it is a semaphore's.
+    #[getter]
+    fn permits(&self, py: Python<'_>) -> Option<(u32, u32)> {
+        match py.detach(|| self.lock.mode()) {
+            Mode::Permits { take, of } => Some((take, of)),
+            _ => None,
+        }
+    }
+
+    #[getter]
     fn mode(&self, py: Python<'_>) -> &'static str {
         py.detach(|| self.lock.mode()).kind()
     }

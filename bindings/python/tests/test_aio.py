@@ -115,3 +115,68 @@ def test_asyncio_timeout(url, name):
         assert await store.lock(name).acquire(False)
 
     run(main())
+
+
+def test_a_late_task_leaves_the_next_hold_alone(url, name):
+    async def main():
+        store = synlock.aio.Store(url)
+        lock = store.lock(name)
+        entered, leave = asyncio.Event(), asyncio.Event()
+
+        async def second():
+            async with lock:
+                entered.set()
+                await leave.wait()
+                await lock.ensure_held()
+
+        async with lock:
+            await lock.release()
+            task = asyncio.create_task(second())
+            await entered.wait()
+            for late in [lock.release, lock.refresh, lock.ensure_held, lock.promote, lock.demote]:
+                with pytest.raises(synlock.NotHeld):
+                    await late()
+            assert lock.fencing_token is None and lock.remaining is None and not lock.lost
+        # Leaving the block has not released the other task's hold either.
+        assert await store.lock(name).acquire(False) is False
+        leave.set()
+        await task
+        assert await store.lock(name).acquire(False)
+
+    run(main())
+
+
+def test_tasks_act_on_their_own_holds(redis, name):
+    async def main():
+        store = synlock.aio.Store(redis)
+        lock = store.lock(name, shared=True, ttl=30)
+        tokens = set()
+        both = asyncio.Barrier(2) if sys.version_info >= (3, 11) else None
+
+        async def reader():
+            async with lock:
+                token = lock.fencing_token
+                tokens.add((token, lock.remaining is not None))
+                if both:
+                    await both.wait()
+                await lock.refresh(60)
+                await lock.ensure_held()
+                assert lock.fencing_token == token and lock.remaining > 50
+
+        await asyncio.gather(reader(), reader())
+        assert not store.lock(name).locked()
+        assert await store.lock(name).acquire(False)
+
+    run(main())
+
+
+def test_a_helper_task_may_use_and_release_the_hold(url, name):
+    async def main():
+        store = synlock.aio.Store(url)
+        lock = store.lock(name)
+        await lock.acquire()
+        await asyncio.create_task(lock.ensure_held())
+        await asyncio.create_task(lock.release())
+        assert await store.lock(name).acquire(False)
+
+    run(main())

@@ -243,3 +243,52 @@ def test_defaults(name):
     lock.acquire()
     assert lock.remaining is None and time.monotonic() - start < 5
     lock.release()
+
+
+def test_an_adopted_lock_has_the_exported_name_and_mode(redis, name):
+    store = synlock.Store(redis)
+    for given, options in [(name, {}), (b"\xff" + name.encode(), {}), (name + "-s", {"shared": True})]:
+        lock = store.lock(given, ttl=30, **options)
+        lock.acquire()
+        heir = store.adopt(lock.export(), ttl=30)
+        assert heir.name == given and heir.locked()
+        # What it acquires next is the same lock.
+        assert heir.acquire(False) is bool(options)
+        if options:
+            heir.release()
+        heir.release()
+        with pytest.raises(synlock.NotHeld) as caught:
+            heir.release()
+        assert "adopted" not in str(caught.value) and str(caught.value.resource) in str(caught.value)
+        assert not store.is_locked(given)
+        with heir:
+            assert store.is_locked(given)
+    pool = store.lock(name + "-p", permits=(1, 2), ttl=30)
+    pool.acquire()
+    heir = store.adopt(pool.export(), ttl=30)
+    assert heir.acquire(False) and not heir.acquire(False)
+
+
+def test_a_late_thread_leaves_the_next_hold_alone(url, name):
+    lock = synlock.Lock(url, name)
+    entered, released = threading.Event(), threading.Event()
+
+    def second():
+        with lock:
+            entered.set()
+            assert released.wait(20)
+
+    thread = threading.Thread(target=second)
+    with lock:
+        lock.release()
+        thread.start()
+        assert entered.wait(20)
+        for late in [lock.release, lock.refresh, lock.ensure_held]:
+            with pytest.raises(synlock.NotHeld):
+                late()
+        assert not lock.is_acquired() and lock.fencing_token is None and lock.state == "idle"
+    # Leaving the block has not released the other thread's hold either.
+    assert lock.store.is_locked(name)
+    released.set()
+    thread.join(20)
+    assert not lock.store.is_locked(name)

@@ -111,9 +111,7 @@ class InternalError(SynlockError):
 
 
 _TABLE: dict[int, tuple[str, type[SynlockError], bool]] = {
-    number: (name, globals()[klass], retriable)
-    for number, name, klass, _text, retriable in _synlock.codes()
-    if klass
+    number: (name, globals()[klass], retriable) for number, name, klass, _text, retriable in _synlock.codes() if klass
 }
 
 

@@ -2,84 +2,25 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
-import logging
-import os
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeVar
 
-from . import _gevent, _synlock
-from ._errors import LockBusy, LockLost, LockTimeout, NotHeld, SynlockError, make
+from . import _gevent
+from ._base import BaseLock, BaseStore, name_bytes
+from ._errors import LockBusy, LockTimeout, NotHeld, SynlockError
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-logger = logging.getLogger("synlock")
-_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "notice": logging.INFO, "warning": logging.WARNING}
 
-_handles: weakref.WeakSet[_synlock.Handle] = weakref.WeakSet()
-
-
-@atexit.register
-def _release_at_exit() -> None:
-    for handle in list(_handles):
-        handle.end_with_process()
-
-
-def _log(event: dict[str, Any]) -> None:
-    level = _LEVELS[event["level"]]
-    if logger.isEnabledFor(level):
-        name = event["resource"].decode("utf-8", "backslashreplace")
-        logger.log(level, "%s: %s (%s)", name, event["message"], event["store"], extra={"synlock": event})
-
-
-def _text(value: object) -> str:
-    return str(int(value)) if isinstance(value, bool) else str(value)
-
-
-def name_bytes(name: str | bytes) -> bytes:
-    """A name as the stores see it: text is its UTF-8 bytes."""
-    return name.encode() if isinstance(name, str) else bytes(name)
-
-
-class Store:
+class Store(BaseStore):
     """Where locks are kept. Opening connects to nothing; works in threads and in forked children.
 
     Options beside the URL win over those in it, in the URL's units (milliseconds).
     """
-
-    def __init__(self, url: str | None = None, **options: object) -> None:
-        self._url = url or os.environ.get("SYNLOCK_URL", "")
-        self._options = {key: _text(value) for key, value in options.items()}
-        self._backing = _synlock.Backing(self._url, list(self._options.items()))
-        # Told only to those who had asked for it when the store was opened.
-        if logger.isEnabledFor(logging.INFO):
-            self._backing.observe(_log)
-
-    def __repr__(self) -> str:
-        return f"<synlock.Store {self.url}>"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _open, (self._url, self._options)
-
-    @property
-    def url(self) -> str:
-        """The URL without credentials."""
-        return self._backing.url
-
-    @property
-    def fingerprint(self) -> str:
-        """Equal in every process and language that shares the same locks."""
-        return self._backing.fingerprint
-
-    @property
-    def capabilities(self) -> dict[str, Any]:
-        """What the store can do."""
-        return self._backing.capabilities()
 
     def lock(self, name: str | bytes, **options: Any) -> Lock:
         """A lock of this store; options as for `Lock`."""
@@ -112,95 +53,33 @@ class Store:
         return self._backing.wait_free(name_bytes(name), timeout)
 
     def adopt(self, text: str, **options: Any) -> Lock:
-        """Takes over a hold that another process exported; one of several adopters wins."""
-        lock = Lock(self, b"adopted", **options)
-        lock._take(self._backing.adopt(text, lock._native_options()))
+        """Takes over a hold that another process exported; one of several adopters wins.
+
+        The lock has the name and mode that were exported, and is held already.
+        """
+        lock = Lock(self, "?", **options)
+        lock._become(self._backing.adopt(text, lock._options))
         return lock
 
-    def observe(self, callback: Callable[[dict[str, Any]], None]) -> int:
-        """Calls back with every event of this store's locks, from the thread on which it happens."""
-        return self._backing.observe(callback)
 
-    def unobserve(self, observer: int) -> None:
-        """Stops calling back."""
-        self._backing.unobserve(observer)
-
-
-def _open(url: str, options: dict[str, str]) -> Store:
-    return Store(url, **options)
-
-
-class Lock:
+class Lock(BaseLock):
     """A lock, with `threading.Lock`'s signatures: it contends with everybody, itself included.
 
-    Times are seconds. One object may be shared by threads; `release` from any of them frees.
+    Times are seconds. One object may be shared by threads. A thread acts on its own hold; one that
+    never acquired may release for another.
     """
 
-    def __init__(
-        self,
-        store: Store | str | None,
-        name: str | bytes,
-        *,
-        ttl: float | None = None,
-        renew: bool | None = None,
-        timeout: float | None = None,
-        shared: bool = False,
-        permits: tuple[int, int] | None = None,
-        auto_release: bool | None = None,
-        fair: bool | None = None,
-        strict: bool | None = None,
-        reentry: str | None = None,
-        label: str | None = None,
-    ) -> None:
-        if timeout is not None and timeout < 0:
-            raise ValueError("timeout must not be negative; None waits for ever")
-        self.store = store if isinstance(store, Store) else Store(store)
-        self.name = name
-        self._timeout = timeout
-        self._options: dict[str, Any] = {
-            "ttl": ttl,
-            "renew": renew,
-            "shared": shared,
-            "permits": permits,
-            "auto_release": auto_release,
-            "fair": fair,
-            "strict": strict,
-            "reentry": reentry,
-            "label": label,
-        }
-        #: Thread and handle of every hold; more than one only for shared locks and permits.
-        self._holds: list[tuple[int, _synlock.Handle]] = []
-        # A wrong option is told of here, not at the first acquire.
-        self._idle: list[_synlock.Handle] = [self._new_handle()]
+    store: Store
+    _store_type = Store
 
-    def __repr__(self) -> str:
-        return f"<synlock.Lock {self.name!r} on {self.store.url}{' held' if self._holds else ''}>"
+    def _begin(self) -> None:
+        self._mine = threading.local()
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        if self._holds:
-            raise TypeError("a held lock cannot be pickled: export() it, or pickle the store")
-        return _remake, (self.store, self.name, self._timeout, self._options)
-
-    def _native_options(self) -> dict[str, Any]:
-        return self._options
-
-    def _new_handle(self) -> _synlock.Handle:
-        handle = self.store._backing.lock(name_bytes(self.name), self._options)
-        _handles.add(handle)
-        return handle
-
-    def _take(self, handle: _synlock.Handle) -> None:
-        _handles.add(handle)
-        self._holds.append((threading.get_ident(), handle))
-
-    def _spare(self) -> _synlock.Handle:
-        while True:
-            try:
-                handle = self._idle.pop()
-            except IndexError:
-                return self._new_handle()
-            if handle.state == "idle":
-                return handle
+    def _me(self, make: bool = False) -> object | None:
+        me: object | None = getattr(self._mine, "me", None)
+        if me is None and make:
+            me = self._mine.me = object()
+        return me
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """Acquires; False if the lock was not free at once (or in time)."""
@@ -221,26 +100,17 @@ class Lock:
         except (LockBusy, LockTimeout):
             self._idle.append(handle)
             return False
-        self._holds.append((threading.get_ident(), handle))
+        self._take(handle)
         return True
 
     def release(self) -> None:
         """Releases; raises `NotHeld`, or `LockLost` if the lock was not ours any more."""
-        me = threading.get_ident()
-        holds = self._holds
-        try:
-            # This thread's own hold first: another thread's may be of a later owner.
-            mine = next((hold for hold in reversed(holds) if hold[0] == me), None)
-            hold = mine if mine is not None else holds[0]
-            holds.remove(hold)
-        except (IndexError, ValueError):
-            raise self._error(4, "is not held", "release") from None
-        hold[1].release()
-        self._idle.append(hold[1])
+        self._release(own=False)
 
-    def locked(self) -> bool:
-        """Whether this object holds the lock, by its own knowledge (`is_acquired` asks the store)."""
-        return any(handle.state in ("held", "expired", "releasing") for _, handle in list(self._holds))
+    def _release(self, own: bool) -> None:
+        handle = self._pop(own)
+        handle.release()
+        self._idle.append(handle)
 
     def __enter__(self) -> Lock:
         if not self._acquire(self._timeout):
@@ -251,7 +121,7 @@ class Lock:
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            self.release()
+            self._release(own=True)
         except NotHeld:
             pass
         except SynlockError:
@@ -267,17 +137,6 @@ class Lock:
                 return function(*args, **kwargs)
 
         return locked  # type: ignore[return-value]
-
-    def _error(self, status: int, words: str, operation: str | None) -> SynlockError:
-        name = name_bytes(self.name).decode("utf-8", "backslashreplace")
-        return make(status, f"the lock {name!r} {words}", self.store.url, name, operation)
-
-    def _hold(self) -> _synlock.Handle:
-        me = threading.get_ident()
-        holds = list(self._holds)
-        if not holds:
-            raise self._error(4, "is not held", None)
-        return next((handle for ident, handle in reversed(holds) if ident == me), holds[0][1])
 
     def refresh(self, ttl: float | None = None) -> None:
         """Lengthens the lease to `ttl` seconds, or to the lock's own; never shortens it."""
@@ -303,41 +162,12 @@ class Lock:
 
     def is_acquired(self) -> bool:
         """Asks the store whether the lock is held: a statement about the past."""
-        return bool(self._holds) and self._hold().is_acquired()
+        found = self._find()
+        return found is not None and found[1].is_acquired()
 
     def ensure_held(self) -> None:
         """Asks the store, and raises `LockLost` or `NotHeld` unless the lock is held."""
         self._hold().ensure_held()
-
-    @property
-    def lost(self) -> bool:
-        """Whether the hold was lost or has expired, by this process' knowledge."""
-        return any(handle.state in ("lost", "expired") for _, handle in list(self._holds))
-
-    @property
-    def state(self) -> str:
-        """idle, acquiring, held, expired, lost, releasing or forked."""
-        holds = list(self._holds)
-        return holds[-1][1].state if holds else "idle"
-
-    @property
-    def remaining(self) -> float | None:
-        """How much of the lease is left at least, in seconds; None without a lease."""
-        return self._hold().remaining if self._holds else None
-
-    @property
-    def fencing_token(self) -> int | None:
-        """The fencing token of the hold."""
-        return self._hold().fencing_token if self._holds else None
-
-    @property
-    def owner_token(self) -> str | None:
-        """The owner token of the hold: whoever has it may release the lock."""
-        return self._hold().owner_token if self._holds else None
-
-    def lost_fd(self) -> int:
-        """A descriptor that becomes readable when the hold is lost. Poll it, do not read it."""
-        return self._hold().lost_fd()
 
     def on_lost(self, callback: Callable[[], object]) -> None:
         """Calls back once when the hold is lost, from the thread that finds out."""
@@ -347,12 +177,8 @@ class Lock:
         """Hands the hold over as text that another process can adopt."""
         handle = self._hold()
         text = handle.export()
-        self._holds = [hold for hold in self._holds if hold[1] is not handle]
+        self._forget(handle)
         return text
 
 
-def _remake(store: Store, name: str | bytes, timeout: float | None, options: dict[str, Any]) -> Lock:
-    return Lock(store, name, timeout=timeout, **options)
-
-
-__all__ = ["Lock", "LockLost", "Store"]
+__all__ = ["Lock", "Store"]

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from . import _lock, _synlock
+from ._base import BaseLock
 from ._errors import LockBusy, LockTimeout, NotHeld, SynlockError
 
 _BATCH = 1024
@@ -84,27 +85,26 @@ class Store(_lock.Store):
         return Lock(self, name, **options)
 
 
-class Lock:
-    """As `synlock.Lock`, for tasks of one event loop at a time. Options are the same."""
+class Lock(BaseLock):
+    """As `synlock.Lock`, for tasks of one event loop at a time. Options are the same.
 
-    def __init__(
-        self, store: _lock.Store | str | None, name: str | bytes, *, timeout: float | None = None, **options: Any
-    ) -> None:
-        self._lock = _lock.Lock(store, name, timeout=timeout, **options)
-        self._timeout = timeout
+    A task acts on its own hold; one that never acquired may release for another.
+    """
 
-    def __repr__(self) -> str:
-        return repr(self._lock).replace("synlock.Lock", "synlock.aio.Lock")
+    store: Store
+    _store_type = Store
 
-    @property
-    def store(self) -> _lock.Store:
-        """The store."""
-        return self._lock.store
+    def _begin(self) -> None:
+        self._tasks: weakref.WeakKeyDictionary[Any, object] = weakref.WeakKeyDictionary()
 
-    @property
-    def name(self) -> str | bytes:
-        """The lock's name."""
-        return self._lock.name
+    def _me(self, make: bool = False) -> object | None:
+        try:
+            task = asyncio.current_task()
+        except RuntimeError:
+            return None
+        if task is None:
+            return None
+        return self._tasks.setdefault(task, object()) if make else self._tasks.get(task)
 
     async def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """Acquires; False if the lock was not free at once (or in time)."""
@@ -113,33 +113,34 @@ class Lock:
         return await self._acquire((None if timeout == -1 else float(timeout)) if blocking else 0.0)
 
     async def _acquire(self, wait: float | None) -> bool:
-        handle = self._lock._spare()
+        handle = self._spare()
         try:
             await _completions().run(handle, "acquire", wait)
         except (LockBusy, LockTimeout):
-            self._lock._idle.append(handle)
+            self._idle.append(handle)
             return False
-        self._lock._take(handle)
+        self._take(handle)
         return True
 
     async def release(self) -> None:
         """Releases; raises `NotHeld`, or `LockLost` if the lock was not ours any more."""
-        if not self._lock._holds:
-            raise self._lock._error(4, "is not held", "release")
-        _, handle = self._lock._holds.pop()
+        await self._release(own=False)
+
+    async def _release(self, own: bool) -> None:
+        handle = self._pop(own)
         await _completions().run(handle, "release")
-        self._lock._idle.append(handle)
+        self._idle.append(handle)
 
     async def __aenter__(self) -> Lock:
         if not await self._acquire(self._timeout):
-            raise self._lock._error(2, "was not free in time", "acquire")
+            raise self._error(2, "was not free in time", "acquire")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            await self.release()
+            await self._release(own=True)
         except NotHeld:
             pass
         except SynlockError:
@@ -148,42 +149,23 @@ class Lock:
 
     async def refresh(self, ttl: float | None = None) -> None:
         """Lengthens the lease."""
-        await _completions().run(self._lock._hold(), "refresh", ttl)
+        await _completions().run(self._hold(), "refresh", ttl)
 
     async def promote(self, timeout: float | None = 0.0) -> bool:
         """Turns a shared hold into the exclusive one; False while others read."""
         try:
-            await _completions().run(self._lock._hold(), "promote", timeout)
+            await _completions().run(self._hold(), "promote", timeout)
         except (LockBusy, LockTimeout):
             return False
         return True
 
     async def demote(self) -> None:
         """Turns the exclusive hold into a shared one."""
-        await _completions().run(self._lock._hold(), "demote")
+        await _completions().run(self._hold(), "demote")
 
     async def ensure_held(self) -> None:
         """Asks the store, and raises unless the lock is held."""
-        await _completions().run(self._lock._hold(), "check")
-
-    def locked(self) -> bool:
-        """Whether this object holds the lock, by its own knowledge."""
-        return self._lock.locked()
-
-    @property
-    def lost(self) -> bool:
-        """Whether the hold was lost or has expired, by this process' knowledge."""
-        return self._lock.lost
-
-    @property
-    def remaining(self) -> float | None:
-        """How much of the lease is left at least, in seconds; None without a lease."""
-        return self._lock.remaining
-
-    @property
-    def fencing_token(self) -> int | None:
-        """The fencing token of the hold."""
-        return self._lock.fencing_token
+        await _completions().run(self._hold(), "check")
 
     async def wait_lost(self) -> None:
         """Returns when the hold is lost."""
@@ -194,7 +176,7 @@ class Lock:
             if not lost.done():
                 lost.set_result(None)
 
-        self._lock.on_lost(lambda: loop.call_soon_threadsafe(tell))
+        self._hold().on_lost(lambda: loop.call_soon_threadsafe(tell))
         await lost
 
 

@@ -1,0 +1,268 @@
+"""What the stores and locks for threads and those for tasks have in common."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from . import _synlock
+from ._errors import SynlockError, make
+
+logger = logging.getLogger("synlock")
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "notice": logging.INFO, "warning": logging.WARNING}
+
+_handles: weakref.WeakSet[_synlock.Handle] = weakref.WeakSet()
+
+
+@atexit.register
+def _release_at_exit() -> None:
+    for handle in list(_handles):
+        handle.end_with_process()
+
+
+def _log(event: dict[str, Any]) -> None:
+    level = _LEVELS[event["level"]]
+    if logger.isEnabledFor(level):
+        name = event["resource"].decode("utf-8", "backslashreplace")
+        logger.log(level, "%s: %s (%s)", name, event["message"], event["store"], extra={"synlock": event})
+
+
+def _option_text(value: object) -> str:
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def name_bytes(name: str | bytes) -> bytes:
+    """A name as the stores see it: text is its UTF-8 bytes."""
+    return name.encode() if isinstance(name, str) else bytes(name)
+
+
+def _kind(thing: object) -> str:
+    return f"{type(thing).__module__}.{type(thing).__qualname__}".replace("._lock.", ".")
+
+
+class BaseStore:
+    """Where locks are kept. Opening connects to nothing; works in threads and in forked children."""
+
+    def __init__(self, url: str | None = None, **options: object) -> None:
+        self._url = url or os.environ.get("SYNLOCK_URL", "")
+        self._options = {key: _option_text(value) for key, value in options.items()}
+        self._backing = _synlock.Backing(self._url, list(self._options.items()))
+        # Told only to those who had asked for it when the store was opened.
+        if logger.isEnabledFor(logging.INFO):
+            self._backing.observe(_log)
+
+    def __repr__(self) -> str:
+        return f"<{_kind(self)} {self.url}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _open, (type(self), self._url, self._options)
+
+    @property
+    def url(self) -> str:
+        """The URL without credentials."""
+        return self._backing.url
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal in every process and language that shares the same locks."""
+        return self._backing.fingerprint
+
+    @property
+    def capabilities(self) -> dict[str, Any]:
+        """What the store can do."""
+        return self._backing.capabilities()
+
+    def observe(self, callback: Callable[[dict[str, Any]], None]) -> int:
+        """Calls back with every event of this store's locks, from the thread on which it happens."""
+        return self._backing.observe(callback)
+
+    def unobserve(self, observer: int) -> None:
+        """Stops calling back."""
+        self._backing.unobserve(observer)
+
+    @classmethod
+    def _of(cls, store: BaseStore | str | None) -> BaseStore:
+        """This kind of face on a store, or on what a URL names."""
+        if isinstance(store, cls):
+            return store
+        if not isinstance(store, BaseStore):
+            return cls(store)
+        made = cls.__new__(cls)
+        made.__dict__.update(store.__dict__)
+        return made
+
+
+def _open(kind: type[BaseStore], url: str, options: dict[str, str]) -> BaseStore:
+    return kind(url, **options)
+
+
+class BaseLock:
+    """The holds of one lock object, each tied to the thread or task that acquired it."""
+
+    #: What a URL is opened as.
+    _store_type: type[BaseStore] = BaseStore
+
+    def __init__(
+        self,
+        store: BaseStore | str | None,
+        name: str | bytes,
+        *,
+        ttl: float | None = None,
+        renew: bool | None = None,
+        timeout: float | None = None,
+        shared: bool = False,
+        permits: tuple[int, int] | None = None,
+        auto_release: bool | None = None,
+        fair: bool | None = None,
+        strict: bool | None = None,
+        reentry: str | None = None,
+        label: str | None = None,
+    ) -> None:
+        if timeout is not None and timeout < 0:
+            raise ValueError("timeout must not be negative; None waits for ever")
+        self._begin()
+        self.store = self._store_type._of(store)
+        self.name = name
+        self._timeout = timeout
+        self._options: dict[str, Any] = {
+            "ttl": ttl,
+            "renew": renew,
+            "shared": shared,
+            "permits": permits,
+            "auto_release": auto_release,
+            "fair": fair,
+            "strict": strict,
+            "reentry": reentry,
+            "label": label,
+        }
+        #: Owner and handle of every hold; more than one only for shared locks and permits.
+        self._holds: list[tuple[object, _synlock.Handle]] = []
+        # A wrong option is told of here, not at the first acquire.
+        self._idle: list[_synlock.Handle] = [self._new_handle()]
+
+    def __repr__(self) -> str:
+        return f"<{_kind(self)} {self.name!r} on {self.store.url}{' held' if self._holds else ''}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._holds:
+            raise TypeError("a held lock cannot be pickled: export() it, or pickle the store")
+        return _remake, (type(self), self.store, self.name, self._timeout, self._options)
+
+    def _begin(self) -> None:
+        """Makes what `_me` needs, which a pickle does not carry."""
+        raise NotImplementedError
+
+    def _me(self, make: bool = False) -> object | None:
+        """Stands for the calling thread or task, once it has had a hold of this object."""
+        raise NotImplementedError
+
+    def _new_handle(self) -> _synlock.Handle:
+        handle = self.store._backing.lock(name_bytes(self.name), self._options)
+        _handles.add(handle)
+        return handle
+
+    def _spare(self) -> _synlock.Handle:
+        while True:
+            try:
+                handle = self._idle.pop()
+            except IndexError:
+                return self._new_handle()
+            if handle.state == "idle":
+                return handle
+
+    def _take(self, handle: _synlock.Handle) -> None:
+        self._holds.append((self._me(make=True), handle))
+
+    def _become(self, handle: _synlock.Handle) -> None:
+        """Turns into the lock of an adopted hold."""
+        try:
+            self.name = handle.name.decode()
+        except UnicodeDecodeError:
+            self.name = handle.name
+        self._options.update(shared=handle.mode == "shared", permits=handle.permits)
+        self._idle.clear()
+        _handles.add(handle)
+        self._take(handle)
+
+    def _find(self, own: bool = False) -> tuple[object, _synlock.Handle] | None:
+        """The caller's newest hold. One who never had a hold of this object means the oldest one."""
+        me = self._me()
+        holds = list(self._holds)
+        if me is None:
+            return holds[0] if holds and not own else None
+        # Whoever had one may be late, and another's hold must not suffer for that.
+        return next((hold for hold in reversed(holds) if hold[0] is me), None)
+
+    def _hold(self) -> _synlock.Handle:
+        found = self._find()
+        if found is None:
+            raise self._not_held(None)
+        return found[1]
+
+    def _pop(self, own: bool) -> _synlock.Handle:
+        """Takes the hold that is to be released out of the book."""
+        found = self._find(own)
+        if found is not None:
+            try:
+                self._holds.remove(found)
+                return found[1]
+            except ValueError:
+                pass
+        raise self._not_held("release")
+
+    def _forget(self, handle: _synlock.Handle) -> None:
+        self._holds = [hold for hold in self._holds if hold[1] is not handle]
+
+    def _error(self, status: int, words: str, operation: str | None) -> SynlockError:
+        name = name_bytes(self.name).decode("utf-8", "backslashreplace")
+        return make(status, f"the lock {name!r} {words}", self.store.url, name, operation)
+
+    def _not_held(self, operation: str | None) -> SynlockError:
+        return self._error(4, "is held, but not by this caller" if self._holds else "is not held", operation)
+
+    def locked(self) -> bool:
+        """Whether this object holds the lock, by its own knowledge (`is_acquired` asks the store)."""
+        return any(handle.state in ("held", "expired", "releasing") for _, handle in list(self._holds))
+
+    @property
+    def state(self) -> str:
+        """idle, acquiring, held, expired, lost, releasing or forked."""
+        found = self._find()
+        return found[1].state if found else "idle"
+
+    @property
+    def lost(self) -> bool:
+        """Whether the hold was lost or has expired, by this process' knowledge."""
+        return self.state in ("lost", "expired")
+
+    @property
+    def remaining(self) -> float | None:
+        """How much of the lease is left at least, in seconds; None without a lease."""
+        found = self._find()
+        return found[1].remaining if found else None
+
+    @property
+    def fencing_token(self) -> int | None:
+        """The fencing token of the hold."""
+        found = self._find()
+        return found[1].fencing_token if found else None
+
+    @property
+    def owner_token(self) -> str | None:
+        """The owner token of the hold: whoever has it may release the lock."""
+        found = self._find()
+        return found[1].owner_token if found else None
+
+    def lost_fd(self) -> int:
+        """A descriptor that becomes readable when the hold is lost. Poll it, do not read it."""
+        return self._hold().lost_fd()
+
+
+def _remake(
+    kind: type[BaseLock], store: BaseStore, name: str | bytes, timeout: float | None, options: dict[str, Any]
+) -> BaseLock:
+    return kind(store, name, timeout=timeout, **options)
