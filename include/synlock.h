@@ -1037,6 +1037,13 @@ synlock_status synlock_lock_release(synlock_lock *lock,
                                     synlock_error **error);
 
 /**
+ * Whether the last release of this handle that was SYNLOCK_OK came after the
+ * lease had run out, though nobody had taken the lock: 1 or 0; -1 for a bad
+ * handle.
+ */
+SYNLOCK_API int32_t synlock_lock_was_late(const synlock_lock *lock);
+
+/**
  * Lengthens the lease to `ttl_ms` from now, or (0) to the lock's own; never
  * shortens it. Without leases only checks that the lock is held.
  */
@@ -1327,6 +1334,17 @@ synlock_status synlock_events_new(synlock_store *store,
                                   size_t capacity,
                                   synlock_events **events,
                                   synlock_error **error);
+
+/**
+ * As synlock_events_new, for a host that prints what nobody else would tell:
+ * cautions about the store, and losses that no call returned and nothing
+ * watched for. Hears nothing while somebody else listens to the store.
+ */
+SYNLOCK_API
+synlock_status synlock_events_new_warnings(synlock_store *store,
+                                           size_t capacity,
+                                           synlock_events **events,
+                                           synlock_error **error);
 
 /**
  * A descriptor that is readable while events wait; -1 for a bad handle. It

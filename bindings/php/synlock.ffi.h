@@ -252,6 +252,7 @@ synlock_status synlock_lock_acquire_with(synlock_lock *lock,
                                          synlock_error **error);
 synlock_status synlock_lock_abandon(synlock_lock *lock, synlock_error **error);
 synlock_status synlock_lock_release(synlock_lock *lock, synlock_error **error);
+int32_t synlock_lock_was_late(const synlock_lock *lock);
 synlock_status synlock_lock_refresh(synlock_lock *lock,
                                     int64_t ttl_ms,
                                     synlock_error **error);
@@ -343,6 +344,10 @@ synlock_status synlock_events_new(synlock_store *store,
                                   size_t capacity,
                                   synlock_events **events,
                                   synlock_error **error);
+synlock_status synlock_events_new_warnings(synlock_store *store,
+                                           size_t capacity,
+                                           synlock_events **events,
+                                           synlock_error **error);
 int32_t synlock_events_fd(const synlock_events *events);
 synlock_status synlock_events_next(synlock_events *events,
                                    synlock_event *event,

@@ -115,6 +115,8 @@ pub(crate) struct Observers {
     any: AtomicBool,
     next: AtomicU64,
     list: RwLock<Vec<(u64, Observer)>>,
+    /// Told of warnings while `list` is empty.
+    fallback: RwLock<Vec<(u64, Observer)>>,
 }
 
 impl Observers {
@@ -125,7 +127,14 @@ impl Observers {
         id
     }
 
+    pub(crate) fn add_fallback(&self, observer: Observer) -> u64 {
+        let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+        self.fallback.write().push((id, observer));
+        id
+    }
+
     pub(crate) fn remove(&self, id: u64) {
+        self.fallback.write().retain(|(known, _)| *known != id);
         let mut list = self.list.write();
         list.retain(|(known, _)| *known != id);
         self.any.store(!list.is_empty(), Ordering::Release);
@@ -137,7 +146,10 @@ impl Observers {
     }
 
     pub(crate) fn tell(&self, event: &Event) {
-        let observers = self.list.read().clone();
+        let mut observers = self.list.read().clone();
+        if observers.is_empty() && event.kind.level() == "warning" {
+            observers = self.fallback.read().clone();
+        }
         for (_, observer) in observers {
             observer(event);
         }

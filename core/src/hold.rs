@@ -48,6 +48,7 @@ impl Shared {
         let (claim, held) = (hold.claim.clone(), BootTime::now().since(hold.since));
         match self.store.backend().release(&claim) {
             Ok(Answer::Done(_)) => {
+                self.late.store(late, Ordering::Release);
                 self.set(&mut phase, Phase::Idle);
                 self.on_lost.lock().clear();
                 self.tell_with(EventKind::Released, |event| {

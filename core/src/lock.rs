@@ -162,6 +162,8 @@ pub(crate) struct Shared {
     /// Ends the operation that dispatch runs on this handle.
     pub(crate) running: Mutex<Option<Cancel>>,
     pub(crate) orphaned: AtomicBool,
+    /// The last release came after the lease.
+    pub(crate) late: AtomicBool,
     notices: Mutex<Vec<Notice>>,
     has_notices: AtomicBool,
 }
@@ -266,6 +268,7 @@ impl Lock {
             watched: AtomicU64::new(0),
             running: Mutex::default(),
             orphaned: AtomicBool::new(false),
+            late: AtomicBool::new(false),
             notices: Mutex::default(),
             has_notices: AtomicBool::new(false),
         })))
@@ -564,9 +567,14 @@ impl Lock {
                 "the process ended while it held the lock",
             );
             self.0.flush_notices();
-            // Nobody is left to tell.
-            let _ = self.release();
+            let released = self.release();
+            self.0.warn_if_lost(released);
         }
+    }
+
+    /// What the last release that ended well said, for hosts whose release returns nothing.
+    pub fn was_late(&self) -> bool {
+        self.0.late.load(Ordering::Acquire)
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -602,8 +610,9 @@ impl Drop for Lock {
                 "a handle was dropped while it held the lock",
             );
             self.0.flush_notices();
-            // Nobody is left to tell; the background keeps an uncertain release going.
-            let _ = self.0.release();
+            // The background keeps an uncertain release going.
+            let released = self.0.release();
+            self.0.warn_if_lost(released);
         }
     }
 }
@@ -666,12 +675,33 @@ impl Shared {
 
     pub(crate) fn tell_with(&self, kind: EventKind, fill: impl FnOnce(&mut Event)) {
         if self.store.is_observed() {
-            let mut event = Event::new(kind, self.store.url(), Some(&self.name));
-            event.label = self.options.label.clone();
-            fill(&mut event);
-            self.notices.lock().push(Notice::Event(event));
-            self.has_notices.store(true, Ordering::Release);
+            self.push_event(kind, fill);
         }
+    }
+
+    fn push_event(&self, kind: EventKind, fill: impl FnOnce(&mut Event)) {
+        let mut event = Event::new(kind, self.store.url(), Some(&self.name));
+        event.label = self.options.label.clone();
+        fill(&mut event);
+        self.notices.lock().push(Notice::Event(event));
+        self.has_notices.store(true, Ordering::Release);
+    }
+
+    /// After a release whose caller is told nothing.
+    pub(crate) fn warn_if_lost(&self, released: Result<Released>) {
+        let is_lost = released.is_err_and(|error| error.code() == Code::Lost);
+        if is_lost && !self.is_watched() {
+            self.warn_of_loss("the lock was lost before its release");
+            self.flush_notices();
+        }
+    }
+
+    /// Tells of a loss that no call returns and nothing watches for.
+    pub(crate) fn warn_of_loss(&self, why: &str) {
+        self.push_event(EventKind::Lost, |event| {
+            event.code = Code::Lost;
+            why.clone_into(&mut event.message);
+        });
     }
 
     /// Calls `hook` when the phase is unlocked next.

@@ -251,6 +251,12 @@ impl Store {
         self.0.observers.add(observer)
     }
 
+    /// Adds an observer for a host to print what nobody else would tell, while nobody observes:
+    /// cautions about the store, and losses that no call returned and nothing watched for.
+    pub fn observe_warnings(&self, observer: Observer) -> u64 {
+        self.0.observers.add_fallback(observer)
+    }
+
     /// Removes an observer.
     pub fn unobserve(&self, id: u64) {
         self.0.observers.remove(id);

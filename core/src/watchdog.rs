@@ -81,7 +81,7 @@ impl Watch {
         }
         let lease = hold.lease?;
         if lock.conservative(hold, lease).has_passed() {
-            lock.lose(&mut phase, "its lease ran out");
+            lose(lock, &mut phase, "its lease ran out");
             return None;
         }
         if !lock.renew {
@@ -97,11 +97,24 @@ impl Watch {
                 hold.lease.map(|lease| due(lock, lease))
             }
             Ok(Answer::NotOurs) => {
-                lock.lose(&mut phase, "the store says that it is not held any more");
+                lose(
+                    lock,
+                    &mut phase,
+                    "the store says that it is not held any more",
+                );
                 None
             }
             // Try again soon, for as long as the lease lasts.
             Err(_) => Some(BootTime::now().after((lease.left() / 8).max(Duration::from_millis(1)))),
         }
+    }
+}
+
+/// No call returns a loss that is found here.
+fn lose(lock: &Shared, phase: &mut Phase, why: &str) {
+    let is_watched = lock.is_watched();
+    lock.lose(phase, why);
+    if !is_watched {
+        lock.warn_of_loss(why);
     }
 }

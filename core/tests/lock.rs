@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use synlock_core::{
-    Cancel, Code, Dispatch, LockOptions, Mode, Op, Outcome, Reentry, State, Store, Wait,
+    Cancel, Code, Dispatch, Lock, LockOptions, Mode, Op, Outcome, Reentry, State, Store, Wait,
 };
 
 fn store() -> Store {
@@ -258,6 +258,61 @@ fn observers_are_told_outside_the_locks_mutex() {
     assert_eq!(lock.ensure_held().unwrap_err().code(), Code::Lost);
     store.unobserve(id);
     assert_eq!(*kinds.lock().unwrap(), ["acquired", "refreshed", "lost"]);
+}
+
+#[test]
+fn losses_that_nobody_hears_of_are_warned_about() {
+    let store = store();
+    let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let told = heard.clone();
+    store.observe_warnings(Arc::new(move |event| {
+        let word = format!("{} {}", event.kind.name(), event.kind.level());
+        told.lock().unwrap().push(word);
+    }));
+    let taken = || std::mem::take(&mut *heard.lock().unwrap());
+    let lose = |lock: &Lock| {
+        lock.acquire(Wait::No, None).unwrap();
+        store.break_lock("x").unwrap();
+    };
+    // A call returns it.
+    let lock = store.lock("x").unwrap();
+    lose(&lock);
+    assert_eq!(lock.release().unwrap_err().code(), Code::Lost);
+    lose(&lock);
+    assert_eq!(lock.ensure_held().unwrap_err().code(), Code::Lost);
+    drop(lock);
+    assert!(taken().is_empty());
+    // Dropped, nothing does.
+    let lock = store.lock("x").unwrap();
+    lose(&lock);
+    drop(lock);
+    assert_eq!(taken(), ["lost warning"]);
+    // Nor if the watchdog finds it.
+    let mut short = options();
+    short.ttl = Some(Duration::from_millis(60));
+    short.renew = Some(true);
+    let lock = store.lock_with("x", short.clone()).unwrap();
+    lose(&lock);
+    for _ in 0..1000 {
+        if lock.state() == State::Lost {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(lock.state(), State::Lost);
+    drop(lock);
+    assert_eq!(taken(), ["lost warning"]);
+    // Somebody watches, or observes.
+    let lock = store.lock("x").unwrap();
+    lock.on_lost(|| {}).unwrap();
+    lose(&lock);
+    drop(lock);
+    let observer = store.observe(Arc::new(|_| {}));
+    let lock = store.lock("x").unwrap();
+    lose(&lock);
+    drop(lock);
+    store.unobserve(observer);
+    assert!(taken().is_empty());
 }
 
 #[test]

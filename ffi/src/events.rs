@@ -126,33 +126,72 @@ pub unsafe extern "C" fn synlock_events_new(
     guard("synlock_events_new", error, || {
         // SAFETY: promised by the caller.
         let out = unsafe { Out::new(events) }?;
-        if !(1..=1_000_000).contains(&capacity) {
-            return Err(Error::invalid("the capacity is not between 1 and 1000000"));
-        }
         with_store(number(store), |store| {
-            let queue = Arc::new(Queue {
-                waiting: Mutex::default(),
-                capacity,
-                dropped: AtomicU64::new(0),
-                bell: Signal::new(),
-            });
+            let queue = Arc::new(Queue::new(capacity)?);
             queue.bell.fd()?;
             let heard = queue.clone();
             let observer = store.observe(Arc::new(move |event| heard.push(event)));
-            hand_out(
-                out,
-                Object::Events(EventsObject {
-                    store: store.clone(),
-                    observer,
-                    queue,
-                    shown: Mutex::default(),
-                }),
-            )
+            queue.hand_out(store, observer, out)
+        })
+    })
+}
+
+/// As synlock_events_new, for a host that prints what nobody else would tell:
+/// cautions about the store, and losses that no call returned and nothing
+/// watched for. Hears nothing while somebody else listens to the store.
+///
+/// # Safety
+/// `events` may be written; `error` is NULL or may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_events_new_warnings(
+    store: *mut synlock_store,
+    capacity: usize,
+    events: *mut *mut synlock_events,
+    error: *mut *mut synlock_error,
+) -> synlock_status {
+    guard("synlock_events_new_warnings", error, || {
+        // SAFETY: promised by the caller.
+        let out = unsafe { Out::new(events) }?;
+        with_store(number(store), |store| {
+            // Its descriptor is made when it is asked for: a host makes one of these for each store.
+            let queue = Arc::new(Queue::new(capacity)?);
+            let heard = queue.clone();
+            let observer = store.observe_warnings(Arc::new(move |event| heard.push(event)));
+            queue.hand_out(store, observer, out)
         })
     })
 }
 
 impl Queue {
+    fn new(capacity: usize) -> synlock_core::Result<Self> {
+        if !(1..=1_000_000).contains(&capacity) {
+            return Err(Error::invalid("the capacity is not between 1 and 1000000"));
+        }
+        Ok(Queue {
+            waiting: Mutex::default(),
+            capacity,
+            dropped: AtomicU64::new(0),
+            bell: Signal::new(),
+        })
+    }
+
+    fn hand_out(
+        self: Arc<Self>,
+        store: &Store,
+        observer: u64,
+        out: Out<*mut synlock_events>,
+    ) -> synlock_core::Result<()> {
+        hand_out(
+            out,
+            Object::Events(EventsObject {
+                store: store.clone(),
+                observer,
+                queue: self,
+                shown: Mutex::default(),
+            }),
+        )
+    }
+
     fn push(&self, event: &Event) {
         let mut waiting = self.waiting.lock();
         if waiting.len() < self.capacity {

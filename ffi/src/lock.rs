@@ -279,6 +279,19 @@ pub unsafe extern "C" fn synlock_lock_release(
     })
 }
 
+/// Whether the last release of this handle that was SYNLOCK_OK came after the
+/// lease had run out, though nobody had taken the lock: 1 or 0; -1 for a bad
+/// handle.
+///
+/// # Safety
+/// Any value is safe.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_lock_was_late(lock: *const synlock_lock) -> i32 {
+    value("synlock_lock_was_late", -1, || {
+        with_lock(number(lock), |lock| Ok(i32::from(lock.lock.was_late())))
+    })
+}
+
 /// Lengthens the lease to `ttl_ms` from now, or (0) to the lock's own; never
 /// shortens it. Without leases only checks that the lock is held.
 ///

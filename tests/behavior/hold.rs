@@ -208,7 +208,7 @@ fn late(case: &Case) {
     a.acquire(Wait::No, None).unwrap();
     std::thread::sleep(ms(120));
     match a.release() {
-        Ok(released) => assert!(released.late),
+        Ok(released) => assert!(released.late && a.was_late()),
         Err(error) => assert_eq!(error.code(), Code::Lost),
     }
     assert_eq!(code(a.release()), Code::NotHeld);

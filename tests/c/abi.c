@@ -192,6 +192,32 @@ static void a_call_that_fails_has_not_acted(void) {
     synlock_store_free(store);
 }
 
+/* A host prints what no call returns, and nothing else. */
+static void warnings(void) {
+    synlock_store *store = check_store("memory");
+    synlock_events *warnings = NULL, *events = NULL;
+    IS(SYNLOCK_INVALID_ARGUMENT, synlock_events_new_warnings(store, 0, &warnings, NULL));
+    IS(SYNLOCK_OK, synlock_events_new_warnings(store, 4, &warnings, NULL));
+    synlock_event event = {.struct_size = sizeof event};
+    for (int round = 0; round < 3; round++) {
+        synlock_lock *lock = check_lock(store, "x", NULL);
+        IS(SYNLOCK_OK, synlock_lock_acquire(lock, SYNLOCK_NO_WAIT, NULL));
+        if (round == 2) IS(SYNLOCK_OK, synlock_events_new(store, 9, &events, NULL));
+        IS(SYNLOCK_OK, synlock_store_break(store, "x", 1, NULL, NULL));
+        if (round == 1) IS(SYNLOCK_LOST, synlock_lock_release(lock, NULL));
+        synlock_lock_free(lock);
+        IS(round == 0 ? SYNLOCK_OK : SYNLOCK_BUSY, synlock_events_next(warnings, &event, NULL));
+        if (round == 0) {
+            CHECK(event.kind == SYNLOCK_EVENT_LOST && !strcmp(event.level, "warning"));
+            CHECK(event.name_length == 1 && *event.name == 'x' && event.status == SYNLOCK_LOST);
+            CHECK(!readable(synlock_events_fd(warnings), 0));
+        }
+    }
+    synlock_events_free(events);
+    synlock_events_free(warnings);
+    synlock_store_free(store);
+}
+
 static void options_are_checked(void) {
     synlock_store *store = check_store("memory");
     synlock_lock_options bad[9], *options;
@@ -451,5 +477,6 @@ int main(void) {
     CASE(scopes);
     CASE(dispatching);
     CASE(events);
+    CASE(warnings);
     return check_totals();
 }

@@ -104,6 +104,7 @@ static void locks(void) {
     REFUSED(synlock_lock_is_acquired(lock, NULL, NULL));
     CHECK(synlock_lock_state(NULL) == SYNLOCK_STATE_IDLE);
     CHECK(synlock_lock_remaining_ms(NULL) == -1);
+    CHECK(synlock_lock_was_late(NULL) == -1);
     CHECK(synlock_lock_timeout_ms(NULL) == SYNLOCK_FOREVER);
     CHECK(synlock_lock_fencing_token(NULL) == 0);
     CHECK(synlock_lock_mode(NULL) == SYNLOCK_EXCLUSIVE);
@@ -163,6 +164,10 @@ static void scopes_and_queues(void) {
     REFUSED(synlock_events_new(NULL, 1, &events, NULL));
     REFUSED(synlock_events_new(store, 1, NULL, NULL));
     FINE(synlock_events_new(store, 1, &events, NULL));
+    synlock_events_free(events);
+    REFUSED(synlock_events_new_warnings(NULL, 1, &events, NULL));
+    REFUSED(synlock_events_new_warnings(store, 1, NULL, NULL));
+    FINE(synlock_events_new_warnings(store, 1, &events, NULL));
     CHECK(synlock_events_fd(NULL) == -1 && synlock_events_dropped(NULL) == 0);
     REFUSED(synlock_events_next(NULL, &event, NULL));
     REFUSED(synlock_events_next(events, NULL, NULL));

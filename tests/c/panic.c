@@ -114,6 +114,7 @@ static void every_status(void) {
     STATUS(synlock_dispatch_cancel, dispatch, 1);
     STATUS(synlock_dispatch_reap, dispatch, &done, 1, sizeof done, &length);
     STATUS(synlock_events_new, store, 10, (synlock_events **)&untouched);
+    STATUS(synlock_events_new_warnings, store, 10, (synlock_events **)&untouched);
     STATUS(synlock_events_next, events, &event);
     CHECK(!untouched && number == 7 && length == 7 && ticket == 7);
 }
@@ -127,6 +128,7 @@ static void every_value(void) {
     VALUE(NULL, synlock_list_cursor, list);
     VALUE(SYNLOCK_STATE_IDLE, synlock_lock_state, lock);
     VALUE(-1, synlock_lock_remaining_ms, lock);
+    VALUE(-1, synlock_lock_was_late, lock);
     VALUE(SYNLOCK_FOREVER, synlock_lock_timeout_ms, lock);
     VALUE(0, synlock_lock_fencing_token, lock);
     VALUE(SYNLOCK_EXCLUSIVE, synlock_lock_mode, lock);
