@@ -55,7 +55,7 @@ final class Lock
     {
         if (isset($this->handle) && !$this->isExempt()) {
             $this->native->ffi->synlock_lock_free($this->handle);
-            $this->store->tell();
+            $this->store->warn();
         }
     }
 
@@ -127,7 +127,7 @@ final class Lock
     }
 
     /**
-     * Gives the lock back.
+     * Gives the lock back. `wasLate()` tells whether its lease had run out by then.
      *
      * @throws SynlockException `NotHeld` if it was not held; `LockLost` if it was lost meanwhile;
      *                          `Uncertain` if the reply was lost (it goes on in the background)
@@ -137,6 +137,15 @@ final class Lock
         $native = $this->native;
         $status = $native->ffi->synlock_lock_release($this->handle, $native->errorSlot);
         $this->check($status);
+    }
+
+    /**
+     * Whether the last `release()` that did not throw came after the lease had run out, though nobody
+     * had taken the lock: somebody might have.
+     */
+    public function wasLate(): bool
+    {
+        return $this->native->ffi->synlock_lock_was_late($this->handle) === 1;
     }
 
     /**
@@ -479,10 +488,15 @@ final class Lock
 
     private function check(int $status): void
     {
-        $this->store->tell();
-        if ($status !== Code::OK) {
-            throw $this->failure($status);
+        if ($status === Code::OK) {
+            $this->store->tell();
+
+            return;
         }
+        // Read first: whoever is told may use synlock.
+        $failure = $this->failure($status);
+        $this->store->warn();
+        throw $failure;
     }
 
     private function failure(int $status): SynlockException

@@ -10,12 +10,16 @@ final class Redis
     public readonly string $url;
     private Process $server;
 
-    public function __construct(string $directory)
+    /**
+     * @param list<string> $settings
+     */
+    public function __construct(string $directory, array $settings = [])
     {
         $socket = "{$directory}/redis.sock";
         $this->server = new Process([
             'redis-server', '--port', '0', '--unixsocket', $socket, '--unixsocketperm', '777',
             '--save', '', '--appendonly', 'no', '--dir', $directory,
+            ...$settings,
         ]);
         $end = microtime(true) + 10;
         while (@stream_socket_client("unix://{$socket}") === false) {
@@ -25,6 +29,12 @@ final class Redis
             usleep(20_000);
         }
         $this->url = "redis+unix://{$socket}";
+    }
+
+    /** Silent, and awake again. */
+    public function pause(bool $silent): void
+    {
+        $this->server->signal($silent ? SIGSTOP : SIGCONT);
     }
 
     public function stop(): void

@@ -34,14 +34,31 @@ final class Events
 
     /**
      * @param \Closure(string, string, array<string, mixed>): void $log
+     * @param bool                                                  $all false: what nobody else would tell
      */
-    public function __construct(private readonly Native $native, CData $store, private readonly \Closure $log)
+    public function __construct(private readonly Native $native, CData $store, private readonly \Closure $log, bool $all)
     {
         $slot = $native->ffi->new('synlock_events *');
-        $native->check($native->ffi->synlock_events_new($store, self::CAPACITY, \FFI::addr($slot), $native->errorSlot));
+        $place = \FFI::addr($slot);
+        $native->check($all
+            ? $native->ffi->synlock_events_new($store, self::CAPACITY, $place, $native->errorSlot)
+            : $native->ffi->synlock_events_new_warnings($store, self::CAPACITY, $place, $native->errorSlot));
         $this->handle = $slot;
         $this->row = $native->sized('synlock_event');
         $this->pointers = $native->ffi->cast('char **', \FFI::addr($this->row));
+    }
+
+    /**
+     * For stores without a logger.
+     *
+     * @param array<string, mixed> $context
+     */
+    public static function warn(string $level, string $message, array $context): void
+    {
+        foreach (['event', 'resource', 'store', 'text'] as $key) {
+            $message = \str_replace("{{$key}}", (string) $context[$key], $message);
+        }
+        \trigger_error($message, \E_USER_WARNING);
     }
 
     /** Tells what has happened since the last time. Never throws: a logger must not change what a lock does. */

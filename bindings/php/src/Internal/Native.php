@@ -46,7 +46,14 @@ final class Native
 
     public static function library(): \FFI
     {
-        return self::$library ??= Library::load();
+        if (self::$library === null) {
+            self::$library = Library::load();
+            // Needed when no file can be opened any more.
+            \class_exists(Exception\Exhausted::class);
+            \class_exists(Exception\InternalError::class);
+        }
+
+        return self::$library;
     }
 
     private static function begin(): self
