@@ -57,6 +57,14 @@ pub struct synlock_capabilities {
     pub reserved: i32,
 }
 
+/// A timeout where there are no options that could say another.
+fn plain_wait(timeout_ms: i64) -> Result<Wait> {
+    if timeout_ms < -1 {
+        return Err(Error::invalid("the timeout is negative"));
+    }
+    Ok(Wait::from_millis(timeout_ms))
+}
+
 fn fixed(text: &str) -> *const c_char {
     const WORDS: [&std::ffi::CStr; 11] = [
         c"none", c"E", c"H", c"D", c"process", c"host", c"cluster", c"server", c"memory", c"flock",
@@ -154,9 +162,7 @@ pub unsafe extern "C" fn synlock_store_ping(
     error: *mut *mut synlock_error,
 ) -> synlock_status {
     guard("synlock_store_ping", error, || {
-        with_store(number(store), |store| {
-            store.ping(Wait::from_millis(timeout_ms))
-        })
+        with_store(number(store), |store| store.ping(plain_wait(timeout_ms)?))
     })
 }
 
@@ -310,7 +316,7 @@ pub unsafe extern "C" fn synlock_store_wait_free(
         // SAFETY: promised by the caller.
         let name = unsafe { bytes(name, length, "name") }?;
         with_store(number(store), |store| {
-            match store.wait_free(name, Wait::from_millis(timeout_ms))? {
+            match store.wait_free(name, plain_wait(timeout_ms)?)? {
                 true => Ok(()),
                 false => Err(Error::outcome(synlock_core::Code::Timeout)),
             }

@@ -131,6 +131,8 @@ static void one_lock(const char *kind) {
     CHECK(length == 32 && strspn(token, "0123456789abcdef") == 32);
     IS(SYNLOCK_NOT_HELD, synlock_lock_owner_token(second, token, sizeof token, NULL, NULL));
     IS(SYNLOCK_TIMEOUT, synlock_store_wait_free(store, "x", 1, 300, NULL));
+    IS(SYNLOCK_INVALID_ARGUMENT, synlock_store_wait_free(store, "x", 1, SYNLOCK_USE_OPTION, NULL));
+    IS(SYNLOCK_INVALID_ARGUMENT, synlock_store_ping(store, SYNLOCK_USE_OPTION, NULL));
 
     IS(SYNLOCK_OK, synlock_lock_release(first, NULL));
     IS(SYNLOCK_NOT_HELD, synlock_lock_release(first, NULL));
