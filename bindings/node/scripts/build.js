@@ -27,3 +27,5 @@ const place = path.join(here, 'synlock.node');
 // Renamed into place: a process that has the old one loaded keeps it.
 fs.copyFileSync(built, `${place}.new`);
 fs.renameSync(`${place}.new`, place);
+// What was built on the way would stay in the user's node_modules: hundreds of megabytes.
+if (target.startsWith(here + path.sep)) fs.rmSync(target, { recursive: true, force: true });

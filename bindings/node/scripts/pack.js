@@ -1,5 +1,6 @@
 // Copies the crates that the addon is built from into the package before `npm pack`, with a
-// workspace of their own; `--clean` removes them afterwards.
+// workspace of their own, and the licences (`npm pack` leaves links out); `--clean` removes them
+// afterwards.
 'use strict';
 
 const fs = require('node:fs');
@@ -9,7 +10,9 @@ const here = path.join(__dirname, '..');
 const root = path.join(here, '..', '..');
 const crates = path.join(here, 'crates');
 
-fs.rmSync(crates, { recursive: true, force: true });
+const licences = ['LICENSE-APACHE', 'LICENSE-MIT'];
+
+for (const made of ['crates', ...licences]) fs.rmSync(path.join(here, made), { recursive: true, force: true });
 if (!process.argv.includes('--clean')) {
   const copy = (from, to) =>
     fs.cpSync(path.join(root, from), path.join(crates, to), {
@@ -27,4 +30,5 @@ if (!process.argv.includes('--clean')) {
     .replace(/^default-members = .*\n/m, '');
   fs.writeFileSync(path.join(crates, 'Cargo.toml'), workspace);
   fs.copyFileSync(path.join(root, 'Cargo.lock'), path.join(crates, 'Cargo.lock'));
+  for (const name of licences) fs.copyFileSync(path.join(root, name), path.join(here, name));
 }
