@@ -43,5 +43,6 @@ function check(outcome) {
 }
 
 const statusOf = Object.fromEntries([...table.values()].map((row) => [row.name, row.status]));
+const nameOf = new Map([...table.values()].map((row) => [row.status, row.name]));
 
-module.exports = { classes, make, check, statusOf };
+module.exports = { classes, make, check, statusOf, nameOf };

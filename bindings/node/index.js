@@ -1,9 +1,10 @@
 'use strict';
 
+const { isUtf8 } = require('node:buffer');
 const { EventEmitter } = require('node:events');
 const { channel } = require('node:diagnostics_channel');
 const native = require('./native.js');
-const { classes, make, check, statusOf } = require('./errors.js');
+const { classes, make, check, statusOf, nameOf } = require('./errors.js');
 
 Symbol.dispose ??= Symbol('Symbol.dispose');
 Symbol.asyncDispose ??= Symbol('Symbol.asyncDispose');
@@ -25,6 +26,12 @@ function listen(callback) {
   return id;
 }
 
+// What no call returns and no listener hears, from every store.
+const warned = listen(({ status, message }) => {
+  const name = nameOf.get(status) ?? 'OK';
+  process.emitWarning(message, { type: 'SynlockWarning', code: `SYNLOCK_${name}` });
+});
+
 /** Starts an operation and resolves with its outcome, whatever it is. */
 function run(start) {
   return new Promise((resolve, reject) => {
@@ -37,10 +44,11 @@ function run(start) {
       done();
       resolve(outcome);
     });
-    const started = start(id);
-    if (started.status !== 0) {
+    try {
+      check(start(id));
+    } catch (error) {
       done();
-      reject(make(started));
+      reject(error);
     }
   });
 }
@@ -245,6 +253,7 @@ class Store extends EventEmitter {
     const pairs = Object.entries(options).map(([key, value]) => [key, text(value)]);
     this.#native = new native.NativeStore(String(url), pairs);
     check(this.#native.made());
+    this.#native.observeWarnings(hub, warned);
     // Where no operation waits for a server, the loop need not be left.
     this.#local = this.capabilities.scope !== 'cluster';
     this.on('newListener', (event) => {
@@ -405,9 +414,18 @@ class Store extends EventEmitter {
 
   /** Takes over a hold that another process exported; one of several adopters wins. */
   async adopt(text, options = {}) {
-    const handle = this.#native.adoptSync(String(text), split(options));
-    check(handle.made());
-    return new Lock(hub, handle, 'adopted', this.#local, {});
+    const own = split(options);
+    let handle;
+    const outcome = check(
+      await run((id) => {
+        handle = this.#native.adopt(hub, id, String(text), own);
+        const refused = handle.made();
+        // Under way still, or over already: the hub tells.
+        return refused.status === statusOf.CONCURRENT_USE ? { status: 0 } : refused;
+      }),
+    );
+    const name = Buffer.from(outcome.value, 'hex');
+    return new Lock(hub, handle, isUtf8(name) ? name.toString() : name, this.#local, {});
   }
 }
 

@@ -67,15 +67,20 @@ impl Outcome {
         let mut outcome = Outcome::default();
         match result {
             Ok(value) => fill(value, &mut outcome),
-            Err(error) => {
-                outcome.status = error.code().number();
-                outcome.message = Some(error.to_string());
-                outcome.store = error.store().map(str::to_owned);
-                outcome.resource = error.resource().map(str::to_owned);
-                outcome.operation = error.operation().map(str::to_owned);
-            }
+            Err(error) => outcome = Outcome::refused(&error),
         }
         outcome
+    }
+
+    fn refused(error: &Error) -> Self {
+        Outcome {
+            status: error.code().number(),
+            message: Some(error.to_string()),
+            store: error.store().map(str::to_owned),
+            resource: error.resource().map(str::to_owned),
+            operation: error.operation().map(str::to_owned),
+            ..Outcome::default()
+        }
     }
 
     fn acquired(acquired: synlock_core::Acquired, outcome: &mut Outcome) {

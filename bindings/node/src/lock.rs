@@ -4,8 +4,9 @@ use crate::hub::Hub;
 use crate::{Outcome, big, millis, wait};
 use napi::bindgen_prelude::BigInt;
 use napi_derive::napi;
+use std::sync::{Arc, OnceLock};
 use synlock_core::dispatch::submit_with;
-use synlock_core::{Cancel, Error, Lock, LockOptions, Mode, Op, Reentry, Result};
+use synlock_core::{Cancel, Code, Error, Lock, LockOptions, Mode, Op, Reentry, Result};
 
 #[napi(object)]
 #[derive(Default)]
@@ -61,22 +62,26 @@ impl NativeOptions {
 
 #[napi]
 pub struct NativeLock {
-    lock: Option<Lock>,
-    refused: Option<Error>,
+    /// Empty while an adoption is under way.
+    made: Arc<OnceLock<Result<Lock>>>,
     cancel: Cancel,
 }
 
 impl NativeLock {
     pub fn new(lock: Result<Lock>) -> Self {
-        let (lock, refused) = match lock {
-            Ok(lock) => (Some(lock), None),
-            Err(error) => (None, Some(error)),
-        };
+        NativeLock::later(Arc::new(OnceLock::from(lock)))
+    }
+
+    /// A lock that somebody makes later.
+    pub fn later(made: Arc<OnceLock<Result<Lock>>>) -> Self {
         NativeLock {
-            lock,
-            refused,
+            made,
             cancel: Cancel::new(),
         }
+    }
+
+    fn lock(&self) -> Option<&Lock> {
+        self.made.get()?.as_ref().ok()
     }
 
     fn run<T>(
@@ -84,7 +89,7 @@ impl NativeLock {
         run: impl FnOnce(&Lock) -> Result<T>,
         fill: impl FnOnce(T, &mut Outcome),
     ) -> Outcome {
-        match &self.lock {
+        match self.lock() {
             Some(lock) => Outcome::of(run(lock), fill),
             None => self.refusal(),
         }
@@ -92,16 +97,13 @@ impl NativeLock {
 
     /// Why there is no lock.
     fn refusal(&self) -> Outcome {
-        match &self.refused {
-            Some(error) => Outcome {
-                status: error.code().number(),
-                message: Some(error.to_string()),
-                store: error.store().map(str::to_owned),
-                resource: error.resource().map(str::to_owned),
-                operation: error.operation().map(str::to_owned),
-                ..Outcome::default()
-            },
-            None => Outcome::default(),
+        match self.made.get() {
+            Some(Ok(_)) => Outcome::default(),
+            Some(Err(error)) => Outcome::refused(error),
+            None => Outcome::refused(&Error::new(
+                Code::ConcurrentUse,
+                "the lock is being adopted",
+            )),
         }
     }
 }
@@ -201,44 +203,38 @@ impl NativeLock {
 
     #[napi(getter, catch_unwind)]
     pub fn state(&self) -> String {
-        self.lock
-            .as_ref()
+        self.lock()
             .map_or("idle", |lock| lock.state().name())
             .to_owned()
     }
 
     #[napi(getter, catch_unwind)]
     pub fn remaining(&self) -> Option<f64> {
-        self.lock
-            .as_ref()?
+        self.lock()?
             .remaining()
             .map(|left| left.as_secs_f64() * 1000.0)
     }
 
     #[napi(getter, catch_unwind)]
     pub fn fencing_token(&self) -> Option<BigInt> {
-        big(self.lock.as_ref()?.fencing_token())
+        big(self.lock()?.fencing_token())
     }
 
     #[napi(getter, catch_unwind)]
     pub fn owner_token(&self) -> Option<String> {
-        self.lock
-            .as_ref()?
-            .owner_token()
-            .map(|token| token.to_hex())
+        self.lock()?.owner_token().map(|token| token.to_hex())
     }
 
     #[napi(getter, catch_unwind)]
     pub fn mode(&self) -> String {
-        self.lock
-            .as_ref()
+        self.lock()
             .map_or("exclusive", |lock| lock.mode().kind())
             .to_owned()
     }
 
     #[napi(catch_unwind)]
     pub fn set_auto_release(&self, on: bool) {
-        if let Some(lock) = &self.lock {
+        if let Some(lock) = self.lock() {
             lock.set_auto_release(on);
         }
     }
@@ -246,7 +242,7 @@ impl NativeLock {
     /// At the end of the process.
     #[napi(catch_unwind)]
     pub fn end_with_process(&self) {
-        if let Some(lock) = &self.lock {
+        if let Some(lock) = self.lock() {
             lock.end_with_process();
         }
     }

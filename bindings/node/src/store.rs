@@ -6,8 +6,9 @@ use crate::{Outcome, wait};
 use napi::bindgen_prelude::Uint8Array;
 use napi_derive::napi;
 use std::fmt::Write;
+use std::sync::{Arc, OnceLock};
 use synlock_core::store::Inspection;
-use synlock_core::{Error, Result, Store};
+use synlock_core::{Error, Lock, Result, Store};
 
 #[napi]
 pub struct NativeStore {
@@ -83,13 +84,7 @@ impl NativeStore {
     pub fn made(&self) -> Outcome {
         match &self.store {
             Ok(_) => Outcome::default(),
-            Err(error) => Outcome {
-                status: error.code().number(),
-                message: Some(error.to_string()),
-                store: error.store().map(str::to_owned),
-                operation: error.operation().map(str::to_owned),
-                ..Outcome::default()
-            },
+            Err(error) => Outcome::refused(error),
         }
     }
 
@@ -149,12 +144,33 @@ impl NativeStore {
         )
     }
 
+    /// Adopts on the service thread; the hub is told under `id` once the lock is there.
     #[napi(catch_unwind)]
-    pub fn adopt_sync(&self, text: String, options: NativeOptions) -> NativeLock {
-        NativeLock::new(
-            self.opened()
-                .and_then(|store| store.adopt(&text, options.over(store.defaults())?)),
-        )
+    pub fn adopt(&self, hub: &Hub, id: f64, text: String, options: NativeOptions) -> NativeLock {
+        let made = Arc::new(OnceLock::new());
+        let place = made.clone();
+        let start = || {
+            let (store, teller) = (self.opened()?.clone(), hub.teller());
+            let options = options.over(store.defaults())?;
+            synlock_core::dispatch::run(move || {
+                let adopted = store.adopt(&text, options);
+                let name = |lock: &Lock| Some(hex(lock.name().as_bytes()));
+                let outcome = match &adopted {
+                    Ok(lock) => Outcome {
+                        value: name(lock),
+                        ..Outcome::default()
+                    },
+                    Err(error) => Outcome::refused(error),
+                };
+                // Nobody else fills it.
+                let _ = place.set(adopted);
+                teller.tell(id, outcome);
+            })
+        };
+        match start() {
+            Ok(()) => NativeLock::later(made),
+            Err(error) => NativeLock::new(Err(error)),
+        }
     }
 
     /// Asks the store something on the service thread; the hub is told under `id`.
@@ -186,7 +202,7 @@ impl NativeStore {
     pub fn observe(&self, hub: &Hub, id: f64) -> f64 {
         let Ok(store) = &self.store else { return 0.0 };
         let teller = hub.teller();
-        let observer = store.observe(std::sync::Arc::new(move |event| {
+        let observer = store.observe(Arc::new(move |event| {
             let text = format!(
                 r#"{{"kind":"{}","level":"{}","status":{},"pid":{},"store":{},"name":"{}","owner":{},"label":{},"waited":{},"held":{},"attempts":{},"message":{}}}"#,
                 event.kind.name(),
@@ -205,6 +221,28 @@ impl NativeStore {
             teller.tell(id, Outcome { value: Some(text), ..Outcome::default() });
         }));
         observer as f64
+    }
+
+    /// Tells the hub under `id` of what nobody else would tell.
+    #[napi(catch_unwind)]
+    pub fn observe_warnings(&self, hub: &Hub, id: f64) {
+        let Ok(store) = &self.store else { return };
+        let teller = hub.teller();
+        store.observe_warnings(Arc::new(move |event| {
+            let text = format!(
+                "synlock: {} \"{}\" on {}: {}",
+                event.kind.name(),
+                String::from_utf8_lossy(&event.resource),
+                event.store,
+                event.message,
+            );
+            let outcome = Outcome {
+                status: event.code.number(),
+                message: Some(text),
+                ..Outcome::default()
+            };
+            teller.tell(id, outcome);
+        }));
     }
 
     #[napi(catch_unwind)]

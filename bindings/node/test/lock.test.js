@@ -185,10 +185,31 @@ describe('leases', () => {
   it('are handed over', async () => {
     const key = name();
     const lock = await store.acquire(key, { ttl: 30_000 });
-    const heir = await store.adopt(lock.export(), { ttl: 30_000 });
+    const text = lock.export();
+    const heir = await store.adopt(text, { ttl: 30_000 });
+    assert.deepEqual([heir.name, heir.state], [key, 'held']);
     assert.equal(await store.tryAcquire(key), null);
+    await assert.rejects(store.adopt(text, { ttl: 30_000 }), code('LOST'));
+    await assert.rejects(store.adopt('nonsense'), code('INVALID_ARGUMENT'));
+    await assert.rejects(store.adopt(text, { ttl: -1 }), code('INVALID_ARGUMENT'));
     await heir.release();
     assert.equal(await store.isLocked(key), false);
+  });
+
+  it('are handed over while the loop goes on', async () => {
+    const lock = await store.acquire(name(), { ttl: 30_000 });
+    const text = lock.export();
+    const slow = await Store.open(server.url, { io_timeout: 5_000 });
+    await slow.ping();
+    server.pause(true);
+    let ticks = 0;
+    const ticking = setInterval(() => ticks++, 10);
+    const heir = slow.adopt(text, { ttl: 30_000 });
+    await sleep(300);
+    server.pause(false);
+    await (await heir).release();
+    clearInterval(ticking);
+    assert.ok(ticks > 2, `${ticks} ticks`);
   });
 
   it('count permits', async () => {

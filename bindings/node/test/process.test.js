@@ -26,6 +26,41 @@ describe('the process', () => {
     assert.equal(await store.isLocked(key), false);
   });
 
+  it('ends though stores are open, used and listened to', async () => {
+    const source = `${open} Store.open(url).then(async (store) => {
+      store.on('event', () => {});
+      await store.ping();
+      await store.using(key, async () => {});
+      await store.tryAcquire(key, { ttl: 60_000, renew: true });
+      console.log('end');
+    })`;
+    for (const url of [server.url, `memory:${name()}`]) {
+      const done = await script(source, url, name());
+      assert.deepEqual([done.code, done.out.trim()], [0, 'end'], done.err);
+    }
+  });
+
+  it('is warned of a loss that nobody else hears of', async () => {
+    const source = `${open} Store.open(url).then(async (store) => {
+      process.on('warning', (warning) => console.log(warning.name, warning.code));
+      const silent = await store.acquire(key + 1, { ttl: 200, renew: true });
+      const watched = await store.acquire(key + 2, { ttl: 200, renew: true });
+      const { signal } = watched;
+      await store.breakLock(key + 1);
+      await store.breakLock(key + 2);
+      while (!silent.lost || !watched.lost) await new Promise((resolve) => setTimeout(resolve, 10));
+      const asked = await store.acquire(key + 3);
+      await store.breakLock(key + 3);
+      await asked.release().catch((error) => console.log(error.code));
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      console.log(signal.aborted);
+    })`;
+    const done = await script(source, server.url, name());
+    const words = done.out.split('\n').filter(Boolean);
+    assert.deepEqual([done.code, words], [0, ['SynlockWarning SYNLOCK_LOST', 'SYNLOCK_LOST', 'true']], done.err);
+    assert.match(done.err, /SynlockWarning: synlock: lost "node-.*1" on redis:/);
+  });
+
   it('stays while an acquire is pending', async () => {
     const key = name();
     const lock = await store.acquire(key);

@@ -33,6 +33,8 @@ async function startRedis() {
   }
   return {
     url: `redis://127.0.0.1:${port}`,
+    /** Silent, and awake again. */
+    pause: (silent) => server.kill(silent ? 'SIGSTOP' : 'SIGCONT'),
     stop: () => {
       server.kill('SIGKILL');
       fs.rmSync(folder, { recursive: true, force: true });
