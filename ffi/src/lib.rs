@@ -31,3 +31,8 @@ pub mod status;
 pub mod store;
 mod text;
 pub mod version;
+
+/// Canary of row 46: an export that nobody agreed to.
+#[cfg(canary = "extra_symbol")]
+#[unsafe(no_mangle)]
+pub extern "C" fn synlock_extra() {}

@@ -130,8 +130,3 @@ pub extern "C" fn synlock_process_end() {
         Ok(())
     });
 }
-
-/// Canary of row 46: an export that nobody agreed to.
-#[cfg(canary = "extra_symbol")]
-#[unsafe(no_mangle)]
-pub extern "C" fn synlock_extra() {}
