@@ -24,8 +24,9 @@ const metadata = execFileSync('cargo', ['metadata', '--format-version', '1', '--
 const target = JSON.parse(metadata).target_directory;
 const built = path.join(target, dev ? 'debug' : 'release', 'libsynlock_node.so');
 const place = path.join(here, 'synlock.node');
-// Renamed into place: a process that has the old one loaded keeps it.
-fs.copyFileSync(built, `${place}.new`);
-fs.renameSync(`${place}.new`, place);
+// Renamed into place: a process that has the old one loaded keeps it. Two builds at once do not meet.
+const fresh = path.join(here, `synlock.${process.pid}.node`);
+fs.copyFileSync(built, fresh);
+fs.renameSync(fresh, place);
 // What was built on the way would stay in the user's node_modules: hundreds of megabytes.
 if (target.startsWith(here + path.sep)) fs.rmSync(target, { recursive: true, force: true });
