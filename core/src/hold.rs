@@ -46,7 +46,10 @@ impl Shared {
         }
         let late = hold.lease.is_some_and(BootTime::has_passed);
         let (claim, held) = (hold.claim.clone(), BootTime::now().since(hold.since));
-        match self.store.backend().release(&claim) {
+        let shown = self.show(hold);
+        let released = self.store.backend().release(&claim);
+        drop(shown);
+        match released {
             Ok(Answer::Done(_)) => {
                 self.late.store(late, Ordering::Release);
                 self.set(&mut phase, Phase::Idle);
@@ -110,7 +113,10 @@ impl Shared {
             return self.check();
         };
         let was_late = hold.lease.is_some_and(BootTime::has_passed);
-        match self.store.backend().extend(&hold.claim, ttl) {
+        let shown = self.show(hold);
+        let extended = self.store.backend().extend(&hold.claim, ttl);
+        drop(shown);
+        match extended {
             Ok(Answer::Done(lease)) => {
                 hold.claim.ttl = Some(ttl);
                 hold.lease = lease.max(hold.lease);
@@ -138,6 +144,7 @@ impl Shared {
     pub(crate) fn check(&self) -> Result<()> {
         let mut phase = self.lock_phase();
         let hold = self.held(&mut phase)?;
+        let shown = self.show(hold);
         if hold
             .lease
             .is_some_and(|lease| self.conservative(hold, lease).has_passed())
@@ -148,7 +155,9 @@ impl Shared {
             }
             return Err(Error::new(Code::Lost, "the lease ran out"));
         }
-        match self.store.backend().is_held(&hold.claim) {
+        let held = self.store.backend().is_held(&hold.claim);
+        drop(shown);
+        match held {
             Ok(true) => Ok(()),
             Ok(false) => {
                 self.lose(&mut phase, "the store says that it is not held any more");
@@ -219,7 +228,10 @@ impl Shared {
             } else {
                 deadline.map(exchange_deadline)
             };
-            match self.store.backend().change_mode(&claim, to) {
+            let shown = self.show(hold);
+            let changed = self.store.backend().change_mode(&claim, to);
+            drop(shown);
+            match changed {
                 Ok(Attempt::Granted(grant)) => {
                     hold.claim.mode = to;
                     hold.lease = grant.lease.or(hold.lease);

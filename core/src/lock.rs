@@ -107,6 +107,25 @@ pub(crate) struct Hold {
     pub(crate) ended: Arc<AtomicBool>,
 }
 
+/// What readers are told of a hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    token: OwnerToken,
+    mode: Mode,
+    /// Until when it may be acted on.
+    until: Option<BootTime>,
+    fence: Option<u64>,
+}
+
+/// Lets readers see the hold while a request holds the phase's mutex; until it is dropped.
+pub(crate) struct Shown<'a>(&'a Shared);
+
+impl Drop for Shown<'_> {
+    fn drop(&mut self) {
+        *self.0.shown.lock() = None;
+    }
+}
+
 /// A claim that is being asked for.
 #[derive(Debug)]
 pub(crate) struct Pending {
@@ -155,6 +174,8 @@ pub(crate) struct Shared {
     pub(crate) owned: AtomicU64,
     pub(crate) state: AtomicU8,
     pub(crate) phase: Mutex<Phase>,
+    /// The hold as it was before the request that is under way.
+    shown: Mutex<Option<Seen>>,
     pub(crate) lost_fd: OnceCell<ProcessFd>,
     pub(crate) on_lost: Mutex<Vec<LostHook>>,
     /// Owner of the hold that the watchdog has in its book, by the first half of its token.
@@ -263,6 +284,7 @@ impl Lock {
             owned: AtomicU64::new(0),
             state: AtomicU8::new(State::Idle as u8),
             phase: Mutex::new(Phase::Idle),
+            shown: Mutex::default(),
             lost_fd: OnceCell::new(),
             on_lost: Mutex::default(),
             watched: AtomicU64::new(0),
@@ -452,38 +474,42 @@ impl Lock {
 
     /// How much of the lease is left at least (drift taken off); `None` without a lease.
     pub fn remaining(&self) -> Option<Duration> {
-        self.read_hold(|hold| {
-            hold.lease
-                .map(|lease| self.0.conservative(hold, lease).left())
-        })
-        .flatten()
+        self.read_hold(|seen| seen.until.map(BootTime::left))
+            .flatten()
     }
 
     /// The fencing token of the hold.
     pub fn fencing_token(&self) -> Option<u64> {
-        self.read_hold(|hold| hold.fence).flatten()
+        self.read_hold(|seen| seen.fence).flatten()
     }
 
     /// The mode of the hold, or of the next one.
     pub fn mode(&self) -> Mode {
-        self.read_hold(|hold| hold.claim.mode)
+        self.read_hold(|seen| seen.mode)
             .unwrap_or(self.0.options.mode)
     }
 
     /// The owner token of the hold: whoever has it may release the lock.
     pub fn owner_token(&self) -> Option<OwnerToken> {
-        self.read_hold(|hold| hold.claim.token)
+        self.read_hold(|seen| seen.token)
     }
 
-    fn read_hold<T>(&self, read: impl FnOnce(&Hold) -> T) -> Option<T> {
+    fn read_hold<T>(&self, read: impl FnOnce(Seen) -> T) -> Option<T> {
         // The parent's mutex may have been locked at the fork.
         if self.is_forked() || self.0.owned.load(Ordering::Acquire) == 0 {
             return None;
         }
-        match &*self.0.lock_phase() {
-            Phase::Held(hold) => Some(read(hold)),
-            _ => None,
+        // An event loop that looks must not wait for a server that hangs.
+        if self.0.phase.try_lock().is_none()
+            && let Some(seen) = *self.0.shown.lock()
+        {
+            return Some(read(seen));
         }
+        let seen = match &*self.0.lock_phase() {
+            Phase::Held(hold) => self.0.see(hold),
+            _ => return None,
+        };
+        Some(read(seen))
     }
 
     /// Whether dropping the handle releases the lock.
@@ -624,6 +650,21 @@ impl Shared {
             phase: Some(self.phase.lock()),
             none: Phase::Idle,
         }
+    }
+
+    fn see(&self, hold: &Hold) -> Seen {
+        Seen {
+            token: hold.claim.token,
+            mode: hold.claim.mode,
+            until: hold.lease.map(|lease| self.conservative(hold, lease)),
+            fence: hold.fence,
+        }
+    }
+
+    /// Before a request that keeps the phase's mutex locked.
+    pub(crate) fn show(&self, hold: &Hold) -> Shown<'_> {
+        *self.shown.lock() = Some(self.see(hold));
+        Shown(self)
     }
 
     pub(crate) fn about(&self, operation: &'static str, error: Error) -> Error {

@@ -91,7 +91,10 @@ impl Watch {
         let ttl = hold.claim.ttl?;
         let mut claim = hold.claim.clone();
         claim.deadline = Some(lease);
-        match lock.store.backend().extend(&claim, ttl) {
+        let shown = lock.show(hold);
+        let extended = lock.store.backend().extend(&claim, ttl);
+        drop(shown);
+        match extended {
             Ok(Answer::Done(renewed)) => {
                 hold.lease = renewed.max(hold.lease);
                 hold.lease.map(|lease| due(lock, lease))

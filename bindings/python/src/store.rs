@@ -160,8 +160,9 @@ impl Backing {
     }
 
     /// Calls `callback(event: dict)` from whatever thread an event happens on.
-    fn observe(&self, callback: Py<PyAny>) -> u64 {
-        self.store.observe(std::sync::Arc::new(move |event| {
+    #[pyo3(signature = (callback, warnings_only=false))]
+    fn observe(&self, callback: Py<PyAny>, warnings_only: bool) -> u64 {
+        let observer: synlock_core::event::Observer = std::sync::Arc::new(move |event| {
             // At the interpreter's end there is nobody left to tell.
             Python::try_attach(|py| {
                 let told = (|| -> PyResult<()> {
@@ -184,7 +185,12 @@ impl Backing {
                     error.write_unraisable(py, None);
                 }
             });
-        }))
+        });
+        if warnings_only {
+            self.store.observe_warnings(observer)
+        } else {
+            self.store.observe(observer)
+        }
     }
 
     fn unobserve(&self, id: u64) {
