@@ -159,9 +159,10 @@ impl Backing {
         Ok((rows, page.cursor))
     }
 
-    /// Calls `callback(event: dict)` from whatever thread an event happens on.
-    #[pyo3(signature = (callback, warnings_only=false))]
-    fn observe(&self, callback: Py<PyAny>, warnings_only: bool) -> u64 {
+    /// Calls `callback(event: dict)` from whatever thread an event happens on; `unheard`, only with
+    /// the warnings that nobody else is told of.
+    #[pyo3(signature = (callback, unheard=false))]
+    fn observe(&self, callback: Py<PyAny>, unheard: bool) -> u64 {
         let observer: synlock_core::event::Observer = std::sync::Arc::new(move |event| {
             // At the interpreter's end there is nobody left to tell.
             Python::try_attach(|py| {
@@ -186,7 +187,7 @@ impl Backing {
                 }
             });
         });
-        if warnings_only {
+        if unheard {
             self.store.observe_warnings(observer)
         } else {
             self.store.observe(observer)

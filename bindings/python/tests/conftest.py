@@ -1,3 +1,4 @@
+import contextlib
 import os
 import pathlib
 import shutil
@@ -13,15 +14,15 @@ PACKAGE = str(pathlib.Path(__file__).parents[1] / "python")
 os.environ["PYTHONPATH"] = PACKAGE
 
 
-@pytest.fixture(scope="session")
-def redis():
+@contextlib.contextmanager
+def server():
     if shutil.which("redis-server") is None:
         pytest.fail("redis-server is missing: apt-get install -y redis-server")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="synlock-python-") as folder:
-        server = subprocess.Popen(
+        process = subprocess.Popen(
             ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder],
             stdout=subprocess.DEVNULL,
         )
@@ -30,9 +31,24 @@ def redis():
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
             time.sleep(0.05)
-        yield f"redis://127.0.0.1:{port}"
-        server.kill()
-        server.wait()
+        try:
+            yield f"redis://127.0.0.1:{port}", process.pid
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="session")
+def redis():
+    with server() as (url, _):
+        yield url
+
+
+@pytest.fixture
+def own_redis():
+    """One that a test may stop: its URL and its process."""
+    with server() as found:
+        yield found
 
 
 @pytest.fixture(params=["memory", "flock", "redis"])

@@ -91,7 +91,7 @@ def test_loss(redis, name):
         await lock.acquire()
         waiting = asyncio.create_task(lock.wait_lost())
         await asyncio.sleep(0.05)
-        store.break_lock(name)
+        await store.break_lock(name)
         await asyncio.wait_for(waiting, 10)
         assert lock.lost
         with pytest.raises(synlock.LockLost):

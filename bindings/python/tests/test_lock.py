@@ -292,3 +292,30 @@ def test_a_late_thread_leaves_the_next_hold_alone(url, name):
     released.set()
     thread.join(20)
     assert not lock.store.is_locked(name)
+
+
+def test_auto_release_can_be_switched(url, name):
+    store = synlock.Store(url)
+    for on in [True, False]:
+        lock = store.lock(name, auto_release=not on)
+        lock.acquire()
+        lock.set_auto_release(on)
+        assert not lock.is_expired() and pickle.loads(pickle.dumps(store)).url == store.url
+        del lock
+        gc.collect()
+        assert store.lock(name).acquire(False) is on
+
+
+def test_is_expired(redis, name):
+    lock = synlock.Lock(redis, name, ttl=0.2)
+    lock.acquire()
+    assert not lock.is_expired()
+    time.sleep(0.3)
+    assert lock.is_expired() and lock.lost and lock.state == "expired" and not lock.is_acquired()
+
+
+def test_pickles_keep_their_kind(url, name):
+    for store in [synlock.Store(url), synlock.aio.Store(url)]:
+        again = pickle.loads(pickle.dumps(store.lock(name, ttl=None, label="x")))
+        assert type(again).__module__ == type(store.lock(name)).__module__
+        assert type(again.store) is type(store) and again.store.fingerprint == store.fingerprint

@@ -148,3 +148,106 @@ def test_types():
             [sys.executable, *words], cwd=package, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_loss_that_nobody_hears_of_is_warned_of(redis, name):
+    script = """
+import logging, sys, time, warnings, synlock
+url, name, how = sys.argv[1:]
+heard = []
+if how == "logged":
+    logging.basicConfig(stream=sys.stdout, format="log %(levelname)s %(message)s")
+store = synlock.Store(url)
+if how == "observed":
+    store.observe(lambda event: event["level"] == "warning" and print("observer", event["message"]))
+if how == "error":
+    warnings.simplefilter("error")
+    sys.unraisablehook = lambda told: print("unraisable", told.exc_type.__name__)
+lock = store.lock(name, ttl=0.3, renew=True)
+lock.acquire()
+store.break_lock(name)
+# The watchdog finds out, and no call tells.
+while not lock.lost:
+    time.sleep(0.01)
+time.sleep(0.2)
+print(lock.is_acquired())
+"""
+    for how, wanted in [
+        ("plain", "SynlockWarning: "),
+        ("logged", "log WARNING "),
+        ("observed", "observer "),
+        ("error", "unraisable SynlockWarning"),
+    ]:
+        out, err = start(script, redis, f"{name}-{how}", how).communicate(timeout=30)
+        said = [line for line in (out + err).splitlines() if "not held any more" in line or "unraisable" in line]
+        assert "False" in out and len(said) == 1 and wanted in said[0], (how, out, err)
+
+
+def pickled(store, lock, queue):
+    queue.put((store.url, lock.name, lock.acquire(False)))
+    queue.put(lock.acquire(timeout=20))
+    lock.release()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_stores_and_locks_travel_to_processes(method, redis, name):
+    context = multiprocessing.get_context(method)
+    store = synlock.Store(redis, io_timeout=3000)
+    held, idle = store.lock(name), store.lock(name, ttl=20)
+    with held:
+        queue = context.Queue()
+        process = context.Process(target=pickled, args=(store, idle, queue))
+        process.start()
+        assert queue.get(timeout=30) == (store.url, name, False)
+    assert queue.get(timeout=30) is True
+    process.join(20)
+    assert process.exitcode == 0
+
+
+def test_gevent_blocks_the_hub_never(own_redis, name):
+    url, pid = own_redis
+    script = """
+from gevent import monkey; monkey.patch_all()
+import gevent, os, signal, sys, time, synlock
+url, name, pid = sys.argv[1], sys.argv[2], int(sys.argv[3])
+store = synlock.Store(url, io_timeout=1000)
+readers = [store.lock(name, shared=True, ttl=60) for _ in range(2)]
+for reader in readers:
+    reader.acquire()
+worst, done = [0.0], []
+def tick():
+    while not done:
+        before = time.monotonic()
+        gevent.sleep(0.005)
+        worst[0] = max(worst[0], time.monotonic() - before)
+ticking = gevent.spawn(tick)
+# Greenlets have their own holds: each acts as the one that acquired.
+waiting = [gevent.spawn(store.wait_free, name, 20), gevent.spawn(readers[0].promote, 20)]
+gevent.sleep(0.3)
+readers[1].release()
+print(waiting[1].get(timeout=10))
+readers[0].release()
+print(waiting[0].get(timeout=10))
+held = store.lock(name + "2", ttl=60)
+held.acquire()
+os.kill(pid, signal.SIGSTOP)
+calls = [held.refresh, held.ensure_held, held.is_acquired, store.ping, lambda: store.is_locked(name), store.list,
+         lambda: store.lock(name + "3").acquire(False), lambda: store.wait_free(name + "2", 0.2)]
+jobs = []
+for call in calls:
+    def work(call=call):
+        try:
+            call()
+        except synlock.SynlockError:
+            pass
+    jobs.append(gevent.spawn(work))
+gevent.sleep(0.5)
+os.kill(pid, signal.SIGCONT)
+gevent.joinall(jobs, timeout=20, raise_error=True)
+done.append(1)
+ticking.join()
+held.release()
+print(worst[0] < 0.3, all(job.ready() for job in jobs), store.is_locked(name + "2"))
+"""
+    out, err = start(script, url, name, str(pid)).communicate(timeout=60)
+    assert out.split() == ["True", "True", "True", "True", "False"], out + err

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import logging
 import os
+import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 from . import _synlock
-from ._errors import SynlockError, make
+from ._errors import SynlockError, SynlockWarning, make
 
 logger = logging.getLogger("synlock")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "notice": logging.INFO, "warning": logging.WARNING}
@@ -27,8 +29,20 @@ def _release_at_exit() -> None:
 def _log(event: dict[str, Any]) -> None:
     level = _LEVELS[event["level"]]
     if logger.isEnabledFor(level):
-        name = event["resource"].decode("utf-8", "backslashreplace")
-        logger.log(level, "%s: %s (%s)", name, event["message"], event["store"], extra={"synlock": event})
+        logger.log(level, "%s", _words(event), extra={"synlock": event})
+
+
+def _words(event: dict[str, Any]) -> str:
+    name = event["resource"].decode("utf-8", "backslashreplace")
+    return f"{name}: {event['message']} ({event['store']})" if name else f"{event['message']} ({event['store']})"
+
+
+def _warn(event: dict[str, Any]) -> None:
+    """Of what neither a call nor an observer has told."""
+    if logger.hasHandlers():
+        _log(event)
+    else:
+        warnings.warn(_words(event), SynlockWarning, stacklevel=2)
 
 
 def _option_text(value: object) -> str:
@@ -54,9 +68,14 @@ class BaseStore:
         # Told only to those who had asked for it when the store was opened.
         if logger.isEnabledFor(logging.INFO):
             self._backing.observe(_log)
+        self._backing.observe(_warn, unheard=True)
 
     def __repr__(self) -> str:
         return f"<{_kind(self)} {self.url}>"
+
+    @functools.cached_property
+    def _asks_a_server(self) -> bool:
+        return bool(self._backing.capabilities()["clock"] == "server")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _open, (type(self), self._url, self._options)
@@ -203,16 +222,20 @@ class BaseLock:
             raise self._not_held(None)
         return found[1]
 
-    def _pop(self, own: bool) -> _synlock.Handle:
+    def _pop(self, own: bool) -> tuple[object, _synlock.Handle]:
         """Takes the hold that is to be released out of the book."""
         found = self._find(own)
         if found is not None:
             try:
                 self._holds.remove(found)
-                return found[1]
+                return found
             except ValueError:
                 pass
         raise self._not_held("release")
+
+    def _put_back(self, hold: tuple[object, _synlock.Handle]) -> None:
+        """After a release that was refused because another call was using the hold."""
+        self._holds.append(hold)
 
     def _forget(self, handle: _synlock.Handle) -> None:
         self._holds = [hold for hold in self._holds if hold[1] is not handle]
@@ -239,6 +262,10 @@ class BaseLock:
         """Whether the hold was lost or has expired, by this process' knowledge."""
         return self.state in ("lost", "expired")
 
+    def is_expired(self) -> bool:
+        """As `lost`: by this process' knowledge, asking nobody."""
+        return self.lost
+
     @property
     def remaining(self) -> float | None:
         """How much of the lease is left at least, in seconds; None without a lease."""
@@ -257,9 +284,11 @@ class BaseLock:
         found = self._find()
         return found[1].owner_token if found else None
 
-    def lost_fd(self) -> int:
-        """A descriptor that becomes readable when the hold is lost. Poll it, do not read it."""
-        return self._hold().lost_fd()
+    def set_auto_release(self, on: bool) -> None:
+        """Whether dropping the lock, or the end of the process, releases what it holds now and later."""
+        self._options["auto_release"] = on
+        for handle in [*self._idle, *(handle for _, handle in self._holds)]:
+            handle.set_auto_release(on)
 
 
 def _remake(

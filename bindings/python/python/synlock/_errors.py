@@ -22,6 +22,10 @@ class SynlockError(Exception):
     operation: str | None = None
 
 
+class SynlockWarning(RuntimeWarning):
+    """A caution, or a lost lock, that no observer and no log handler heard of."""
+
+
 class LockBusy(SynlockError):
     """Somebody else holds the lock."""
 

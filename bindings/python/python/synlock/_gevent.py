@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from . import _synlock
+from ._errors import SynlockError
+
+_T = TypeVar("_T")
 
 
 def is_patched() -> bool:
@@ -14,25 +19,35 @@ def is_patched() -> bool:
     return monkey is not None and bool(monkey.is_module_patched("socket"))
 
 
-def acquire(handle: _synlock.Handle, wait: float | None) -> None:
-    """Acquires through dispatch, letting other greenlets run; killed, it holds nothing."""
+def run(handle: _synlock.Handle, op: str, argument: float | None = None) -> None:
+    """Runs an operation through dispatch, letting other greenlets run; an acquire that is killed holds nothing."""
     from gevent.socket import wait_read  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
     dispatch = _synlock.Dispatch()
-    ticket = dispatch.submit(handle, "acquire", wait)
+    ticket = dispatch.submit(handle, op, argument)
     done: list[tuple[int, BaseException | None, Any]] = []
-    try:
-        while not done:
+    killed: BaseException | None = None
+    while not done:
+        try:
             wait_read(dispatch.fd())
             done = dispatch.reap(1)
-    except BaseException:
-        dispatch.cancel(ticket)
-        while not done:
-            wait_read(dispatch.fd())
-            done = dispatch.reap(1)
-        if done[0][1] is None:
-            handle.release()
-        raise
-    error = done[0][1]
-    if error is not None:
-        raise error
+        except BaseException as error:
+            if killed is not None and type(error).__name__ == "LoopExit":
+                raise
+            killed = killed or error
+            dispatch.cancel(ticket)
+    if killed is not None:
+        if op == "acquire" and done[0][1] is None:
+            with contextlib.suppress(SynlockError):
+                run(handle, "release")
+        raise killed
+    if done[0][1] is not None:
+        raise done[0][1]
+
+
+def call(function: Callable[..., _T], *arguments: Any) -> _T:
+    """Calls what has no operation of dispatch, in a thread of the hub."""
+    import gevent  # type: ignore[import-untyped,import-not-found,unused-ignore]
+
+    result: _T = gevent.get_hub().threadpool.apply(function, arguments)
+    return result

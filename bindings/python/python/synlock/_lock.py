@@ -9,11 +9,12 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeVar
 
-from . import _gevent
+from . import _gevent, _synlock
 from ._base import BaseLock, BaseStore, name_bytes
-from ._errors import LockBusy, LockTimeout, NotHeld, SynlockError
+from ._errors import ConcurrentUse, LockBusy, LockLost, LockTimeout, NotHeld, SynlockError
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_T = TypeVar("_T")
 
 
 class Store(BaseStore):
@@ -26,31 +27,45 @@ class Store(BaseStore):
         """A lock of this store; options as for `Lock`."""
         return Lock(self, name, **options)
 
+    def _call(self, function: Callable[..., _T], *arguments: Any) -> _T:
+        if _gevent.is_patched() and self._asks_a_server:
+            return _gevent.call(function, *arguments)
+        return function(*arguments)
+
     def ping(self, timeout: float | None = None) -> None:
         """Connects now, and raises unless the store can serve."""
-        self._backing.ping(timeout)
+        self._call(self._backing.ping, timeout)
 
     def is_locked(self, name: str | bytes) -> bool:
         """Whether anybody holds the lock."""
-        return self._backing.is_locked(name_bytes(name))
+        return self._call(self._backing.is_locked, name_bytes(name))
 
     def inspect(self, name: str | bytes) -> dict[str, Any]:
         """Who holds the lock and how many wait."""
-        return self._backing.inspect(name_bytes(name))
+        return self._call(self._backing.inspect, name_bytes(name))
+
+    def break_lock(self, name: str | bytes) -> bool:
+        """Takes the lock from whoever holds it; False if nobody did."""
+        return self._call(self._backing.break_lock, name_bytes(name))
+
+    def wait_free(self, name: str | bytes, timeout: float | None = None) -> bool:
+        """Waits until nobody holds the lock, without taking it."""
+        if not _gevent.is_patched():
+            return self._backing.wait_free(name_bytes(name), timeout)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            # In slices: a greenlet that is killed leaves its thread soon.
+            left = 0.2 if deadline is None else max(0.0, min(0.2, deadline - time.monotonic()))
+            if _gevent.call(self._backing.wait_free, name_bytes(name), left):
+                return True
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
 
     def list(
         self, prefix: str | bytes = b"", cursor: str | None = None, limit: int = 1000
     ) -> tuple[list[dict[str, Any]], str | None]:
         """A page of held locks, and where the next one begins."""
-        return self._backing.list(name_bytes(prefix), cursor, limit)
-
-    def break_lock(self, name: str | bytes) -> bool:
-        """Takes the lock from whoever holds it; False if nobody did."""
-        return self._backing.break_lock(name_bytes(name))
-
-    def wait_free(self, name: str | bytes, timeout: float | None = None) -> bool:
-        """Waits until nobody holds the lock, without taking it."""
-        return self._backing.wait_free(name_bytes(name), timeout)
+        return self._call(self._backing.list, name_bytes(prefix), cursor, limit)
 
     def adopt(self, text: str, **options: Any) -> Lock:
         """Takes over a hold that another process exported; one of several adopters wins.
@@ -58,7 +73,7 @@ class Store(BaseStore):
         The lock has the name and mode that were exported, and is held already.
         """
         lock = Lock(self, "?", **options)
-        lock._become(self._backing.adopt(text, lock._options))
+        lock._become(self._call(self._backing.adopt, text, lock._options))
         return lock
 
 
@@ -81,6 +96,15 @@ class Lock(BaseLock):
             me = self._mine.me = object()
         return me
 
+    def _by_greenlet(
+        self, handle: _synlock.Handle, op: str, argument: float | None = None, waits: bool = False
+    ) -> bool:
+        """Under gevent, does what would block the hub: False if the caller may just do it."""
+        if not _gevent.is_patched() or not (waits or self.store._asks_a_server):
+            return False
+        _gevent.run(handle, op, argument)
+        return True
+
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """Acquires; False if the lock was not free at once (or in time)."""
         if not blocking and timeout != -1:
@@ -93,9 +117,7 @@ class Lock(BaseLock):
     def _acquire(self, wait: float | None) -> bool:
         handle = self._spare()
         try:
-            if wait != 0.0 and _gevent.is_patched():
-                _gevent.acquire(handle, wait)
-            else:
+            if not self._by_greenlet(handle, "acquire", wait, waits=wait != 0.0):
                 handle.acquire(wait)
         except (LockBusy, LockTimeout):
             self._idle.append(handle)
@@ -108,8 +130,14 @@ class Lock(BaseLock):
         self._release(own=False)
 
     def _release(self, own: bool) -> None:
-        handle = self._pop(own)
-        handle.release()
+        hold = self._pop(own)
+        handle = hold[1]
+        try:
+            if not self._by_greenlet(handle, "release"):
+                handle.release()
+        except ConcurrentUse:
+            self._put_back(hold)
+            raise
         self._idle.append(handle)
 
     def __enter__(self) -> Lock:
@@ -140,7 +168,9 @@ class Lock(BaseLock):
 
     def refresh(self, ttl: float | None = None) -> None:
         """Lengthens the lease to `ttl` seconds, or to the lock's own; never shortens it."""
-        self._hold().refresh(ttl)
+        handle = self._hold()
+        if not self._by_greenlet(handle, "refresh", ttl):
+            handle.refresh(ttl)
 
     def promote(self, timeout: float | None = 0.0) -> bool:
         """Turns a shared hold into the exclusive one; False while others read, and it stays shared."""
@@ -150,7 +180,8 @@ class Lock(BaseLock):
             # In slices, so that Ctrl-C is heard.
             left = 0.2 if deadline is None else max(0.0, min(0.2, deadline - time.monotonic()))
             try:
-                handle.promote(left)
+                if not self._by_greenlet(handle, "promote", left, waits=left > 0):
+                    handle.promote(left)
                 return True
             except (LockBusy, LockTimeout):
                 if deadline is not None and time.monotonic() >= deadline:
@@ -158,16 +189,27 @@ class Lock(BaseLock):
 
     def demote(self) -> None:
         """Turns the exclusive hold into a shared one."""
-        self._hold().demote()
+        handle = self._hold()
+        if not self._by_greenlet(handle, "demote"):
+            handle.demote()
 
     def is_acquired(self) -> bool:
         """Asks the store whether the lock is held: a statement about the past."""
-        found = self._find()
-        return found is not None and found[1].is_acquired()
+        try:
+            self.ensure_held()
+        except (LockLost, NotHeld):
+            return False
+        return True
 
     def ensure_held(self) -> None:
         """Asks the store, and raises `LockLost` or `NotHeld` unless the lock is held."""
-        self._hold().ensure_held()
+        handle = self._hold()
+        if not self._by_greenlet(handle, "check"):
+            handle.ensure_held()
+
+    def lost_fd(self) -> int:
+        """A descriptor that becomes readable when the hold is lost. Poll it, do not read it."""
+        return self._hold().lost_fd()
 
     def on_lost(self, callback: Callable[[], object]) -> None:
         """Calls back once when the hold is lost, from the thread that finds out."""
@@ -176,7 +218,7 @@ class Lock(BaseLock):
     def export(self) -> str:
         """Hands the hold over as text that another process can adopt."""
         handle = self._hold()
-        text = handle.export()
+        text = self.store._call(handle.export)
         self._forget(handle)
         return text
 

@@ -1,88 +1,71 @@
 """The same stores and locks for asyncio. No thread per wait: one descriptor per event loop.
 
-Cancelling a task that acquires is atomic: afterwards it holds nothing.
+Cancelling a task that acquires is atomic: afterwards it holds nothing. Nothing here blocks the loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import weakref
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from . import _lock, _synlock
-from ._base import BaseLock
-from ._errors import LockBusy, LockTimeout, NotHeld, SynlockError
-
-_BATCH = 1024
-
-
-class _Completions:
-    """Completions of one event loop."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._dispatch = _synlock.Dispatch()
-        self._pending: dict[int, asyncio.Future[Any]] = {}
-        self._loop = loop
-        self._watching = False
-
-    def _drain(self) -> None:
-        while True:
-            reaped = self._dispatch.reap(_BATCH)
-            for ticket, error, how in reaped:
-                future = self._pending.pop(ticket, None)
-                if future is None or future.done():
-                    continue
-                if error is None:
-                    future.set_result(how)
-                else:
-                    future.set_exception(error)
-            if len(reaped) < _BATCH:
-                break
-        if not self._pending and self._watching:
-            # An idle store must not keep a loop busy, nor a closed one referenced.
-            self._loop.remove_reader(self._dispatch.fd())
-            self._watching = False
-
-    async def run(self, handle: _synlock.Handle, op: str, argument: float | None = None) -> Any:
-        ticket = self._dispatch.submit(handle, op, argument)
-        future: asyncio.Future[Any] = self._loop.create_future()
-        self._pending[ticket] = future
-        if not self._watching:
-            self._loop.add_reader(self._dispatch.fd(), self._drain)
-            self._watching = True
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            self._dispatch.cancel(ticket)
-            while not future.done():
-                try:
-                    await asyncio.wait([future])
-                except asyncio.CancelledError:
-                    continue
-            if op == "acquire" and future.exception() is None:
-                # Granted before the cancel arrived: give it back.
-                await self.run(handle, "release")
-            raise
+from . import _synlock
+from ._base import BaseLock, BaseStore, name_bytes
+from ._errors import ConcurrentUse, LockBusy, LockLost, LockTimeout, NotHeld, SynlockError
+from ._loop import in_thread, operations, to_the_end
 
 
-_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Completions] = weakref.WeakKeyDictionary()
+class Store(BaseStore):
+    """As `synlock.Store`, awaited. What has no descriptor to wait for runs in the loop's executor."""
 
-
-def _completions() -> _Completions:
-    loop = asyncio.get_running_loop()
-    found = _loops.get(loop)
-    if found is None:
-        found = _loops[loop] = _Completions(loop)
-    return found
-
-
-class Store(_lock.Store):
-    """As `synlock.Store`; its locks are awaited. Inspecting and breaking run in a thread."""
-
-    def lock(self, name: str | bytes, **options: Any) -> Lock:  # type: ignore[override]
+    def lock(self, name: str | bytes, **options: Any) -> Lock:
         """A lock of this store; options as for `synlock.Lock`."""
         return Lock(self, name, **options)
+
+    async def ping(self, timeout: float | None = None) -> None:
+        """Connects now, and raises unless the store can serve."""
+        await in_thread(self._backing.ping, timeout)
+
+    async def is_locked(self, name: str | bytes) -> bool:
+        """Whether anybody holds the lock."""
+        return await in_thread(self._backing.is_locked, name_bytes(name))
+
+    async def inspect(self, name: str | bytes) -> dict[str, Any]:
+        """Who holds the lock and how many wait."""
+        return await in_thread(self._backing.inspect, name_bytes(name))
+
+    async def break_lock(self, name: str | bytes) -> bool:
+        """Takes the lock from whoever holds it; False if nobody did."""
+        return await in_thread(self._backing.break_lock, name_bytes(name))
+
+    async def wait_free(self, name: str | bytes, timeout: float | None = None) -> bool:
+        """Waits until nobody holds the lock, without taking it."""
+        free = functools.partial(self._backing.wait_free, name_bytes(name))
+        return await operations().wait_free(free, timeout)
+
+    async def adopt(self, text: str, **options: Any) -> Lock:
+        """Takes over a hold that another process exported; one of several adopters wins.
+
+        The lock has the name and mode that were exported, and is held already.
+        """
+        lock = Lock(self, "?", **options)
+        handle, cancelled = await to_the_end(self._backing.adopt, text, lock._options)
+        if cancelled is not None:
+            with contextlib.suppress(SynlockError):
+                await operations().release(handle)
+            raise cancelled
+        lock._become(handle)
+        return lock
+
+    async def list(
+        self, prefix: str | bytes = b"", cursor: str | None = None, limit: int = 1000
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """A page of held locks, and where the next one begins."""
+        return await in_thread(self._backing.list, name_bytes(prefix), cursor, limit)
 
 
 class Lock(BaseLock):
@@ -110,12 +93,14 @@ class Lock(BaseLock):
         """Acquires; False if the lock was not free at once (or in time)."""
         if not blocking and timeout != -1:
             raise ValueError("can't specify a timeout for a non-blocking call")
+        if timeout < 0 and timeout != -1:
+            raise ValueError("timeout value must be a non-negative number")
         return await self._acquire((None if timeout == -1 else float(timeout)) if blocking else 0.0)
 
     async def _acquire(self, wait: float | None) -> bool:
         handle = self._spare()
         try:
-            await _completions().run(handle, "acquire", wait)
+            await operations().run(handle, "acquire", wait)
         except (LockBusy, LockTimeout):
             self._idle.append(handle)
             return False
@@ -127,9 +112,13 @@ class Lock(BaseLock):
         await self._release(own=False)
 
     async def _release(self, own: bool) -> None:
-        handle = self._pop(own)
-        await _completions().run(handle, "release")
-        self._idle.append(handle)
+        hold = self._pop(own)
+        try:
+            await operations().release(hold[1])
+        except ConcurrentUse:
+            self._put_back(hold)
+            raise
+        self._idle.append(hold[1])
 
     async def __aenter__(self) -> Lock:
         if not await self._acquire(self._timeout):
@@ -148,36 +137,68 @@ class Lock(BaseLock):
                 raise
 
     async def refresh(self, ttl: float | None = None) -> None:
-        """Lengthens the lease."""
-        await _completions().run(self._hold(), "refresh", ttl)
+        """Lengthens the lease to `ttl` seconds, or to the lock's own; never shortens it."""
+        await operations().run(self._hold(), "refresh", ttl)
 
     async def promote(self, timeout: float | None = 0.0) -> bool:
-        """Turns a shared hold into the exclusive one; False while others read."""
+        """Turns a shared hold into the exclusive one; False while others read, and it stays shared."""
         try:
-            await _completions().run(self._hold(), "promote", timeout)
+            await operations().run(self._hold(), "promote", timeout)
         except (LockBusy, LockTimeout):
             return False
         return True
 
     async def demote(self) -> None:
         """Turns the exclusive hold into a shared one."""
-        await _completions().run(self._hold(), "demote")
+        await operations().run(self._hold(), "demote")
+
+    async def is_acquired(self) -> bool:
+        """Asks the store whether the lock is held: a statement about the past."""
+        try:
+            await self.ensure_held()
+        except (LockLost, NotHeld):
+            return False
+        return True
 
     async def ensure_held(self) -> None:
-        """Asks the store, and raises unless the lock is held."""
-        await _completions().run(self._hold(), "check")
+        """Asks the store, and raises `LockLost` or `NotHeld` unless the lock is held."""
+        await operations().run(self._hold(), "check")
+
+    async def export(self) -> str:
+        """Hands the hold over as text that another process can adopt. Cancelled, it still holds."""
+        handle = self._hold()
+        owner = next(owner for owner, known in self._holds if known is handle)
+
+        def back(text: str) -> _synlock.Handle:
+            return self.store._backing.adopt(text, self._options)
+
+        exported, cancelled = await operations().export(handle, back)
+        self._forget(handle)
+        if isinstance(exported, str):
+            return exported
+        self._holds.append((owner, exported))
+        raise cancelled or asyncio.CancelledError
+
+    async def lost_fd(self) -> int:
+        """A descriptor that becomes readable when the hold is lost. Poll it, do not read it."""
+        return await in_thread(self._hold().lost_fd)
+
+    async def on_lost(self, callback: Callable[[], object]) -> None:
+        """Calls back on the loop, once, when the hold is lost."""
+        loop = asyncio.get_running_loop()
+
+        def tell() -> None:
+            # A closed loop has nobody left to tell.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(callback)
+
+        await in_thread(self._hold().on_lost, tell)
 
     async def wait_lost(self) -> None:
         """Returns when the hold is lost."""
-        loop = asyncio.get_running_loop()
-        lost = loop.create_future()
-
-        def tell() -> None:
-            if not lost.done():
-                lost.set_result(None)
-
-        self._hold().on_lost(lambda: loop.call_soon_threadsafe(tell))
-        await lost
+        lost = asyncio.Event()
+        await self.on_lost(lost.set)
+        await lost.wait()
 
 
 __all__ = ["Lock", "Store"]
