@@ -127,8 +127,15 @@ fn the_readme_has_the_capabilities() {
 }
 
 #[test]
-fn the_readme_has_the_defaults() {
-    check("README.md", "defaults", &defaults());
+fn every_readme_has_the_defaults() {
+    for file in [
+        "README.md",
+        "bindings/python/README.md",
+        "bindings/node/README.md",
+        "bindings/php/README.md",
+    ] {
+        check(file, "defaults", &defaults());
+    }
 }
 
 #[test]
