@@ -76,7 +76,7 @@ pub struct Capabilities {
     pub break_lock: bool,
     /// Holds survive a restart of the server.
     pub survives_restart: bool,
-    /// Whose clock ends leases: `none`, `process` or `server`.
+    /// Whose clock ends leases: `none`, `process`, `host` or `server`.
     pub clock: &'static str,
     /// Whom it keeps out.
     pub scope: Scope,

@@ -43,6 +43,7 @@ const STORES: &[Entry] = &[
         &["memory", "in-memory"],
         crate::store::memory::open
     ),
+    entry!("shm", &["shm"], crate::store::shm::open),
     entry!("flock", &["flock"], crate::store::flock::open),
     entry!(
         "redis",

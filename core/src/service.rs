@@ -71,8 +71,13 @@ pub(crate) fn send(command: Command) -> Result<()> {
 }
 
 fn spawn(service: &'static Service) -> Result<()> {
+    spawn_quiet("synlock", move || Loop::new(service).run())
+}
+
+/// Starts a thread on which no signal of the host is ever handled.
+pub(crate) fn spawn_quiet(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
     let mut before = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // The thread inherits the mask: no signal of the host is ever handled on it.
+    // The thread inherits the mask.
     // SAFETY: both sets are local and initialised by the calls that fill them.
     unsafe {
         let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
@@ -80,9 +85,9 @@ fn spawn(service: &'static Service) -> Result<()> {
         libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
     }
     let made = std::thread::Builder::new()
-        .name("synlock".into())
+        .name(name.into())
         .stack_size(512 * 1024)
-        .spawn(move || Loop::new(service).run());
+        .spawn(run);
     // SAFETY: `before` was filled by the call above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
     made.map(|_| ()).map_err(|error| {

@@ -2,8 +2,10 @@
 
 use crate::fork::{self, ProcessFd};
 use crate::lease::BootTime;
+use crate::sync::Mutex;
 use once_cell::sync::OnceCell;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::time::Duration;
 
@@ -25,6 +27,7 @@ pub struct Signal {
     word: AtomicU32,
     fd: OnceCell<ProcessFd>,
     hook: Option<Hook>,
+    also: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
 }
 
 impl std::fmt::Debug for Signal {
@@ -48,6 +51,7 @@ impl Signal {
             word: AtomicU32::new(0),
             fd: OnceCell::new(),
             hook: None,
+            also: Mutex::new(None),
         }
     }
 
@@ -58,6 +62,16 @@ impl Signal {
             hook: Some(Box::new(hook)),
             ..Self::new()
         }
+    }
+
+    /// Whether a hook hears this bell, so that nobody sleeps on it.
+    pub fn has_hook(&self) -> bool {
+        self.hook.is_some()
+    }
+
+    /// Calls `hook` too, in place of the last one: for a store whose sleepers sleep elsewhere.
+    pub fn also(&self, hook: impl Fn() + Send + Sync + 'static) {
+        *self.also.lock() = Some(Arc::new(hook));
     }
 
     /// Leaves word.
@@ -81,6 +95,10 @@ impl Signal {
             }
             if let Some(hook) = &self.hook {
                 hook();
+            }
+            let also = self.also.lock().clone();
+            if let Some(also) = also {
+                also();
             }
         }
     }

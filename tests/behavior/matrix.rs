@@ -29,6 +29,11 @@ fn claims(case: &Case) {
             "E",
             (true, true, false, true, true),
         ),
+        "shm" => (
+            (true, true, true, true, true),
+            "H",
+            (true, true, true, true, true),
+        ),
         // Fencing is opt-in; waking and fairness come with the companion.
         "flock" => (
             (true, true, false, false, true),

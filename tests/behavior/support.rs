@@ -31,6 +31,14 @@ impl Setup {
                 _keep: Arc::new(()),
             });
         }
+        if cfg!(feature = "shm") && wanted("shm") {
+            let folder = TempDir::within("/dev/shm", "synlock-behavior");
+            setups.push(Setup {
+                name: "shm",
+                url: format!("shm:{}/segment", folder.path().display()),
+                _keep: Arc::new(folder),
+            });
+        }
         if cfg!(feature = "flock") && wanted("flock") {
             let folder = TempDir::new("synlock-behavior");
             setups.push(Setup {

@@ -1,4 +1,4 @@
-//! Row 29: 256 waiters on one lock, with random time limits, cancels, and a signal every millisecond. `row29-waiters flock|memory|URL`.
+//! Row 29: 256 waiters on one lock, with random time limits, cancels, and a signal every millisecond. `row29-waiters flock|memory|shm|URL`.
 //!
 //! A store of one process gets 256 threads, any other 8 processes of 32 threads.
 
@@ -211,11 +211,13 @@ fn work(url: &str, page: &Page, threads: usize, seed: u64, pairs: &[usize]) -> i
 
 fn main() -> ExitCode {
     let dir = TempDir::new("waiters");
+    let memory = TempDir::within("/dev/shm", "waiters");
     let word = std::env::args()
         .nth(1)
         .unwrap_or_else(|| "flock".to_owned());
     let url = match word.as_str() {
         "flock" => format!("flock:{}", dir.path().display()),
+        "shm" => format!("shm:{}/segment", memory.path().display()),
         "memory" => format!("memory:{}", unique("waiters")),
         url => url.to_owned(),
     };

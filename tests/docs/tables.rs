@@ -40,7 +40,12 @@ fn capabilities() -> String {
     let mut table = String::from(
         "| store | scope | shared, promotion | permits | TTL in the store | freed when the owner dies | fencing | woken | fair | export | list, break |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
-    for url in ["memory:", "flock:/run/lock/synlock", "redis://localhost"] {
+    for url in [
+        "memory:",
+        "shm:app",
+        "flock:/run/lock/synlock",
+        "redis://localhost",
+    ] {
         let store = Store::open(url).unwrap();
         let can = store.capabilities();
         let fence = if can.store == "flock" {

@@ -22,8 +22,13 @@ pub struct TempDir(std::path::PathBuf);
 impl TempDir {
     /// Makes it, for this user alone.
     pub fn new(stem: &str) -> Self {
+        Self::within(std::env::temp_dir(), stem)
+    }
+
+    /// As `new`, in a folder of the caller's choice.
+    pub fn within(folder: impl AsRef<std::path::Path>, stem: &str) -> Self {
         use std::os::unix::fs::DirBuilderExt;
-        let path = std::env::temp_dir().join(unique(stem));
+        let path = folder.as_ref().join(unique(stem));
         std::fs::DirBuilder::new()
             .mode(0o700)
             .create(&path)

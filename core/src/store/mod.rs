@@ -17,12 +17,16 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(all(any(feature = "flock", feature = "shm"), not(loom)))]
+mod files;
 #[cfg(feature = "flock")]
 pub mod flock;
 #[cfg(feature = "memory")]
 pub mod memory;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(feature = "shm")]
+pub mod shm;
 
 /// One owner's wish, and later its hold. The same value goes through every verb of one hold's life.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use super::config::Config;
 use super::directory::{Directory, UNFINISHED};
-use super::file::{GATE, LockFile, again, again_nix, try_lock_directory};
+use super::file::{GATE, LockFile, try_lock_directory};
 use super::header::Header;
 use super::kernel::{self, KernelLock};
 use super::names;
@@ -11,6 +11,7 @@ use crate::codes::Code;
 use crate::lease::BootTime;
 use crate::mode::Mode;
 use crate::name::Name;
+use crate::store::files::{again, again_nix};
 use crate::store::{Holder, Inspection, Page};
 use crate::url::Url;
 use crate::{Error, Result};

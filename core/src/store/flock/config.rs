@@ -1,6 +1,7 @@
 //! Options of `flock:`.
 
 use crate::codes::Code;
+use crate::store::files::{take_group, take_mode};
 use crate::url::Url;
 use crate::{Error, Result};
 use std::path::{Component, Path, PathBuf};
@@ -32,17 +33,8 @@ impl Config {
             "" => default_dir()?,
             path => clean(Path::new(path))?,
         };
-        let group = url.take("group").map(|name| group(&name)).transpose()?;
-        let mode = match url.take("mode").as_deref() {
-            None if group.is_some() => 0o660,
-            None | Some("0600" | "600") => 0o600,
-            Some("0660" | "660") => 0o660,
-            Some(_) => {
-                return Err(Error::invalid(
-                    "the option `mode` is 0600 or 0660: whoever else may open a lock file may hold it for ever",
-                ));
-            }
-        };
+        let group = take_group(url)?;
+        let mode = take_mode(url, group)?;
         Ok(Config {
             dir,
             mode,
@@ -79,22 +71,6 @@ fn default_dir() -> Result<PathBuf> {
         _ => Err(Error::new(
             Code::InvalidUrl,
             "no directory is given, and XDG_RUNTIME_DIR is not set",
-        )),
-    }
-}
-
-fn group(name: &str) -> Result<u32> {
-    if let Ok(number) = name.parse() {
-        return Ok(number);
-    }
-    match nix::unistd::Group::from_name(name) {
-        Ok(Some(group)) => Ok(group.gid.as_raw()),
-        Ok(None) => Err(Error::invalid(
-            "the group of the option `group` does not exist",
-        )),
-        Err(error) => Err(Error::from_io(
-            error.into(),
-            "the group of the option `group` cannot be looked up",
         )),
     }
 }

@@ -1,34 +1,22 @@
 //! The directory of lock files: opened once, trusted only if nobody else can play tricks in it.
 
 use super::config::Config;
-use super::file::{LockFile, again, again_nix};
+use super::file::LockFile;
 use crate::codes::Code;
 use crate::fork::{ForkWatch, ProcessFd};
+use crate::store::files::{again, again_nix, check_file_system, finish, io, refuse};
 use crate::{Error, Result};
 use nix::fcntl::{AtFlags, OFlag, RenameFlags};
 use nix::sys::stat::{FileStat, Mode as Bits, SFlag};
-use nix::unistd::{Gid, UnlinkatFlags};
+use nix::unistd::UnlinkatFlags;
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 /// How often a file may vanish between two looks before that is called trouble.
 const MOST_TRIES: u32 = 100;
 /// Beginning of the names of files that are not in place yet. Lock names never begin with a dot.
 pub(super) const UNFINISHED: &str = ".synlock-new-";
-
-/// `statfs` types on which `flock(2)` may be local to one machine, or emulated.
-const NETWORK: [(i64, &str); 9] = [
-    (0x6969, "NFS"),
-    (0xFF53_4D42, "CIFS"),
-    (0xFE53_4D42, "SMB2"),
-    (0x517B, "SMB"),
-    (0x0102_1997, "9p"),
-    (0x6573_5546, "FUSE"),
-    (0x00C3_6400, "Ceph"),
-    (0x5346_414F, "AFS"),
-    (0x0BD0_0BD0, "Lustre"),
-];
 
 /// An open directory that has passed the checks.
 #[derive(Debug)]
@@ -37,14 +25,6 @@ pub(super) struct Directory {
     dev: u64,
     ino: u64,
     owner: u32,
-}
-
-fn refuse(why: impl Into<String>) -> Error {
-    Error::new(Code::Permission, why)
-}
-
-fn io(error: nix::Error, what: &str) -> Error {
-    Error::from_io(error.into(), what)
 }
 
 fn is(stat: &FileStat, kind: SFlag) -> bool {
@@ -92,7 +72,7 @@ impl Directory {
         if made {
             finish(
                 &fd,
-                config,
+                config.group,
                 if config.mode & 0o060 != 0 {
                     0o770
                 } else {
@@ -101,7 +81,12 @@ impl Directory {
             )?;
         }
         if !config.allow_network_fs {
-            check_file_system(&fd)?;
+            check_file_system(&fd, "the directory").map_err(|error| {
+                Error::unsupported(format!(
+                    "{}, where file locks may not reach other machines; `allow_network_fs=1` uses it all the same",
+                    error.message()
+                ))
+            })?;
         }
         Ok(Directory {
             fd: ProcessFd::new(fd),
@@ -180,7 +165,7 @@ impl Directory {
                 .map_err(|error| io(error, "the lock file has no state"))?;
             if self.check_file(&stat, config)? {
                 if made && stat.st_mode & 0o7777 != config.mode {
-                    finish(&fd, config, config.mode)?;
+                    finish(&fd, config.group, config.mode)?;
                 }
                 let file = LockFile::new(fd, path_of(config, name)?, &stat);
                 // Where forks never end, a child's copy that keeps a dead parent's lock is the
@@ -262,7 +247,7 @@ impl Directory {
         let fd = self
             .open_at(&name, OFlag::O_CREAT | OFlag::O_EXCL, config.mode)
             .map_err(|error| Error::from_io(error, "a new lock file cannot be made"))?;
-        match finish(&fd, config, config.mode) {
+        match finish(&fd, config.group, config.mode) {
             Ok(()) => Ok((fd, name)),
             Err(error) => {
                 self.discard(&name);
@@ -330,26 +315,4 @@ fn path_of(config: &Config, name: &str) -> Result<CString> {
     let path = config.dir.join(name);
     CString::new(path.as_os_str().as_bytes())
         .map_err(|_| Error::new(Code::Internal, "a path with a NUL"))
-}
-
-/// Sets group and permissions whatever the umask is; the group first, since changing it clears bits.
-fn finish(fd: &OwnedFd, config: &Config, bits: u32) -> Result<()> {
-    if let Some(group) = config.group {
-        again_nix(|| nix::unistd::fchown(fd, None, Some(Gid::from_raw(group))))
-            .map_err(|error| io(error, "the group cannot be set"))?;
-    }
-    again_nix(|| nix::sys::stat::fchmod(fd, Bits::from_bits_truncate(bits)))
-        .map_err(|error| io(error, "the permissions cannot be set"))
-}
-
-fn check_file_system(fd: impl AsFd) -> Result<()> {
-    let stat = again_nix(|| nix::sys::statfs::fstatfs(&fd))
-        .map_err(|error| io(error, "the file system cannot be asked"))?;
-    let kind = stat.filesystem_type().0;
-    match NETWORK.iter().find(|(magic, _)| *magic == kind as i64) {
-        Some((_, name)) => Err(Error::unsupported(format!(
-            "the directory is on {name}, where file locks may not reach other machines; `allow_network_fs=1` uses it all the same"
-        ))),
-        None => Ok(()),
-    }
 }

@@ -5,6 +5,7 @@
 
 use crate::fork::ProcessFd;
 use crate::mode::Mode;
+use crate::store::files::{again, again_nix};
 use nix::sys::stat::FileStat;
 use std::ffi::CString;
 use std::fs::File;
@@ -72,26 +73,6 @@ fn change_time(stat: &FileStat) -> u64 {
         .checked_mul(1_000_000_000)
         .and_then(|ns| ns.checked_add(nanos))
         .unwrap_or(0)
-}
-
-/// Repeats a call that a signal cut short.
-pub(super) fn again<T>(mut call: impl FnMut() -> Result<T>) -> Result<T> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == ErrorKind::Interrupted && !cfg!(canary = "no_retry") => {}
-            done => return done,
-        }
-    }
-}
-
-/// As `again`, for calls made through nix.
-pub(super) fn again_nix<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
-    loop {
-        match call() {
-            Err(nix::Error::EINTR) if !cfg!(canary = "no_retry") => {}
-            done => return done,
-        }
-    }
 }
 
 impl LockFile {

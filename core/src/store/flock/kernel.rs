@@ -2,7 +2,7 @@
 //!
 //! It leaves out holders in other PID namespaces, so an absence proves nothing.
 
-use super::file::again;
+use crate::store::files::again;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Read, Result};

@@ -1,0 +1,423 @@
+//! One process' part in a segment: its byte, its records, its bell.
+//!
+//! A process lives for the others as long as the kernel holds its lock on one byte of the file: a
+//! lock of a description of its own, which no mapping and no forked child keeps alive.
+
+use super::config::Config;
+use super::layout::{GROUP, Word, entry, header};
+use super::names::Key;
+use super::protocol::Table;
+use super::segment::Segment;
+use super::words::{Life, Place};
+use crate::codes::Code;
+use crate::fork::{ForkWatch, ProcessFd};
+use crate::lease::BootTime;
+use crate::sync::Mutex;
+use crate::{Error, Result};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+/// Where the bytes lie whose locks say who lives; far behind the file's end.
+const BYTES_AT: i64 = 1 << 40;
+const MOST_TRIES: u32 = 100;
+/// How a group's word names its process: slot 16 | generation 48.
+const GENERATION: u64 = (1 << 48) - 1;
+/// The bit of a bell's waiters that serves event loops.
+const BRIDGE: u32 = 1 << 31;
+
+/// This process, attached to a segment.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) segment: Segment,
+    process: u16,
+    me: u64,
+    byte: ProcessFd,
+    free: Mutex<Vec<u16>>,
+    uses: AtomicU64,
+    looked: AtomicU64,
+    gone: AtomicBool,
+}
+
+impl Member {
+    pub(super) fn attach(config: &Config) -> Result<Self> {
+        let segment = Segment::open(config)?;
+        let byte = open_quietly(&segment)?;
+        let processes = segment.geometry.processes as u16;
+        let Some(process) = (0..processes).find(|process| lock_byte(&byte, *process)) else {
+            return Err(Error::new(
+                Code::Exhausted,
+                format!("{processes} processes use the segment already"),
+            ));
+        };
+        let at = segment.geometry.process(process);
+        // From here on, whatever an earlier process of this number left is a dead one's.
+        let generation =
+            (segment.word(at + entry::GENERATION).fetch_add(1, AcqRel) + 1) & GENERATION;
+        segment
+            .half(at + entry::PID)
+            .store(std::process::id(), Relaxed);
+        let member = Member {
+            me: u64::from(process) << 48 | generation,
+            process,
+            byte,
+            free: Mutex::default(),
+            // Begins where no earlier process of this number can have come to.
+            uses: AtomicU64::new(BootTime::now().as_nanos()),
+            looked: AtomicU64::new(BootTime::now().as_nanos()),
+            gone: AtomicBool::new(false),
+            segment,
+        };
+        member.take_over_left_records();
+        Ok(member)
+    }
+
+    /// Whether the file still stands in its place; looked at once a second at most.
+    pub(super) fn is_in_place(&self, config: &Config) -> bool {
+        const PAUSE: u64 = 1_000_000_000;
+        if self.gone.load(Relaxed) {
+            return false;
+        }
+        let now = BootTime::now().as_nanos();
+        if now.saturating_sub(self.looked.load(Relaxed)) > PAUSE {
+            self.looked.store(now, Relaxed);
+            if !self.segment.is_in_place(config) {
+                self.gone.store(true, Relaxed);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// A number that no life of a record had before.
+    pub(super) fn next_use(&self) -> u64 {
+        self.uses.fetch_add(1, Relaxed)
+    }
+
+    // ---- records
+
+    /// A record of this process that is in no place and lives no life.
+    pub(super) fn take_record(&self) -> Result<u16> {
+        let mut free = self.free.lock();
+        if free.is_empty() {
+            let first = self.take_group()? * GROUP;
+            free.extend((first..first + GROUP).rev());
+        }
+        free.pop()
+            .ok_or_else(|| Error::new(Code::Internal, "an empty group of records"))
+    }
+
+    pub(super) fn give_record(&self, record: u16) {
+        self.word(Word::Place, record).swap(Place::NONE.0, AcqRel);
+        self.free.lock().push(record);
+    }
+
+    pub(super) fn word(&self, word: Word, record: u16) -> &AtomicU64 {
+        // A damaged segment may name records that there are not.
+        let last = self.segment.geometry.records as u16 - 1;
+        self.segment
+            .word(self.segment.geometry.word(word, record.min(last)))
+    }
+
+    fn group_word(&self, group: u16) -> &AtomicU64 {
+        self.segment.word(self.segment.geometry.group(group))
+    }
+
+    fn groups_used(&self) -> u16 {
+        let used = self.segment.word(header::GROUPS_USED).load(Acquire);
+        u16::try_from(used)
+            .unwrap_or(u16::MAX)
+            .min(self.segment.geometry.groups())
+    }
+
+    /// A group for this process: one that was given back, one of a dead process, or a new one.
+    fn take_group(&self) -> Result<u16> {
+        let used = self.groups_used();
+        let renewed = |owner: u64| owner != 0 && !self.is_newest(owner);
+        for wanted in [&|owner: u64| owner == 0, &renewed] as [&dyn Fn(u64) -> bool; 2] {
+            if let Some(group) = (0..used).find(|group| self.try_group(*group, wanted)) {
+                return Ok(group);
+            }
+        }
+        let most = self.segment.geometry.groups();
+        let counter = self.segment.word(header::GROUPS_USED);
+        while self.groups_used() < most {
+            let group = self.groups_used();
+            // Whoever counts first; a group counted by a process that then died is found above.
+            let next = u64::from(group) + 1;
+            let _ = counter.compare_exchange(u64::from(group), next, AcqRel, Acquire);
+            if self.try_group(group, &|owner| owner == 0) {
+                return Ok(group);
+            }
+        }
+        let dead = |owner: u64| owner != 0 && !self.lives(owner);
+        (0..most)
+            .find(|group| self.try_group(*group, &dead))
+            .ok_or_else(|| {
+                Error::new(
+                    Code::Exhausted,
+                    "all records of the segment are in use; make it with more `slots`",
+                )
+            })
+    }
+
+    fn try_group(&self, group: u16, wanted: &dyn Fn(u64) -> bool) -> bool {
+        let word = self.group_word(group);
+        let owner = word.load(Acquire);
+        if !wanted(owner)
+            || word
+                .compare_exchange(owner, self.me, AcqRel, Acquire)
+                .is_err()
+        {
+            return false;
+        }
+        self.wipe(group);
+        true
+    }
+
+    /// Ends what a group's earlier process left, in this order: a place without a life is nothing.
+    fn wipe(&self, group: u16) {
+        for record in group * GROUP..(group + 1) * GROUP {
+            self.word(Word::Life, record).swap(Life::ENDED.0, AcqRel);
+            self.word(Word::Place, record).swap(Place::NONE.0, AcqRel);
+            self.word(Word::Late, record).store(0, Release);
+            self.word(Word::Rung, record).store(0, Release);
+        }
+    }
+
+    fn take_over_left_records(&self) {
+        let mine = |owner: u64| owner != 0 && owner >> 48 == u64::from(self.process);
+        for group in 0..self.groups_used() {
+            if self.try_group(group, &mine) {
+                let first = group * GROUP;
+                self.free.lock().extend((first..first + GROUP).rev());
+            }
+        }
+    }
+
+    // ---- who lives
+
+    fn generation_of(&self, process: u16) -> u64 {
+        let last = self.segment.geometry.processes as u16 - 1;
+        let at = self.segment.geometry.process(process.min(last));
+        self.segment.word(at + entry::GENERATION).load(Acquire) & GENERATION
+    }
+
+    /// Whether nobody has taken the process' number since.
+    fn is_newest(&self, owner: u64) -> bool {
+        self.generation_of((owner >> 48) as u16) == owner & GENERATION
+    }
+
+    fn lives(&self, owner: u64) -> bool {
+        owner == self.me
+            || (owner != 0
+                && self.is_newest(owner)
+                && is_byte_locked(&self.byte, (owner >> 48) as u16))
+    }
+
+    fn owner_of(&self, record: u16) -> u64 {
+        let last = self.segment.geometry.groups() - 1;
+        self.group_word((record / GROUP).min(last)).load(Acquire)
+    }
+
+    pub(super) fn pid_of(&self, record: u16) -> Option<u32> {
+        let process = (self.owner_of(record) >> 48) as u16;
+        let last = self.segment.geometry.processes as u16 - 1;
+        let at = self.segment.geometry.process(process.min(last));
+        let pid = self.segment.half(at + entry::PID).load(Relaxed);
+        (pid != 0).then_some(pid)
+    }
+
+    // ---- bells
+
+    fn bell_of(&self, process: u16) -> &std::sync::atomic::AtomicU32 {
+        let last = self.segment.geometry.processes as u16 - 1;
+        let at = self.segment.geometry.process(process.min(last));
+        self.segment.half(at + entry::BELL)
+    }
+
+    fn ring(&self, process: u16, bits: u32) {
+        let bell = self.bell_of(process);
+        bell.fetch_add(1, AcqRel);
+        // SAFETY: wakes sleepers on a word of the mapping; no pointers but that.
+        unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                bell.as_ptr(),
+                libc::FUTEX_WAKE_BITSET,
+                i32::MAX,
+                std::ptr::null::<libc::timespec>(),
+                std::ptr::null::<u32>(),
+                bits,
+            )
+        };
+    }
+
+    /// Makes every waiter of this process look at its own bell.
+    pub(super) fn ring_own(&self) {
+        self.ring(self.process, u32::MAX);
+    }
+
+    /// What to compare with when going to sleep.
+    pub(super) fn bell_now(&self) -> u32 {
+        self.bell_of(self.process).load(Acquire)
+    }
+
+    /// Takes the word that was left for a record of this process.
+    pub(super) fn take_rung(&self, record: u16) -> bool {
+        self.word(Word::Rung, record).swap(0, AcqRel) != 0
+    }
+
+    /// Sleeps while the bell is as it was; for one record, or for the event loops' thread.
+    /// `Some(errno)` if that ended early.
+    pub(super) fn sleep(
+        &self,
+        bell: u32,
+        record: Option<u16>,
+        left: std::time::Duration,
+    ) -> Option<i32> {
+        let mut until = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: `until` is valid for writes.
+        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut until) };
+        until.tv_sec += left.as_secs() as libc::time_t;
+        until.tv_nsec += libc::c_long::from(left.subsec_nanos());
+        if until.tv_nsec >= 1_000_000_000 {
+            until.tv_sec += 1;
+            until.tv_nsec -= 1_000_000_000;
+        }
+        // SAFETY: the word lies in the mapping, `until` outlives the call.
+        let done = unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                self.bell_of(self.process).as_ptr(),
+                libc::FUTEX_WAIT_BITSET,
+                bell,
+                &raw const until,
+                std::ptr::null::<u32>(),
+                record.map_or(BRIDGE, bit),
+            )
+        };
+        (done < 0).then(|| std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        if !self.byte.is_ours() {
+            return;
+        }
+        // Given back in order, so that the next process need not ask who died.
+        for group in 0..self.groups_used() {
+            if self.group_word(group).load(Acquire) == self.me {
+                self.wipe(group);
+                self.group_word(group).store(0, Release);
+            }
+        }
+    }
+}
+
+fn bit(record: u16) -> u32 {
+    1 << (record % 31)
+}
+
+/// Opens the description whose locks say that we live, when no thread forks: a child's copy would
+/// speak for us after our death.
+fn open_quietly(segment: &Segment) -> Result<ProcessFd> {
+    let mut tries = 0;
+    loop {
+        let watch = ForkWatch::start();
+        let fd: OwnedFd = segment.reopen()?;
+        let fd = ProcessFd::new(fd);
+        tries += 1;
+        // Where forks never end, a child's copy that outlives us is the lesser evil.
+        if watch.is_quiet() || tries == MOST_TRIES {
+            return Ok(fd);
+        }
+    }
+}
+
+fn byte_lock(process: u16, kind: i32) -> libc::flock {
+    libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: BYTES_AT + i64::from(process),
+        l_len: 1,
+        l_pid: 0,
+    }
+}
+
+fn lock_byte(fd: &ProcessFd, process: u16) -> bool {
+    let lock = byte_lock(process, libc::F_WRLCK);
+    // SAFETY: `lock` is a valid description of a byte range.
+    unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) == 0 }
+}
+
+/// Whether another description has the byte; in doubt, yes.
+fn is_byte_locked(fd: &ProcessFd, process: u16) -> bool {
+    let mut lock = byte_lock(process, libc::F_WRLCK);
+    // SAFETY: `lock` is valid for reads and writes.
+    let asked = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
+    asked != 0 || i32::from(lock.l_type) != libc::F_UNLCK
+}
+
+/// A member's view of the segment, on behalf of one name.
+#[derive(Debug)]
+pub(super) struct View<'a> {
+    pub(super) member: &'a Member,
+    pub(super) key: Option<&'a Key>,
+}
+
+impl View<'_> {
+    fn slot_word(&self, slot: u16, at: u64) -> &AtomicU64 {
+        let segment = &self.member.segment;
+        segment.word(segment.geometry.slot(slot) + at)
+    }
+}
+
+impl Table for View<'_> {
+    fn grant(&self, slot: u16) -> &AtomicU64 {
+        self.slot_word(slot, entry::GRANT)
+    }
+    fn tail(&self, slot: u16) -> &AtomicU64 {
+        self.slot_word(slot, entry::TAIL)
+    }
+    fn recovered(&self, slot: u16) -> &AtomicU64 {
+        self.slot_word(slot, entry::RECOVERED)
+    }
+    fn offered(&self, slot: u16) -> &AtomicU64 {
+        self.slot_word(slot, entry::OFFERED)
+    }
+    fn place(&self, record: u16) -> &AtomicU64 {
+        self.member.word(Word::Place, record)
+    }
+    fn life(&self, record: u16) -> &AtomicU64 {
+        self.member.word(Word::Life, record)
+    }
+    fn mode(&self, record: u16) -> &AtomicU64 {
+        self.member.word(Word::Mode, record)
+    }
+    fn late(&self, record: u16) -> &AtomicU64 {
+        self.member.word(Word::Late, record)
+    }
+    fn records(&self) -> u16 {
+        self.member.groups_used() * GROUP
+    }
+    fn is_alive(&self, record: u16) -> bool {
+        self.member.lives(self.member.owner_of(record))
+    }
+    fn now(&self) -> u64 {
+        BootTime::now().as_nanos()
+    }
+    fn wake(&self, record: u16) {
+        self.member.word(Word::Rung, record).store(1, Release);
+        let process = (self.member.owner_of(record) >> 48) as u16;
+        self.member.ring(process, bit(record) | BRIDGE);
+    }
+    fn is_named(&self, slot: u16) -> bool {
+        self.key
+            .is_none_or(|key| super::names::is_named(&self.member.segment, slot, key))
+    }
+}

@@ -1,0 +1,66 @@
+//! `shm:NAME` and `shm:/path`: locks of this host in shared memory, without a server.
+//!
+//! An uncontended acquire or release makes no system call. A holder's death frees its locks: each
+//! process keeps the kernel's lock on one byte of the file, and whoever finds a holder in the way
+//! asks the kernel about that byte. Waiters queue and are woken through a futex.
+//!
+//! `protocol.rs`, `queue.rs` and `holding.rs` are the state machine, in terms of single words; `words.rs` how they are packed;
+//! `layout.rs` where they lie; `names.rs` which slot a name has; `member.rs` one process' part;
+//! `waits.rs` its sleepers; `store.rs` the contract on top. `core/FORMATS.md` describes the file.
+//!
+//! The file belongs to its maker alone (0600) unless `mode=` or `group=` share it. Whoever may open
+//! it may break every lock in it, and whoever may cut it short can crash those who use it (SIGBUS);
+//! a removed file is noticed within a second, and its locks count as lost then.
+
+#[cfg(not(loom))]
+mod config;
+mod holding;
+#[cfg(not(loom))]
+mod layout;
+#[cfg(not(loom))]
+mod member;
+#[cfg(loom)]
+mod model;
+#[cfg(not(loom))]
+mod names;
+pub mod protocol;
+mod queue;
+#[cfg(not(loom))]
+mod segment;
+#[cfg(not(loom))]
+mod store;
+#[cfg(not(loom))]
+mod waits;
+pub mod words;
+
+#[cfg(not(loom))]
+pub use layout::LAYOUT;
+
+use crate::Result;
+use crate::store::Backend;
+use crate::url::Url;
+use std::sync::Arc;
+
+/// Opens `shm:NAME` or `shm:/path`; touches the file with the first operation only.
+///
+/// Options: `mode=0600` (default) or `0660`, `group=NAME` (implies 0660 and trusts the group's
+/// members), `slots=4096` (how many names a new segment has room for).
+///
+/// # Errors
+/// `InvalidUrl` for a host, no name, or `..` in the path; `InvalidArgument` for a bad option.
+#[cfg(not(loom))]
+pub fn open(url: &mut Url) -> Result<Arc<dyn Backend>> {
+    let config = config::Config::take(url)?;
+    Ok(Arc::new(store::Shm::new(config)))
+}
+
+/// The model checker has no segments.
+///
+/// # Errors
+/// Always.
+#[cfg(loom)]
+pub fn open(_url: &mut Url) -> Result<Arc<dyn Backend>> {
+    Err(crate::Error::unsupported(
+        "no segments in the model checker",
+    ))
+}

@@ -1,0 +1,227 @@
+//! The table of names: which slot a name has.
+//!
+//! Reading it needs no lock. A name is put in, and an idle one taken out, by one process at a time,
+//! under a kernel lock on the file, which ends with its owner whatever kills it; a slot stays sealed
+//! meanwhile, so what a dead process left half done is seen by the seal.
+
+use super::layout::{NAME_BYTES, entry, header};
+use super::member::{Member, View};
+use super::protocol::Protocol;
+use super::segment::Segment;
+use super::words::{Grant, Kind};
+use crate::codes::Code;
+use crate::lease::BootTime;
+use crate::name::Name;
+use crate::store::files::io;
+use crate::{Error, Result};
+use nix::fcntl::{Flock, FlockArg};
+use sha2::{Digest, Sha256};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::fence;
+use std::time::Duration;
+
+/// No name was ever here; a search ends.
+const NEVER: u64 = 0;
+/// A name was here; a search goes on.
+const RETIRED: u64 = 1;
+/// How long to wait for another process that puts in a name; it may be stopped.
+const PATIENCE: Duration = Duration::from_secs(2);
+const HASH_BYTES: usize = 32;
+
+/// A name as the table keeps it.
+#[derive(Debug)]
+pub(super) struct Key {
+    tag: u64,
+    length: u64,
+    kept: Vec<u8>,
+}
+
+impl Key {
+    pub(super) fn new(name: &Name) -> Self {
+        let bytes = name.as_bytes();
+        let mut kept = bytes.to_vec();
+        if bytes.len() > NAME_BYTES {
+            kept.truncate(NAME_BYTES - HASH_BYTES);
+            kept.extend_from_slice(&Sha256::digest(bytes));
+        }
+        Key {
+            tag: tag_of(bytes),
+            length: bytes.len() as u64,
+            kept,
+        }
+    }
+
+    fn start(&self, segment: &Segment) -> u64 {
+        (self.tag >> 2) % u64::from(segment.geometry.slots)
+    }
+}
+
+/// FNV-1a: only to spread names over the table, so not chosen to withstand an attacker.
+fn tag_of(name: &[u8]) -> u64 {
+    let hash = name.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    (hash ^ hash >> 32) | 2
+}
+
+fn tag(segment: &Segment, slot: u16) -> &std::sync::atomic::AtomicU64 {
+    segment.word(segment.geometry.slot(slot) + entry::TAG)
+}
+
+/// Whether a slot has this name. The grant word, read before and compared after, tells whether the
+/// name could have changed meanwhile.
+pub(super) fn is_named(segment: &Segment, slot: u16, key: &Key) -> bool {
+    let at = segment.geometry.name(slot);
+    tag(segment, slot).load(Acquire) == key.tag
+        && segment.word(at + entry::NAME_LENGTH).load(Relaxed) == key.length
+        && segment.has_bytes(at + entry::NAME, &key.kept)
+}
+
+/// The name of a slot, if it has one; of a long one, its beginning.
+pub(super) fn name_of(segment: &Segment, slot: u16) -> Option<Vec<u8>> {
+    let before = tag(segment, slot).load(Acquire);
+    if before == NEVER || before == RETIRED || is_sealed(segment, slot) {
+        return None;
+    }
+    let at = segment.geometry.name(slot);
+    let length = segment.word(at + entry::NAME_LENGTH).load(Relaxed) as usize;
+    let is_whole = length <= NAME_BYTES;
+    let kept = if is_whole {
+        length
+    } else {
+        NAME_BYTES - HASH_BYTES
+    };
+    let name = segment.read_bytes(at + entry::NAME, kept);
+    fence(Acquire);
+    // It may have been changed meanwhile: a whole name proves itself by its tag.
+    let holds =
+        tag(segment, slot).load(Acquire) == before && (!is_whole || tag_of(&name) == before);
+    holds.then_some(name)
+}
+
+fn probe(segment: &Segment, key: &Key) -> impl Iterator<Item = u16> + use<> {
+    let slots = u64::from(segment.geometry.slots);
+    let start = key.start(segment);
+    (0..slots).map(move |step| ((start + step) % slots) as u16)
+}
+
+/// The slot of a name, if it has one.
+pub(super) fn find(segment: &Segment, key: &Key) -> Option<u16> {
+    for slot in probe(segment, key) {
+        match tag(segment, slot).load(Acquire) {
+            NEVER => return None,
+            other if other == key.tag && is_named(segment, slot, key) => return Some(slot),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The slot of a name, which gets one if need be.
+pub(super) fn find_or_put(member: &Member, key: &Key) -> Result<u16> {
+    let segment = &member.segment;
+    if let Some(slot) = find(segment, key)
+        && !is_sealed(segment, slot)
+    {
+        return Ok(slot);
+    }
+    let _lock = lock(segment)?;
+    let view = View { member, key: None };
+    let protocol = Protocol(&view);
+    let mut first = None;
+    for slot in probe(segment, key) {
+        // We have the lock, so whoever sealed it died at it.
+        if is_sealed(segment, slot) {
+            retire(segment, slot);
+            protocol.unseal(slot);
+        }
+        match tag(segment, slot).load(Acquire) {
+            other if other == key.tag && is_named(segment, slot, key) => return Ok(slot),
+            NEVER => {
+                first = first.or(Some(slot));
+                break;
+            }
+            RETIRED => first = first.or(Some(slot)),
+            _ => {}
+        }
+    }
+    let sealed = first
+        .filter(|slot| protocol.seal(*slot))
+        .or_else(|| probe(segment, key).find(|slot| protocol.seal(*slot)));
+    let Some(slot) = sealed else {
+        return Err(Error::new(
+            Code::Exhausted,
+            "all slots of the segment are in use; make it with more `slots`",
+        ));
+    };
+    retire(segment, slot);
+    put(segment, slot, key);
+    protocol.unseal(slot);
+    Ok(slot)
+}
+
+fn is_sealed(segment: &Segment, slot: u16) -> bool {
+    let at = segment.geometry.slot(slot) + entry::GRANT;
+    Grant(segment.word(at).load(Acquire)).kind() == Kind::Sealed
+}
+
+/// Takes the name out of a sealed slot; its fencing tokens must not come back to another's.
+fn retire(segment: &Segment, slot: u16) {
+    let tag = tag(segment, slot);
+    if tag.load(Acquire) != NEVER {
+        let last = fence_at(segment, slot, epoch(segment, slot));
+        segment.word(header::FENCE_FLOOR).fetch_max(last, AcqRel);
+        tag.store(RETIRED, Release);
+    }
+    // The seal and the tag before the name, for readers that check afterwards.
+    fence(AcqRel);
+}
+
+fn put(segment: &Segment, slot: u16, key: &Key) {
+    let at = segment.geometry.name(slot);
+    segment
+        .word(at + entry::NAME_LENGTH)
+        .store(key.length, Relaxed);
+    segment.write_bytes(at + entry::NAME, &key.kept);
+    let floor = segment.word(header::FENCE_FLOOR).load(Acquire);
+    let base = segment.word(segment.geometry.slot(slot) + entry::FENCE_BASE);
+    base.fetch_max(floor.saturating_sub(epoch(segment, slot)), AcqRel);
+    tag(segment, slot).store(key.tag, Release);
+}
+
+fn epoch(segment: &Segment, slot: u16) -> u64 {
+    let at = segment.geometry.slot(slot) + entry::GRANT;
+    Grant(segment.word(at).load(Acquire)).epoch()
+}
+
+/// The fencing token of a grant: grows with the slot's epoch, and past every slot that the name
+/// had before.
+pub(super) fn fence_at(segment: &Segment, slot: u16, epoch: u64) -> u64 {
+    let at = segment.geometry.slot(slot) + entry::FENCE_BASE;
+    segment.word(at).load(Acquire) + epoch
+}
+
+/// The kernel's lock on the table, which dies with its owner. Waited for, but not for ever: its
+/// owner may be stopped.
+fn lock(segment: &Segment) -> Result<Flock<std::os::fd::OwnedFd>> {
+    let until = BootTime::now().after(PATIENCE);
+    let mut fd = segment.reopen()?;
+    loop {
+        match Flock::lock(fd, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((back, nix::Error::EAGAIN | nix::Error::EINTR)) if !until.has_passed() => {
+                fd = back;
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            Err((_, nix::Error::EAGAIN | nix::Error::EINTR)) => {
+                return Err(Error::new(
+                    Code::Unavailable,
+                    "another process has been putting a name into the segment for 2 s: is it stopped?",
+                ));
+            }
+            Err((_, error)) => {
+                return Err(io(error, "the segment's table cannot be locked"));
+            }
+        }
+    }
+}

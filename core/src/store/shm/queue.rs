@@ -1,0 +1,247 @@
+//! Taking a slot, waiting for it, and handing it on: the part of the state machine for those who do
+//! not hold.
+
+use super::protocol::{Answer, CLAIM_NS, Look, Protocol, Table, Want};
+use super::words::{Grant, Kind, ModeWord, NOBODY, Place, Role, SOMEBODY, WAITERS_FLAG, WATCHER};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+
+impl<T: Table + ?Sized> Protocol<'_, T> {
+    /// Takes the slot if that is possible now.
+    pub fn try_now(&self, slot: u16, me: u16, want: &Want) -> Answer {
+        loop {
+            let grant = self.load(slot);
+            if grant.kind() == Kind::Sealed || !self.0.is_named(slot) {
+                return Answer::Moved;
+            }
+            let queue = want.fair && grant.has_waiters();
+            if queue
+                && self
+                    .head(slot, NOBODY)
+                    .is_some_and(|(_, ticket)| ticket != WATCHER)
+            {
+                return Answer::Busy(None);
+            }
+            if grant.kind() == Kind::Offer && self.offer_stands(slot, grant) {
+                return Answer::Busy(None);
+            }
+            match self.look(slot, grant, me, want.mode) {
+                Look::Free { recovered } => {
+                    if self.join(slot, grant, me, want) {
+                        return self.granted(slot, grant, want, recovered);
+                    }
+                }
+                Look::Taken(until) => return Answer::Busy(until),
+                Look::Mismatch(of) => return Answer::Mismatch(of),
+            }
+        }
+    }
+
+    fn granted(&self, slot: u16, grant: Grant, want: &Want, recovered: bool) -> Answer {
+        if grant.has_waiters() && want.mode != ModeWord::EXCLUSIVE {
+            // The next in the queue may go together with us.
+            self.admit(slot, NOBODY);
+        }
+        Answer::Granted {
+            epoch: grant.epoch() + want.step,
+            recovered,
+        }
+    }
+
+    /// Joins the queue, or the watchers; true unless the slot has another name now.
+    pub fn enqueue(&self, slot: u16, me: u16, mode: ModeWord, watch: bool) -> bool {
+        let ticket = if watch {
+            WATCHER
+        } else {
+            self.0.tail(slot).fetch_add(1, AcqRel) % WATCHER
+        };
+        self.0.late(me).store(0, Release);
+        self.0.mode(me).store(mode.0, Release);
+        let waiting = Place::new(Role::Waiting, slot, ticket);
+        self.0.place(me).swap(waiting.0, AcqRel);
+        let grant = Grant(self.0.grant(slot).fetch_or(WAITERS_FLAG, AcqRel));
+        if grant.kind() == Kind::Sealed || !self.0.is_named(slot) {
+            self.0.place(me).swap(Place::NONE.0, AcqRel);
+            return false;
+        }
+        true
+    }
+
+    /// One look of a record that waits.
+    pub fn look_again(&self, slot: u16, me: u16, want: &Want) -> Answer {
+        if self.0.late(me).swap(0, AcqRel) != 0 {
+            // While we were late, the flag may have been cleared over our head.
+            self.0.grant(slot).fetch_or(WAITERS_FLAG, AcqRel);
+        }
+        loop {
+            self.admit(slot, me);
+            let grant = self.load(slot);
+            if grant.kind() == Kind::Sealed || !self.0.is_named(slot) {
+                self.0.place(me).swap(Place::NONE.0, AcqRel);
+                return Answer::Moved;
+            }
+            let mine = grant.kind() == Kind::Offer && grant.record() == me;
+            match self.look(slot, grant, me, want.mode) {
+                Look::Free { recovered } if mine => {
+                    let noted = self.0.recovered(slot).load(Acquire) == grant.epoch();
+                    if self.join(slot, grant, me, want) {
+                        return self.granted(slot, grant, want, recovered || noted);
+                    }
+                }
+                Look::Free { .. } => return Answer::Busy(None),
+                Look::Taken(until) => return Answer::Busy(until),
+                Look::Mismatch(of) => {
+                    self.leave(slot, me);
+                    return Answer::Mismatch(of);
+                }
+            }
+        }
+    }
+
+    /// How many waiters come before `me`.
+    pub fn position(&self, slot: u16, me: u16) -> usize {
+        let ticket = self.place(me).number();
+        (0..self.0.records())
+            .map(|record| self.place(record))
+            .filter(|place| place.waits_for(slot) && place.number() < ticket)
+            .count()
+    }
+
+    /// Leaves the queue. Afterwards no offer to `me` stands.
+    pub fn leave(&self, slot: u16, me: u16) {
+        self.0.place(me).swap(Place::NONE.0, AcqRel);
+        self.admit(slot, NOBODY);
+    }
+
+    /// The living waiter with the lowest ticket, `skip` and late ones aside.
+    pub(super) fn head(&self, slot: u16, skip: u16) -> Option<(u16, u64)> {
+        let mut floor = 0;
+        loop {
+            let first = (0..self.0.records())
+                .filter(|record| *record != skip)
+                .map(|record| (self.place(record), record))
+                .filter(|(place, record)| {
+                    place.waits_for(slot)
+                        && place.number() >= floor
+                        && self.0.late(*record).load(Acquire) == 0
+                })
+                .map(|(place, record)| (place.number(), record))
+                .min();
+            let (ticket, record) = first?;
+            if self.0.is_alive(record) {
+                return Some((record, ticket));
+            }
+            if ticket == WATCHER {
+                return None;
+            }
+            floor = ticket + 1;
+        }
+    }
+
+    pub(super) fn offer_stands(&self, slot: u16, grant: Grant) -> bool {
+        let record = grant.record();
+        let place = self.place(record);
+        let comes =
+            place.waits_for(slot) || (place.role() == Role::Joining && place.slot() == slot);
+        if !comes || self.0.late(record).load(Acquire) != 0 || !self.0.is_alive(record) {
+            return false;
+        }
+        let offered = self.0.offered(slot).load(Acquire);
+        if self.0.now().saturating_sub(offered) < CLAIM_NS {
+            return true;
+        }
+        self.0.late(record).store(1, Release);
+        false
+    }
+
+    /// Offers the slot to the head of the queue if it goes together with the holders. `by` is the
+    /// waiter that asks, if one does; it need not be woken.
+    pub fn admit(&self, slot: u16, by: u16) {
+        loop {
+            // Not a plain load: what the caller wrote before must be seen by whoever changes the
+            // word after this look, or that change by us.
+            let grant = Grant(self.0.grant(slot).fetch_or(0, AcqRel));
+            if !grant.has_waiters() || grant.kind() == Kind::Sealed {
+                return;
+            }
+            if grant.kind() == Kind::Offer && self.offer_stands(slot, grant) {
+                if by != NOBODY && by != grant.record() {
+                    // Whoever made the offer may have died before it could tell.
+                    self.0.wake(grant.record());
+                }
+                return;
+            }
+            let head = self.head(slot, NOBODY);
+            let mode = match head {
+                Some((record, ticket)) if ticket != WATCHER => {
+                    ModeWord(self.0.mode(record).load(Acquire))
+                }
+                _ => ModeWord::EXCLUSIVE,
+            };
+            let recovered = match self.look(slot, grant, NOBODY, mode) {
+                Look::Free { recovered } => recovered,
+                Look::Mismatch(_) => {
+                    // It has to be told.
+                    if let Some((record, _)) = head.filter(|(record, _)| *record != by) {
+                        self.0.wake(record);
+                    }
+                    return;
+                }
+                Look::Taken(_) => return,
+            };
+            match head {
+                None => {
+                    if self.clear_waiters(slot, grant, recovered) {
+                        return;
+                    }
+                }
+                Some((_, WATCHER)) => {
+                    self.wake_watchers(slot);
+                    return;
+                }
+                Some((record, _)) => {
+                    let offer = grant.next(record, Kind::Offer);
+                    self.0.offered(slot).store(self.0.now(), Release);
+                    if recovered {
+                        self.0.recovered(slot).store(offer.epoch(), Release);
+                    }
+                    if self.swap(slot, grant, offer) {
+                        if record != by && !cfg!(canary = "no_wake") {
+                            self.0.wake(record);
+                        }
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Nobody was seen waiting: takes the flag away, and looks once more. True if it stays away.
+    fn clear_waiters(&self, slot: u16, grant: Grant, recovered: bool) -> bool {
+        let to = match grant.kind() {
+            // Its place does not fit the new epoch: void, and still telling of the death.
+            Kind::Exclusive if recovered => grant.next(grant.record(), Kind::Exclusive),
+            Kind::Exclusive => grant.next(NOBODY, Kind::Open),
+            Kind::Open if grant.record() == NOBODY => grant.next(NOBODY, Kind::Open),
+            // The last joiner was made a member by `look`.
+            _ => grant.next(SOMEBODY, Kind::Open),
+        };
+        let to = to.without_waiters();
+        if !self.swap(slot, grant, to) {
+            return false;
+        }
+        if cfg!(canary = "no_rescan") || self.head(slot, NOBODY).is_none() {
+            return true;
+        }
+        self.0.grant(slot).fetch_or(WAITERS_FLAG, AcqRel);
+        false
+    }
+
+    fn wake_watchers(&self, slot: u16) {
+        for record in 0..self.0.records() {
+            let place = self.place(record);
+            if place.waits_for(slot) && place.number() == WATCHER {
+                self.0.wake(record);
+            }
+        }
+    }
+}

@@ -1,0 +1,431 @@
+//! The mapped file: made whole or not at all, and trusted only if nobody else can have prepared it.
+
+use super::config::Config;
+use super::layout::{Geometry, LAYOUT, MAGIC, WORD, WRITTEN, entry, header};
+use super::words::Grant;
+use crate::codes::Code;
+use crate::fork::{ForkWatch, ProcessFd};
+use crate::store::files::{again_nix, check_file_system, finish, io, refuse};
+use crate::{Error, Result};
+use nix::fcntl::{AT_FDCWD, Flock, FlockArg, OFlag, RenameFlags};
+use nix::sys::stat::{FileStat, Mode as Bits, SFlag};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// How often a file may be replaced between two looks before that is called trouble.
+const MOST_TRIES: u32 = 100;
+
+/// A mapped segment. Never unmapped while anything of it may be in use.
+#[derive(Debug)]
+pub(super) struct Segment {
+    base: NonNull<u8>,
+    size: usize,
+    pub(super) geometry: Geometry,
+    /// For looking whether the file still has its name. Its own description: a mapping keeps the
+    /// one it was made from alive, and with it that one's locks.
+    pub(super) fd: ProcessFd,
+    inode: (u64, u64),
+}
+
+// SAFETY: the mapping is shared memory that is only touched through atomics.
+unsafe impl Send for Segment {}
+// SAFETY: as above.
+unsafe impl Sync for Segment {}
+
+impl Segment {
+    /// Maps the segment, making it if there is none, or one of before the host's last start.
+    pub(super) fn open(config: &Config) -> Result<Self> {
+        check_place(&config.path)?;
+        for _ in 0..MOST_TRIES {
+            let watch = ForkWatch::start();
+            let Some(fd) = open_existing(&config.path)? else {
+                make(config, None)?;
+                continue;
+            };
+            let stat = again_nix(|| nix::sys::stat::fstat(&fd))
+                .map_err(|error| io(error, "the segment has no state"))?;
+            check_file(&stat, config)?;
+            let head = Head::read(&fd, &stat)?;
+            if head.boot_id != boot_id()? {
+                remake(config, &fd, &stat)?;
+                continue;
+            }
+            head.check(config)?;
+            let segment = Self::map(&fd, head.geometry, &stat)?;
+            // A child that another thread forked meanwhile has a copy that it does not know of. It
+            // has no lock and does no harm; the one that matters is opened by the attachment.
+            let _ = watch;
+            return Ok(segment);
+        }
+        Err(Error::new(
+            Code::Unavailable,
+            "the segment's file is being replaced all the time",
+        ))
+    }
+
+    fn map(fd: &OwnedFd, geometry: Geometry, stat: &FileStat) -> Result<Self> {
+        let size = usize::try_from(geometry.size())
+            .map_err(|_| Error::new(Code::Exhausted, "the segment is larger than the memory"))?;
+        // SAFETY: a new shared mapping of a file that has at least this size.
+        let address = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                size,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                fd.as_raw_fd(),
+                0,
+            )
+        };
+        let base = (address != libc::MAP_FAILED)
+            .then(|| NonNull::new(address.cast::<u8>()))
+            .flatten()
+            .ok_or_else(|| {
+                Error::from_io(
+                    std::io::Error::last_os_error(),
+                    "the segment cannot be mapped",
+                )
+            })?;
+        let reopened = reopen(fd)?;
+        Ok(Segment {
+            base,
+            size,
+            geometry,
+            fd: ProcessFd::new(reopened),
+            inode: (stat.st_dev, stat.st_ino),
+        })
+    }
+
+    /// Another description of the same file, with locks of its own.
+    pub(super) fn reopen(&self) -> Result<OwnedFd> {
+        reopen(&self.fd)
+    }
+
+    /// Whether the file still stands where it was found.
+    pub(super) fn is_in_place(&self, config: &Config) -> bool {
+        again_nix(|| nix::sys::stat::lstat(&config.path))
+            .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == self.inode)
+    }
+
+    /// The 64-bit word at an offset.
+    pub(super) fn word(&self, offset: u64) -> &AtomicU64 {
+        let offset = self.bounded(offset, 8);
+        // SAFETY: inside the mapping, aligned to eight bytes, and only ever used as an atomic.
+        unsafe { &*self.base.as_ptr().add(offset).cast::<AtomicU64>() }
+    }
+
+    /// The 32-bit word at an offset.
+    pub(super) fn half(&self, offset: u64) -> &AtomicU32 {
+        let offset = self.bounded(offset, 4);
+        // SAFETY: inside the mapping, aligned to four bytes, and only ever used as an atomic.
+        unsafe { &*self.base.as_ptr().add(offset).cast::<AtomicU32>() }
+    }
+
+    /// Offsets come from the geometry, which was checked; a wrong one must not leave the mapping.
+    fn bounded(&self, offset: u64, size: usize) -> usize {
+        let offset = offset as usize;
+        assert!(
+            offset.is_multiple_of(size) && offset + size <= self.size,
+            "an offset outside the segment"
+        );
+        offset
+    }
+
+    /// Bytes that may be changing, as far as they go.
+    pub(super) fn read_bytes(&self, offset: u64, length: usize) -> Vec<u8> {
+        let mut bytes: Vec<u8> = (0..length.div_ceil(8) as u64)
+            .flat_map(|index| {
+                self.word(offset + index * 8)
+                    .load(Ordering::Relaxed)
+                    .to_ne_bytes()
+            })
+            .collect();
+        bytes.truncate(length);
+        bytes
+    }
+
+    /// Whether these bytes stand there.
+    pub(super) fn has_bytes(&self, offset: u64, bytes: &[u8]) -> bool {
+        bytes.chunks(8).zip(0u64..).all(|(chunk, index)| {
+            let word = self.word(offset + index * 8).load(Ordering::Relaxed);
+            word.to_ne_bytes()[..chunk.len()] == *chunk
+        })
+    }
+
+    /// Writes bytes for readers that check afterwards whether they may believe them.
+    pub(super) fn write_bytes(&self, offset: u64, bytes: &[u8]) {
+        for (chunk, index) in bytes.chunks(8).zip(0u64..) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.word(offset + index * 8)
+                .store(u64::from_ne_bytes(word), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        if self.fd.is_ours() {
+            // SAFETY: nobody borrows from a segment that is being dropped. A child leaks its copy.
+            unsafe { libc::munmap(self.base.as_ptr().cast(), self.size) };
+        }
+    }
+}
+
+/// What the header says.
+struct Head {
+    layout: u32,
+    geometry: Geometry,
+    size: u64,
+    boot_id: [u8; 16],
+    time_offset: i64,
+    file_size: u64,
+}
+
+impl Head {
+    fn read(fd: &OwnedFd, stat: &FileStat) -> Result<Self> {
+        let mut bytes = [0u8; 128];
+        let file = std::fs::File::from(
+            fd.try_clone()
+                .map_err(|error| Error::from_io(error, "no descriptor"))?,
+        );
+        let foreign = |why: &str| Error::new(Code::Protocol, why);
+        file.read_exact_at(&mut bytes, 0)
+            .map_err(|_| foreign("the segment's file is too short: cut off, or not synlock's"))?;
+        let u32_at = |at: u64| {
+            let mut four = [0; 4];
+            four.copy_from_slice(&bytes[at as usize..at as usize + 4]);
+            u32::from_ne_bytes(four)
+        };
+        let u64_at = |at: u64| {
+            let mut eight = [0; 8];
+            eight.copy_from_slice(&bytes[at as usize..at as usize + 8]);
+            u64::from_ne_bytes(eight)
+        };
+        if bytes[header::MAGIC as usize..][..8] != MAGIC {
+            return Err(foreign("the file is not a segment of synlock's"));
+        }
+        if u32_at(header::WORD) != WORD {
+            return Err(foreign("the segment is of a machine of another byte order"));
+        }
+        let mut boot_id = [0; 16];
+        boot_id.copy_from_slice(&bytes[header::BOOT_ID as usize..][..16]);
+        Ok(Head {
+            layout: u32_at(header::LAYOUT),
+            geometry: Geometry {
+                slots: u32_at(header::SLOTS),
+                processes: u32_at(header::PROCESSES),
+                records: u32_at(header::RECORDS),
+            },
+            size: u64_at(header::SIZE),
+            boot_id,
+            time_offset: u64_at(header::TIME_OFFSET) as i64,
+            file_size: u64::try_from(stat.st_size).unwrap_or(0),
+        })
+    }
+
+    fn check(&self, config: &Config) -> Result<()> {
+        if self.layout > LAYOUT || self.layout == 0 {
+            return Err(Error::new(
+                Code::Protocol,
+                format!(
+                    "the segment has layout {}, this build knows up to {LAYOUT}; when the processes that use it have ended, remove {}",
+                    self.layout,
+                    config.path.display()
+                ),
+            ));
+        }
+        let geometry = self.geometry.check()?;
+        if self.size != geometry.size() || self.file_size < self.size {
+            return Err(Error::new(
+                Code::Protocol,
+                "the segment's file has been cut off or is damaged",
+            ));
+        }
+        if self.time_offset != time_offset() {
+            return Err(Error::unsupported(
+                "the segment was made in another time namespace: leases would not mean the same",
+            ));
+        }
+        match config.slots {
+            Some(slots) if slots != geometry.slots => Err(Error::invalid(format!(
+                "the segment has {} slots; the option `slots` says {slots}",
+                geometry.slots
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn reopen(fd: &impl AsRawFd) -> Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    again_nix(|| nix::fcntl::open(path.as_str(), flags, Bits::empty()))
+        .map_err(|error| io(error, "the segment cannot be opened again"))
+}
+
+fn open_existing(path: &Path) -> Result<Option<OwnedFd>> {
+    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    match again_nix(|| nix::fcntl::open(path, flags, Bits::empty())) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(nix::Error::ENOENT) => Ok(None),
+        Err(nix::Error::ELOOP) => Err(refuse("the segment's path leads to a symbolic link")),
+        Err(nix::Error::EACCES | nix::Error::EPERM) => Err(refuse(
+            "the segment belongs to another user, who has not shared it (`mode=`, `group=`)",
+        )),
+        Err(nix::Error::EISDIR | nix::Error::ENXIO) => Err(refuse(
+            "something that is no regular file is in the segment's place",
+        )),
+        Err(error) => Err(io(error, "the segment cannot be opened")),
+    }
+}
+
+/// The folder must not let others put a file in our file's place.
+fn check_place(path: &Path) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let fd = again_nix(|| nix::fcntl::open(folder, flags, Bits::empty()))
+        .map_err(|error| io(error, "the segment's folder cannot be opened"))?;
+    let stat = again_nix(|| nix::sys::stat::fstat(&fd))
+        .map_err(|error| io(error, "the segment's folder has no state"))?;
+    if stat.st_mode & 0o002 != 0 && stat.st_mode & libc::S_ISVTX == 0 {
+        return Err(refuse(
+            "everybody may write to the segment's folder, and it is not sticky",
+        ));
+    }
+    check_file_system(&fd, "the segment's folder")
+}
+
+fn check_file(stat: &FileStat, config: &Config) -> Result<()> {
+    if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
+        return Err(refuse(
+            "something that is no regular file is in the segment's place",
+        ));
+    }
+    let me = nix::unistd::geteuid().as_raw();
+    if ![me, 0].contains(&stat.st_uid) && config.group != Some(stat.st_gid) {
+        return Err(refuse(format!(
+            "the segment belongs to user {}; `group=` trusts the members of a group",
+            stat.st_uid
+        )));
+    }
+    if stat.st_nlink > 1 {
+        return Err(refuse(
+            "the segment's file has a second name (hard link), which may be somebody's trick",
+        ));
+    }
+    if stat.st_mode & 0o006 != 0 {
+        return Err(refuse("everybody may open the segment"));
+    }
+    Ok(())
+}
+
+/// Makes a whole segment and puts it in place; in the place of `old`, or where nothing is. Somebody
+/// else may be faster.
+fn make(config: &Config, old: Option<&FileStat>) -> Result<()> {
+    let folder = config.path.parent().unwrap_or(Path::new("/"));
+    let token = crate::OwnerToken::draw()?.to_hex();
+    let unfinished = folder.join(format!(".synlock-new-{}", &token[..16]));
+    let flags =
+        OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    let fd = again_nix(|| nix::fcntl::open(&unfinished, flags, Bits::from_bits_truncate(0o600)))
+        .map_err(|error| io(error, "a new segment cannot be made"))?;
+    let placed = fill(config, &fd).and_then(|()| {
+        let flags = match old {
+            None => RenameFlags::RENAME_NOREPLACE,
+            Some(_) => RenameFlags::empty(),
+        };
+        match again_nix(|| {
+            nix::fcntl::renameat2(AT_FDCWD, &unfinished, AT_FDCWD, &config.path, flags)
+        }) {
+            Ok(()) => Ok(true),
+            Err(nix::Error::EEXIST) => Ok(false),
+            Err(error) => Err(io(error, "the new segment cannot be put in place")),
+        }
+    });
+    if !matches!(placed, Ok(true)) {
+        let _ = nix::unistd::unlink(&unfinished);
+    }
+    placed.map(|_| ())
+}
+
+/// A segment of before the last start of the host: all its holders are gone.
+fn remake(config: &Config, fd: &OwnedFd, stat: &FileStat) -> Result<()> {
+    let fd = fd
+        .try_clone()
+        .map_err(|error| Error::from_io(error, "no descriptor"))?;
+    let lock = Flock::lock(fd, FlockArg::LockExclusive)
+        .map_err(|(_, error)| io(error, "the old segment cannot be locked"))?;
+    let now = again_nix(|| nix::sys::stat::lstat(&config.path));
+    let made = match now {
+        // Still the one that we looked at: nobody can replace it while we have its lock.
+        Ok(now) if (now.st_dev, now.st_ino) == (stat.st_dev, stat.st_ino) => {
+            make(config, Some(stat))
+        }
+        _ => Ok(()),
+    };
+    drop(lock);
+    made
+}
+
+fn fill(config: &Config, fd: &OwnedFd) -> Result<()> {
+    let geometry = config.geometry();
+    let size = libc::off_t::try_from(geometry.size()).unwrap_or(libc::off_t::MAX);
+    // All the space now: later there would be a SIGBUS in place of an error.
+    again_nix(|| nix::fcntl::posix_fallocate(fd, 0, size))
+        .map_err(|error| io(error, "there is no room for the segment"))?;
+    let file = std::fs::File::from(
+        fd.try_clone()
+            .map_err(|error| Error::from_io(error, "no descriptor"))?,
+    );
+    let mut head = [0u8; 128];
+    let mut put = |at: u64, bytes: &[u8]| head[at as usize..][..bytes.len()].copy_from_slice(bytes);
+    put(header::MAGIC, &MAGIC);
+    put(header::LAYOUT, &WRITTEN.to_ne_bytes());
+    put(header::WORD, &WORD.to_ne_bytes());
+    put(header::SLOTS, &geometry.slots.to_ne_bytes());
+    put(header::PROCESSES, &geometry.processes.to_ne_bytes());
+    put(header::RECORDS, &geometry.records.to_ne_bytes());
+    put(header::SIZE, &geometry.size().to_ne_bytes());
+    put(header::BOOT_ID, &boot_id()?);
+    put(header::TIME_OFFSET, &time_offset().to_ne_bytes());
+    put(header::FENCE_FLOOR, &wall_micros().to_ne_bytes());
+    let mut slots = vec![0u8; (geometry.name(0) - geometry.slot(0)) as usize];
+    for slot in 0..geometry.slots as usize {
+        let at = slot * 64 + entry::GRANT as usize;
+        slots[at..at + 8].copy_from_slice(&Grant::free().0.to_ne_bytes());
+    }
+    file.write_all_at(&slots, geometry.slot(0))
+        .and_then(|()| file.write_all_at(&head, 0))
+        .map_err(|error| Error::from_io(error, "the segment cannot be written"))?;
+    finish(fd, config.group, config.mode)
+}
+
+fn boot_id() -> Result<[u8; 16]> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map_err(|error| Error::from_io(error, "the kernel does not tell its boot id"))?;
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    crate::OwnerToken::from_hex(digits.as_bytes())
+        .map(|id| *id.as_bytes())
+        .ok_or_else(|| Error::new(Code::Storage, "the kernel's boot id cannot be read"))
+}
+
+/// By how much this time namespace's boot clock differs from the host's, in nanoseconds.
+fn time_offset() -> i64 {
+    let text = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with("boottime"));
+    let mut parts = line.unwrap_or("").split_whitespace().skip(1);
+    let mut next = || parts.next().and_then(|part| part.parse::<i64>().ok());
+    let (seconds, nanos) = (next().unwrap_or(0), next().unwrap_or(0));
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
+}
+
+/// Where fencing tokens begin, so that they grow over the loss of a segment too.
+fn wall_micros() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(1, |time| u64::try_from(time.as_micros()).unwrap_or(1))
+}

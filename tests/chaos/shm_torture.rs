@@ -1,0 +1,54 @@
+//! Row 3: 64 processes take one `shm:` lock, and one of them is killed every 5 ms.
+//!
+//! `row03-shm-torture [fair|unfair] [fencing]`; with `fencing`, a part of row 28: the tokens grow.
+
+use std::process::ExitCode;
+use std::time::Duration;
+use synlock_tests::names::TempDir;
+use synlock_tests::process::is_full_load;
+use synlock_tests::torture::{Torture, Verdict, run};
+
+fn main() -> ExitCode {
+    let dir = TempDir::within("/dev/shm", "torture");
+    let full = is_full_load();
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let has = |word: &str| words.iter().any(|given| given == word);
+    let fair = !has("unfair");
+    let url = format!("shm:{}/segment", dir.path().display());
+    let mut torture = Torture::new(&url, "x");
+    torture.options.fair = fair;
+    torture.workers = 64;
+    torture.time = Duration::from_millis(if full { 60_000 } else { 1_200 });
+    torture.kill_every = Some(Duration::from_millis(5));
+    torture.spin = 20;
+    let share = if full { 1 } else { 50 };
+    let report = run(&torture, || {});
+    let mut verdict = Verdict::default();
+    verdict.claim(report.overlaps == 0, "overlaps", report.overlaps);
+    verdict.claim(
+        report.lost_updates == 0,
+        "lost updates",
+        report.lost_updates,
+    );
+    verdict.claim(report.errors == 0, "errors", report.errors);
+    verdict.claim(report.lost == 0, "holds said to be lost", report.lost);
+    verdict.claim(report.crashes == 0, "crashed workers", report.crashes);
+    let least = if fair { 500_000 } else { 10_000_000 };
+    verdict.claim(report.grants >= least / share, "grants", report.grants);
+    verdict.claim(
+        report.regressions == 0,
+        "tokens not greater than the one before",
+        report.regressions,
+    );
+    verdict.claim(
+        report.kills >= 5_000 / share,
+        "killed (inside the lock)",
+        format!("{} ({})", report.kills, report.killed_inside),
+    );
+    verdict.claim(
+        report.stall <= Duration::from_millis(250),
+        "longest time without a grant",
+        format!("{:?}", report.stall),
+    );
+    verdict.finish()
+}
