@@ -122,10 +122,13 @@ describe('the process', () => {
     const key = name();
     const lock = await store.acquire(key);
     const child = fork(path.join(__dirname, 'child.js'), [server.url, key]);
+    const exit = new Promise((resolve) => child.once('exit', resolve));
     assert.equal(await new Promise((resolve) => child.once('message', resolve)), 'busy');
+    // Listened for first: the child may have the lock, and say so, before our release is confirmed.
+    const message = new Promise((resolve) => child.once('message', resolve));
     await lock.release();
-    assert.equal(await new Promise((resolve) => child.once('message', resolve)), 'held');
-    await new Promise((resolve) => child.once('exit', resolve));
+    assert.equal(await message, 'held');
+    await exit;
     assert.equal(await store.isLocked(key), false);
   });
 });
