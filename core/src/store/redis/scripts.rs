@@ -10,9 +10,14 @@ pub(super) struct Script {
 }
 
 macro_rules! scripts {
-    ($($name:ident = $file:literal;)*) => {
+    ($($name:ident = $file:literal $(, at once $fast:literal)?;)*) => {
         $(pub(super) static $name: LazyLock<Script> = LazyLock::new(|| {
-            let text = concat!(include_str!("scripts/common.lua"), include_str!(concat!("scripts/", $file, ".lua")));
+            let text = concat!(
+                include_str!("scripts/begin.lua"),
+                $(include_str!(concat!("scripts/", $fast, ".lua")),)?
+                include_str!("scripts/common.lua"),
+                include_str!(concat!("scripts/", $file, ".lua")),
+            );
             #[cfg(any(canary = "always_fits", canary = "flat_fence"))]
             let text = broken(text);
             Script { text, sha: redis::Script::new(text).get_hash().to_owned() }
@@ -21,8 +26,8 @@ macro_rules! scripts {
 }
 
 scripts! {
-    ACQUIRE = "acquire";
-    RELEASE = "release";
+    ACQUIRE = "acquire", at once "acquire_fast";
+    RELEASE = "release", at once "release_fast";
     EXTEND = "extend";
     CANCEL = "cancel";
     CHANGE_MODE = "change_mode";
