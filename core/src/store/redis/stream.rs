@@ -302,6 +302,9 @@ mod tls {
         tls: ClientConnection,
     }
 
+    /// Bytes of a `ca_file`; a system's whole collection has a quarter of a megabyte.
+    const MOST_AUTHORITIES: usize = 8 * 1024 * 1024;
+
     /// What rustls reads from and writes to: never blocks, never raises SIGPIPE.
     struct Wire<'a>(&'a Socket);
 
@@ -487,9 +490,9 @@ mod tls {
                 let unreadable = |why: &dyn std::fmt::Display| {
                     Error::new(Code::InvalidUrl, format!("`ca_file` cannot be used: {why}"))
                 };
-                for certificate in
-                    CertificateDer::pem_file_iter(file).map_err(|error| unreadable(&error))?
-                {
+                let pem = crate::url::read_small(file, MOST_AUTHORITIES)
+                    .map_err(|error| unreadable(&error.kind()))?;
+                for certificate in CertificateDer::pem_slice_iter(&pem) {
                     roots
                         .add(certificate.map_err(|error| unreadable(&error))?)
                         .map_err(|error| unreadable(&error))?;
