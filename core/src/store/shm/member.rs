@@ -108,6 +108,9 @@ impl Member {
     }
 
     pub(super) fn give_record(&self, record: u16) {
+        if !self.byte.is_ours() {
+            return; // a child's copy of the parent's
+        }
         self.word(Word::Place, record).swap(Place::NONE.0, AcqRel);
         self.free.lock().push(record);
     }

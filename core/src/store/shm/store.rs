@@ -22,7 +22,7 @@ use crate::sync::{Mutex, RwLock};
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::time::Duration;
 
 /// How often the first two waiters look at whether the holder still lives, at least; doubling from
@@ -55,6 +55,29 @@ struct Entries {
     sweep_at: usize,
 }
 
+/// A record that is given back when nobody in this process can touch it any more: a late caller must
+/// not meet the record's next hold.
+#[derive(Debug)]
+struct Record {
+    member: Arc<Member>,
+    number: u16,
+}
+
+impl Record {
+    fn take(member: &Arc<Member>) -> Result<Arc<Self>> {
+        Ok(Arc::new(Record {
+            member: member.clone(),
+            number: member.take_record()?,
+        }))
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.member.give_record(self.number);
+    }
+}
+
 /// One claim's record.
 #[derive(Clone, Debug)]
 struct Entry {
@@ -63,6 +86,7 @@ struct Entry {
     record: u16,
     fence: Option<u64>,
     looks: u32,
+    _owned: Arc<Record>,
 }
 
 impl Entry {
@@ -72,9 +96,7 @@ impl Entry {
 
     fn lease(&self) -> Option<BootTime> {
         let life = self.member.word(Word::Life, self.record);
-        Life(life.load(std::sync::atomic::Ordering::Acquire))
-            .until()
-            .map(BootTime::from_nanos)
+        Life(life.load(Acquire)).until().map(BootTime::from_nanos)
     }
 
     fn grant(&self, recovered: bool) -> Grant {
@@ -161,11 +183,9 @@ impl Shm {
     /// Forgets a claim; its record is free again.
     fn forget(&self, claim: &Claim, entry: &Entry) {
         let state = self.state();
-        if state.entries.lock().of.remove(&claim.token).is_some() {
-            if entry.is_waiting() {
-                state.waits.remove(entry.record);
-            }
-            entry.member.give_record(entry.record);
+        let removed = state.entries.lock().of.remove(&claim.token);
+        if removed.is_some() && entry.is_waiting() {
+            state.waits.remove(entry.record);
         }
     }
 
@@ -213,7 +233,8 @@ impl Shm {
         for _ in 0..MOST_MOVES {
             let member = self.member()?;
             let slot = names::find_or_put(&member, &key)?;
-            let record = member.take_record()?;
+            let owned = Record::take(&member)?;
+            let record = owned.number;
             Self::describe(&member, record, claim);
             let want = want(&member, claim);
             let view = View {
@@ -227,13 +248,13 @@ impl Shm {
                 record,
                 fence,
                 looks: 0,
+                _owned: owned.clone(),
             };
             match (protocol.try_now(slot, record, &want), bell) {
                 (Reply::Granted { epoch, recovered }, _) => {
                     return Ok(self.granted(claim, entry(None), epoch, recovered));
                 }
                 (Reply::Busy(until), None) => {
-                    member.give_record(record);
                     return Ok(Attempt::Busy(Busy {
                         until: until.map(BootTime::from_nanos),
                         poll: None,
@@ -245,13 +266,9 @@ impl Shm {
                         self.keep(claim, &entry);
                         return self.look_again(claim, Some(bell), entry);
                     }
-                    member.give_record(record);
                 }
-                (Reply::Mismatch(of), _) => {
-                    member.give_record(record);
-                    return Err(mismatch(of, claim));
-                }
-                (Reply::Moved, _) => member.give_record(record),
+                (Reply::Mismatch(of), _) => return Err(mismatch(of, claim)),
+                (Reply::Moved, _) => {}
             }
         }
         Err(Error::new(
@@ -336,17 +353,19 @@ impl Shm {
 impl Entries {
     /// Drops holds that ended without a release: exported, lost, or run out.
     fn sweep(&mut self) {
-        let now = BootTime::now();
+        let now = BootTime::now().as_nanos();
         self.of.retain(|_, entry| {
-            let life = entry.member.word(Word::Life, entry.record);
-            let begun = Life(life.load(std::sync::atomic::Ordering::Acquire)).is_begun();
-            let over = entry.lease().is_some_and(|lease| lease <= now);
-            let stays = entry.is_waiting() || (begun && !over);
-            if !stays {
-                life.store(Life::ENDED.0, std::sync::atomic::Ordering::Release);
-                entry.member.give_record(entry.record);
+            if entry.is_waiting() {
+                return true;
             }
-            stays
+            let word = entry.member.word(Word::Life, entry.record);
+            let life = Life(word.load(Acquire));
+            // One that has run out may be extended at this moment: one of the two wins.
+            life.is_begun()
+                && !(life.is_over(now)
+                    && word
+                        .compare_exchange(life.0, Life::ENDED.0, AcqRel, Acquire)
+                        .is_ok())
         });
         self.sweep_at = self.of.len() * 2;
     }
@@ -365,8 +384,8 @@ fn holder(member: &Member, record: u16) -> Holder {
     let at = segment.geometry.info(record);
     let now = BootTime::now();
     let view = View { member, key: None };
-    let mode = ModeWord(view.mode(record).load(std::sync::atomic::Ordering::Acquire));
-    let life = Life(view.life(record).load(std::sync::atomic::Ordering::Acquire));
+    let mode = ModeWord(view.mode(record).load(Acquire));
+    let life = Life(view.life(record).load(Acquire));
     let since = BootTime::from_nanos(segment.word(at + entry::SINCE).load(Relaxed));
     let length = segment.word(at + entry::LABEL_LENGTH).load(Relaxed) as usize;
     let label = segment.read_bytes(at + entry::LABEL, length.min(LABEL_BYTES));
@@ -538,7 +557,8 @@ impl Backend for Shm {
             key: None,
         };
         let protocol = Protocol(&view);
-        let (bell, record) = (Arc::new(Signal::new()), member.take_record()?);
+        let (bell, owned) = (Arc::new(Signal::new()), Record::take(&member)?);
+        let record = owned.number;
         let waits = &self.state().waits;
         let queued = protocol.enqueue(slot, record, ModeWord::EXCLUSIVE, true);
         let added = waits.add(&member, &bell, record);
@@ -555,7 +575,6 @@ impl Backend for Shm {
         };
         waits.remove(record);
         protocol.leave(slot, record);
-        member.give_record(record);
         added.map(|()| free)
     }
 
@@ -629,12 +648,13 @@ impl Backend for Shm {
             .into_iter()
             .find(|record| token_of(&member, *record) == claim.token);
         let Some(from) = from else { return Ok(None) };
-        let left = Life(view.life(from).load(std::sync::atomic::Ordering::Acquire)).until();
+        let left = Life(view.life(from).load(Acquire)).until();
         let heirs = Claim {
             token: heir,
             ..claim.clone()
         };
-        let record = member.take_record()?;
+        let owned = Record::take(&member)?;
+        let record = owned.number;
         Self::describe(&member, record, &heirs);
         let life = Life::new(left, member.next_use());
         let mode = mode_word(claim.mode);
@@ -644,7 +664,6 @@ impl Backend for Shm {
             .word(member.segment.geometry.info(from) + entry::FENCE)
             .load(Relaxed);
         if protocol.inherit(slot, from, record, mode, life).is_none() {
-            member.give_record(record);
             return Ok(None);
         }
         let at = member.segment.geometry.info(record) + entry::FENCE;
@@ -655,6 +674,7 @@ impl Backend for Shm {
             record,
             fence: Some(fence),
             looks: 0,
+            _owned: owned,
         };
         self.keep(&heirs, &entry);
         Ok(Some(entry.grant(false)))

@@ -1,0 +1,154 @@
+//! What only `shm:` has: a file that others can remove, cut, replace; slots and records that run out.
+
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::time::Duration;
+use synlock_core::{Code, LockOptions, Store, Wait};
+use synlock_tests::names::TempDir;
+
+fn place() -> (TempDir, PathBuf) {
+    let folder = TempDir::within("/dev/shm", "shm-store");
+    let path = folder.path().join("segment");
+    (folder, path)
+}
+
+fn open(path: &std::path::Path, query: &str) -> Store {
+    Store::open(&format!("shm:{}{query}", path.display())).unwrap()
+}
+
+/// Two handles of one process meet as two processes would if their URLs differ.
+fn code_of_ping(path: &std::path::Path) -> (Code, String) {
+    match open(path, "").ping(Wait::No) {
+        Ok(()) => (Code::Ok, String::new()),
+        Err(error) => (error.code(), error.to_string()),
+    }
+}
+
+#[test]
+fn a_damaged_or_foreign_file_is_refused_and_left_alone() {
+    let (_folder, path) = place();
+    open(&path, "?label=maker").ping(Wait::No).unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    let attempt = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = whole.clone();
+        change(&mut bytes);
+        std::fs::write(&path, &bytes).unwrap();
+        let answer = code_of_ping(&path);
+        assert_eq!(std::fs::read(&path).unwrap(), bytes, "it is left as it is");
+        answer
+    };
+    let (code, words) = attempt(&|bytes| bytes[8] = 9);
+    assert_eq!(code, Code::Protocol);
+    assert!(words.contains("layout 9"), "{words}");
+    for (what, change) in [
+        (
+            "empty",
+            &(|bytes: &mut Vec<u8>| bytes.clear()) as &dyn Fn(&mut Vec<u8>),
+        ),
+        ("cut off", &|bytes| bytes.truncate(5000)),
+        ("another magic", &|bytes| bytes[0] ^= 1),
+        ("the other byte order", &|bytes| bytes[12..16].reverse()),
+        ("no slots", &|bytes| bytes[16..20].fill(0)),
+        ("endless records", &|bytes| bytes[24..28].fill(0xff)),
+        ("another size", &|bytes| bytes[33] ^= 1),
+    ] {
+        assert_eq!(attempt(change).0, Code::Protocol, "{what}");
+    }
+}
+
+#[test]
+fn links_folders_and_open_files_are_refused() {
+    let (folder, path) = place();
+    let other = folder.path().join("other");
+    open(&other, "").ping(Wait::No).unwrap();
+    std::os::unix::fs::symlink(&other, &path).unwrap();
+    assert_eq!(code_of_ping(&path).0, Code::Permission, "a symbolic link");
+    std::fs::remove_file(&path).unwrap();
+    std::fs::hard_link(&other, &path).unwrap();
+    assert_eq!(code_of_ping(&path).0, Code::Permission, "a hard link");
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    assert_eq!(code_of_ping(&path).0, Code::Permission, "a folder");
+    std::fs::remove_dir(&path).unwrap();
+    open(&path, "").ping(Wait::No).unwrap();
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    std::fs::set_permissions(&path, everybody).unwrap();
+    let again = open(&path, "?label=again").ping(Wait::No);
+    assert_eq!(again.unwrap_err().code(), Code::Permission, "open to all");
+}
+
+#[test]
+fn a_segment_of_before_the_last_start_is_made_anew() {
+    let (_folder, path) = place();
+    let before = open(&path, "?label=before");
+    let held = before.lock("x").unwrap();
+    held.acquire(Wait::No, None).unwrap();
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.write_all_at(&[7; 16], 40).unwrap();
+    let after = open(&path, "?label=after");
+    after.lock("x").unwrap().acquire(Wait::No, None).unwrap();
+}
+
+#[test]
+fn a_removed_file_is_noticed() {
+    let (_folder, path) = place();
+    let store = open(&path, "");
+    let lock = store.lock("x").unwrap();
+    lock.acquire(Wait::No, None).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::thread::sleep(Duration::from_millis(1_200));
+    assert_eq!(lock.ensure_held().unwrap_err().code(), Code::Lost);
+    let next = store.lock("x").unwrap();
+    next.acquire(Wait::No, None).unwrap();
+    assert!(path.exists());
+}
+
+#[test]
+fn names_that_nobody_uses_make_room() {
+    let (_folder, path) = place();
+    let store = open(&path, "?slots=4");
+    let mut last = [0; 10];
+    for round in 0..60 {
+        let lock = store.lock(format!("name {}", round % 10)).unwrap();
+        lock.acquire(Wait::No, None).unwrap();
+        let fence = lock.fencing_token().unwrap();
+        let before = std::mem::replace(&mut last[round % 10], fence);
+        assert!(
+            fence > before,
+            "tokens grow though the name had lost its slot"
+        );
+        lock.release().unwrap();
+    }
+    let held: Vec<_> = (0..4)
+        .map(|number| {
+            let lock = store.lock(format!("held {number}")).unwrap();
+            lock.acquire(Wait::No, None).unwrap();
+            lock
+        })
+        .collect();
+    let fifth = store.lock("fifth").unwrap();
+    let full = fifth.acquire(Wait::No, None).unwrap_err();
+    assert_eq!(full.code(), Code::Exhausted);
+    held[0].release().unwrap();
+    fifth.acquire(Wait::No, None).unwrap();
+    let wrong = open(&path, "?slots=5").ping(Wait::No).unwrap_err();
+    assert_eq!(wrong.code(), Code::InvalidArgument);
+}
+
+#[test]
+fn holds_that_run_out_give_their_records_back() {
+    let (_folder, path) = place();
+    // 8200 records.
+    let store = open(&path, "?slots=8");
+    for round in 0..9_000 {
+        let mut options = LockOptions::default();
+        options.ttl = Some(Duration::from_millis(1));
+        options.auto_release = false;
+        let lock = store.lock_with("x", options).unwrap();
+        lock.acquire(Wait::For(Duration::from_secs(5)), None)
+            .unwrap_or_else(|error| panic!("round {round}: {error}"));
+        if round % 3 != 0 {
+            lock.release().ok();
+        }
+    }
+}
