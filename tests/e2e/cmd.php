@@ -32,7 +32,7 @@ final class Command
 
                 return '';
             case 'codes':
-                $codes = array_flip((new ReflectionClass(Synlock\Code::class))->getConstants());
+                $codes = array_flip(array_filter((new ReflectionClass(Synlock\Code::class))->getConstants(), 'is_int'));
                 ksort($codes);
 
                 return implode(' ', array_map(static fn (int $number, string $name): string => "{$number}={$name}", array_keys($codes), $codes));

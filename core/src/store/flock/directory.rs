@@ -82,6 +82,9 @@ impl Directory {
         }
         if !config.allow_network_fs {
             check_file_system(&fd, "the directory").map_err(|error| {
+                if error.code() != Code::Unsupported {
+                    return error;
+                }
                 Error::unsupported(format!(
                     "{}, where file locks may not reach other machines; `allow_network_fs=1` uses it all the same",
                     error.message()
