@@ -104,7 +104,9 @@ return static function (Runner $t, string $temp, string $package, string $redis)
     $t->test('setup::the examples of the README run', static function () use ($package, $temp): void {
         $found = preg_match_all('/^```php\n(.+?)^```$/ms', (string) file_get_contents(ROOT . '/bindings/php/README.md'), $examples);
         ok($found >= 4, 'there are examples');
+        mkdir("{$temp}/segments", 0o700);
         foreach ($examples[1] as $example) {
+            $example = str_replace('shm:app', "shm:{$temp}/segments/app", $example);
             file_put_contents("{$temp}/example.php", "<?php\nrequire '{$package}/autoload.php';\n{$example}\n");
             $process = new Process([PHP_BINARY, '-d', 'error_reporting=-1', "{$temp}/example.php"]);
             same(0, $process->wait(), $process->output . $example);
