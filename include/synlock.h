@@ -562,7 +562,7 @@ typedef struct {
    */
   const char *scope;
   /**
-   * Whose clock ends leases: "none", "process" or "server".
+   * Whose clock ends leases: "none", "process", "host" or "server".
    */
   const char *clock;
   /**

@@ -77,7 +77,7 @@ export interface Capabilities {
   list: boolean;
   breakLock: boolean;
   survivesRestart: boolean;
-  clock: 'none' | 'process' | 'server';
+  clock: 'none' | 'process' | 'host' | 'server';
   scope: 'process' | 'host' | 'cluster';
 }
 

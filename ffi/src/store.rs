@@ -29,7 +29,7 @@ pub struct synlock_capabilities {
     pub fence: *const c_char,
     /// "process", "host" or "cluster".
     pub scope: *const c_char,
-    /// Whose clock ends leases: "none", "process" or "server".
+    /// Whose clock ends leases: "none", "process", "host" or "server".
     pub clock: *const c_char,
     /// Shared locks.
     pub shared: i32,
@@ -66,9 +66,9 @@ fn plain_wait(timeout_ms: i64) -> Result<Wait> {
 }
 
 fn fixed(text: &str) -> *const c_char {
-    const WORDS: [&std::ffi::CStr; 11] = [
-        c"none", c"E", c"H", c"D", c"process", c"host", c"cluster", c"server", c"memory", c"flock",
-        c"redis",
+    const WORDS: [&std::ffi::CStr; 12] = [
+        c"none", c"E", c"H", c"D", c"process", c"host", c"cluster", c"server", c"memory", c"shm",
+        c"flock", c"redis",
     ];
     WORDS
         .iter()
@@ -347,4 +347,34 @@ pub unsafe extern "C" fn synlock_store_schemes(
             )
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CStr;
+    use synlock_core::registry::{schemes, stores};
+
+    /// A word that is missing from the list would reach C as an empty string.
+    #[test]
+    fn every_word_of_a_store_has_a_static_string() {
+        let mut seen = 0;
+        for (store, _) in stores().into_iter().filter(|(_, is_in)| *is_in) {
+            let scheme = schemes().into_iter().find(|scheme| *scheme == store);
+            let url = match scheme.expect("a scheme of the store's name") {
+                "flock" => "flock:/tmp/synlock-words".to_owned(),
+                "redis" => "redis://localhost".to_owned(),
+                other => format!("{other}:words"),
+            };
+            let store = Store::open(&url).unwrap();
+            let can = store.capabilities();
+            for word in [can.store, can.fence.class(), can.scope.name(), can.clock] {
+                // SAFETY: a static string.
+                let text = unsafe { CStr::from_ptr(fixed(word)) };
+                assert_eq!(text.to_str(), Ok(word), "{url}");
+                seen += 1;
+            }
+        }
+        assert!(seen >= 4);
+    }
 }
