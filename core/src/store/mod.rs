@@ -26,6 +26,8 @@ pub mod memory;
 #[cfg(feature = "redis")]
 pub mod redis;
 #[cfg(feature = "shm")]
+mod segment;
+#[cfg(feature = "shm")]
 pub mod shm;
 
 /// One owner's wish, and later its hold. The same value goes through every verb of one hold's life.

@@ -1,30 +1,15 @@
 //! Options of `shm:`.
 
-use super::layout::{GROUP, Geometry};
-use super::words::MOST_RECORDS;
 use crate::codes::Code;
 use crate::store::files::{take_group, take_mode};
+pub(super) use crate::store::segment::config::Config;
 use crate::url::Url;
 use crate::{Error, Result};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 
 /// Where the host keeps shared memory.
 const HOST_DIR: &str = "/dev/shm";
-const PROCESSES: u32 = 1024;
-const SLOTS: u32 = 4096;
 const LONGEST_NAME: usize = 200;
-
-/// What the URL says.
-#[derive(Clone, Debug)]
-pub(super) struct Config {
-    pub(super) path: PathBuf,
-    /// Permissions of a new segment: 0600 or 0660.
-    pub(super) mode: u32,
-    /// Group of a new segment, whose members are trusted with it.
-    pub(super) group: Option<u32>,
-    /// How many names a new segment has room for, if that was said.
-    pub(super) slots: Option<u32>,
-}
 
 impl Config {
     pub(super) fn take(url: &mut Url) -> Result<Self> {
@@ -67,19 +52,6 @@ impl Config {
             group,
             slots,
         })
-    }
-
-    /// Of a segment that is made now. As many records as names and processes may want at once.
-    pub(super) fn geometry(&self) -> Geometry {
-        let slots = self.slots.unwrap_or(SLOTS);
-        let most = u32::from(MOST_RECORDS) / u32::from(GROUP) * u32::from(GROUP);
-        Geometry {
-            slots,
-            processes: PROCESSES,
-            records: (slots * 2 + PROCESSES * u32::from(GROUP))
-                .next_multiple_of(u32::from(GROUP))
-                .min(most),
-        }
     }
 }
 

@@ -4,9 +4,10 @@
 //! process keeps the kernel's lock on one byte of the file, and whoever finds a holder in the way
 //! asks the kernel about that byte. Waiters queue and are woken through a futex.
 //!
-//! `protocol.rs`, `queue.rs` and `holding.rs` are the state machine, in terms of single words; `words.rs` how they are packed;
-//! `layout.rs` where they lie; `names.rs` which slot a name has; `member.rs` one process' part;
-//! `waits.rs` its sleepers; `store.rs` the contract on top. `core/FORMATS.md` describes the file.
+//! `protocol.rs`, `queue.rs` and `holding.rs` are the state machine, in terms of single words, and
+//! `view.rs` where it finds them; `names.rs` says which slot a name has; `store.rs` is the contract
+//! on top. The mapped file, and a process' part in it, are in `store/segment`. `core/FORMATS.md`
+//! describes the file.
 //!
 //! The file belongs to its maker alone (0600) unless `mode=` or `group=` share it. Whoever may open
 //! it may break every lock in it, and whoever may cut it short can crash those who use it (SIGBUS);
@@ -15,10 +16,6 @@
 #[cfg(not(loom))]
 mod config;
 mod holding;
-#[cfg(not(loom))]
-mod layout;
-#[cfg(not(loom))]
-mod member;
 #[cfg(loom)]
 mod model;
 #[cfg(not(loom))]
@@ -26,18 +23,18 @@ mod names;
 pub mod protocol;
 mod queue;
 #[cfg(not(loom))]
-mod segment;
-#[cfg(not(loom))]
 mod store;
 #[cfg(not(loom))]
-mod waits;
-pub mod words;
+mod view;
 
 #[cfg(not(loom))]
 pub use layout::LAYOUT;
 
 use crate::Result;
 use crate::store::Backend;
+pub use crate::store::segment::words;
+#[cfg(not(loom))]
+use crate::store::segment::{file, layout, member, waits};
 use crate::url::Url;
 use std::sync::Arc;
 

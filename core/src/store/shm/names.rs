@@ -4,10 +4,11 @@
 //! under a kernel lock on the file, which ends with its owner whatever kills it; a slot stays sealed
 //! meanwhile, so what a dead process left half done is seen by the seal.
 
+use super::file::Segment;
 use super::layout::{NAME_BYTES, entry, header};
-use super::member::{Member, View};
+use super::member::Member;
 use super::protocol::Protocol;
-use super::segment::Segment;
+use super::view::View;
 use super::words::{Grant, Kind};
 use crate::codes::Code;
 use crate::lease::BootTime;

@@ -15,9 +15,9 @@
 //! * A record holds only by its own compare-and-swap. A hand-over is an *offer*: it keeps others out
 //!   while the waiter lives and is not late, and makes nobody the owner.
 
-#[cfg(loom)]
-pub use super::model::AtomicU64;
 use super::words::{Grant, Kind, Life, ModeWord, NOBODY, Place, Role, SOMEBODY, WATCHER};
+#[cfg(loom)]
+pub use crate::store::segment::mortal::AtomicU64;
 #[cfg(not(loom))]
 pub use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};

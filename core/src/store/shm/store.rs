@@ -2,9 +2,10 @@
 
 use super::config::Config;
 use super::layout::{LABEL_BYTES, Word, entry};
-use super::member::{Member, View};
+use super::member::Member;
 use super::names::{self, Key};
 use super::protocol::{Answer as Reply, Protocol, Table, Want};
+use super::view::View;
 use super::waits::Waits;
 use super::words::{Life, ModeWord};
 use crate::capability::{Capabilities, Fence, Scope};

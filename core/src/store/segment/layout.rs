@@ -7,76 +7,76 @@ use crate::{Error, Result};
 pub const LAYOUT: u32 = if cfg!(feature = "next-layout") { 2 } else { 1 };
 /// The layout of segments that this build makes: the previous one, so that builds of the previous
 /// release can attach to them.
-pub(super) const WRITTEN: u32 = if LAYOUT > 1 { LAYOUT - 1 } else { 1 };
+pub(in crate::store) const WRITTEN: u32 = if LAYOUT > 1 { LAYOUT - 1 } else { 1 };
 
-pub(super) const MAGIC: [u8; 8] = *b"synlock\x07";
+pub(in crate::store) const MAGIC: [u8; 8] = *b"synlock\x07";
 /// Reads otherwise on a machine of the other byte order.
-pub(super) const WORD: u32 = 0x0102_0304;
+pub(in crate::store) const WORD: u32 = 0x0102_0304;
 
 const PAGE: u64 = 4096;
 /// Names up to this length stand in full; of longer ones the first bytes and a hash.
-pub(super) const NAME_BYTES: usize = 1024;
+pub(in crate::store) const NAME_BYTES: usize = 1024;
 /// Labels are cut to this.
-pub(super) const LABEL_BYTES: usize = 256;
+pub(in crate::store) const LABEL_BYTES: usize = 256;
 /// Records are given to processes in groups, so that no two processes write to one cache line.
-pub(super) const GROUP: u16 = 8;
+pub(in crate::store) const GROUP: u16 = 8;
 
 /// Sizes of one process', one record's, one slot's entry.
-pub(super) const PROCESS_ENTRY: u64 = 64;
+pub(in crate::store) const PROCESS_ENTRY: u64 = 64;
 const INFO_ENTRY: u64 = 64 + LABEL_BYTES as u64;
 const SLOT_ENTRY: u64 = 64;
 const NAME_ENTRY: u64 = 64 + NAME_BYTES as u64;
 
 /// How much of everything there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Geometry {
-    pub(super) slots: u32,
-    pub(super) processes: u32,
-    pub(super) records: u32,
+pub(in crate::store) struct Geometry {
+    pub(in crate::store) slots: u32,
+    pub(in crate::store) processes: u32,
+    pub(in crate::store) records: u32,
 }
 
 /// Offsets in the header.
-pub(super) mod header {
-    pub(in super::super) const MAGIC: u64 = 0;
-    pub(in super::super) const LAYOUT: u64 = 8;
-    pub(in super::super) const WORD: u64 = 12;
-    pub(in super::super) const SLOTS: u64 = 16;
-    pub(in super::super) const PROCESSES: u64 = 20;
-    pub(in super::super) const RECORDS: u64 = 24;
-    pub(in super::super) const SIZE: u64 = 32;
-    pub(in super::super) const BOOT_ID: u64 = 40;
-    pub(in super::super) const TIME_OFFSET: u64 = 56;
-    pub(in super::super) const FENCE_FLOOR: u64 = 72;
-    pub(in super::super) const GROUPS_USED: u64 = 80;
+pub(in crate::store) mod header {
+    pub(in crate::store) const MAGIC: u64 = 0;
+    pub(in crate::store) const LAYOUT: u64 = 8;
+    pub(in crate::store) const WORD: u64 = 12;
+    pub(in crate::store) const SLOTS: u64 = 16;
+    pub(in crate::store) const PROCESSES: u64 = 20;
+    pub(in crate::store) const RECORDS: u64 = 24;
+    pub(in crate::store) const SIZE: u64 = 32;
+    pub(in crate::store) const BOOT_ID: u64 = 40;
+    pub(in crate::store) const TIME_OFFSET: u64 = 56;
+    pub(in crate::store) const FENCE_FLOOR: u64 = 72;
+    pub(in crate::store) const GROUPS_USED: u64 = 80;
 }
 
 /// Offsets in the entries.
-pub(super) mod entry {
+pub(in crate::store) mod entry {
     // of a process
-    pub(in super::super) const GENERATION: u64 = 0;
-    pub(in super::super) const BELL: u64 = 8;
-    pub(in super::super) const PID: u64 = 12;
+    pub(in crate::store) const GENERATION: u64 = 0;
+    pub(in crate::store) const BELL: u64 = 8;
+    pub(in crate::store) const PID: u64 = 12;
     // of a slot
-    pub(in super::super) const GRANT: u64 = 0;
-    pub(in super::super) const TAIL: u64 = 8;
-    pub(in super::super) const RECOVERED: u64 = 16;
-    pub(in super::super) const OFFERED: u64 = 24;
-    pub(in super::super) const FENCE_BASE: u64 = 32;
-    pub(in super::super) const TAG: u64 = 40;
+    pub(in crate::store) const GRANT: u64 = 0;
+    pub(in crate::store) const TAIL: u64 = 8;
+    pub(in crate::store) const RECOVERED: u64 = 16;
+    pub(in crate::store) const OFFERED: u64 = 24;
+    pub(in crate::store) const FENCE_BASE: u64 = 32;
+    pub(in crate::store) const TAG: u64 = 40;
     // of a record's words for people
-    pub(in super::super) const TOKEN: u64 = 0;
-    pub(in super::super) const SINCE: u64 = 16;
-    pub(in super::super) const FENCE: u64 = 24;
-    pub(in super::super) const LABEL_LENGTH: u64 = 32;
-    pub(in super::super) const LABEL: u64 = 64;
+    pub(in crate::store) const TOKEN: u64 = 0;
+    pub(in crate::store) const SINCE: u64 = 16;
+    pub(in crate::store) const FENCE: u64 = 24;
+    pub(in crate::store) const LABEL_LENGTH: u64 = 32;
+    pub(in crate::store) const LABEL: u64 = 64;
     // of a name
-    pub(in super::super) const NAME_LENGTH: u64 = 0;
-    pub(in super::super) const NAME: u64 = 64;
+    pub(in crate::store) const NAME_LENGTH: u64 = 0;
+    pub(in crate::store) const NAME: u64 = 64;
 }
 
 /// The words of a record, each kind in an array of its own.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Word {
+pub(in crate::store) enum Word {
     Place,
     Life,
     Mode,
@@ -85,7 +85,7 @@ pub(super) enum Word {
 }
 
 impl Geometry {
-    pub(super) fn check(self) -> Result<Self> {
+    pub(in crate::store) fn check(self) -> Result<Self> {
         let fits = (1..=65_536).contains(&self.slots)
             && (1..=65_535).contains(&self.processes)
             && (u32::from(GROUP)..=u32::from(super::words::MOST_RECORDS)).contains(&self.records)
@@ -104,7 +104,7 @@ impl Geometry {
         offset.next_multiple_of(PAGE)
     }
 
-    pub(super) fn process(self, process: u16) -> u64 {
+    pub(in crate::store) fn process(self, process: u16) -> u64 {
         PAGE + u64::from(process) * PROCESS_ENTRY
     }
 
@@ -112,12 +112,12 @@ impl Geometry {
         Self::up(PAGE + u64::from(self.processes) * PROCESS_ENTRY)
     }
 
-    pub(super) fn groups(self) -> u16 {
+    pub(in crate::store) fn groups(self) -> u16 {
         (self.records / u32::from(GROUP)) as u16
     }
 
     /// The word that names a group's process.
-    pub(super) fn group(self, group: u16) -> u64 {
+    pub(in crate::store) fn group(self, group: u16) -> u64 {
         self.groups_at() + u64::from(group) * 8
     }
 
@@ -125,7 +125,7 @@ impl Geometry {
         Self::up(self.groups_at() + u64::from(self.records / u32::from(GROUP)) * 8)
     }
 
-    pub(super) fn word(self, word: Word, record: u16) -> u64 {
+    pub(in crate::store) fn word(self, word: Word, record: u16) -> u64 {
         let array = Self::up(u64::from(self.records) * 8);
         self.words_at() + word as u64 * array + u64::from(record) * 8
     }
@@ -134,7 +134,7 @@ impl Geometry {
         self.words_at() + 5 * Self::up(u64::from(self.records) * 8)
     }
 
-    pub(super) fn info(self, record: u16) -> u64 {
+    pub(in crate::store) fn info(self, record: u16) -> u64 {
         self.infos_at() + u64::from(record) * INFO_ENTRY
     }
 
@@ -142,7 +142,7 @@ impl Geometry {
         Self::up(self.infos_at() + u64::from(self.records) * INFO_ENTRY)
     }
 
-    pub(super) fn slot(self, slot: u16) -> u64 {
+    pub(in crate::store) fn slot(self, slot: u16) -> u64 {
         self.slots_at() + u64::from(slot) * SLOT_ENTRY
     }
 
@@ -150,11 +150,11 @@ impl Geometry {
         Self::up(self.slots_at() + u64::from(self.slots) * SLOT_ENTRY)
     }
 
-    pub(super) fn name(self, slot: u16) -> u64 {
+    pub(in crate::store) fn name(self, slot: u16) -> u64 {
         self.names_at() + u64::from(slot) * NAME_ENTRY
     }
 
-    pub(super) fn size(self) -> u64 {
+    pub(in crate::store) fn size(self) -> u64 {
         Self::up(self.names_at() + u64::from(self.slots) * NAME_ENTRY)
     }
 }

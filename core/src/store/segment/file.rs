@@ -20,13 +20,13 @@ const MOST_TRIES: u32 = 100;
 
 /// A mapped segment. Never unmapped while anything of it may be in use.
 #[derive(Debug)]
-pub(super) struct Segment {
+pub(in crate::store) struct Segment {
     base: NonNull<u8>,
     size: usize,
-    pub(super) geometry: Geometry,
+    pub(in crate::store) geometry: Geometry,
     /// For looking whether the file still has its name. Its own description: a mapping keeps the
     /// one it was made from alive, and with it that one's locks.
-    pub(super) fd: ProcessFd,
+    pub(in crate::store) fd: ProcessFd,
     inode: (u64, u64),
 }
 
@@ -37,7 +37,7 @@ unsafe impl Sync for Segment {}
 
 impl Segment {
     /// Maps the segment, making it if there is none, or one of before the host's last start.
-    pub(super) fn open(config: &Config) -> Result<Self> {
+    pub(in crate::store) fn open(config: &Config) -> Result<Self> {
         check_place(&config.path)?;
         for _ in 0..MOST_TRIES {
             let watch = ForkWatch::start();
@@ -100,25 +100,25 @@ impl Segment {
     }
 
     /// Another description of the same file, with locks of its own.
-    pub(super) fn reopen(&self) -> Result<OwnedFd> {
+    pub(in crate::store) fn reopen(&self) -> Result<OwnedFd> {
         reopen(&self.fd)
     }
 
     /// Whether the file still stands where it was found.
-    pub(super) fn is_in_place(&self, config: &Config) -> bool {
+    pub(in crate::store) fn is_in_place(&self, config: &Config) -> bool {
         again_nix(|| nix::sys::stat::lstat(&config.path))
             .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == self.inode)
     }
 
     /// The 64-bit word at an offset.
-    pub(super) fn word(&self, offset: u64) -> &AtomicU64 {
+    pub(in crate::store) fn word(&self, offset: u64) -> &AtomicU64 {
         let offset = self.bounded(offset, 8);
         // SAFETY: inside the mapping, aligned to eight bytes, and only ever used as an atomic.
         unsafe { &*self.base.as_ptr().add(offset).cast::<AtomicU64>() }
     }
 
     /// The 32-bit word at an offset.
-    pub(super) fn half(&self, offset: u64) -> &AtomicU32 {
+    pub(in crate::store) fn half(&self, offset: u64) -> &AtomicU32 {
         let offset = self.bounded(offset, 4);
         // SAFETY: inside the mapping, aligned to four bytes, and only ever used as an atomic.
         unsafe { &*self.base.as_ptr().add(offset).cast::<AtomicU32>() }
@@ -135,7 +135,7 @@ impl Segment {
     }
 
     /// Bytes that may be changing, as far as they go.
-    pub(super) fn read_bytes(&self, offset: u64, length: usize) -> Vec<u8> {
+    pub(in crate::store) fn read_bytes(&self, offset: u64, length: usize) -> Vec<u8> {
         let mut bytes: Vec<u8> = (0..length.div_ceil(8) as u64)
             .flat_map(|index| {
                 self.word(offset + index * 8)
@@ -148,7 +148,7 @@ impl Segment {
     }
 
     /// Whether these bytes stand there.
-    pub(super) fn has_bytes(&self, offset: u64, bytes: &[u8]) -> bool {
+    pub(in crate::store) fn has_bytes(&self, offset: u64, bytes: &[u8]) -> bool {
         bytes.chunks(8).zip(0u64..).all(|(chunk, index)| {
             let word = self.word(offset + index * 8).load(Ordering::Relaxed);
             word.to_ne_bytes()[..chunk.len()] == *chunk
@@ -156,7 +156,7 @@ impl Segment {
     }
 
     /// Writes bytes for readers that check afterwards whether they may believe them.
-    pub(super) fn write_bytes(&self, offset: u64, bytes: &[u8]) {
+    pub(in crate::store) fn write_bytes(&self, offset: u64, bytes: &[u8]) {
         for (chunk, index) in bytes.chunks(8).zip(0u64..) {
             let mut word = [0; 8];
             word[..chunk.len()].copy_from_slice(chunk);

@@ -21,14 +21,14 @@ struct Sleeper {
 
 /// Who waits in this process.
 #[derive(Debug, Default)]
-pub(super) struct Waits {
+pub(in crate::store) struct Waits {
     sleepers: Mutex<Vec<Sleeper>>,
     bridged: AtomicBool,
 }
 
 impl Waits {
     /// Notes that word for `record` is to be brought to `bell`.
-    pub(super) fn add(
+    pub(in crate::store) fn add(
         self: &Arc<Self>,
         member: &Arc<Member>,
         bell: &Arc<Signal>,
@@ -61,7 +61,7 @@ impl Waits {
         Ok(())
     }
 
-    pub(super) fn remove(&self, record: u16) {
+    pub(in crate::store) fn remove(&self, record: u16) {
         self.sleepers
             .lock()
             .retain(|sleeper| sleeper.record != record);
@@ -76,7 +76,12 @@ impl Waits {
     }
 
     /// Sleeps until there is word for the bell or its record.
-    pub(super) fn park(&self, member: &Member, bell: &Arc<Signal>, until: BootTime) -> Wake {
+    pub(in crate::store) fn park(
+        &self,
+        member: &Member,
+        bell: &Arc<Signal>,
+        until: BootTime,
+    ) -> Wake {
         let Some(record) = self.record_of(bell) else {
             return bell.sleep(until);
         };

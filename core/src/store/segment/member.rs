@@ -4,10 +4,8 @@
 //! lock of a description of its own, which no mapping and no forked child keeps alive.
 
 use super::config::Config;
+use super::file::Segment;
 use super::layout::{GROUP, Word, entry, header};
-use super::names::Key;
-use super::protocol::Table;
-use super::segment::Segment;
 use super::words::{Life, Place};
 use crate::codes::Code;
 use crate::fork::{ForkWatch, ProcessFd};
@@ -28,8 +26,8 @@ const BRIDGE: u32 = 1 << 31;
 
 /// This process, attached to a segment.
 #[derive(Debug)]
-pub(super) struct Member {
-    pub(super) segment: Segment,
+pub(in crate::store) struct Member {
+    pub(in crate::store) segment: Segment,
     process: u16,
     me: u64,
     byte: ProcessFd,
@@ -40,7 +38,7 @@ pub(super) struct Member {
 }
 
 impl Member {
-    pub(super) fn attach(config: &Config) -> Result<Self> {
+    pub(in crate::store) fn attach(config: &Config) -> Result<Self> {
         let segment = Segment::open(config)?;
         let byte = open_quietly(&segment)?;
         let processes = segment.geometry.processes as u16;
@@ -73,7 +71,7 @@ impl Member {
     }
 
     /// Whether the file still stands in its place; looked at once a second at most.
-    pub(super) fn is_in_place(&self, config: &Config) -> bool {
+    pub(in crate::store) fn is_in_place(&self, config: &Config) -> bool {
         const PAUSE: u64 = 1_000_000_000;
         if self.gone.load(Relaxed) {
             return false;
@@ -90,14 +88,14 @@ impl Member {
     }
 
     /// A number that no life of a record had before.
-    pub(super) fn next_use(&self) -> u64 {
+    pub(in crate::store) fn next_use(&self) -> u64 {
         self.uses.fetch_add(1, Relaxed)
     }
 
     // ---- records
 
     /// A record of this process that is in no place and lives no life.
-    pub(super) fn take_record(&self) -> Result<u16> {
+    pub(in crate::store) fn take_record(&self) -> Result<u16> {
         let mut free = self.free.lock();
         if free.is_empty() {
             let first = self.take_group()? * GROUP;
@@ -107,7 +105,7 @@ impl Member {
             .ok_or_else(|| Error::new(Code::Internal, "an empty group of records"))
     }
 
-    pub(super) fn give_record(&self, record: u16) {
+    pub(in crate::store) fn give_record(&self, record: u16) {
         if !self.byte.is_ours() {
             return; // a child's copy of the parent's
         }
@@ -115,7 +113,7 @@ impl Member {
         self.free.lock().push(record);
     }
 
-    pub(super) fn word(&self, word: Word, record: u16) -> &AtomicU64 {
+    pub(in crate::store) fn word(&self, word: Word, record: u16) -> &AtomicU64 {
         // A damaged segment may name records that there are not.
         let last = self.segment.geometry.records as u16 - 1;
         self.segment
@@ -126,7 +124,7 @@ impl Member {
         self.segment.word(self.segment.geometry.group(group))
     }
 
-    fn groups_used(&self) -> u16 {
+    pub(in crate::store) fn groups_used(&self) -> u16 {
         let used = self.segment.word(header::GROUPS_USED).load(Acquire);
         u16::try_from(used)
             .unwrap_or(u16::MAX)
@@ -211,19 +209,19 @@ impl Member {
         self.generation_of((owner >> 48) as u16) == owner & GENERATION
     }
 
-    fn lives(&self, owner: u64) -> bool {
+    pub(in crate::store) fn lives(&self, owner: u64) -> bool {
         owner == self.me
             || (owner != 0
                 && self.is_newest(owner)
                 && is_byte_locked(&self.byte, (owner >> 48) as u16))
     }
 
-    fn owner_of(&self, record: u16) -> u64 {
+    pub(in crate::store) fn owner_of(&self, record: u16) -> u64 {
         let last = self.segment.geometry.groups() - 1;
         self.group_word((record / GROUP).min(last)).load(Acquire)
     }
 
-    pub(super) fn pid_of(&self, record: u16) -> Option<u32> {
+    pub(in crate::store) fn pid_of(&self, record: u16) -> Option<u32> {
         let process = (self.owner_of(record) >> 48) as u16;
         let last = self.segment.geometry.processes as u16 - 1;
         let at = self.segment.geometry.process(process.min(last));
@@ -256,24 +254,31 @@ impl Member {
         };
     }
 
+    /// Leaves word for a record, of whatever process.
+    pub(in crate::store) fn wake(&self, record: u16) {
+        self.word(Word::Rung, record).store(1, Release);
+        let process = (self.owner_of(record) >> 48) as u16;
+        self.ring(process, bit(record) | BRIDGE);
+    }
+
     /// Makes every waiter of this process look at its own bell.
-    pub(super) fn ring_own(&self) {
+    pub(in crate::store) fn ring_own(&self) {
         self.ring(self.process, u32::MAX);
     }
 
     /// What to compare with when going to sleep.
-    pub(super) fn bell_now(&self) -> u32 {
+    pub(in crate::store) fn bell_now(&self) -> u32 {
         self.bell_of(self.process).load(Acquire)
     }
 
     /// Takes the word that was left for a record of this process.
-    pub(super) fn take_rung(&self, record: u16) -> bool {
+    pub(in crate::store) fn take_rung(&self, record: u16) -> bool {
         self.word(Word::Rung, record).swap(0, AcqRel) != 0
     }
 
     /// Sleeps while the bell is as it was; for one record, or for the event loops' thread.
     /// `Some(errno)` if that ended early.
-    pub(super) fn sleep(
+    pub(in crate::store) fn sleep(
         &self,
         bell: u32,
         record: Option<u16>,
@@ -364,63 +369,4 @@ fn is_byte_locked(fd: &ProcessFd, process: u16) -> bool {
     // SAFETY: `lock` is valid for reads and writes.
     let asked = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
     asked != 0 || i32::from(lock.l_type) != libc::F_UNLCK
-}
-
-/// A member's view of the segment, on behalf of one name.
-#[derive(Debug)]
-pub(super) struct View<'a> {
-    pub(super) member: &'a Member,
-    pub(super) key: Option<&'a Key>,
-}
-
-impl View<'_> {
-    fn slot_word(&self, slot: u16, at: u64) -> &AtomicU64 {
-        let segment = &self.member.segment;
-        segment.word(segment.geometry.slot(slot) + at)
-    }
-}
-
-impl Table for View<'_> {
-    fn grant(&self, slot: u16) -> &AtomicU64 {
-        self.slot_word(slot, entry::GRANT)
-    }
-    fn tail(&self, slot: u16) -> &AtomicU64 {
-        self.slot_word(slot, entry::TAIL)
-    }
-    fn recovered(&self, slot: u16) -> &AtomicU64 {
-        self.slot_word(slot, entry::RECOVERED)
-    }
-    fn offered(&self, slot: u16) -> &AtomicU64 {
-        self.slot_word(slot, entry::OFFERED)
-    }
-    fn place(&self, record: u16) -> &AtomicU64 {
-        self.member.word(Word::Place, record)
-    }
-    fn life(&self, record: u16) -> &AtomicU64 {
-        self.member.word(Word::Life, record)
-    }
-    fn mode(&self, record: u16) -> &AtomicU64 {
-        self.member.word(Word::Mode, record)
-    }
-    fn late(&self, record: u16) -> &AtomicU64 {
-        self.member.word(Word::Late, record)
-    }
-    fn records(&self) -> u16 {
-        self.member.groups_used() * GROUP
-    }
-    fn is_alive(&self, record: u16) -> bool {
-        self.member.lives(self.member.owner_of(record))
-    }
-    fn now(&self) -> u64 {
-        BootTime::now().as_nanos()
-    }
-    fn wake(&self, record: u16) {
-        self.member.word(Word::Rung, record).store(1, Release);
-        let process = (self.member.owner_of(record) >> 48) as u16;
-        self.member.ring(process, bit(record) | BRIDGE);
-    }
-    fn is_named(&self, slot: u16) -> bool {
-        self.key
-            .is_none_or(|key| super::names::is_named(&self.member.segment, slot, key))
-    }
 }
