@@ -10,11 +10,13 @@ use std::sync::Arc;
 use synlock_tests::names::TempDir;
 use synlock_tests::redis::RedisServer;
 
-/// A store that all processes reach, kept alive by what it needs.
+/// A store, kept alive by what it needs.
 #[derive(Clone)]
 pub(crate) struct Setup {
     name: &'static str,
     url: String,
+    /// Whether other processes reach it, so that there can be pairs.
+    shared: bool,
     _keep: Arc<dyn std::any::Any + Send + Sync>,
 }
 
@@ -22,15 +24,30 @@ fn main() {
     let arguments = Arguments::from_args();
     let server = Arc::new(RedisServer::start());
     let folder = TempDir::new("synlock-e2e");
+    let segment = TempDir::within("/dev/shm", "synlock-e2e");
     let setups = [
+        Setup {
+            name: "memory",
+            url: "memory:".into(),
+            shared: false,
+            _keep: Arc::new(()),
+        },
+        Setup {
+            name: "shm",
+            url: format!("shm:{}/segment", segment.path().display()),
+            shared: true,
+            _keep: Arc::new(segment),
+        },
         Setup {
             name: "flock",
             url: format!("flock:{}", folder.path().display()),
+            shared: true,
             _keep: Arc::new(folder),
         },
         Setup {
             name: "redis",
             url: server.url(),
+            shared: true,
             _keep: server,
         },
     ];
@@ -40,6 +57,9 @@ fn main() {
             let own = setup.clone();
             let title = format!("{}::{language}::script", setup.name);
             trials.push(Trial::test(title, move || script::run(&own, language)));
+            if !setup.shared {
+                continue;
+            }
             let own = setup.clone();
             let title = format!("{}::{language}::names", setup.name);
             trials.push(Trial::test(title, move || script::names(&own, language)));
@@ -50,6 +70,9 @@ fn main() {
                     pairs::run(&own, language, other)
                 }));
             }
+        }
+        if !setup.shared {
+            continue;
         }
         let own = setup.clone();
         let title = format!("{}::all_say_the_same", setup.name);
