@@ -1,0 +1,221 @@
+/* Row 7 in C: what a forked child does with an inherited lock never disturbs its parent's, and never
+   keeps it. forks ROUNDS URL...; each round is a parent that holds, its child, and this process as the
+   contender, which opens its own store when the parent has been forked. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <synlock.h>
+#include <time.h>
+#include <unistd.h>
+
+enum fate { EXITS, FREES, RELEASES, EXECUTES, IS_KILLED, OUTLIVES_RELEASE, OUTLIVES_PARENT, FATES };
+static const char *const fates[] = {"exits",     "frees the handle",     "releases",          "executes",
+                                    "is killed", "outlives the release", "outlives its parent"};
+
+enum { FREED_MS = 100, LEASE_MS = 500, LEASE_SLACK_MS = 50 };
+
+struct page {
+    atomic_int held, done, contended, ending, wrong, premature;
+    atomic_llong ended;
+};
+static struct page *page;
+
+static long long now(void) { /* ns */
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    return at.tv_sec * 1000000000LL + at.tv_nsec;
+}
+
+static void pause_ms(long ms) {
+    struct timespec left = {ms / 1000, ms % 1000 * 1000000};
+    while (nanosleep(&left, &left) && errno == EINTR) {}
+}
+
+static int until(atomic_int *flag) {
+    for (int i = 0; i < 10000; i++) {
+        if (atomic_load(flag)) return 1;
+        pause_ms(1);
+    }
+    return 0;
+}
+
+/* Where the child, or the parent, found what must not be. */
+static void must(int line, int good) {
+    int none = 0;
+    if (!good) atomic_compare_exchange_strong(&page->wrong, &none, line);
+}
+#define MUST(what) must(__LINE__, (what))
+
+static synlock_store *open_store(const char *url) {
+    synlock_store *store = NULL;
+    MUST(synlock_store_open(url, NULL, NULL, 0, &store, NULL) == SYNLOCK_OK);
+    return store;
+}
+
+static synlock_lock *new_lock(synlock_store *store, const char *name) {
+    synlock_lock *lock = NULL;
+    synlock_lock_options options = SYNLOCK_LOCK_OPTIONS_INIT;
+    synlock_capabilities can = {.struct_size = sizeof can};
+    MUST(synlock_store_capabilities(store, &can, NULL) == SYNLOCK_OK);
+    if (!can.frees_on_death) {
+        /* Kept alive by the watchdog, which must stay behind in the parent. */
+        options.ttl_ms = LEASE_MS;
+        options.renew = SYNLOCK_ON;
+    }
+    MUST(synlock_lock_new(store, name, SYNLOCK_NTS, &options, &lock, NULL) == SYNLOCK_OK);
+    return lock;
+}
+
+static int take(synlock_lock *lock) { return synlock_lock_acquire(lock, SYNLOCK_NO_WAIT, NULL); }
+
+/* What every child finds, whatever becomes of it. */
+static void look(synlock_store *store, synlock_lock *held, synlock_lock *idle) {
+    MUST(synlock_lock_state(held) == SYNLOCK_STATE_FORKED);
+    MUST(take(held) == SYNLOCK_FORKED_HANDLE);
+    MUST(synlock_lock_ensure_held(held, NULL) == SYNLOCK_FORKED_HANDLE);
+    MUST(synlock_lock_refresh(held, 0, NULL) == SYNLOCK_FORKED_HANDLE);
+    MUST(synlock_lock_state(idle) == SYNLOCK_STATE_IDLE);
+    MUST(take(idle) == SYNLOCK_OK);
+    MUST(synlock_lock_release(idle, NULL) == SYNLOCK_OK);
+    synlock_lock *own = new_lock(store, "of the child");
+    MUST(take(own) == SYNLOCK_OK);
+    MUST(synlock_lock_release(own, NULL) == SYNLOCK_OK);
+    synlock_lock_free(own);
+}
+
+static void child(enum fate fate, synlock_store *store, synlock_lock *held, synlock_lock *idle) {
+    look(store, held, idle);
+    if (fate == RELEASES) MUST(synlock_lock_release(held, NULL) == SYNLOCK_FORKED_HANDLE);
+    if (fate == FREES) {
+        synlock_lock_free(held);
+        synlock_lock_free(idle);
+        synlock_store_free(store);
+    }
+    atomic_store(&page->done, 1);
+    switch (fate) {
+        case EXECUTES: execlp("sleep", "sleep", "0.02", (char *)NULL); _exit(9);
+        case IS_KILLED: pause_ms(30000); _exit(9);
+        case OUTLIVES_RELEASE:
+        case OUTLIVES_PARENT: pause_ms(LEASE_MS + 300); _exit(0);
+        default: exit(0); /* with the exit handlers of the parent's program */
+    }
+}
+
+static void parent(enum fate fate, const char *url, int is_shared) {
+    synlock_store *store = open_store(url);
+    synlock_lock *held = new_lock(store, "x"), *idle = new_lock(store, "idle"), *other = new_lock(store, "x");
+    MUST(synlock_lock_acquire(held, 5000, NULL) == SYNLOCK_OK);
+    atomic_store(&page->held, 1);
+    pid_t pid = fork();
+    if (pid == 0) child(fate, store, held, idle);
+    MUST(until(&page->done));
+    if (fate == IS_KILLED) kill(pid, SIGKILL);
+    if (fate != OUTLIVES_RELEASE && fate != OUTLIVES_PARENT) {
+        int status = 0;
+        MUST(waitpid(pid, &status, 0) == pid);
+        MUST(fate == IS_KILLED ? WIFSIGNALED(status) : WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    }
+    if (is_shared) MUST(until(&page->contended));
+    else MUST(take(other) == SYNLOCK_BUSY);
+    MUST(synlock_lock_ensure_held(held, NULL) == SYNLOCK_OK);
+    if (fate == OUTLIVES_PARENT) {
+        atomic_store(&page->ending, 1);
+        atomic_store(&page->ended, now());
+        raise(SIGKILL);
+    }
+    atomic_store(&page->ending, 1);
+    MUST(synlock_lock_release(held, NULL) == SYNLOCK_OK);
+    atomic_store(&page->ended, now());
+    if (!is_shared) {
+        MUST(take(other) == SYNLOCK_OK);
+        MUST(synlock_lock_release(other, NULL) == SYNLOCK_OK);
+    }
+    synlock_lock_free(held);
+    synlock_lock_free(idle);
+    synlock_lock_free(other);
+    synlock_store_free(store);
+    _exit(synlock_debug_live(0) ? 8 : 0);
+}
+
+/* ns from the parent's end until the contender had the lock; -1 if it never got it. */
+static long long contend(synlock_lock *lock) {
+    long long give_up = now() + 10000000000LL;
+    for (int tries = 0; now() < give_up; tries++) {
+        int status = take(lock);
+        if (status == SYNLOCK_OK) {
+            if (!atomic_load(&page->ending)) {
+                atomic_store(&page->premature, 1);
+                break;
+            }
+            long long ended = atomic_load(&page->ended), waited = ended ? now() - ended : 0;
+            MUST(synlock_lock_release(lock, NULL) == SYNLOCK_OK);
+            return waited;
+        }
+        MUST(status == SYNLOCK_BUSY);
+        /* Some tries fall after the end of the child. */
+        if (tries >= 15 && atomic_load(&page->done)) atomic_store(&page->contended, 1);
+        pause_ms(1);
+    }
+    return -1;
+}
+
+static int rounds_of(enum fate fate, const char *url, int rounds) {
+    int is_shared = strncmp(url, "memory", 6) != 0, is_leased = !strncmp(url, "redis", 5);
+    int bound = fate == OUTLIVES_PARENT && is_leased ? LEASE_MS + LEASE_SLACK_MS : FREED_MS;
+    int premature = 0, late = 0, wrong = 0, crashed = 0;
+    long long slowest = 0;
+    for (int round = 0; round < rounds; round++) {
+        memset(page, 0, sizeof *page);
+        pid_t pid = fork();
+        if (pid == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            parent(fate, url, is_shared);
+        }
+        long long waited = 0;
+        if (is_shared && until(&page->held)) {
+            synlock_store *store = open_store(url);
+            synlock_lock *lock = new_lock(store, "x");
+            waited = contend(lock);
+            synlock_lock_free(lock);
+            synlock_store_free(store);
+        }
+        int status = 0;
+        waitpid(pid, &status, 0);
+        crashed += fate == OUTLIVES_PARENT ? !WIFSIGNALED(status) : !WIFEXITED(status) || WEXITSTATUS(status);
+        premature += atomic_load(&page->premature);
+        late += waited < 0 || waited > bound * 1000000LL;
+        if (waited > slowest) slowest = waited;
+        if (atomic_load(&page->wrong)) {
+            wrong++;
+            fprintf(stderr, "forks.c:%d: not so\n", atomic_load(&page->wrong));
+        }
+    }
+    int bad = premature || late || wrong || crashed;
+    printf("%s: %.*s, child %s: %d premature, %d late (slowest %.1f ms), %d wrong, %d crashed of %d\n", bad ? "FAILED" : "ok",
+           (int)strcspn(url, ":"), url, fates[fate], premature, late, (double)slowest / 1e6, wrong, crashed, rounds);
+    return bad;
+}
+
+int main(int count, char **words) {
+    if (count < 3) return 2;
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    page = mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED) return 2;
+    int passed = 0, failed = 0;
+    for (int at = 2; at < count; at++) {
+        for (int fate = 0; fate < FATES; fate++) {
+            int is_lasting = !strncmp(words[at], "memory", 6);
+            if (is_lasting && fate == OUTLIVES_PARENT) continue; /* nothing is left to be free */
+            if (rounds_of((enum fate)fate, words[at], atoi(words[1]))) failed++; else passed++;
+        }
+    }
+    printf("%d passed, %d failed\n", passed, failed);
+    return failed || !passed;
+}
