@@ -4,17 +4,19 @@ use crate::cancel::Cancel;
 use crate::codes::Code;
 use crate::event::EventKind;
 use crate::lease::{BootTime, Wait};
-use crate::lock::{Acquired, Hold, Pending, Phase, Shared, Step};
 use crate::options::Reentry;
 use crate::owner::OwnerToken;
+use crate::phase::{Hold, Pending, Phase, Step};
 use crate::reentry;
 use crate::service;
+use crate::shared::Shared;
 use crate::signal::{Signal, Wake};
-use crate::store::{Attempt, Busy, Cancelled, Claim, Grant};
+use crate::state::Acquired;
+use crate::store::{Attempt, Busy, Cancelled, Claim, Grant, Seat};
 use crate::watchdog;
 use crate::{Error, Result};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// How long a waiter may go without asking the store.
@@ -28,46 +30,60 @@ const GRACE: Duration = Duration::from_millis(40);
 const HOST_TURN: Duration = Duration::from_millis(200);
 
 impl Shared {
-    pub(crate) fn new_claim(&self, token: OwnerToken, deadline: Option<BootTime>) -> Claim {
+    pub(crate) fn new_claim(&self) -> Claim {
+        // Holds that several handles share are found by their token alone.
+        let shares = self.options.reentry != Reentry::Independent;
         Claim {
             name: self.name.clone(),
-            token,
+            token: OwnerToken::NONE,
             mode: self.options.mode,
             ttl: self.ttl,
-            deadline,
+            deadline: None,
             fence_block: 1,
             label: self.options.label.clone(),
             fair: self.options.fair,
+            asked: BootTime::from_nanos(0),
+            seat: if shares { Seat::none() } else { Seat::new() },
         }
     }
 
     /// Acquires on the caller's thread.
     pub(crate) fn acquire(&self, wait: Wait, cancel: Option<&Cancel>) -> Result<Acquired> {
-        let pending = self.pending_bell();
-        if pending.is_none() && wait == Wait::No && cancel.is_none() {
-            return self.try_now();
-        }
-        let bell = pending.unwrap_or_default();
-        let step = self.begin(wait, cancel, &bell)?;
+        let started = BootTime::now();
+        let bell = {
+            let mut phase = self.lock_phase();
+            // Most locks are free: the way without queue and bell comes first. A server is asked once.
+            let free = wait == Wait::No || !self.is_remote;
+            match &*phase {
+                Phase::Pending(_, bell) => bell.clone(),
+                _ if free && cancel.is_none_or(|cancel| !cancel.is_cancelled()) => {
+                    match self.try_now(&mut phase, started) {
+                        Ok(Some(acquired)) => return Ok(acquired),
+                        Ok(None) if wait == Wait::No => return Err(self.refuse_busy()),
+                        Ok(None) => Arc::default(),
+                        Err(error) => return Err(error),
+                    }
+                }
+                _ => Arc::default(),
+            }
+        };
+        let step = self.begin(wait, started, cancel, &bell)?;
         self.drive(step, &bell)
     }
 
-    /// The bell of an acquire that was interrupted, to go on with.
-    pub(crate) fn pending_bell(&self) -> Option<Arc<Signal>> {
-        match &*self.lock_phase() {
-            Phase::Pending(_, bell) => Some(bell.clone()),
-            _ => None,
-        }
+    fn refuse_busy(&self) -> Error {
+        self.tell(EventKind::Refused, Code::Busy, "busy");
+        Error::outcome(Code::Busy)
     }
 
     /// Starts an acquire, or goes on with an interrupted one.
     pub(crate) fn begin(
         &self,
         wait: Wait,
+        started: BootTime,
         cancel: Option<&Cancel>,
         bell: &Arc<Signal>,
     ) -> Result<Step> {
-        let started = BootTime::now();
         let deadline = match wait {
             Wait::No => Some(started),
             Wait::For(duration) => Some(started.after(duration)),
@@ -88,7 +104,7 @@ impl Shared {
                 }
                 true
             }
-            Phase::Held(hold) if !hold.ended.load(Ordering::Acquire) => {
+            Phase::Held(hold) if !hold.has_ended() => {
                 return Err(Error::outcome(Code::AlreadyHeld));
             }
             _ => false,
@@ -97,7 +113,7 @@ impl Shared {
             if let Some(acquired) = reentry::check(self, &mut phase)? {
                 return Ok(Step::Granted(acquired));
             }
-            let claim = self.new_claim(OwnerToken::draw()?, None);
+            let claim = self.take_claim(&mut phase, started)?;
             let pending = Pending {
                 claim,
                 started,
@@ -107,7 +123,7 @@ impl Shared {
                 queued: false,
                 next_look: started,
             };
-            self.set(&mut phase, Phase::Pending(pending, bell.clone()));
+            self.set(&mut phase, Phase::Pending(Box::new(pending), bell.clone()));
         }
         if let Some(cancel) = cancel {
             cancel.attach(bell);
@@ -115,41 +131,44 @@ impl Shared {
         self.step(&mut phase, bell)
     }
 
-    /// The short way of an acquire that does not wait: no queue, no bell. A child of a fork at this
-    /// moment sees by `using` that the handle is not its own.
-    fn try_now(&self) -> Result<Acquired> {
-        let started = BootTime::now();
-        let mut phase = self.lock_phase();
-        if matches!(&*phase, Phase::Held(hold) if !hold.ended.load(Ordering::Acquire)) {
+    /// The short way of an acquire that does not wait: no queue, no bell; nothing if it is busy. A
+    /// child of a fork at this moment sees by `using` that the handle is not its own.
+    fn try_now(&self, phase: &mut Phase, started: BootTime) -> Result<Option<Acquired>> {
+        if matches!(&*phase, Phase::Held(hold) if !hold.has_ended()) {
             return Err(Error::outcome(Code::AlreadyHeld));
         }
-        if let Some(acquired) = reentry::check(self, &mut phase)? {
-            return Ok(acquired);
+        if let Some(acquired) = reentry::check(self, phase)? {
+            return Ok(Some(acquired));
         }
-        let claim = self.new_claim(OwnerToken::draw()?, None);
+        let claim = self.take_claim(phase, started)?;
         match self.store.backend().attempt(&claim, None) {
             Ok(Attempt::Granted(grant)) => {
                 if self.is_too_late(&claim, &grant) {
                     self.give_back(&claim);
+                    Self::keep_claim(phase, claim);
                     let words = "the grant took longer to arrive than its lease lasts";
                     return Err(Error::new(Code::Unavailable, words));
                 }
-                Ok(self.hold(&mut phase, claim, &grant, started, 1, false))
+                let acquired = self.hold(phase, claim, &grant, started, 1, false);
+                Ok(Some(acquired))
             }
             Ok(Attempt::Busy(_)) => {
-                self.tell(EventKind::Refused, Code::Busy, "busy");
-                Err(Error::outcome(Code::Busy))
+                Self::keep_claim(phase, claim);
+                Ok(None)
             }
             Err(error) => {
                 self.burn_if_uncertain(&claim, &error);
+                Self::keep_claim(phase, claim);
                 Err(error)
             }
         }
     }
 
-    /// A hold that arrives with less left than clocks may differ by is none.
+    /// A hold that arrives with less left than clocks may differ by is none. On this host a grant
+    /// takes no time to arrive, and a lease that has run out is seen by the clock.
     fn is_too_late(&self, claim: &Claim, grant: &Grant) -> bool {
         match (claim.ttl, grant.lease) {
+            _ if !self.is_remote => false,
             (Some(ttl), Some(lease)) => lease.left() <= self.drift(ttl),
             _ => false,
         }
@@ -192,13 +211,14 @@ impl Shared {
             return self.give_up(phase, outcome);
         }
         if cancelled {
-            self.set(phase, Phase::Idle);
+            self.set(phase, Phase::Idle(None));
             return Err(Error::outcome(Code::Cancelled));
         }
         let backend = self.store.backend();
         let first = pending.attempts == 0;
         pending.attempts += 1;
         let waits = !over;
+        pending.claim.asked = now;
         pending.claim.deadline = if waits {
             pending.deadline.map(exchange_deadline)
         } else {
@@ -213,23 +233,17 @@ impl Shared {
         };
         match answer {
             Ok(Attempt::Granted(grant)) => {
-                let (claim, started) = (pending.claim.clone(), pending.started);
-                if self.is_too_late(&claim, &grant) {
-                    self.give_back(&claim);
+                if self.is_too_late(&pending.claim, &grant) {
+                    self.give_back(&pending.claim);
                     // A new token: the old one was released and may still be on its way.
                     pending.claim.token = OwnerToken::draw()?;
                     return Ok(Step::Sleep(now));
                 }
-                let attempts = pending.attempts;
-                let contended = pending.queued;
-                Ok(Step::Granted(
-                    self.hold(phase, claim, &grant, started, attempts, contended),
-                ))
+                Ok(Step::Granted(self.hold_pending(phase, &grant, false)))
             }
             Ok(Attempt::Busy(_)) if !waits => {
-                self.set(phase, Phase::Idle);
-                self.tell(EventKind::Refused, Code::Busy, "busy");
-                Err(Error::outcome(Code::Busy))
+                self.set(phase, Phase::Idle(None));
+                Err(self.refuse_busy())
             }
             Ok(Attempt::Busy(busy)) => {
                 if !pending.queued {
@@ -247,9 +261,9 @@ impl Shared {
                 self.give_up(phase, Code::Timeout)
             }
             Err(error) => {
-                let claim = pending.claim.clone();
+                let claim = (*pending.claim).clone();
                 let queued = pending.queued || waits;
-                self.set(phase, Phase::Idle);
+                self.set(phase, Phase::Idle(None));
                 if queued && error.code() != Code::Uncertain {
                     // It may stand in the queue: take it out.
                     service::burn(self.store.clone(), claim.clone());
@@ -265,31 +279,28 @@ impl Shared {
         let Phase::Pending(pending, _) = &mut *phase else {
             return Err(Error::outcome(outcome));
         };
-        let mut claim = pending.claim.clone();
         // Leaving the queue must not fail for want of the time that has just run out.
-        claim.deadline = Some(exchange_deadline(BootTime::now()));
-        let (started, attempts) = (pending.started, pending.attempts);
-        match self.store.backend().cancel(&claim) {
-            Ok(Cancelled::Granted(grant)) if !self.is_too_late(&claim, &grant) => Ok(
-                Step::Granted(self.hold(phase, claim, &grant, started, attempts, true)),
-            ),
+        pending.claim.asked = BootTime::now();
+        pending.claim.deadline = Some(exchange_deadline(pending.claim.asked));
+        match self.store.backend().cancel(&pending.claim) {
+            Ok(Cancelled::Granted(grant)) if !self.is_too_late(&pending.claim, &grant) => {
+                return Ok(Step::Granted(self.hold_pending(phase, &grant, true)));
+            }
             Ok(Cancelled::Granted(_)) => {
-                self.set(phase, Phase::Idle);
-                self.give_back(&claim);
-                Err(Error::outcome(outcome))
+                self.give_back(&pending.claim);
+                self.set(phase, Phase::Idle(None));
             }
             Ok(Cancelled::Gone) => {
-                self.set(phase, Phase::Idle);
+                self.set(phase, Phase::Idle(None));
                 self.tell(EventKind::Refused, outcome, outcome.text());
-                Err(Error::outcome(outcome))
             }
             Err(_) => {
                 // Unknown whether we still wait or even hold: the background sees to it.
-                self.set(phase, Phase::Idle);
-                service::burn(self.store.clone(), claim);
-                Err(Error::outcome(outcome))
+                service::burn(self.store.clone(), (*pending.claim).clone());
+                self.set(phase, Phase::Idle(None));
             }
         }
+        Err(Error::outcome(outcome))
     }
 
     /// Steps and sleeps until it is over, on the caller's thread.
@@ -331,13 +342,29 @@ impl Shared {
     pub(crate) fn abandon(&self) {
         let mut phase = self.lock_phase();
         if let Phase::Pending(pending, _) = &mut *phase {
-            let mut claim = pending.claim.clone();
+            let claim = &mut pending.claim;
             claim.deadline = None;
-            self.set(&mut phase, Phase::Idle);
-            match self.store.backend().cancel(&claim) {
-                Ok(Cancelled::Granted(_)) => self.give_back(&claim),
+            claim.asked = BootTime::now();
+            match self.store.backend().cancel(claim) {
+                Ok(Cancelled::Granted(_)) => self.give_back(claim),
                 Ok(Cancelled::Gone) => {}
-                Err(_) => service::burn(self.store.clone(), claim),
+                Err(_) => service::burn(self.store.clone(), (**claim).clone()),
+            }
+            self.set(&mut phase, Phase::Idle(None));
+        }
+    }
+
+    /// Notes the grant of what was waited for.
+    fn hold_pending(&self, phase: &mut Phase, grant: &Grant, waited: bool) -> Acquired {
+        match std::mem::replace(phase, Phase::Idle(None)) {
+            Phase::Pending(pending, _) => {
+                let contended = waited || pending.queued;
+                let (started, attempts) = (pending.started, pending.attempts);
+                self.hold(phase, pending.claim, grant, started, attempts, contended)
+            }
+            other => {
+                *phase = other;
+                Acquired::default()
             }
         }
     }
@@ -346,13 +373,15 @@ impl Shared {
     pub(crate) fn hold(
         &self,
         phase: &mut Phase,
-        mut claim: Claim,
+        mut claim: Box<Claim>,
         grant: &Grant,
         started: BootTime,
         attempts: u32,
         contended: bool,
     ) -> Acquired {
-        let now = BootTime::now();
+        // On this host the first look takes no time worth another look at the clock.
+        let at_once = attempts == 1 && !contended && !self.is_remote;
+        let now = if at_once { started } else { BootTime::now() };
         // It bounded the acquire; what is asked of the hold later has its own time.
         claim.deadline = None;
         let acquired = Acquired {
@@ -362,10 +391,11 @@ impl Shared {
             fence: grant.fence,
             recovered: grant.recovered,
         };
-        let ended = Arc::new(AtomicBool::new(false));
-        if self.options.reentry != Reentry::Independent {
+        let ended = (self.options.reentry != Reentry::Independent).then(|| {
+            let ended = Arc::new(AtomicBool::new(false));
             reentry::note(self, &claim, &ended);
-        }
+            ended
+        });
         let owner = claim.token;
         self.quiet_lost();
         self.set(
@@ -378,9 +408,9 @@ impl Shared {
                 ended,
             }),
         );
-        watchdog::start(self, owner, grant.lease);
+        watchdog::start(self, grant.lease);
         self.tell_with(EventKind::Acquired, |event| {
-            event.owner = owner.to_hex()[..8].to_owned();
+            event.owner = owner.shown();
             event.waited = acquired.waited;
             event.attempts = attempts;
             event.message = "acquired".into();

@@ -4,9 +4,11 @@ use crate::cancel::Cancel;
 use crate::codes::Code;
 use crate::fork::{self, ProcessFd};
 use crate::lease::{BootTime, Wait};
-use crate::lock::{Acquired, Lock, Released, Shared, Step, Use};
+use crate::lock::{Acquired, Lock, Released, Use};
 use crate::mode::Mode;
+use crate::phase::Step;
 use crate::service::{self, Command};
+use crate::shared::Shared;
 use crate::signal::Signal;
 use crate::store::Backend;
 use crate::sync::Mutex;
@@ -58,7 +60,7 @@ type Done = Box<dyn FnOnce(Result<Outcome>) + Send>;
 pub(crate) struct Task {
     id: u64,
     lock: Arc<Shared>,
-    used: Option<Use>,
+    used: Option<Use<Arc<Shared>>>,
     op: Op,
     deadline: Option<BootTime>,
     cancel: Option<Cancel>,
@@ -80,7 +82,7 @@ pub fn submit_with(
     cancel: Option<Cancel>,
     done: impl FnOnce(Result<Outcome>) + Send + 'static,
 ) -> Result<()> {
-    let used = lock.enter()?;
+    let used = lock.enter_for_long()?;
     let id = TASKS.fetch_add(1, Ordering::Relaxed);
     let bell = Arc::new(Signal::with_hook(move || {
         // Without a thread there is no task that could miss the word.
@@ -198,7 +200,8 @@ impl Task {
             (Wait::For(_), Some(deadline)) => Wait::For(deadline.left()),
             (wait, _) => wait,
         };
-        self.lock.begin(wait, self.cancel.as_ref(), &self.bell)
+        self.lock
+            .begin(wait, BootTime::now(), self.cancel.as_ref(), &self.bell)
     }
 
     fn finish(&mut self, result: Result<Outcome>) {

@@ -4,18 +4,19 @@ use crate::acquire::exchange_deadline;
 use crate::codes::Code;
 use crate::event::EventKind;
 use crate::lease::{BootTime, Wait};
-use crate::lock::{Hold, Phase, Released, Shared};
 use crate::mode::Mode;
 use crate::name::Name;
 use crate::options::check_ttl;
 use crate::owner::OwnerToken;
+use crate::phase::{Hold, Phase};
 use crate::service;
+use crate::shared::Shared;
+use crate::state::Released;
 use crate::store::{Answer, Attempt, Claim};
 use crate::watchdog;
 use crate::{Error, Result};
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How often a refused promotion asks again.
@@ -26,43 +27,44 @@ impl Shared {
         let mut phase = self.lock_phase();
         let retried = matches!(&*phase, Phase::Releasing(_));
         let hold = match &mut *phase {
-            Phase::Idle => return Err(Error::outcome(Code::NotHeld)),
+            Phase::Idle(_) => return Err(Error::outcome(Code::NotHeld)),
             Phase::Pending(..) => {
                 drop(phase);
                 self.abandon();
                 return Err(Error::outcome(Code::NotHeld));
             }
-            Phase::Lost => {
-                self.set(&mut phase, Phase::Idle);
+            Phase::Lost(_) => {
+                self.set(&mut phase, Phase::Idle(None));
                 return Err(Error::outcome(Code::Lost));
             }
             Phase::Held(hold) | Phase::Releasing(hold) => hold,
         };
-        let ended_before = hold.ended.swap(true, Ordering::AcqRel);
+        let ended = hold.ended.as_ref();
+        let ended_before = ended.is_some_and(|ended| ended.swap(true, Ordering::AcqRel));
         if ended_before && !retried {
             // Another handle of this process has released the hold that both shared.
-            self.set(&mut phase, Phase::Idle);
+            self.set(&mut phase, Phase::Idle(None));
             return Err(Error::outcome(Code::NotHeld));
         }
         let late = hold.lease.is_some_and(BootTime::has_passed);
-        let (claim, held) = (hold.claim.clone(), BootTime::now().since(hold.since));
+        let (since, owner) = (hold.since, hold.claim.token);
         let shown = self.show(hold);
-        let released = self.store.backend().release(&claim);
+        let released = self.store.backend().release(&hold.claim);
         drop(shown);
         match released {
             Ok(Answer::Done(_)) => {
                 self.late.store(late, Ordering::Release);
-                self.set(&mut phase, Phase::Idle);
-                self.on_lost.lock().clear();
+                self.set(&mut phase, Phase::Idle(None));
+                drop(self.take_hooks());
                 self.tell_with(EventKind::Released, |event| {
-                    event.owner = claim.token.to_hex()[..8].to_owned();
-                    event.held = held;
+                    event.owner = owner.shown();
+                    event.held = BootTime::now().since(since);
                     event.message = "released".into();
                 });
                 Ok(Released { late })
             }
             Ok(Answer::NotOurs) => {
-                self.set(&mut phase, Phase::Idle);
+                self.set(&mut phase, Phase::Idle(None));
                 self.tell(
                     EventKind::Lost,
                     Code::Lost,
@@ -72,12 +74,12 @@ impl Shared {
             }
             Err(error) => {
                 // Never reported as released; the background sees it through.
+                service::burn(self.store.clone(), (*hold.claim).clone());
                 if let Phase::Held(hold) | Phase::Releasing(hold) =
-                    std::mem::replace(&mut *phase, Phase::Idle)
+                    std::mem::replace(&mut *phase, Phase::Idle(None))
                 {
                     self.set(&mut phase, Phase::Releasing(hold));
                 }
-                service::burn(self.store.clone(), claim);
                 Err(error)
             }
         }
@@ -86,16 +88,14 @@ impl Shared {
     /// The hold, if it is one; otherwise why not.
     fn held<'a>(&self, phase: &'a mut Phase) -> Result<&'a mut Hold> {
         match phase {
-            Phase::Held(hold) if hold.ended.load(Ordering::Acquire) => {
-                Err(Error::outcome(Code::NotHeld))
-            }
+            Phase::Held(hold) if hold.has_ended() => Err(Error::outcome(Code::NotHeld)),
             Phase::Held(hold) => Ok(hold),
-            Phase::Lost => Err(Error::outcome(Code::Lost)),
+            Phase::Lost(_) => Err(Error::outcome(Code::Lost)),
             Phase::Releasing(_) => Err(Error::new(
                 Code::Uncertain,
                 "a release is under way, its reply was lost",
             )),
-            Phase::Idle | Phase::Pending(..) => Err(Error::outcome(Code::NotHeld)),
+            Phase::Idle(_) | Phase::Pending(..) => Err(Error::outcome(Code::NotHeld)),
         }
     }
 
@@ -113,6 +113,7 @@ impl Shared {
             return self.check();
         };
         let was_late = hold.lease.is_some_and(BootTime::has_passed);
+        hold.claim.asked = BootTime::now();
         let shown = self.show(hold);
         let extended = self.store.backend().extend(&hold.claim, ttl);
         drop(shown);
@@ -120,8 +121,7 @@ impl Shared {
             Ok(Answer::Done(lease)) => {
                 hold.claim.ttl = Some(ttl);
                 hold.lease = lease.max(hold.lease);
-                let (owner, lease) = (hold.claim.token, hold.lease);
-                watchdog::start(self, owner, lease);
+                watchdog::start(self, hold.lease);
                 let message = if was_late {
                     "refreshed after the lease had run out; nobody had taken the lock"
                 } else {
@@ -169,14 +169,15 @@ impl Shared {
 
     /// Marks the hold as lost and raises the alarm.
     pub(crate) fn lose(&self, phase: &mut Phase, why: &str) {
-        if let Phase::Held(hold) = std::mem::replace(phase, Phase::Idle) {
+        if let Phase::Held(hold) = std::mem::replace(phase, Phase::Idle(None)) {
             self.tell_with(EventKind::Lost, |event| {
                 event.code = Code::Lost;
-                event.owner = hold.claim.token.to_hex()[..8].to_owned();
+                event.owner = hold.claim.token.shown();
                 event.held = BootTime::now().since(hold.since);
                 why.clone_into(&mut event.message);
             });
-            self.set(phase, Phase::Lost);
+            // The claim goes: its hold may still stand in the store for a while.
+            self.set(phase, Phase::Lost(None));
             self.raise_lost();
         }
     }
@@ -188,8 +189,7 @@ impl Shared {
             // SAFETY: writes eight bytes to an eventfd that lives as long as `self`.
             unsafe { libc::write(fd.as_raw_fd(), (&raw const one).cast(), 8) };
         }
-        let hooks = std::mem::take(&mut *self.on_lost.lock());
-        for hook in hooks {
+        for hook in self.take_hooks() {
             self.call_later(hook);
         }
     }
@@ -222,15 +222,15 @@ impl Shared {
                     "permits cannot be turned into a shared or exclusive hold",
                 ));
             }
-            let mut claim = hold.claim.clone();
-            claim.deadline = if wait == Wait::No {
+            hold.claim.deadline = if wait == Wait::No {
                 None
             } else {
                 deadline.map(exchange_deadline)
             };
             let shown = self.show(hold);
-            let changed = self.store.backend().change_mode(&claim, to);
+            let changed = self.store.backend().change_mode(&hold.claim, to);
             drop(shown);
+            hold.claim.deadline = None;
             match changed {
                 Ok(Attempt::Granted(grant)) => {
                     hold.claim.mode = to;
@@ -266,33 +266,32 @@ impl Shared {
         self.check()?;
         let mut phase = self.lock_phase();
         let hold = self.held(&mut phase)?;
+        self.name_owner(&mut hold.claim)?;
         let text = write_export(&self.store.fingerprint(), &hold.claim, hold.fence);
-        self.set(&mut phase, Phase::Idle);
+        self.let_go(&mut phase);
         Ok(text)
     }
 
     pub(crate) fn adopt(&self, token: OwnerToken, heir: OwnerToken) -> Result<()> {
         let mut phase = self.lock_phase();
-        let claim = self.new_claim(token, None);
+        let now = BootTime::now();
+        let mut claim = Box::new(Claim {
+            token,
+            asked: now,
+            ..self.new_claim()
+        });
         match self.store.backend().adopt(&claim, heir)? {
             Some(grant) => {
-                let claim = Claim {
-                    token: heir,
-                    ..claim
+                claim.token = heir;
+                let hold = Hold {
+                    claim,
+                    lease: grant.lease,
+                    fence: grant.fence,
+                    since: now,
+                    ended: None,
                 };
-                let lease = grant.lease;
-                let ended = Arc::new(AtomicBool::new(false));
-                self.set(
-                    &mut phase,
-                    Phase::Held(Hold {
-                        claim,
-                        lease,
-                        fence: grant.fence,
-                        since: BootTime::now(),
-                        ended,
-                    }),
-                );
-                watchdog::start(self, heir, lease);
+                self.set(&mut phase, Phase::Held(hold));
+                watchdog::start(self, grant.lease);
                 Ok(())
             }
             None => Err(Error::new(
@@ -348,11 +347,10 @@ pub(crate) fn read_export(text: &str, fingerprint: &str) -> Result<(Name, Mode, 
             .check()?
         }
     };
-    Ok((
-        Name::new(decode(name).ok_or_else(bad)?)?,
-        mode,
-        OwnerToken::from_hex(token.as_bytes()).ok_or_else(bad)?,
-    ))
+    let token = OwnerToken::from_hex(token.as_bytes())
+        .filter(|token| *token != OwnerToken::NONE)
+        .ok_or_else(bad)?;
+    Ok((Name::new(decode(name).ok_or_else(bad)?)?, mode, token))
 }
 
 fn encode(bytes: &[u8]) -> String {

@@ -1,237 +1,30 @@
-//! Locks: the one state machine between a caller and a store.
+//! Locks: the handle that a caller has.
 
 use crate::cancel::Cancel;
 use crate::codes::Code;
-use crate::event::{Event, EventKind};
-use crate::fork::{self, ProcessFd};
-use crate::lease::{BootTime, Wait, drift_allowance};
+use crate::event::EventKind;
+use crate::fork;
+use crate::lease::{BootTime, Wait};
 use crate::mode::Mode;
 use crate::name::Name;
 use crate::options::LockOptions;
 use crate::owner::OwnerToken;
+use crate::phase::{Phase, Seen};
 use crate::registry::Store;
-use crate::signal::Signal;
-use crate::store::Claim;
-use crate::sync::{Mutex, MutexGuard};
+use crate::shared::Shared;
 use crate::watchdog;
 use crate::{Error, Result};
-use once_cell::sync::OnceCell;
+use std::ops::Deref;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+pub use crate::state::{Acquired, Released, State};
 
 /// Lease on stores that do not see their owner die, when the caller gives none; the watchdog
 /// renews it.
 pub const DEFAULT_LEASE: Duration = Duration::from_secs(30);
-
-/// What a handle's claim has come to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum State {
-    /// Nothing is held or asked for.
-    Idle = 0,
-    /// An acquire is under way, or was interrupted and keeps its place.
-    Acquiring = 1,
-    /// Held, as far as this process can know.
-    Held = 2,
-    /// The lease has run out by this process' clock.
-    Expired = 3,
-    /// The store said that it is not held any more.
-    Lost = 4,
-    /// A release was sent and its reply was lost.
-    Releasing = 5,
-    /// Held, asked for or uncertain in the parent of this process.
-    Forked = 6,
-}
-
-impl State {
-    fn from_u8(number: u8) -> Self {
-        match number {
-            1 => State::Acquiring,
-            2 => State::Held,
-            3 => State::Expired,
-            4 => State::Lost,
-            5 => State::Releasing,
-            6 => State::Forked,
-            _ => State::Idle,
-        }
-    }
-
-    /// Lower-case name.
-    pub fn name(self) -> &'static str {
-        match self {
-            State::Idle => "idle",
-            State::Acquiring => "acquiring",
-            State::Held => "held",
-            State::Expired => "expired",
-            State::Lost => "lost",
-            State::Releasing => "releasing",
-            State::Forked => "forked",
-        }
-    }
-}
-
-/// How an acquire went.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[non_exhaustive]
-pub struct Acquired {
-    /// Time from the call to the grant.
-    pub waited: Duration,
-    /// Whether somebody else held the lock first.
-    pub contended: bool,
-    /// How often the store was asked.
-    pub attempts: u32,
-    /// The fencing token, if the store gives one.
-    pub fence: Option<u64>,
-    /// The previous owner died while it held the lock.
-    pub recovered: bool,
-}
-
-/// How a release went.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[non_exhaustive]
-pub struct Released {
-    /// The lease had run out by this process' clock, though the store still had it as ours.
-    pub late: bool,
-}
-
-/// A hold, and what it was granted with.
-#[derive(Debug)]
-pub(crate) struct Hold {
-    pub(crate) claim: Claim,
-    pub(crate) lease: Option<BootTime>,
-    pub(crate) fence: Option<u64>,
-    pub(crate) since: BootTime,
-    /// Shared by handles that share the hold (`reentry=extend`): true once one has released it.
-    pub(crate) ended: Arc<AtomicBool>,
-}
-
-/// What readers are told of a hold.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen {
-    token: OwnerToken,
-    mode: Mode,
-    /// Until when it may be acted on.
-    until: Option<BootTime>,
-    fence: Option<u64>,
-}
-
-/// Lets readers see the hold while a request holds the phase's mutex; until it is dropped.
-pub(crate) struct Shown<'a>(&'a Shared);
-
-impl Drop for Shown<'_> {
-    fn drop(&mut self) {
-        *self.0.shown.lock() = None;
-    }
-}
-
-/// A claim that is being asked for.
-#[derive(Debug)]
-pub(crate) struct Pending {
-    pub(crate) claim: Claim,
-    pub(crate) started: BootTime,
-    pub(crate) deadline: Option<BootTime>,
-    pub(crate) cancel: Option<Cancel>,
-    pub(crate) attempts: u32,
-    pub(crate) queued: bool,
-    /// When to ask the store again even if the bell stays silent.
-    pub(crate) next_look: BootTime,
-}
-
-#[derive(Debug)]
-pub(crate) enum Phase {
-    Idle,
-    Pending(Pending, Arc<Signal>),
-    Held(Hold),
-    Lost,
-    Releasing(Hold),
-}
-
-/// What an acquire needs next.
-pub(crate) enum Step {
-    /// It is over.
-    Granted(Acquired),
-    /// Sleep on the bell until then at most, and step again.
-    Sleep(BootTime),
-}
-
-/// Called once, on the thread that finds out, when a hold is lost.
-pub(crate) type LostHook = Box<dyn FnOnce() + Send>;
-
-pub(crate) struct Shared {
-    pub(crate) me: Weak<Shared>,
-    pub(crate) store: Store,
-    pub(crate) name: Name,
-    pub(crate) options: LockOptions,
-    /// Lease that each grant gets; `None` on stores that see their owner die.
-    pub(crate) ttl: Option<Duration>,
-    pub(crate) renew: bool,
-    pub(crate) auto_release: AtomicBool,
-    /// Generation of the process whose call uses the handle now, 0 for none.
-    pub(crate) using: AtomicU64,
-    /// Generation in which the handle left `Idle`, 0 while idle.
-    pub(crate) owned: AtomicU64,
-    pub(crate) state: AtomicU8,
-    pub(crate) phase: Mutex<Phase>,
-    /// The hold as it was before the request that is under way.
-    shown: Mutex<Option<Seen>>,
-    pub(crate) lost_fd: OnceCell<ProcessFd>,
-    pub(crate) on_lost: Mutex<Vec<LostHook>>,
-    /// Owner of the hold that the watchdog has in its book, by the first half of its token.
-    pub(crate) watched: AtomicU64,
-    /// Ends the operation that dispatch runs on this handle.
-    pub(crate) running: Mutex<Option<Cancel>>,
-    pub(crate) orphaned: AtomicBool,
-    /// The last release came after the lease.
-    pub(crate) late: AtomicBool,
-    notices: Mutex<Vec<Notice>>,
-    has_notices: AtomicBool,
-}
-
-/// What is to be told once the phase is unlocked.
-enum Notice {
-    Event(Event),
-    Hook(LostHook),
-}
-
-/// The phase, locked; unlocking it tells what has happened meanwhile.
-pub(crate) struct PhaseGuard<'a> {
-    lock: &'a Shared,
-    phase: Option<MutexGuard<'a, Phase>>,
-    /// Never seen: stands in for a guard that is being dropped.
-    none: Phase,
-}
-
-impl std::ops::Deref for PhaseGuard<'_> {
-    type Target = Phase;
-
-    fn deref(&self) -> &Phase {
-        self.phase.as_deref().unwrap_or(&self.none)
-    }
-}
-
-impl std::ops::DerefMut for PhaseGuard<'_> {
-    fn deref_mut(&mut self) -> &mut Phase {
-        self.phase.as_deref_mut().unwrap_or(&mut self.none)
-    }
-}
-
-impl Drop for PhaseGuard<'_> {
-    fn drop(&mut self) {
-        self.phase = None;
-        self.lock.flush_notices();
-    }
-}
-
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lock")
-            .field("name", &self.name)
-            .field("store", &self.store.url())
-            .finish_non_exhaustive()
-    }
-}
 
 /// A lock on one name in one store, reusable. May move between threads; used by one at a time: a
 /// second call at the same moment is answered with `ConcurrentUse`.
@@ -242,9 +35,9 @@ impl std::fmt::Debug for Shared {
 pub struct Lock(Arc<Shared>);
 
 /// Marks a handle as in use; unmarks it when dropped.
-pub(crate) struct Use(Arc<Shared>);
+pub(crate) struct Use<S: Deref<Target = Shared>>(S);
 
-impl Drop for Use {
+impl<S: Deref<Target = Shared>> Drop for Use<S> {
     fn drop(&mut self) {
         self.0.using.store(0, Ordering::Release);
     }
@@ -271,29 +64,7 @@ impl Lock {
         let needs_lease = can.ttl && !can.frees_on_death;
         let ttl = options.ttl.or(needs_lease.then_some(DEFAULT_LEASE));
         let renew = ttl.is_some() && options.renew.unwrap_or(options.ttl.is_none());
-        let auto_release = AtomicBool::new(options.auto_release);
-        Ok(Lock(Arc::new_cyclic(|me| Shared {
-            me: me.clone(),
-            store,
-            name,
-            options,
-            ttl,
-            renew,
-            auto_release,
-            using: AtomicU64::new(0),
-            owned: AtomicU64::new(0),
-            state: AtomicU8::new(State::Idle as u8),
-            phase: Mutex::new(Phase::Idle),
-            shown: Mutex::default(),
-            lost_fd: OnceCell::new(),
-            on_lost: Mutex::default(),
-            watched: AtomicU64::new(0),
-            running: Mutex::default(),
-            orphaned: AtomicBool::new(false),
-            late: AtomicBool::new(false),
-            notices: Mutex::default(),
-            has_notices: AtomicBool::new(false),
-        })))
+        Ok(Lock(Shared::new(store, name, options, ttl, renew)))
     }
 
     /// The store.
@@ -317,20 +88,26 @@ impl Lock {
     }
 
     /// Marks the handle as in use until the guard is dropped.
-    pub(crate) fn enter(&self) -> Result<Use> {
+    fn enter(&self) -> Result<Use<&Shared>> {
+        self.mark().map(|()| Use(&*self.0))
+    }
+
+    /// As `enter`, for a use that goes on without the handle.
+    pub(crate) fn enter_for_long(&self) -> Result<Use<Arc<Shared>>> {
+        self.mark().map(|()| Use(self.0.clone()))
+    }
+
+    fn mark(&self) -> Result<()> {
         let now = fork::generation();
-        match self
-            .0
-            .using
-            .compare_exchange(0, now, Ordering::Acquire, Ordering::Relaxed)
-        {
+        let using = &self.0.using;
+        match using.compare_exchange(0, now, Ordering::Acquire, Ordering::Relaxed) {
             Ok(_) => {
-                let used = Use(self.0.clone());
-                if self.is_forked() {
-                    Err(self.about("use", Error::outcome(Code::ForkedHandle)))
-                } else {
-                    Ok(used)
+                let owned = self.0.owned.load(Ordering::Acquire);
+                if owned == 0 || owned == now {
+                    return Ok(());
                 }
+                using.store(0, Ordering::Release);
+                Err(self.about("use", Error::outcome(Code::ForkedHandle)))
             }
             Err(user) if user == now => Err(self.about("use", Error::outcome(Code::ConcurrentUse))),
             Err(_) => Err(self.about("use", Error::outcome(Code::ForkedHandle))),
@@ -491,7 +268,16 @@ impl Lock {
 
     /// The owner token of the hold: whoever has it may release the lock.
     pub fn owner_token(&self) -> Option<OwnerToken> {
-        self.read_hold(|seen| seen.token)
+        if !self.0.tokens_wait {
+            return self.read_hold(|seen| seen.token);
+        }
+        if self.is_forked() || self.0.owned.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        match &mut *self.0.lock_phase() {
+            Phase::Held(hold) => self.0.name_owner(&mut hold.claim).ok(),
+            _ => None,
+        }
     }
 
     fn read_hold<T>(&self, read: impl FnOnce(Seen) -> T) -> Option<T> {
@@ -537,8 +323,8 @@ impl Lock {
         let fd = self.0.lost_fd.get_or_try_init(fork::eventfd)?.as_raw_fd();
         let phase = self.0.lock_phase();
         match &*phase {
-            Phase::Lost => self.0.raise_lost(),
-            Phase::Held(hold) => watchdog::start(&self.0, hold.claim.token, hold.lease),
+            Phase::Lost(_) => self.0.raise_lost(),
+            Phase::Held(hold) => watchdog::start(&self.0, hold.lease),
             _ => {}
         }
         Ok(fd)
@@ -555,13 +341,13 @@ impl Lock {
             return Err(self.about("watch", Error::outcome(Code::ForkedHandle)));
         }
         let phase = self.0.lock_phase();
-        if matches!(&*phase, Phase::Lost) {
+        if matches!(&*phase, Phase::Lost(_)) {
             self.0.call_later(Box::new(hook));
             return Ok(());
         }
-        self.0.on_lost.lock().push(Box::new(hook));
+        self.0.add_hook(Box::new(hook));
         if let Phase::Held(hold) = &*phase {
-            watchdog::start(&self.0, hold.claim.token, hold.lease);
+            watchdog::start(&self.0, hold.lease);
         }
         Ok(())
     }
@@ -640,152 +426,5 @@ impl Drop for Lock {
             let released = self.0.release();
             self.0.warn_if_lost(released);
         }
-    }
-}
-
-impl Shared {
-    pub(crate) fn lock_phase(&self) -> PhaseGuard<'_> {
-        PhaseGuard {
-            lock: self,
-            phase: Some(self.phase.lock()),
-            none: Phase::Idle,
-        }
-    }
-
-    fn see(&self, hold: &Hold) -> Seen {
-        Seen {
-            token: hold.claim.token,
-            mode: hold.claim.mode,
-            until: hold.lease.map(|lease| self.conservative(hold, lease)),
-            fence: hold.fence,
-        }
-    }
-
-    /// Before a request that keeps the phase's mutex locked.
-    pub(crate) fn show(&self, hold: &Hold) -> Shown<'_> {
-        *self.shown.lock() = Some(self.see(hold));
-        Shown(self)
-    }
-
-    pub(crate) fn about(&self, operation: &'static str, error: Error) -> Error {
-        error
-            .with_operation(operation)
-            .with_resource(self.name.as_bytes())
-            .with_store(self.store.url())
-    }
-
-    pub(crate) fn store(&self) -> &Store {
-        &self.store
-    }
-
-    /// Whether the handle was dropped while dispatch worked on it.
-    pub(crate) fn is_orphaned(&self) -> bool {
-        self.orphaned.load(Ordering::SeqCst)
-    }
-
-    /// Whether anybody wants to hear of a loss.
-    pub(crate) fn is_watched(&self) -> bool {
-        self.store.is_observed() || self.lost_fd.get().is_some() || !self.on_lost.lock().is_empty()
-    }
-
-    pub(crate) fn set(&self, slot: &mut Phase, next: Phase) {
-        let state = match &next {
-            Phase::Idle => State::Idle,
-            Phase::Pending(..) => State::Acquiring,
-            Phase::Held(_) => State::Held,
-            Phase::Lost => State::Lost,
-            Phase::Releasing(_) => State::Releasing,
-        };
-        // `owned` first: a fork between the two must never find a hold that looks idle.
-        if state != State::Idle {
-            self.owned.store(fork::generation(), Ordering::Release);
-        }
-        self.state.store(state as u8, Ordering::Release);
-        *slot = next;
-        if state == State::Idle {
-            self.owned.store(0, Ordering::Release);
-        }
-    }
-
-    pub(crate) fn tell(&self, kind: EventKind, code: Code, message: &str) {
-        self.tell_with(kind, |event| {
-            event.code = code;
-            message.clone_into(&mut event.message);
-        });
-    }
-
-    pub(crate) fn tell_with(&self, kind: EventKind, fill: impl FnOnce(&mut Event)) {
-        if self.store.is_observed() {
-            self.push_event(kind, fill);
-        }
-    }
-
-    fn push_event(&self, kind: EventKind, fill: impl FnOnce(&mut Event)) {
-        let mut event = Event::new(kind, self.store.url(), Some(&self.name));
-        event.label = self.options.label.clone();
-        fill(&mut event);
-        self.notices.lock().push(Notice::Event(event));
-        self.has_notices.store(true, Ordering::Release);
-    }
-
-    /// After a release whose caller is told nothing.
-    pub(crate) fn warn_if_lost(&self, released: Result<Released>) {
-        let is_lost = released.is_err_and(|error| error.code() == Code::Lost);
-        if is_lost && !self.is_watched() {
-            self.warn_of_loss("the lock was lost before its release");
-            self.flush_notices();
-        }
-    }
-
-    /// Tells of a loss that no call returns and nothing watches for.
-    pub(crate) fn warn_of_loss(&self, why: &str) {
-        self.push_event(EventKind::Lost, |event| {
-            event.code = Code::Lost;
-            why.clone_into(&mut event.message);
-        });
-    }
-
-    /// Calls `hook` when the phase is unlocked next.
-    pub(crate) fn call_later(&self, hook: LostHook) {
-        self.notices.lock().push(Notice::Hook(hook));
-        self.has_notices.store(true, Ordering::Release);
-    }
-
-    /// Tells what has happened; never under the mutex, since an observer may wait for a thread of
-    /// its host that waits for this lock.
-    pub(crate) fn flush_notices(&self) {
-        if !self.has_notices.swap(false, Ordering::AcqRel) {
-            return;
-        }
-        let notices = std::mem::take(&mut *self.notices.lock());
-        for notice in notices {
-            match notice {
-                Notice::Event(event) => self.store.tell(&event),
-                Notice::Hook(hook) => hook(),
-            }
-        }
-    }
-
-    /// What the store's clock and ours may differ by over a TTL.
-    pub(crate) fn drift(&self, ttl: Duration) -> Duration {
-        if self.store.capabilities().clock == "server" {
-            drift_allowance(ttl)
-        } else {
-            Duration::ZERO
-        }
-    }
-
-    /// The deadline that may be shown and acted on: the lease less what clocks may differ by.
-    pub(crate) fn conservative(&self, hold: &Hold, lease: BootTime) -> BootTime {
-        let drift = hold
-            .claim
-            .ttl
-            .map(|ttl| self.drift(ttl))
-            .unwrap_or_default();
-        BootTime::from_nanos(
-            lease
-                .as_nanos()
-                .saturating_sub(u64::try_from(drift.as_nanos()).unwrap_or(0)),
-        )
     }
 }

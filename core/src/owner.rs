@@ -7,6 +7,9 @@ use std::fmt;
 pub struct OwnerToken([u8; 16]);
 
 impl OwnerToken {
+    /// Stands for a token that has not been drawn.
+    pub const NONE: OwnerToken = OwnerToken([0; 16]);
+
     /// Draws a new one from the kernel's random numbers.
     pub fn draw() -> crate::Result<Self> {
         crate::fork::random_128().map(OwnerToken)
@@ -32,6 +35,13 @@ impl OwnerToken {
                 }
                 text
             })
+    }
+
+    /// The first 8 digits, which may be shown; empty if it has not been drawn.
+    pub(crate) fn shown(&self) -> String {
+        let mut digits = self.to_hex();
+        digits.truncate(if *self == Self::NONE { 0 } else { 8 });
+        digits
     }
 
     /// From 32 hexadecimal digits.

@@ -3,8 +3,10 @@
 use crate::codes::Code;
 use crate::fork::PerProcess;
 use crate::lease::BootTime;
-use crate::lock::{Acquired, Hold, Phase, Shared};
 use crate::options::Reentry;
+use crate::phase::{Hold, Phase};
+use crate::shared::Shared;
+use crate::state::Acquired;
 use crate::store::{Answer, Claim};
 use crate::sync::Mutex;
 use crate::{Error, Result};
@@ -55,12 +57,13 @@ pub(crate) fn check(lock: &Shared, phase: &mut Phase) -> Result<Option<Acquired>
         held.get(&key(lock))
             .and_then(|known| Some((known.claim.clone(), known.ended.upgrade()?)))
     };
-    let Some((claim, ended)) = found.filter(|(_, ended)| !ended.load(Ordering::Acquire)) else {
+    let Some((mut claim, ended)) = found.filter(|(_, ended)| !ended.load(Ordering::Acquire)) else {
         return Ok(None);
     };
     if lock.options.reentry == Reentry::Error {
         return Err(Error::outcome(Code::Reentered));
     }
+    claim.asked = BootTime::now();
     let lease = match claim.ttl {
         Some(ttl) => match lock.store.backend().extend(&claim, ttl)? {
             Answer::Done(lease) => lease,
@@ -73,11 +76,11 @@ pub(crate) fn check(lock: &Shared, phase: &mut Phase) -> Result<Option<Acquired>
     lock.set(
         phase,
         Phase::Held(Hold {
-            claim,
+            claim: Box::new(claim),
             lease,
             fence: None,
             since: BootTime::now(),
-            ended,
+            ended: Some(ended),
         }),
     );
     Ok(Some(Acquired {

@@ -248,7 +248,7 @@ impl Loop {
 
     fn run_timer(&mut self, timer: Timer, now: BootTime) {
         match timer {
-            Timer::Watch(watch) => {
+            Timer::Watch(mut watch) => {
                 let looked = std::panic::AssertUnwindSafe(|| watch.look());
                 if let Some(again) = std::panic::catch_unwind(looked).unwrap_or(None) {
                     self.at(again, Timer::Watch(watch));

@@ -4,112 +4,105 @@
 //! revived. Release takes the same mutex as a renewal, so that no renewal follows a release.
 
 use crate::lease::BootTime;
-use crate::lock::{Phase, Shared};
 use crate::owner::OwnerToken;
+use crate::phase::Phase;
 use crate::service;
+use crate::shared::Shared;
 use crate::store::Answer;
 use std::sync::Weak;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// One hold under watch.
+/// A handle's entry in the book: one at a time, whatever number of holds come and go.
 #[derive(Debug)]
 pub(crate) struct Watch {
     lock: Weak<Shared>,
-    owner: OwnerToken,
+    /// When it comes due, by which it knows whether an earlier one has taken its place.
+    due: u64,
 }
 
-/// Puts a hold under watch if it renews itself or somebody listens for its loss.
-pub(crate) fn start(lock: &Shared, owner: OwnerToken, lease: Option<BootTime>) {
+/// Puts a hold under watch if it renews itself or somebody listens for its loss. The caller has the
+/// phase.
+pub(crate) fn start(lock: &Shared, lease: Option<BootTime>) {
     let Some(lease) = lease else { return };
-    let mark = mark(owner);
-    if (lock.renew || lock.is_watched()) && lock.watched.swap(mark, Ordering::AcqRel) != mark {
-        service::schedule(
-            due(lock, lease),
-            Watch {
-                lock: lock.me.clone(),
-                owner,
-            },
-        );
+    if !lock.renew && !lock.is_watched() {
+        return;
     }
-}
-
-/// The first half of a token, to tell holds apart.
-fn mark(owner: OwnerToken) -> u64 {
-    let mut half = [0; 8];
-    half.copy_from_slice(&owner.as_bytes()[..8]);
-    u64::from_ne_bytes(half) | 1
+    let due = due(lock, lease);
+    let known = lock.watched.load(Ordering::Acquire);
+    // An entry that comes due earlier, left by an earlier hold, looks at this one then.
+    if known == 0 || known > due.as_nanos() {
+        lock.watched.store(due.as_nanos(), Ordering::Release);
+        let watch = Watch {
+            lock: lock.me.clone(),
+            due: due.as_nanos(),
+        };
+        service::schedule(due, watch);
+    }
 }
 
 /// When to look: a third into what is left if the lease is renewed, else at its end.
 fn due(lock: &Shared, lease: BootTime) -> BootTime {
-    let now = BootTime::now();
-    if lock.renew {
-        let left = lease.since(now);
-        // A little less for some, so that the leases of a process do not come due together.
-        let spread = u32::from(OwnerToken::draw().map_or(0, |token| token.as_bytes()[0])) % 64;
-        now.after((left / 3).saturating_sub(left / 3 / 640 * spread))
-    } else {
-        lease
+    if !lock.renew {
+        return lease;
     }
+    let now = BootTime::now();
+    let left = lease.since(now);
+    // A little less for some, so that the leases of a process do not come due together.
+    let spread = u32::from(OwnerToken::draw().map_or(0, |token| token.as_bytes()[0])) % 64;
+    now.after((left / 3).saturating_sub(left / 3 / 640 * spread))
 }
 
 impl Watch {
     /// Renews or reports; says when to look again.
-    pub(crate) fn look(&self) -> Option<BootTime> {
+    pub(crate) fn look(&mut self) -> Option<BootTime> {
         let lock = self.lock.upgrade()?;
-        let again = self.look_at(&lock);
-        if again.is_none() {
-            // A later hold has written its own mark.
-            let _ = lock.watched.compare_exchange(
-                mark(self.owner),
-                0,
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            );
+        let mut phase = lock.lock_phase();
+        if lock.watched.load(Ordering::Acquire) != self.due {
+            return None;
         }
+        let again = look_at(&lock, &mut phase);
+        self.due = again.map_or(0, BootTime::as_nanos);
+        lock.watched.store(self.due, Ordering::Release);
         again
     }
+}
 
-    fn look_at(&self, lock: &Shared) -> Option<BootTime> {
-        let mut phase = lock.lock_phase();
-        let Phase::Held(hold) = &mut *phase else {
-            return None;
-        };
-        if hold.claim.token != self.owner {
-            return None;
+fn look_at(lock: &Shared, phase: &mut Phase) -> Option<BootTime> {
+    let Phase::Held(hold) = &mut *phase else {
+        return None;
+    };
+    let lease = hold.lease?;
+    if lock.conservative(hold, lease).has_passed() {
+        lose(lock, phase, "its lease ran out");
+        return None;
+    }
+    if !lock.renew {
+        return Some(lease);
+    }
+    if hold.since.after(hold.claim.ttl? / 6) > BootTime::now() {
+        // A hold that began a moment ago, seen by the entry of an earlier one.
+        return Some(due(lock, lease));
+    }
+    // The lock's own TTL, or what a refresh made of it.
+    let ttl = hold.claim.ttl?;
+    hold.claim.deadline = Some(lease);
+    hold.claim.asked = BootTime::now();
+    let shown = lock.show(hold);
+    let extended = lock.store.backend().extend(&hold.claim, ttl);
+    drop(shown);
+    hold.claim.deadline = None;
+    match extended {
+        Ok(Answer::Done(renewed)) => {
+            hold.lease = renewed.max(hold.lease);
+            hold.lease.map(|lease| due(lock, lease))
         }
-        let lease = hold.lease?;
-        if lock.conservative(hold, lease).has_passed() {
-            lose(lock, &mut phase, "its lease ran out");
-            return None;
+        Ok(Answer::NotOurs) => {
+            lose(lock, phase, "the store says that it is not held any more");
+            None
         }
-        if !lock.renew {
-            return Some(lease);
-        }
-        // The lock's own TTL, or what a refresh made of it.
-        let ttl = hold.claim.ttl?;
-        let mut claim = hold.claim.clone();
-        claim.deadline = Some(lease);
-        let shown = lock.show(hold);
-        let extended = lock.store.backend().extend(&claim, ttl);
-        drop(shown);
-        match extended {
-            Ok(Answer::Done(renewed)) => {
-                hold.lease = renewed.max(hold.lease);
-                hold.lease.map(|lease| due(lock, lease))
-            }
-            Ok(Answer::NotOurs) => {
-                lose(
-                    lock,
-                    &mut phase,
-                    "the store says that it is not held any more",
-                );
-                None
-            }
-            // Try again soon, for as long as the lease lasts.
-            Err(_) => Some(BootTime::now().after((lease.left() / 8).max(Duration::from_millis(1)))),
-        }
+        // Try again soon, for as long as the lease lasts.
+        Err(_) => Some(BootTime::now().after((lease.left() / 8).max(Duration::from_millis(1)))),
     }
 }
 

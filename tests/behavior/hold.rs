@@ -4,7 +4,7 @@ use super::support::{Case, List, PATIENCE, code, ms};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
-use synlock_core::{Code, LockOptions, OwnerToken, State, Store, Wait};
+use synlock_core::{BootTime, Code, LockOptions, OwnerToken, State, Store, Wait};
 
 pub fn tests(list: &mut List) {
     list.add("dropping_a_handle_releases", drops);
@@ -78,6 +78,8 @@ fn not_ours(case: &Case) {
         fence_block: 1,
         label: None,
         fair: true,
+        asked: BootTime::now(),
+        seat: synlock_core::store::Seat::none(),
     };
     let backend = case.store.backend();
     assert_eq!(

@@ -25,17 +25,20 @@ pub mod flock;
 pub mod memory;
 #[cfg(feature = "redis")]
 pub mod redis;
+mod seat;
 #[cfg(feature = "shm")]
 mod segment;
 #[cfg(feature = "shm")]
 pub mod shm;
+
+pub use seat::Seat;
 
 /// One owner's wish, and later its hold. The same value goes through every verb of one hold's life.
 #[derive(Clone, Debug)]
 pub struct Claim {
     /// The resource.
     pub name: Name,
-    /// Who asks.
+    /// Who asks. May be [`OwnerToken::NONE`] on a store that does not need one, if the seat keeps.
     pub token: OwnerToken,
     /// In which way.
     pub mode: Mode,
@@ -50,6 +53,11 @@ pub struct Claim {
     pub label: Option<Arc<str>>,
     /// First come, first served; otherwise a newcomer may take a free lock before those who wait.
     pub fair: bool,
+    /// The time, read just before `attempt`, `confirm`, `cancel` or `extend`: leases count from it,
+    /// and a store need not read the clock again. May be older in other verbs.
+    pub asked: BootTime,
+    /// Where the store keeps what it knows of the handle that asks.
+    pub seat: Seat,
 }
 
 /// What a grant brings.
@@ -158,6 +166,17 @@ pub trait Backend: Send + Sync + Debug {
     /// shares them.
     fn fingerprint(&self) -> String {
         self.url().to_owned()
+    }
+
+    /// Whether each claim must have a token before it is asked for. A store that finds its holds by
+    /// the seat may say no: drawing one costs more than the rest, and most are never looked at.
+    fn needs_token(&self) -> bool {
+        true
+    }
+
+    /// Tells a store that needed no token the one of a hold, from now on.
+    fn name_owner(&self, claim: &Claim) {
+        let _ = claim;
     }
 
     /// Connects, and says whether the store can serve.

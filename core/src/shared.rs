@@ -1,0 +1,335 @@
+//! What a lock handle shares with the watchdog and with event loops.
+
+use crate::Error;
+use crate::Result;
+use crate::cancel::Cancel;
+use crate::codes::Code;
+use crate::event::{Event, EventKind};
+use crate::fork::{self, ProcessFd};
+use crate::lease::{BootTime, drift_allowance};
+use crate::name::Name;
+use crate::options::{LockOptions, Reentry};
+use crate::owner::OwnerToken;
+use crate::phase::{Hold, Phase, PhaseGuard, Seen};
+use crate::registry::Store;
+use crate::state::{Released, State};
+use crate::store::Claim;
+use crate::sync::Mutex;
+use once_cell::sync::OnceCell;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// Called once, on the thread that finds out, when a hold is lost.
+pub(crate) type LostHook = Box<dyn FnOnce() + Send>;
+
+pub(crate) struct Shared {
+    pub(crate) me: Weak<Shared>,
+    pub(crate) store: Store,
+    pub(crate) name: Name,
+    pub(crate) options: LockOptions,
+    /// Lease that each grant gets; `None` on stores that see their owner die.
+    pub(crate) ttl: Option<Duration>,
+    pub(crate) renew: bool,
+    /// A server keeps the lock, so that each request may take its time, by a clock of its own.
+    pub(crate) is_remote: bool,
+    /// Whether holds have no token until somebody wants to see it.
+    pub(crate) tokens_wait: bool,
+    pub(crate) auto_release: AtomicBool,
+    /// Generation of the process whose call uses the handle now, 0 for none.
+    pub(crate) using: AtomicU64,
+    /// Generation in which the handle left `Idle`, 0 while idle.
+    pub(crate) owned: AtomicU64,
+    pub(crate) state: AtomicU8,
+    pub(crate) phase: Mutex<Phase>,
+    /// The hold as it was before the request that is under way.
+    pub(crate) shown: Mutex<Option<Seen>>,
+    pub(crate) lost_fd: OnceCell<ProcessFd>,
+    on_lost: Mutex<Vec<LostHook>>,
+    hooks: AtomicBool,
+    /// When the watchdog's one entry for this handle comes due (boot time, ns); 0 without one.
+    pub(crate) watched: AtomicU64,
+    /// Ends the operation that dispatch runs on this handle.
+    pub(crate) running: Mutex<Option<Cancel>>,
+    pub(crate) orphaned: AtomicBool,
+    /// The last release came after the lease.
+    pub(crate) late: AtomicBool,
+    notices: Mutex<Vec<Notice>>,
+    has_notices: AtomicBool,
+}
+
+/// What is to be told once the phase is unlocked.
+enum Notice {
+    Event(Event),
+    Hook(LostHook),
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lock")
+            .field("name", &self.name)
+            .field("store", &self.store.url())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Lets readers see the hold while a request holds the phase's mutex; until it is dropped.
+pub(crate) struct Shown<'a>(Option<&'a Shared>);
+
+impl Drop for Shown<'_> {
+    fn drop(&mut self) {
+        if let Some(lock) = self.0 {
+            *lock.shown.lock() = None;
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(
+        store: Store,
+        name: Name,
+        options: LockOptions,
+        ttl: Option<Duration>,
+        renew: bool,
+    ) -> Arc<Self> {
+        let shares = options.reentry != Reentry::Independent;
+        Arc::new_cyclic(|me| Shared {
+            me: me.clone(),
+            is_remote: store.capabilities().clock == "server",
+            tokens_wait: !shares && !store.backend().needs_token(),
+            auto_release: AtomicBool::new(options.auto_release),
+            store,
+            name,
+            options,
+            ttl,
+            renew,
+            using: AtomicU64::new(0),
+            owned: AtomicU64::new(0),
+            state: AtomicU8::new(State::Idle as u8),
+            phase: Mutex::new(Phase::Idle(None)),
+            shown: Mutex::default(),
+            lost_fd: OnceCell::new(),
+            on_lost: Mutex::default(),
+            hooks: AtomicBool::new(false),
+            watched: AtomicU64::new(0),
+            running: Mutex::default(),
+            orphaned: AtomicBool::new(false),
+            late: AtomicBool::new(false),
+            notices: Mutex::default(),
+            has_notices: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn lock_phase(&self) -> PhaseGuard<'_> {
+        PhaseGuard::new(self)
+    }
+
+    pub(crate) fn see(&self, hold: &Hold) -> Seen {
+        Seen {
+            token: hold.claim.token,
+            mode: hold.claim.mode,
+            until: hold.lease.map(|lease| self.conservative(hold, lease)),
+            fence: hold.fence,
+        }
+    }
+
+    /// Before a request that keeps the phase's mutex locked, unless that is over in a moment.
+    pub(crate) fn show(&self, hold: &Hold) -> Shown<'_> {
+        if !self.is_remote {
+            return Shown(None);
+        }
+        *self.shown.lock() = Some(self.see(hold));
+        Shown(Some(self))
+    }
+
+    pub(crate) fn about(&self, operation: &'static str, error: Error) -> Error {
+        error
+            .with_operation(operation)
+            .with_resource(self.name.as_bytes())
+            .with_store(self.store.url())
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Whether the handle was dropped while dispatch worked on it.
+    pub(crate) fn is_orphaned(&self) -> bool {
+        self.orphaned.load(Ordering::SeqCst)
+    }
+
+    /// Whether anybody wants to hear of a loss.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.store.is_observed() || self.lost_fd.get().is_some() || self.has_hooks()
+    }
+
+    /// The handle's claim, with a token if one is needed: the one of the last hold, or the first.
+    pub(crate) fn take_claim(&self, phase: &mut Phase, now: BootTime) -> Result<Box<Claim>> {
+        let spare = match phase {
+            Phase::Idle(spare) | Phase::Lost(spare) => spare.take(),
+            _ => None,
+        };
+        let mut claim = spare.unwrap_or_else(|| Box::new(self.new_claim()));
+        claim.token = self.first_token()?;
+        claim.ttl = self.ttl;
+        claim.mode = self.options.mode;
+        claim.deadline = None;
+        claim.asked = now;
+        Ok(claim)
+    }
+
+    /// A token at once if the store or somebody who listens needs one.
+    pub(crate) fn first_token(&self) -> Result<OwnerToken> {
+        if self.tokens_wait && !self.store.is_observed() {
+            Ok(OwnerToken::NONE)
+        } else {
+            OwnerToken::draw()
+        }
+    }
+
+    /// Gives a hold its token, if it had to wait for one.
+    pub(crate) fn name_owner(&self, claim: &mut Claim) -> Result<OwnerToken> {
+        if claim.token == OwnerToken::NONE {
+            claim.token = OwnerToken::draw()?;
+            self.store.backend().name_owner(claim);
+        }
+        Ok(claim.token)
+    }
+
+    /// Puts an unused claim back.
+    pub(crate) fn keep_claim(phase: &mut Phase, claim: Box<Claim>) {
+        if let Phase::Idle(spare) | Phase::Lost(spare) = phase {
+            *spare = Some(claim);
+        }
+    }
+
+    /// Goes over to the next phase; an idle one takes the claim along, unless it brings one.
+    pub(crate) fn set(&self, slot: &mut Phase, next: Phase) {
+        let state = next.state();
+        // `owned` first: a fork between the two must never find a hold that looks idle.
+        if state != State::Idle {
+            self.owned.store(fork::generation(), Ordering::Release);
+        }
+        self.state.store(state as u8, Ordering::Release);
+        let last = std::mem::replace(slot, next);
+        if let Phase::Idle(spare @ None) = slot {
+            *spare = last.into_claim();
+        }
+        if state == State::Idle {
+            self.owned.store(0, Ordering::Release);
+        }
+    }
+
+    /// Becomes idle without a trace: the hold is not this handle's any more, but may go on.
+    pub(crate) fn let_go(&self, slot: &mut Phase) {
+        self.set(slot, Phase::Idle(None));
+        if let Phase::Idle(spare) = slot {
+            drop(spare.take());
+        }
+    }
+
+    pub(crate) fn tell(&self, kind: EventKind, code: Code, message: &str) {
+        self.tell_with(kind, |event| {
+            event.code = code;
+            message.clone_into(&mut event.message);
+        });
+    }
+
+    pub(crate) fn tell_with(&self, kind: EventKind, fill: impl FnOnce(&mut Event)) {
+        if self.store.is_observed() {
+            self.push_event(kind, fill);
+        }
+    }
+
+    fn push_event(&self, kind: EventKind, fill: impl FnOnce(&mut Event)) {
+        let mut event = Event::new(kind, self.store.url(), Some(&self.name));
+        event.label = self.options.label.clone();
+        fill(&mut event);
+        self.notices.lock().push(Notice::Event(event));
+        self.has_notices.store(true, Ordering::Release);
+    }
+
+    /// After a release whose caller is told nothing.
+    pub(crate) fn warn_if_lost(&self, released: Result<Released>) {
+        let is_lost = released.is_err_and(|error| error.code() == Code::Lost);
+        if is_lost && !self.is_watched() {
+            self.warn_of_loss("the lock was lost before its release");
+            self.flush_notices();
+        }
+    }
+
+    /// Tells of a loss that no call returns and nothing watches for.
+    pub(crate) fn warn_of_loss(&self, why: &str) {
+        self.push_event(EventKind::Lost, |event| {
+            event.code = Code::Lost;
+            why.clone_into(&mut event.message);
+        });
+    }
+
+    fn has_hooks(&self) -> bool {
+        self.hooks.load(Ordering::Acquire)
+    }
+
+    /// Notes whom to call when the hold is lost.
+    pub(crate) fn add_hook(&self, hook: LostHook) {
+        self.on_lost.lock().push(hook);
+        self.hooks.store(true, Ordering::Release);
+    }
+
+    /// Takes everybody off the list.
+    pub(crate) fn take_hooks(&self) -> Vec<LostHook> {
+        if !self.has_hooks() {
+            return Vec::new();
+        }
+        let hooks = std::mem::take(&mut *self.on_lost.lock());
+        self.hooks.store(false, Ordering::Release);
+        hooks
+    }
+
+    /// Calls `hook` when the phase is unlocked next.
+    pub(crate) fn call_later(&self, hook: LostHook) {
+        self.notices.lock().push(Notice::Hook(hook));
+        self.has_notices.store(true, Ordering::Release);
+    }
+
+    /// Tells what has happened; never under the mutex, since an observer may wait for a thread of
+    /// its host that waits for this lock.
+    pub(crate) fn flush_notices(&self) {
+        // A look costs nothing; whoever noted something calls this afterwards.
+        if !self.has_notices.load(Ordering::Acquire)
+            || !self.has_notices.swap(false, Ordering::AcqRel)
+        {
+            return;
+        }
+        let notices = std::mem::take(&mut *self.notices.lock());
+        for notice in notices {
+            match notice {
+                Notice::Event(event) => self.store.tell(&event),
+                Notice::Hook(hook) => hook(),
+            }
+        }
+    }
+
+    /// What the store's clock and ours may differ by over a TTL.
+    pub(crate) fn drift(&self, ttl: Duration) -> Duration {
+        if self.is_remote {
+            drift_allowance(ttl)
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    /// The deadline that may be shown and acted on: the lease less what clocks may differ by.
+    pub(crate) fn conservative(&self, hold: &Hold, lease: BootTime) -> BootTime {
+        let drift = hold
+            .claim
+            .ttl
+            .map(|ttl| self.drift(ttl))
+            .unwrap_or_default();
+        BootTime::from_nanos(
+            lease
+                .as_nanos()
+                .saturating_sub(u64::try_from(drift.as_nanos()).unwrap_or(0)),
+        )
+    }
+}
