@@ -4,12 +4,13 @@ const assert = require('node:assert');
 const { after, before, describe, it } = require('node:test');
 const synlock = require('..');
 const { Store } = synlock;
-const { startRedis, flockUrl, sleep, name } = require('./support.js');
+const { startRedis, flockUrl, shmUrl, sleep, name } = require('./support.js');
 
 const code = (wanted) => (error) => error instanceof synlock.SynlockError && error.code === `SYNLOCK_${wanted}`;
 
 const setups = {
   memory: async () => ({ url: `memory:${name()}`, stop() {} }),
+  shm: async () => shmUrl(),
   flock: async () => flockUrl(),
   redis: startRedis,
 };

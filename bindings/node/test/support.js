@@ -47,6 +47,11 @@ function flockUrl() {
   return { url: `flock:${folder}`, stop: () => fs.rmSync(folder, { recursive: true, force: true }) };
 }
 
+function shmUrl() {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'synlock-node-'));
+  return { url: `shm:${folder}/segment`, stop: () => fs.rmSync(folder, { recursive: true, force: true }) };
+}
+
 /** Runs a script in a Node of its own. */
 function script(source, ...words) {
   return new Promise((resolve) => {
@@ -68,4 +73,4 @@ function script(source, ...words) {
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-module.exports = { startRedis, flockUrl, script, sleep, name: () => `node-${randomUUID()}` };
+module.exports = { startRedis, flockUrl, shmUrl, script, sleep, name: () => `node-${randomUUID()}` };

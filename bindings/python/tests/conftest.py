@@ -51,10 +51,12 @@ def own_redis():
         yield found
 
 
-@pytest.fixture(params=["memory", "flock", "redis"])
+@pytest.fixture(params=["memory", "shm", "flock", "redis"])
 def url(request, tmp_path):
     if request.param == "memory":
         return f"memory:{uuid.uuid4()}"
+    if request.param == "shm":
+        return f"shm:{tmp_path / 'segment'}"
     if request.param == "flock":
         folder = tmp_path / "locks"
         folder.mkdir(mode=0o700)

@@ -20,7 +20,8 @@ use Synlock\Store;
 
 return static function (Runner $t, string $temp, string $package, string $redis): void {
     mkdir("{$temp}/locks");
-    foreach (['memory' => 'memory:', 'flock' => "flock:{$temp}/locks", 'redis' => $redis] as $scheme => $url) {
+    mkdir("{$temp}/segment", 0o700);
+    foreach (['memory' => 'memory:', 'shm' => "shm:{$temp}/segment/locks", 'flock' => "flock:{$temp}/locks", 'redis' => $redis] as $scheme => $url) {
         $store = Store::open($url);
         $can = $store->capabilities();
 
@@ -393,7 +394,7 @@ return static function (Runner $t, string $temp, string $package, string $redis)
     $t->test('errors::urls', static function () use ($temp): void {
         $error = throws(InvalidUrl::class, static fn () => Store::open('foo://x'));
         same([Code::UNKNOWN_SCHEME, 'UNKNOWN_SCHEME'], [$error->getCode(), $error->getStatus()]);
-        foreach (['memory', 'flock', 'redis'] as $scheme) {
+        foreach (['memory', 'shm', 'flock', 'redis'] as $scheme) {
             ok(str_contains($error->getMessage(), $scheme), $error->getMessage());
         }
         throws(InvalidUrl::class, static fn () => Store::open(''));

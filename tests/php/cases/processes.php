@@ -38,7 +38,7 @@ function inChild(\Closure $body, ?int &$status = null): string
 const FATES = ['exits', 'throws', 'is killed', 'is terminated', 'executes another program', 'forks again', 'lives on'];
 
 return static function (Runner $t, string $temp, string $package, string $redis): void {
-    $urls = ['memory' => 'memory:', 'flock' => "flock:{$temp}/locks", 'redis' => $redis];
+    $urls = ['memory' => 'memory:', 'shm' => "shm:{$temp}/segment/locks", 'flock' => "flock:{$temp}/locks", 'redis' => $redis];
     $scripts = "{$temp}/scripts";
 
     foreach ($urls as $scheme => $url) {

@@ -45,7 +45,7 @@ function answering(string $temp, string $bytes): Process
 }
 
 return static function (Runner $t, string $temp, string $package, string $redis): void {
-    $urls = ['memory' => 'memory:', 'flock' => "flock:{$temp}/locks", 'redis' => $redis];
+    $urls = ['memory' => 'memory:', 'shm' => "shm:{$temp}/segment/locks", 'flock' => "flock:{$temp}/locks", 'redis' => $redis];
     $socket = substr($redis, strlen('redis+unix://'));
     $cli = static function (string ...$words) use ($socket): string {
         exec('redis-cli -s ' . implode(' ', array_map('escapeshellarg', [$socket, ...$words])) . ' 2>&1', $out);
