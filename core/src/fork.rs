@@ -416,9 +416,22 @@ unsafe impl<T: Send + Sync> Send for PerProcess<T> {}
 // SAFETY: as above; publication is by compare-and-swap.
 unsafe impl<T: Send + Sync> Sync for PerProcess<T> {}
 
+/// Canary of row 39: reads a byte that was given back.
+#[cfg(canary = "use_after_free")]
+fn read_freed() {
+    let gone = std::hint::black_box(Box::into_raw(Box::new(7_u8)));
+    // SAFETY: none, it is broken on purpose; a sanitizer stops here.
+    unsafe {
+        drop(Box::from_raw(gone));
+        std::hint::black_box(gone.read_volatile());
+    }
+}
+
 /// 128 bits from the kernel, drawn in blocks that a child finds empty: no two processes can be
 /// dealt the same ones.
 pub(crate) fn random_128() -> crate::Result<[u8; 16]> {
+    #[cfg(canary = "use_after_free")]
+    read_freed();
     let _ = generation();
     let page = page();
     while page
