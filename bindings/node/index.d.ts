@@ -23,7 +23,7 @@ export interface LockOptions {
 }
 
 export interface AcquireOptions extends LockOptions {
-  /** How long to wait, ms; for ever by default. */
+  /** How long to wait, ms; by default as the URL says, or for ever. */
   timeout?: number;
   /** Ends the wait; afterwards nothing is held. */
   signal?: AbortSignal;

@@ -58,6 +58,12 @@ const held = new Set();
 process.on('exit', () => {
   for (const lock of held) lock.endWithProcess();
 });
+// And what nobody can release any more, when that is found out.
+const collected = new FinalizationRegistry(({ handle, lostId }) => {
+  held.delete(handle);
+  pending.delete(lostId);
+  handle.collected();
+});
 
 const encoder = new TextEncoder();
 
@@ -73,6 +79,11 @@ function milliseconds(value, what) {
     throw make({ status: statusOf.INVALID_ARGUMENT, message: `${what} is no number of milliseconds` });
   }
   return value;
+}
+
+/** What an acquire waits, ms: what the call says, or the URL, or for ever. */
+function patience(handle, timeout) {
+  return timeout === undefined || timeout === null ? handle.timeout : milliseconds(timeout, 'timeout');
 }
 
 const OPTIONS = ['ttl', 'renew', 'shared', 'permits', 'autoRelease', 'fair', 'strict', 'reentry', 'label'];
@@ -95,7 +106,7 @@ class Lock {
   #local;
   #name;
   #controller;
-  #lostId;
+  #left;
   #how;
 
   constructor(token, handle, name, local, how) {
@@ -105,6 +116,9 @@ class Lock {
     this.#local = local;
     this.#how = how;
     held.add(handle);
+    // What is left to do when this object is collected.
+    this.#left = { handle, lostId: undefined };
+    collected.register(this, this.#left, handle);
   }
 
   get name() {
@@ -149,17 +163,19 @@ class Lock {
     if (!this.#controller) {
       const controller = (this.#controller = new AbortController());
       // The listener must not keep this lock from being collected, nor the process alive.
-      this.#lostId = listen(() => {
-        controller.abort(make({ status: statusOf.LOST, resource: String(this.#name) }));
+      const resource = String(this.#name);
+      this.#left.lostId = listen(() => {
+        controller.abort(make({ status: statusOf.LOST, resource }));
       });
-      check(this.#native.onLost(hub, this.#lostId));
+      check(this.#native.onLost(hub, this.#left.lostId));
     }
     return this.#controller.signal;
   }
 
   #end() {
     held.delete(this.#native);
-    if (this.#lostId !== undefined) pending.delete(this.#lostId);
+    collected.unregister(this.#native);
+    pending.delete(this.#left.lostId);
   }
 
   #ended(outcome) {
@@ -301,7 +317,7 @@ class Store extends EventEmitter {
 
   /** Resolves with the lock; rejects with SYNLOCK_TIMEOUT or SYNLOCK_CANCELLED. */
   async acquire(name, options = {}) {
-    const outcome = await this.#acquire(name, options, milliseconds(options.timeout, 'timeout'));
+    const outcome = await this.#acquire(name, options, options.timeout);
     if (outcome instanceof Lock) return outcome;
     throw make(outcome.status === statusOf.BUSY ? { ...outcome, status: statusOf.TIMEOUT } : outcome);
   }
@@ -318,17 +334,18 @@ class Store extends EventEmitter {
     const { signal } = options;
     const cancelled = () => make({ status: statusOf.CANCELLED, operation: 'acquire' }, { cause: signal.reason });
     const handle = this.#make(name, options);
+    const wait = patience(handle, timeout);
     if (signal?.aborted) throw cancelled();
     if (this.#local) {
       const outcome = handle.trySync();
       if (outcome.status === 0) return new Lock(hub, handle, name, true, outcome);
-      if (outcome.status !== statusOf.BUSY || timeout === 0) return outcome;
+      if (outcome.status !== statusOf.BUSY || wait === 0) return outcome;
     }
     const abort = () => handle.cancel();
     signal?.addEventListener('abort', abort, { once: true });
     let outcome;
     try {
-      outcome = await run((id) => handle.submit(hub, id, 'acquire', timeout));
+      outcome = await run((id) => handle.submit(hub, id, 'acquire', wait));
     } finally {
       signal?.removeEventListener('abort', abort);
     }
@@ -343,7 +360,7 @@ class Store extends EventEmitter {
   /** As acquire; blocks the thread. */
   acquireSync(name, options = {}) {
     const handle = this.#make(name, options);
-    const outcome = handle.acquireSync(milliseconds(options.timeout, 'timeout'));
+    const outcome = handle.acquireSync(patience(handle, options.timeout));
     if (outcome.status === statusOf.BUSY) outcome.status = statusOf.TIMEOUT;
     check(outcome);
     return new Lock(hub, handle, name, this.#local, outcome);

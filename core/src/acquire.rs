@@ -393,7 +393,7 @@ impl Shared {
         };
         let ended = (self.options.reentry != Reentry::Independent).then(|| {
             let ended = Arc::new(AtomicBool::new(false));
-            reentry::note(self, &claim, &ended);
+            reentry::note(self, &claim, grant.fence, &ended);
             ended
         });
         let owner = claim.token;

@@ -19,6 +19,7 @@ type Key = (String, Vec<u8>);
 #[derive(Debug)]
 struct Held {
     claim: Claim,
+    fence: Option<u64>,
     ended: Weak<AtomicBool>,
 }
 
@@ -30,7 +31,7 @@ fn key(lock: &Shared) -> Key {
 }
 
 /// Notes a hold, for those who ask again.
-pub(crate) fn note(lock: &Shared, claim: &Claim, ended: &Arc<AtomicBool>) {
+pub(crate) fn note(lock: &Shared, claim: &Claim, fence: Option<u64>, ended: &Arc<AtomicBool>) {
     let mut held = HELD.get_or_init(Mutex::default).lock();
     held.retain(|_, known| {
         known
@@ -42,6 +43,7 @@ pub(crate) fn note(lock: &Shared, claim: &Claim, ended: &Arc<AtomicBool>) {
         key(lock),
         Held {
             claim: claim.clone(),
+            fence,
             ended: Arc::downgrade(ended),
         },
     );
@@ -55,9 +57,10 @@ pub(crate) fn check(lock: &Shared, phase: &mut Phase) -> Result<Option<Acquired>
     let found = {
         let held = HELD.get_or_init(Mutex::default).lock();
         held.get(&key(lock))
-            .and_then(|known| Some((known.claim.clone(), known.ended.upgrade()?)))
+            .and_then(|known| Some((known.claim.clone(), known.fence, known.ended.upgrade()?)))
     };
-    let Some((mut claim, ended)) = found.filter(|(_, ended)| !ended.load(Ordering::Acquire)) else {
+    let live = found.filter(|(_, _, ended)| !ended.load(Ordering::Acquire));
+    let Some((mut claim, fence, ended)) = live else {
         return Ok(None);
     };
     if lock.options.reentry == Reentry::Error {
@@ -78,13 +81,14 @@ pub(crate) fn check(lock: &Shared, phase: &mut Phase) -> Result<Option<Acquired>
         Phase::Held(Hold {
             claim: Box::new(claim),
             lease,
-            fence: None,
+            fence,
             since: BootTime::now(),
             ended: Some(ended),
         }),
     );
     Ok(Some(Acquired {
         attempts: 1,
+        fence,
         ..Acquired::default()
     }))
 }

@@ -169,12 +169,17 @@ fn reentry_policies() {
         with(Reentry::Error),
         with(Reentry::Extend),
     );
-    a.acquire(Wait::No, None).unwrap();
+    let first = a.acquire(Wait::No, None).unwrap();
     assert_eq!(
         refused.acquire(Wait::No, None).unwrap_err().code(),
         Code::Reentered
     );
-    extended.acquire(Wait::No, None).unwrap();
+    // One hold, one fencing token.
+    let shared = extended.acquire(Wait::No, None).unwrap();
+    assert_eq!(
+        (shared.fence, extended.fencing_token()),
+        (first.fence, first.fence)
+    );
     extended.release().unwrap();
     assert_eq!(a.release().unwrap_err().code(), Code::NotHeld);
 }

@@ -5,9 +5,10 @@
 #include <string.h>
 #include <synlock.h>
 
-enum { WORDS = 12, HANDLES = 64 };
+enum { WORDS = 16, HANDLES = 64 };
 
 static struct { char key[16]; void *handle; } stores[HANDLES], holds[HANDLES];
+static int contended; /* of the last take */
 static char text[200000];
 
 #define FIND(table, word) find((table)[0].key, sizeof (table)[0], word)
@@ -54,6 +55,18 @@ static synlock_status take(synlock_store *store, char **words, int count) {
             if (options.ttl_ms == 0) options.ttl_ms = -1;
         } else if (!strncmp(words[i], "renew=", 6)) {
             options.renew = *value == '1' ? SYNLOCK_ON : SYNLOCK_OFF;
+        } else if (!strncmp(words[i], "auto_release=", 13)) {
+            options.auto_release = *value == '1' ? SYNLOCK_ON : SYNLOCK_OFF;
+        } else if (!strncmp(words[i], "fair=", 5)) {
+            options.fair = *value == '1' ? SYNLOCK_ON : SYNLOCK_OFF;
+        } else if (!strncmp(words[i], "strict=", 7)) {
+            options.strict = *value == '1' ? SYNLOCK_ON : SYNLOCK_OFF;
+        } else if (!strncmp(words[i], "reentry=", 8)) {
+            options.reentry = !strcmp(value, "error") ? SYNLOCK_REFUSE
+                            : !strcmp(value, "extend") ? SYNLOCK_EXTEND : SYNLOCK_INDEPENDENT;
+        } else if (!strncmp(words[i], "label=", 6)) {
+            value[bytes(value)] = 0;
+            options.label = value;
         } else if (!strncmp(words[i], "shared=", 7)) {
             options.mode = *value == '1' ? SYNLOCK_SHARED : SYNLOCK_EXCLUSIVE;
         } else if (!strncmp(words[i], "permits=", 8)) {
@@ -65,9 +78,74 @@ static synlock_status take(synlock_store *store, char **words, int count) {
     size_t length = bytes(words[3]);
     synlock_status status = synlock_lock_new(store, words[3], length, &options, &lock, NULL);
     if (status != SYNLOCK_OK) return status;
-    status = synlock_lock_acquire(lock, atoll(words[4]), NULL);
+    synlock_acquired how = {0};
+    how.struct_size = sizeof how;
+    status = synlock_lock_acquire_with(lock, atoll(words[4]), NULL, &how, NULL);
+    contended = how.contended;
     if (status != SYNLOCK_OK) synlock_lock_free(lock);
     return keep(status, words[1], lock);
+}
+
+static synlock_status wait_for(synlock_store *store, char **words) {
+    synlock_lock *lock;
+    synlock_status status = synlock_lock_new(store, words[3], bytes(words[3]), NULL, &lock, NULL);
+    if (status != SYNLOCK_OK) return status;
+    status = synlock_lock_acquire(lock, SYNLOCK_USE_OPTION, NULL);
+    if (status != SYNLOCK_OK) synlock_lock_free(lock);
+    return keep(status, words[1], lock);
+}
+
+static void hex(char **to, const char *bytes, size_t length) {
+    for (size_t i = 0; i < length; i++) *to += sprintf(*to, "%02x", (unsigned char)bytes[i]);
+}
+
+static synlock_status who(synlock_store *store, const char *name, size_t length) {
+    synlock_list *list;
+    synlock_holder holder = {0};
+    holder.struct_size = sizeof holder;
+    synlock_status status = synlock_store_inspect(store, name, length, &list, NULL);
+    if (status != SYNLOCK_OK) return status;
+    status = synlock_list_get(list, 0, &holder, NULL);
+    if (status == SYNLOCK_OK) {
+        char *to = text + sprintf(text, "%s %u %u ", holder.mode, (unsigned)holder.permits, (unsigned)holder.pid);
+        if (holder.label) hex(&to, holder.label, strlen(holder.label));
+        else strcpy(to, "-");
+    }
+    synlock_list_free(list);
+    return status;
+}
+
+static int in_order(const void *one, const void *other) { return strcmp(*(char *const *)one, *(char *const *)other); }
+
+static synlock_status list_all(synlock_store *store, const char *prefix, size_t length, size_t limit) {
+    static char *names[10000], *cursor;
+    size_t count = 0;
+    int pages = 0;
+    cursor = NULL;
+    do {
+        synlock_list *list;
+        synlock_status status = synlock_store_list(store, prefix, length, cursor, limit, &list, NULL);
+        free(cursor);
+        if (status != SYNLOCK_OK) return status;
+        for (size_t i = 0; i < synlock_list_count(list); i++) {
+            synlock_holder holder = {0};
+            holder.struct_size = sizeof holder;
+            synlock_list_get(list, i, &holder, NULL);
+            char *to = names[count++] = malloc(2 * holder.name_length + 1);
+            hex(&to, holder.name, holder.name_length);
+        }
+        const char *next = synlock_list_cursor(list);
+        cursor = next ? strdup(next) : NULL;
+        pages++;
+        synlock_list_free(list);
+    } while (cursor);
+    qsort(names, count, sizeof *names, in_order);
+    char *to = text + sprintf(text, "%d", pages);
+    for (size_t i = 0; i < count; i++) {
+        to += sprintf(to, " %s", names[i]);
+        free(names[i]);
+    }
+    return SYNLOCK_OK;
 }
 
 static synlock_status codes(void) {
@@ -98,6 +176,8 @@ static synlock_status ask_store(synlock_store *store, char **words, int count) {
     char *name = count > 2 ? words[2] : text;
     size_t size = count > 2 ? bytes(name) : 0;
     if (!strcmp(verb, "wait_free")) return synlock_store_wait_free(store, name, size, atoll(words[3]), NULL);
+    if (!strcmp(verb, "who")) return who(store, name, size);
+    if (!strcmp(verb, "list")) return list_all(store, name, size, (size_t)atoll(words[3]));
     if (!strcmp(verb, "inspect")) {
         synlock_list *list;
         synlock_status status = synlock_store_inspect(store, name, size, &list, NULL);
@@ -117,6 +197,7 @@ static synlock_status ask_hold(synlock_lock *lock, char **words) {
     const char *verb = words[0];
     size_t length;
     if (!strcmp(verb, "release")) return synlock_lock_release(lock, NULL);
+    if (!strcmp(verb, "again")) return synlock_lock_acquire(lock, SYNLOCK_NO_WAIT, NULL);
     if (!strcmp(verb, "refresh")) return synlock_lock_refresh(lock, atoll(words[2]), NULL);
     if (!strcmp(verb, "check")) return synlock_lock_ensure_held(lock, NULL);
     if (!strcmp(verb, "demote")) return synlock_lock_demote(lock, NULL);
@@ -130,6 +211,7 @@ static synlock_status ask_hold(synlock_lock *lock, char **words) {
     }
     if (!strcmp(verb, "state")) snprintf(text, sizeof text, "%s", states[synlock_lock_state(lock)]);
     else if (!strcmp(verb, "remaining")) snprintf(text, sizeof text, "%lld", (long long)synlock_lock_remaining_ms(lock));
+    else if (!strcmp(verb, "how")) bit(contended);
     else if (!strcmp(verb, "fence")) snprintf(text, sizeof text, "%lld", (long long)synlock_lock_fencing_token(lock));
     else exit(2);
     return SYNLOCK_OK;
@@ -151,6 +233,13 @@ static synlock_status answer(char **words, int count) {
         synlock_lock *lock = NULL;
         synlock_status status = synlock_store_adopt(stores[FIND(stores, words[2])].handle, words[3], NULL, &lock, NULL);
         return keep(status, words[1], lock);
+    }
+    if (!strcmp(words[0], "wait")) return wait_for(stores[FIND(stores, words[2])].handle, words);
+    if (!strcmp(words[0], "drop")) {
+        size_t hold = FIND(holds, words[1]);
+        synlock_lock_free(holds[hold].handle);
+        holds[hold].handle = NULL;
+        return SYNLOCK_OK;
     }
     if (stores[row].handle) return ask_store(stores[row].handle, words, count);
     return ask_hold(holds[FIND(holds, words[1])].handle, words);

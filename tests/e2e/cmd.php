@@ -27,6 +27,20 @@ final class Command
                 return '';
             case 'take':
                 return $this->take(...$words);
+            case 'wait':
+            case 'plain':
+                $lock = $this->stores[$words[1]]->createLock((string) hex2bin($words[2]));
+                if (!($verb === 'wait' ? $lock->acquire(true) : $lock->acquire())) {
+                    return $verb === 'wait' ? 2 : 1;
+                }
+                $this->holds[$words[0]] = $lock;
+
+                return '';
+            case 'drop':
+                unset($this->holds[$words[0]]);
+                gc_collect_cycles();
+
+                return '';
             case 'adopt':
                 $this->holds[$words[0]] = $this->stores[$words[1]]->adopt($words[2]);
 
@@ -53,7 +67,12 @@ final class Command
                 [$take, $of] = explode('/', $value);
                 $more += ['permits' => (int) $take, 'of' => (int) $of];
             } else {
-                $more[$key] = $key === 'ttl' ? (int) $value / 1000.0 : $value === '1';
+                $more[$key === 'auto_release' ? 'autoRelease' : $key] = match ($key) {
+                    'ttl' => (int) $value / 1000.0,
+                    'label' => (string) hex2bin($value),
+                    'reentry' => $value,
+                    default => $value === '1',
+                };
             }
         }
         $lock = $this->stores[$store]->createLock((string) hex2bin($name), ...$more);
@@ -86,6 +105,18 @@ final class Command
                 $found = $store->inspect($name);
 
                 return count($found->holders) . ' ' . ($found->waiters ?? -1);
+            case 'who':
+                $first = $store->inspect($name)->holders[0];
+
+                return "{$first->mode} {$first->permits} {$first->pid} " . (bin2hex($first->label ?? '') ?: '-');
+            case 'list':
+                $names = [];
+                foreach ($store->list($name) as $found) {
+                    $names[] = bin2hex($found->name);
+                }
+                sort($names, SORT_STRING);
+
+                return implode(' ', ['0', ...$names]);
             case 'capabilities':
                 $can = $store->capabilities();
                 $keys = ['shared', 'promote', 'permits', 'ttl', 'freesOnDeath', 'wakes', 'fair', 'export', 'list', 'breakLock'];
@@ -130,6 +161,10 @@ final class Command
                 return (string) ($lock->fencingToken() ?? 0);
             case 'export':
                 return $lock->export();
+            case 'again':
+                return $lock->acquire() ? '' : 1;
+            case 'how':
+                return $lock->lastAcquired()->contended ? '1' : '0';
         }
         throw new LogicException($verb);
     }

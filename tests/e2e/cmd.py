@@ -1,10 +1,12 @@
 """The command of Python; README.md says what it understands."""
 
+import gc
 import sys
 
 import synlock
 from synlock import _synlock
 
+OF_STORE = "locked break inspect who list ping wait_free fingerprint capabilities".split()
 stores: dict = {}
 holds: dict = {}
 
@@ -23,6 +25,10 @@ def take(name: str, store: str, lock: str, ms: str, *options: str):
         key, value = option.split("=")
         if key == "permits":
             more["permits"] = tuple(map(int, value.split("/")))
+        elif key == "label":
+            more["label"] = bytes.fromhex(value).decode()
+        elif key == "reentry":
+            more["reentry"] = value
         else:
             more[key] = int(value) / 1000 if key == "ttl" else value == "1"
     made = stores[store].lock(bytes.fromhex(lock), **more)
@@ -39,11 +45,22 @@ def answer(verb: str, *words: str):
         stores[words[0]] = synlock.Store(words[1])
     elif verb == "take":
         return take(*words)
+    elif verb in ("wait", "plain"):
+        made = stores[words[1]].lock(bytes.fromhex(words[2]))
+        # `with` says nothing of time; `acquire()` is threading's, and waits for ever.
+        if verb == "wait":
+            made.__enter__()
+        else:
+            made.acquire()
+        holds[words[0]] = made
+    elif verb == "drop":
+        del holds[words[0]]
+        gc.collect()
     elif verb == "adopt":
         holds[words[0]] = stores[words[1]].adopt(words[2])
     elif verb == "codes":
         return " ".join(f"{number}={name}" for number, name in sorted(row[:2] for row in _synlock.codes()))
-    elif verb in ("locked", "break", "inspect", "ping", "wait_free", "fingerprint", "capabilities"):
+    elif verb in OF_STORE:
         return ask_store(stores[words[0]], verb, *words[1:])
     else:
         return ask_hold(holds[words[0]], verb, *words[1:])
@@ -62,11 +79,25 @@ def ask_store(store: synlock.Store, verb: str, *words: str):
     name = bytes.fromhex(words[0])
     if verb == "wait_free":
         return None if store.wait_free(name, seconds(words[1])) else 2
+    if verb == "list":
+        return listed(store, name, int(words[1]))
+    if verb == "who":
+        first = store.inspect(name)["holders"][0]
+        return f"{first['mode']} {first['permits']} {first['pid']} {(first['label'] or '').encode().hex() or '-'}"
     if verb == "inspect":
         found = store.inspect(name)
         waiters = found["waiters"]
         return f"{len(found['holders'])} {-1 if waiters is None else waiters}"
     return str(int(store.is_locked(name) if verb == "locked" else store.break_lock(name)))
+
+
+def listed(store: synlock.Store, prefix: bytes, limit: int) -> str:
+    pages, names, cursor = 0, [], None
+    while pages == 0 or cursor is not None:
+        rows, cursor = store.list(prefix, cursor, limit)
+        names += [row["name"].hex() for row in rows]
+        pages += 1
+    return " ".join([str(pages), *sorted(names)])
 
 
 def ask_hold(lock: synlock.Lock, verb: str, *words: str):
@@ -82,6 +113,10 @@ def ask_hold(lock: synlock.Lock, verb: str, *words: str):
         return str(lock.fencing_token or 0)
     if verb == "state":
         return lock.state
+    if verb == "again":
+        return None if lock.acquire(False) else 1
+    if verb == "how":
+        return str(int(lock.last_acquired.contended))
     return {"release": lock.release, "demote": lock.demote, "check": lock.ensure_held, "export": lock.export}[verb]()
 
 

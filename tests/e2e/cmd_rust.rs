@@ -5,12 +5,14 @@
 use std::collections::HashMap;
 use std::io::{BufRead, Write};
 use std::time::Duration;
-use synlock_core::{Code, Error, Lock, LockOptions, Mode, Result, Store, Wait};
+use synlock_core::{Code, Error, Lock, LockOptions, Mode, Reentry, Result, Store, Wait};
 
 #[derive(Default)]
 struct Command {
     stores: HashMap<String, Store>,
     holds: HashMap<String, Lock>,
+    /// Whether the last `take` had to wait.
+    contended: bool,
 }
 
 fn bytes(hex: &str) -> Vec<u8> {
@@ -34,8 +36,8 @@ fn bit(value: bool) -> String {
     u8::from(value).to_string()
 }
 
-fn options(words: &[&str]) -> Result<LockOptions> {
-    let mut options = LockOptions::default();
+fn options(store: &Store, words: &[&str]) -> Result<LockOptions> {
+    let mut options = store.defaults().clone();
     for word in words {
         match word.split_once('=').expect("an option") {
             ("ttl", ms) if ms.starts_with('-') => {
@@ -47,6 +49,19 @@ fn options(words: &[&str]) -> Result<LockOptions> {
             ("ttl", ms) => options.ttl = Some(Duration::from_millis(number(ms))),
             ("renew", on) => options.renew = Some(on == "1"),
             ("shared", "1") => options.mode = Mode::Shared,
+            ("auto_release", on) => options.auto_release = on == "1",
+            ("fair", on) => options.fair = on == "1",
+            ("strict", on) => options.strict = on == "1",
+            ("label", hex) => {
+                options.label = Some(String::from_utf8(bytes(hex)).expect("UTF-8").into());
+            }
+            ("reentry", policy) => {
+                options.reentry = match policy {
+                    "error" => Reentry::Error,
+                    "extend" => Reentry::Extend,
+                    _ => Reentry::Independent,
+                };
+            }
             ("permits", text) => {
                 let (take, of) = text.split_once('/').expect("TAKE/OF");
                 options.mode = Mode::Permits {
@@ -67,10 +82,19 @@ impl Command {
                 self.stores.insert(name.into(), Store::open(url)?);
             }
             ["take", hold, store, name, ms, ref more @ ..] => {
-                let lock = self.stores[store].lock_with(bytes(name), options(more)?)?;
-                lock.acquire(wait(ms), None)?;
+                let store = &self.stores[store];
+                let lock = store.lock_with(bytes(name), options(store, more)?)?;
+                self.contended = lock.acquire(wait(ms), None)?.contended;
                 self.holds.insert(hold.into(), lock);
             }
+            ["wait", hold, store, name] => {
+                let lock = self.stores[store].lock(bytes(name))?;
+                lock.acquire(lock.options().timeout.unwrap_or(Wait::Forever), None)?;
+                self.holds.insert(hold.into(), lock);
+            }
+            ["again", hold] => drop(self.holds[hold].acquire(Wait::No, None)?),
+            ["drop", hold] => drop(self.holds.remove(hold)),
+            ["how", _] => return Ok(bit(self.contended)),
             ["adopt", hold, store, text] => {
                 let lock = self.stores[store].adopt(text, LockOptions::default())?;
                 self.holds.insert(hold.into(), lock);
@@ -110,6 +134,16 @@ fn ask_store(store: &Store, verb: &str, words: &[&str]) -> Result<String> {
             let waiters = found.waiters.map_or(-1, i64::from);
             format!("{} {waiters}", found.holders.len())
         }
+        "who" => {
+            let found = store.inspect(name)?;
+            let first = &found.holders[0];
+            let label = first.label.as_deref().unwrap_or("");
+            let label: String = label.bytes().map(|byte| format!("{byte:02x}")).collect();
+            let label = if label.is_empty() { "-" } else { &label };
+            let pid = first.pid.unwrap_or(0);
+            format!("{} {} {pid} {label}", first.mode, first.permits)
+        }
+        "list" => list(store, &name, number(words[1]) as usize)?,
         "capabilities" => {
             let can = store.capabilities();
             let bits = [
@@ -128,6 +162,22 @@ fn ask_store(store: &Store, verb: &str, words: &[&str]) -> Result<String> {
         }
         _ => panic!("unknown request {verb}"),
     })
+}
+
+fn list(store: &Store, prefix: &[u8], limit: usize) -> Result<String> {
+    let (mut pages, mut names, mut cursor) = (0, Vec::new(), None::<String>);
+    while pages == 0 || cursor.is_some() {
+        let page = store.list(prefix, cursor.as_deref(), limit)?;
+        for lock in page.locks {
+            let hex: String = lock.name.iter().map(|byte| format!("{byte:02x}")).collect();
+            names.push(hex);
+        }
+        cursor = page.cursor;
+        pages += 1;
+    }
+    names.sort();
+    names.insert(0, pages.to_string());
+    Ok(names.join(" "))
 }
 
 fn ask_hold(lock: &Lock, verb: &str, words: &[&str]) -> Result<String> {

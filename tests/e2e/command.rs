@@ -83,6 +83,11 @@ impl Running {
         running
     }
 
+    /// The number of the process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a request.
     pub(crate) fn send(&mut self, request: &str) {
         let input = self.input.as_mut().expect("still open");

@@ -2,6 +2,7 @@
 //! pair on one lock, and the names, codes and capabilities that all must agree on.
 
 mod command;
+mod options;
 mod pairs;
 mod script;
 
@@ -63,6 +64,17 @@ fn main() {
             let own = setup.clone();
             let title = format!("{}::{language}::names", setup.name);
             trials.push(Trial::test(title, move || script::names(&own, language)));
+            let cases: [(_, fn(&Setup, _) -> _); 4] = [
+                ("defaults", options::defaults),
+                ("options", options::given),
+                ("options_of_the_url", options::of_the_url),
+                ("list", options::list),
+            ];
+            for (case, run) in cases {
+                let own = setup.clone();
+                let title = format!("{}::{language}::{case}", setup.name);
+                trials.push(Trial::test(title, move || run(&own, language)));
+            }
             for other in command::LANGUAGES {
                 let own = setup.clone();
                 let title = format!("{}::{language}_to_{other}", setup.name);

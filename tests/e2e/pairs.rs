@@ -67,10 +67,10 @@ pub(crate) fn run(setup: &Setup, one: &'static str, other: &'static str) -> Resu
     }
 
     // An end without a release frees the lock, at once or with the lease.
-    if can("ttl") {
-        one.expect(&format!("take k s {name} 0 ttl=700"), "0");
-    } else {
+    if can("frees_on_death") {
         one.expect(&format!("take k s {name} 0"), "0");
+    } else {
+        one.expect(&format!("take k s {name} 0 ttl=700"), "0");
     }
     one.kill();
     other.expect(&format!("take k s {name} 20000"), "0");

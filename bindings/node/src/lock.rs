@@ -5,8 +5,10 @@ use crate::{Outcome, big, millis, wait};
 use napi::bindgen_prelude::BigInt;
 use napi_derive::napi;
 use std::sync::{Arc, OnceLock};
-use synlock_core::dispatch::submit_with;
-use synlock_core::{Cancel, Code, Error, Lock, LockOptions, Mode, Op, Reentry, Result};
+use synlock_core::dispatch::{self, submit_with};
+use synlock_core::{
+    Cancel, Code, Error, Lock, LockOptions, Mode, Op, Reentry, Result, State, Wait,
+};
 
 #[napi(object)]
 #[derive(Default)]
@@ -126,10 +128,7 @@ impl NativeLock {
 
     #[napi(catch_unwind)]
     pub fn try_sync(&self) -> Outcome {
-        self.run(
-            |lock| lock.acquire(synlock_core::Wait::No, None),
-            Outcome::acquired,
-        )
+        self.run(|lock| lock.acquire(Wait::No, None), Outcome::acquired)
     }
 
     /// Starts an operation; the hub is told under `id`.
@@ -208,6 +207,16 @@ impl NativeLock {
             .to_owned()
     }
 
+    /// What an acquire waits that does not say, ms; negative is for ever.
+    #[napi(getter, catch_unwind)]
+    pub fn timeout(&self) -> f64 {
+        match self.lock().and_then(|lock| lock.options().timeout) {
+            None | Some(Wait::Forever) => -1.0,
+            Some(Wait::No) => 0.0,
+            Some(Wait::For(time)) => time.as_secs_f64() * 1000.0,
+        }
+    }
+
     #[napi(getter, catch_unwind)]
     pub fn remaining(&self) -> Option<f64> {
         self.lock()?
@@ -236,6 +245,17 @@ impl NativeLock {
     pub fn set_auto_release(&self, on: bool) {
         if let Some(lock) = self.lock() {
             lock.set_auto_release(on);
+        }
+    }
+
+    /// Nobody has the lock any more: what is held is released, off the loop, since a server may be asked.
+    #[napi(catch_unwind)]
+    pub fn collected(&mut self) {
+        let made = std::mem::take(&mut self.made);
+        let idle = |lock: &Lock| lock.state() == State::Idle;
+        if !made.get().is_none_or(|made| made.as_ref().is_ok_and(idle)) {
+            // Without a service thread it is dropped here.
+            let _ = dispatch::run(move || drop(made));
         }
     }
 

@@ -178,6 +178,16 @@ impl Handle {
         self.lock.name().as_bytes()
     }
 
+    /// What an acquire waits that does not say; `None` is for ever.
+    #[getter]
+    fn timeout(&self) -> Option<f64> {
+        match self.lock.options().timeout {
+            None | Some(Wait::Forever) => None,
+            Some(Wait::No) => Some(0.0),
+            Some(Wait::For(time)) => Some(time.as_secs_f64()),
+        }
+    }
+
     /// Taken and existing, if it is a semaphore's.
     #[getter]
     fn permits(&self, py: Python<'_>) -> Option<(u32, u32)> {

@@ -7,6 +7,7 @@ True
 """
 
 from . import aio
+from ._base import Acquired
 from ._errors import (
     AlreadyHeld,
     ConcurrentUse,
@@ -37,6 +38,7 @@ from ._lock import Lock, Store
 from ._synlock import schemes
 
 __all__ = [
+    "Acquired",
     "AlreadyHeld",
     "ConcurrentUse",
     "Deadlock",

@@ -9,7 +9,7 @@ import os
 import warnings
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import _synlock
 from ._errors import SynlockError, SynlockWarning, make
@@ -52,6 +52,19 @@ def _option_text(value: object) -> str:
 def name_bytes(name: str | bytes) -> bytes:
     """A name as the stores see it: text is its UTF-8 bytes."""
     return name.encode() if isinstance(name, str) else bytes(name)
+
+
+class Acquired(NamedTuple):
+    """How an acquire went that was granted."""
+
+    #: Seconds from the call to the grant.
+    waited: float
+    #: Whether somebody else held the lock first.
+    contended: bool
+    #: How often the store was asked.
+    attempts: int
+    #: Whether the owner before died while it held: what the lock protects may be half done.
+    recovered: bool
 
 
 def _kind(thing: object) -> str:
@@ -160,8 +173,14 @@ class BaseLock:
         }
         #: Owner and handle of every hold; more than one only for shared locks and permits.
         self._holds: list[tuple[object, _synlock.Handle]] = []
+        #: How the last acquire of this object that was granted went; None before the first.
+        self.last_acquired: Acquired | None = None
         # A wrong option is told of here, not at the first acquire.
-        self._idle: list[_synlock.Handle] = [self._new_handle()]
+        first = self._new_handle()
+        self._idle: list[_synlock.Handle] = [first]
+        if timeout is None:
+            # What the URL says, if it does.
+            self._timeout = first.timeout
 
     def __repr__(self) -> str:
         return f"<{_kind(self)} {self.name!r} on {self.store.url}{' held' if self._holds else ''}>"
@@ -193,8 +212,10 @@ class BaseLock:
             if handle.state == "idle":
                 return handle
 
-    def _take(self, handle: _synlock.Handle) -> None:
+    def _take(self, handle: _synlock.Handle, how: tuple[float, bool, int, bool] | None = None) -> None:
         self._holds.append((self._me(make=True), handle))
+        if how is not None:
+            self.last_acquired = Acquired(*how)
 
     def _become(self, handle: _synlock.Handle) -> None:
         """Turns into the lock of an adopted hold."""

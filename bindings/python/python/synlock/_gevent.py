@@ -19,7 +19,7 @@ def is_patched() -> bool:
     return monkey is not None and bool(monkey.is_module_patched("socket"))
 
 
-def run(handle: _synlock.Handle, op: str, argument: float | None = None) -> None:
+def run(handle: _synlock.Handle, op: str, argument: float | None = None) -> Any:
     """Runs an operation through dispatch, letting other greenlets run; an acquire that is killed holds nothing."""
     from gevent.socket import wait_read  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
@@ -43,6 +43,7 @@ def run(handle: _synlock.Handle, op: str, argument: float | None = None) -> None
         raise killed
     if done[0][1] is not None:
         raise done[0][1]
+    return done[0][2]
 
 
 def call(function: Callable[..., _T], *arguments: Any) -> _T:

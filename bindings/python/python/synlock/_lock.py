@@ -96,11 +96,14 @@ class Lock(BaseLock):
             me = self._mine.me = object()
         return me
 
+    def _blocks_a_hub(self, waits: bool) -> bool:
+        return _gevent.is_patched() and (waits or self.store._asks_a_server)
+
     def _by_greenlet(
         self, handle: _synlock.Handle, op: str, argument: float | None = None, waits: bool = False
     ) -> bool:
         """Under gevent, does what would block the hub: False if the caller may just do it."""
-        if not _gevent.is_patched() or not (waits or self.store._asks_a_server):
+        if not self._blocks_a_hub(waits):
             return False
         _gevent.run(handle, op, argument)
         return True
@@ -117,12 +120,12 @@ class Lock(BaseLock):
     def _acquire(self, wait: float | None) -> bool:
         handle = self._spare()
         try:
-            if not self._by_greenlet(handle, "acquire", wait, waits=wait != 0.0):
-                handle.acquire(wait)
+            by_greenlet = self._blocks_a_hub(wait != 0.0)
+            how = _gevent.run(handle, "acquire", wait) if by_greenlet else handle.acquire(wait)
         except (LockBusy, LockTimeout):
             self._idle.append(handle)
             return False
-        self._take(handle)
+        self._take(handle, how)
         return True
 
     def release(self) -> None:

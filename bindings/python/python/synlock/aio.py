@@ -100,11 +100,11 @@ class Lock(BaseLock):
     async def _acquire(self, wait: float | None) -> bool:
         handle = self._spare()
         try:
-            await operations().run(handle, "acquire", wait)
+            how = await operations().run(handle, "acquire", wait)
         except (LockBusy, LockTimeout):
             self._idle.append(handle)
             return False
-        self._take(handle)
+        self._take(handle, how)
         return True
 
     async def release(self) -> None:

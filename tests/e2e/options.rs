@@ -1,0 +1,209 @@
+//! The table of defaults, and every option, in each language: the same names, the same meaning.
+
+use crate::Setup;
+use crate::command::Running;
+use crate::script::{can, hex};
+use libtest_mimic::Failed;
+use std::time::{Duration, Instant};
+use synlock_tests::names::unique;
+
+/// Asks until the answer comes: what a host does in its own time.
+fn until(it: &mut Running, request: &str, answer: &str) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while it.ask(request) != answer {
+        assert!(
+            Instant::now() < end,
+            "{}: {request} is never {answer}",
+            it.language
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// What is not said means what the table in the READMEs says.
+pub(crate) fn defaults(setup: &Setup, language: &'static str) -> Result<(), Failed> {
+    let mut it = Running::start(language, &setup.url);
+    let mut other = Running::start("rust", &setup.url);
+    let can = can(&mut it);
+    let name = hex(unique("defaults"));
+
+    // `ttl` omitted, on a store that needs one: renewed.
+    it.expect(&format!("take h s {name} 0"), "0");
+    // A handle that holds: refused, renewed, contending.
+    let again = match language {
+        "php" => "0",
+        "python" | "node" => "1",
+        _ => "5",
+    };
+    it.expect("again h", again);
+    it.expect("check h", "0");
+    // `reentry`: another handle of the same process is another owner.
+    it.expect(&format!("take i s {name} 0"), "1");
+    it.expect(
+        &format!("who s {name}"),
+        &format!("0 exclusive 1 {} -", it.pid()),
+    );
+
+    // Plain `acquire`: waits in Python and Node, tries in PHP; C and Rust have none.
+    if language == "php" {
+        it.expect(&format!("plain p s {name}"), "1");
+        it.expect("release h", "0");
+    } else if language == "python" || language == "node" {
+        it.expect("release h", "0");
+        other.expect(&format!("take o s {name} 0"), "0");
+        it.send(&format!("plain p s {name}"));
+        assert!(it.is_silent(Duration::from_millis(300)), "{language}");
+        other.expect("release o", "0");
+        assert_eq!(it.answer(), "0", "{language}");
+        it.expect("release p", "0");
+    } else {
+        it.expect("release h", "0");
+    }
+    // Without a word about time, a wait waits.
+    other.expect(&format!("take o s {name} 0"), "0");
+    it.send(&format!("wait w s {name}"));
+    assert!(it.is_silent(Duration::from_millis(300)), "{language}");
+    other.expect("release o", "0");
+    assert_eq!(it.answer(), "0", "{language}");
+    it.expect("release w", "0");
+
+    // `ttl` given: just that, not renewed.
+    if can("ttl") {
+        it.expect(&format!("take t s {name} 0 ttl=300"), "0");
+        other.expect(&format!("take o s {name} 20000"), "0");
+        it.expect("check t", "3");
+        it.expect("release t", "3");
+        other.expect("release o", "0");
+    }
+    // `auto_release`: on.
+    it.expect(&format!("take d s {name} 0"), "0");
+    it.expect("drop d", "0");
+    until(&mut it, &format!("locked s {name}"), "0 0");
+    assert_eq!(it.finish(), Some(0));
+    Ok(())
+}
+
+/// Options given to a lock.
+pub(crate) fn given(setup: &Setup, language: &'static str) -> Result<(), Failed> {
+    let mut it = Running::start(language, &setup.url);
+    let mut other = Running::start("rust", &setup.url);
+    let can = can(&mut it);
+    let name = hex(unique("given"));
+
+    let label = hex("nightly é");
+    it.expect(&format!("take l s {name} 0 label={label} strict=1"), "0");
+    let who = format!("0 exclusive 1 {} {label}", it.pid());
+    it.expect(&format!("who s {name}"), &who);
+    other.expect(&format!("who s {name}"), &who);
+    it.expect("how l", "0 0");
+    it.expect("release l", "0");
+    it.expect(
+        &format!("take l s {name} 0 label={}", "61".repeat(256)),
+        "101",
+    );
+
+    // Whether it had to wait is told.
+    other.expect(&format!("take o s {name} 0"), "0");
+    it.send(&format!("take w s {name} 20000"));
+    assert!(it.is_silent(Duration::from_millis(100)), "{language}");
+    other.expect("release o", "0");
+    assert_eq!(it.answer(), "0", "{language}");
+    it.expect("how w", "0 1");
+    it.expect("release w", "0");
+
+    // Re-entry: refused, or the same hold, which the first release ends.
+    it.expect(&format!("take a s {name} 0 reentry=extend"), "0");
+    it.expect(&format!("take b s {name} 0 reentry=error"), "110");
+    it.expect(&format!("take b s {name} 0 reentry=extend"), "0");
+    assert_eq!(it.ask("fence a"), it.ask("fence b"), "{language}");
+    it.expect(&format!("take c s {name} 0 reentry=independent"), "1");
+    it.expect("release b", "0");
+    it.expect(&format!("locked s {name}"), "0 0");
+    it.expect("release a", "4");
+
+    if can("ttl") {
+        it.expect(&format!("take r s {name} 0 ttl=1000 renew=1"), "0");
+        std::thread::sleep(Duration::from_millis(2_500));
+        it.expect("check r", "0");
+        it.expect("release r", "0");
+    }
+    it.expect(&format!("take k s {name} 0 auto_release=0 fair=0"), "0");
+    it.expect("drop k", "0");
+    std::thread::sleep(Duration::from_millis(100));
+    it.expect(&format!("locked s {name}"), "0 1");
+    other.expect(&format!("break s {name}"), "0 1");
+    assert_eq!(it.finish(), Some(0));
+    Ok(())
+}
+
+/// Options given to the store by its URL are the defaults of its locks.
+pub(crate) fn of_the_url(setup: &Setup, language: &'static str) -> Result<(), Failed> {
+    let mut it = Running::start(language, &setup.url);
+    let can = can(&mut it);
+    let name = hex(unique("url"));
+    let mark = if setup.url.contains('?') { '&' } else { '?' };
+    let ttl = if can("ttl") { "&ttl=60000" } else { "" };
+    it.expect(
+        &format!(
+            "open u {}{mark}timeout=50&auto_release=0&reentry=error&label=url{ttl}",
+            setup.url
+        ),
+        "0",
+    );
+    it.expect(&format!("take h u {name} 0"), "0");
+    if can("ttl") {
+        assert!(it.number("remaining h") > 40_000, "{language}");
+    }
+    let who = format!("0 exclusive 1 {} {}", it.pid(), hex("url"));
+    it.expect(&format!("who u {name}"), &who);
+    it.expect(&format!("take i u {name} 0"), "110");
+    it.expect("drop h", "0");
+    std::thread::sleep(Duration::from_millis(100));
+    it.expect(&format!("locked u {name}"), "0 1");
+    let mut other = Running::start(language, &setup.url);
+    let timed = format!("{}{mark}timeout=50", setup.url);
+    other.expect(&format!("open u {timed}"), "0");
+    other.expect(&format!("wait w u {name}"), "2");
+    other.expect(&format!("break s {name}"), "0 1");
+    // What the call says wins.
+    other.expect(&format!("take w u {name} 20000"), "0");
+    it.send(&format!("take x u {name} 20000 reentry=independent"));
+    assert!(it.is_silent(Duration::from_millis(300)), "{language}");
+    other.expect("release w", "0");
+    assert_eq!(it.answer(), "0", "{language}");
+    it.expect("release x", "0");
+    Ok(())
+}
+
+/// All held locks whose names begin with a prefix, page by page.
+pub(crate) fn list(setup: &Setup, language: &'static str) -> Result<(), Failed> {
+    let mut it = Running::start(language, &setup.url);
+    let mut rust = Running::start("rust", &setup.url);
+    let stem = hex(unique("list"));
+    // More than one page: Redis looks at 1000 keys at a time, and PHP asks for 500 rows.
+    let count = match (setup.name, language) {
+        ("redis", _) => 1_200,
+        (_, "php") => 510,
+        _ => 60,
+    };
+    let mut names: Vec<String> = (0..count).map(|n| format!("{stem}00{n:04x}")).collect();
+    names.sort();
+    for (index, name) in names.iter().enumerate() {
+        rust.expect(&format!("take n{index} s {name} 0"), "0");
+    }
+    rust.expect(
+        &format!("take other s {}ff 0", &stem[..stem.len() - 2]),
+        "0",
+    );
+    let answer = it.ask(&format!("list s {stem}00 2"));
+    let words: Vec<&str> = answer.split(' ').collect();
+    assert_eq!(words[0], "0", "{language}: {answer}");
+    let pages: usize = words[1].parse()?;
+    assert_eq!(words[2..], names, "{language}");
+    assert!(language == "php" || pages > 1, "{language}: {pages} pages");
+    it.expect(
+        &format!("list s {} 2", hex(unique("none"))),
+        &format!("0 {}", pages.min(1)),
+    );
+    Ok(())
+}
