@@ -69,7 +69,7 @@ fn serve(mut stream: TcpStream, act: &Mutex<Act>, heard: &Mutex<Vec<u8>>) -> Opt
         let is_login = chunk[..got].ends_with(b"$6\r\nCLIENT\r\n$2\r\nID\r\n");
         match act {
             Act::Mute => {}
-            _ if is_login => stream.write_all(b":7\r\n").ok()?,
+            _ if is_login => stream.write_all(b"+OK\r\n:7\r\n").ok()?,
             Act::Say(bytes) => stream.write_all(&bytes).ok()?,
             Act::SayAndClose(bytes) => return stream.write_all(&bytes).ok(),
             Act::Endless(first, then) => {

@@ -98,7 +98,8 @@ fn odd_replies_are_errors_in_time() {
         (say("-ERR something new\r\n"), Code::Protocol),
         (say("HTTP/1.1 400 Bad Request\r\n"), Code::Protocol),
         (say("*2\r\n+what\r\n+ever\r\n"), Code::Protocol),
-        (say(":1\r\n"), Code::Protocol),
+        (say(":0\r\n"), Code::Protocol),
+        (say(":-1\r\n"), Code::Protocol),
         (say("$99999999999\r\n"), Code::Protocol),
         (say("*1048577\r\n"), Code::Protocol),
         (say("*2\r\n:1\r\n"), Code::Uncertain),
@@ -177,6 +178,10 @@ fn a_foreign_type_at_the_key_is_told_and_left_alone() {
     server.command(&["SET", &key, "theirs"]);
     assert_eq!(code(one.try_acquire()), Code::Protocol);
     assert_eq!(server.command(&["GET", &key]), "theirs");
+    server.command(&["DEL", &key]);
+    server.command(&["HSET", &key, "field", "theirs"]);
+    assert_eq!(code(one.try_acquire()), Code::Protocol);
+    assert_eq!(server.command(&["HGET", &key, "field"]), "theirs");
 }
 
 #[test]
@@ -212,6 +217,107 @@ fn a_pair_is_two_requests_and_a_contended_acquisition_three() {
     // One's try and release, and two's three: queue, confirm, release.
     assert_eq!(server.calls("evalsha") - before, 10 * (2 + 3));
     assert_eq!(server.calls("subscribe"), 1);
+}
+
+#[test]
+fn connections_have_a_name_where_the_server_allows_it() {
+    let server = RedisServer::start();
+    let one = lock(&server.url(), "n");
+    one.try_acquire().unwrap().unwrap();
+    let name = format!("name=synlock-{} ", std::process::id());
+    let clients = server.command(&["CLIENT", "LIST"]);
+    assert_eq!(clients.matches(&name).count(), 1, "{clients}");
+    assert_eq!(server.calls("client|setname"), 1);
+    one.release().unwrap();
+    // Without the right to, it works without a name.
+    let rules = ["ACL", "SETUSER", "default", "-client|setname"];
+    assert_eq!(server.command(&rules), "OK");
+    assert_eq!(
+        try_code(&format!("{}?prefix=apart:", server.url()), ms(2000)),
+        Code::Ok
+    );
+}
+
+#[test]
+fn waiting_for_a_free_lock_asks_seldom_and_hears_at_once() {
+    let server = RedisServer::start();
+    let store = Store::open(&server.url()).unwrap();
+    let (one, two) = (store.lock("n").unwrap(), store.lock("n").unwrap());
+    assert!(store.wait_free("n", Wait::No).unwrap());
+    one.try_acquire().unwrap().unwrap();
+    assert!(!store.wait_free("n", Wait::No).unwrap());
+    let before = server.calls("evalsha") + server.calls("eval");
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            // In slices, as hosts wait that must look at signals in between.
+            for _ in 0..200 {
+                if store.wait_free("n", Wait::For(ms(20))).unwrap() {
+                    return true;
+                }
+            }
+            false
+        });
+        std::thread::sleep(ms(1500));
+        // A first look, one that registers, and what a script costs that the server does not know.
+        let asked = server.calls("evalsha") + server.calls("eval") - before;
+        assert!((2..=3).contains(&asked), "{asked} requests");
+        // Handed on to a waiter the lock is not free.
+        let waiter = scope.spawn(|| two.acquire(Wait::For(ms(4000)), None).map(drop));
+        while store.inspect("n").unwrap().waiters != Some(1) {
+            std::thread::sleep(ms(1));
+        }
+        one.release().unwrap();
+        waiter.join().unwrap().unwrap();
+        std::thread::sleep(ms(100));
+        assert!(!watcher.is_finished());
+        let published = server.calls("publish");
+        two.release().unwrap();
+        assert!(watcher.join().unwrap());
+        assert_eq!(server.calls("publish") - published, 1);
+    });
+    // Nothing is left behind.
+    assert_eq!(server.command(&["KEYS", "*}w:*"]), "");
+    // A look goes on with no watch that was given up: its word may not have been read.
+    one.try_acquire().unwrap().unwrap();
+    assert!(!store.wait_free("n", Wait::For(ms(20))).unwrap());
+    one.release().unwrap();
+    assert!(store.wait_free("n", Wait::No).unwrap());
+}
+
+#[test]
+fn a_watch_hears_of_a_lease_that_ends() {
+    let server = RedisServer::start();
+    let store = Store::open(&server.url()).unwrap();
+    let held = leased(&server.url(), "n", ms(300));
+    held.try_acquire().unwrap().unwrap();
+    let before = server.calls("evalsha");
+    assert!(store.wait_free("n", Wait::For(ms(4000))).unwrap());
+    // Neither a waiter nor a poll was needed: it was known when the lease would end.
+    assert!(server.calls("evalsha") - before <= 4);
+    assert_eq!(code(held.release()), Code::Lost);
+}
+
+#[test]
+fn labels_may_hold_anything() {
+    let server = RedisServer::start();
+    let store = Store::open(&server.url()).unwrap();
+    let label = "50%|\n\n%0A of\u{1F512} it";
+    let mut options = LockOptions::default();
+    options.label = Some(label.into());
+    options.mode = Mode::Shared;
+    let (one, two) = (
+        store.lock_with("n", options.clone()).unwrap(),
+        store.lock_with("n", options).unwrap(),
+    );
+    one.try_acquire().unwrap().unwrap();
+    two.try_acquire().unwrap().unwrap();
+    for holder in store.inspect("n").unwrap().holders {
+        assert_eq!(holder.label.as_deref(), Some(label));
+    }
+    one.release().unwrap();
+    assert_eq!(store.inspect("n").unwrap().holders.len(), 1);
+    two.release().unwrap();
+    assert_eq!(server.command(&["KEYS", "*}:*"]), "");
 }
 
 #[test]

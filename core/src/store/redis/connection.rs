@@ -57,9 +57,13 @@ impl Connection {
             steps += 1;
         }
         if config.database != 0 {
-            request.extend(pack(&[b"SELECT", config.database.to_string().as_bytes()]));
+            let number = config.database.to_string();
+            request.extend(pack(&[b"SELECT", number.as_bytes()]));
             steps += 1;
         }
+        // For whoever looks at CLIENT LIST.
+        let name = format!("synlock-{}", std::process::id());
+        request.extend(pack(&[b"CLIENT", b"SETNAME", name.as_bytes()]));
         request.extend(pack(&[b"CLIENT", b"ID"]));
         let mut sent = 0;
         connection
@@ -74,7 +78,8 @@ impl Connection {
                 _ => {}
             }
         }
-        // Not every server lets its clients ask for their number.
+        // Not every server lets its clients have a name, or ask for their number.
+        connection.reply(deadline)?;
         match connection.reply(deadline)? {
             Value::Int(id) => connection.id = Some(id),
             Value::ServerError(error) if error.code() == "NOAUTH" => {

@@ -5,13 +5,20 @@
 //! up by one more script. Leases follow the server's wall clock. The formats are in
 //! `core/FORMATS.md`.
 
+mod answers;
+mod client;
 mod config;
 mod connection;
 mod frame;
 mod keys;
+mod listing;
 mod scripts;
+mod socket;
 mod stream;
 mod subscription;
+#[cfg(feature = "redis-tls")]
+mod tls;
 mod verbs;
+mod watch;
 
 pub use verbs::open;

@@ -28,12 +28,13 @@ macro_rules! scripts {
 scripts! {
     ACQUIRE = "acquire", at once "acquire_fast";
     RELEASE = "release", at once "release_fast";
-    EXTEND = "extend";
+    EXTEND = "extend", at once "extend_fast";
     CANCEL = "cancel";
     CHANGE_MODE = "change_mode";
     ADOPT = "adopt";
     BREAK = "break";
     INSPECT = "inspect";
+    WATCH = "watch";
 }
 
 /// Broken on purpose, to show that the tests would notice.

@@ -1,11 +1,11 @@
--- ARGV: layout, name, token, heir, ttl, who. Answers the fencing token, or false.
+-- ARGV: name, token, heir, ttl, who. Answers the fencing token, or false.
 -- A replay finds the heir in place.
-local heir = held[ARGV[4]]
-if heir then return heir[5] end
-local mine = held[ARGV[3]]
+local heir = held[ARGV[3]]
+if heir then return tonumber(heir[FENCE]) end
+local mine = held[ARGV[2]]
 if not mine then return false end
-drop(ARGV[3])
-mine[9] = ARGV[6]
-renew(mine, ARGV[4], tonumber(ARGV[5]))
-settle()
-return mine[5]
+drop(ARGV[2])
+mine[TOKEN], mine[WHO] = ARGV[3], ARGV[5]
+renew(mine, tonumber(ARGV[4]))
+save()
+return tonumber(mine[FENCE])

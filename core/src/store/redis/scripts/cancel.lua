@@ -1,10 +1,6 @@
--- ARGV: layout, name, token, ttl. Leaves the queue; answers the fencing token if it had been granted.
-local token = ARGV[3]
-leave(token)
-local mine = held[token]
-if mine then renew(mine, token, tonumber(ARGV[4])) end
-pcall(function()
-  advance(nil)
-  settle()
-end)
-return mine and mine[5] or false
+-- ARGV: name, token, ttl. Leaves the queue; answers the fencing token if it had been granted.
+leave(ARGV[2])
+local mine = held[ARGV[2]]
+if mine then renew(mine, tonumber(ARGV[3])) end
+hand_on()
+return mine and tonumber(mine[FENCE])

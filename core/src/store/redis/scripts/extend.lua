@@ -1,8 +1,7 @@
--- ARGV: layout, name, token, ttl. Answers the fencing token, or false. Also confirms an offer.
-local token = ARGV[3]
-local mine = held[token]
+-- ARGV: name, token, ttl. Answers the fencing token, or false. Also confirms an offer.
+local mine = held[ARGV[2]]
 if not mine then return false end
-renew(mine, token, tonumber(ARGV[4]))
-leave(token)
-settle()
-return mine[5]
+renew(mine, tonumber(ARGV[3]))
+leave(ARGV[2])
+save()
+return tonumber(mine[FENCE])

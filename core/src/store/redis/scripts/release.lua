@@ -1,11 +1,7 @@
--- ARGV: layout, name, token. Answers 1 if it was held. Also leaves the queue.
-local token = ARGV[3]
+-- ARGV: name, token. Answers 1 if it was held. Also leaves the queue, or stops watching.
+local token = ARGV[2]
 leave(token)
 local ours = held[token]
 if ours then drop(token) end
--- Out of memory must not make a release fail: the lock is free then, and the waiters' poll finds it.
-pcall(function()
-  advance(nil)
-  settle()
-end)
+hand_on()
 return ours and 1 or 0

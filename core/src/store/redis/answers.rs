@@ -1,0 +1,104 @@
+//! What the scripts answer, read.
+
+use super::connection::protocol;
+use crate::store::{Holder, Inspection};
+use crate::{Error, Result};
+use redis::Value;
+use std::time::Duration;
+
+pub(super) fn number(value: &Value) -> Option<i64> {
+    match value {
+        Value::Int(number) => Some(*number),
+        value => text(value)?.parse().ok(),
+    }
+}
+
+pub(super) fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        Value::SimpleString(text) => Some(text.clone()),
+        _ => None,
+    }
+}
+
+/// A fencing token, or nothing if the lock is not ours.
+pub(super) fn fence_or_lost(reply: &Value) -> Result<Option<u64>> {
+    match reply {
+        Value::Nil => Ok(None),
+        value => number(value)
+            .and_then(|fence| u64::try_from(fence).ok())
+            .map(Some)
+            .ok_or_else(|| protocol("an odd fencing token")),
+    }
+}
+
+/// The name that stands in a lock after its records, where its key does not show it.
+pub(super) fn name_beside(lock: &[u8]) -> Option<&[u8]> {
+    let at = lock.windows(2).position(|pair| pair == b"\n\n")?;
+    lock.get(at + 2..)
+}
+
+/// `now, waiters, record, record, …`
+pub(super) fn inspection(name: &[u8], reply: &Value) -> Result<Inspection> {
+    let (now, waiters, records) = parts(reply)?;
+    Ok(Inspection {
+        name: name.to_vec(),
+        holders: records
+            .iter()
+            .map(|record| holder(record, now).ok_or_else(odd))
+            .collect::<Result<_>>()?,
+        waiters: u32::try_from(waiters).ok(),
+    })
+}
+
+/// Whether a holder of this token is among those of an inspection.
+pub(super) fn is_among(token: &str, reply: &Value) -> Result<bool> {
+    let (_, _, records) = parts(reply)?;
+    Ok(records.iter().any(|record| record.starts_with(token)))
+}
+
+fn odd() -> Error {
+    protocol("an odd answer to an inspection")
+}
+
+fn parts(reply: &Value) -> Result<(i64, i64, Vec<String>)> {
+    let Value::Array(parts) = reply else {
+        return Err(odd());
+    };
+    let [now, waiters, records @ ..] = parts.as_slice() else {
+        return Err(odd());
+    };
+    let records: Option<Vec<_>> = records.iter().map(text).collect();
+    Ok((
+        number(now).ok_or_else(odd)?,
+        number(waiters).ok_or_else(odd)?,
+        records.ok_or_else(odd)?,
+    ))
+}
+
+/// token|layout|mode|take|of|fence|ttl|since|until|offered|host pid label
+fn holder(record: &str, now: i64) -> Option<Holder> {
+    let fields: Vec<&str> = record.splitn(11, '|').collect();
+    let &[token, _, mode, take, _, fence, _, since, until, _, who] = fields.as_slice() else {
+        return None;
+    };
+    let mut who = who.splitn(3, ' ');
+    let (host, pid, label) = (who.next()?, who.next()?, who.next().unwrap_or_default());
+    let label = label.replace("%0A", "\n").replace("%25", "%");
+    let span = |from: i64, to: i64| Duration::from_millis(u64::try_from(to - from).unwrap_or(0));
+    Some(Holder {
+        owner: token.get(..8)?.to_owned(),
+        mode: match mode {
+            "s" => "shared",
+            "p" => "permits",
+            _ => "exclusive",
+        },
+        permits: take.parse().ok()?,
+        host: Some(host.to_owned()),
+        pid: pid.parse().ok(),
+        label: Some(label).filter(|label| !label.is_empty()),
+        remaining: Some(span(now, until.parse().ok()?)),
+        held: Some(span(since.parse().ok()?, now)),
+        fence: fence.parse().ok(),
+    })
+}

@@ -1,0 +1,269 @@
+//! A socket whose every wait is bounded by a deadline, that raises no signal and crosses no fork.
+
+use super::config::{Address, Config};
+use crate::codes::Code;
+use crate::fork::ProcessFd;
+use crate::lease::BootTime;
+use crate::{Error, Result};
+use std::io;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+/// How long a receive may block in the kernel before the deadline is looked at.
+const SLICE: Duration = Duration::from_millis(500);
+
+/// A connected socket. It blocks for a slice at most.
+#[derive(Debug)]
+pub(super) struct Socket(ProcessFd);
+
+impl Socket {
+    pub fn connect(config: &Config, deadline: BootTime) -> Result<Self> {
+        let deadline = deadline.min(BootTime::now().after(config.connect_timeout));
+        let socket = match &config.address {
+            Address::Tcp { host, port } => connect_tcp(host, *port, deadline),
+            Address::Unix(path) => connect_unix(path, deadline),
+        }?;
+        socket.block_in_slices()?;
+        Ok(socket)
+    }
+
+    pub fn fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
+    /// Sends all of it; how much went out stands in `sent` even if it fails.
+    pub fn send(&self, bytes: &[u8], deadline: BootTime, sent: &mut usize) -> io::Result<()> {
+        *sent = 0;
+        while *sent < bytes.len() {
+            let rest = bytes.get(*sent..).unwrap_or_default();
+            match self.send_now(rest) {
+                Ok(done) => *sent += done,
+                Err(error) => self.wait_after(error, libc::POLLOUT, deadline)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what goes out without blocking.
+    pub fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        // SAFETY: sends from a live slice; MSG_NOSIGNAL keeps SIGPIPE from the host.
+        let done = unsafe {
+            libc::send(
+                self.fd(),
+                bytes.as_ptr().cast(),
+                bytes.len(),
+                libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT,
+            )
+        };
+        usize::try_from(done).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// Receives something; 0 at the end of the stream.
+    pub fn receive(&self, into: &mut [u8], deadline: BootTime) -> io::Result<usize> {
+        loop {
+            // With time enough, one system call waits and reads.
+            let flags = if deadline.left() > SLICE {
+                0
+            } else {
+                wait(self.fd(), libc::POLLIN, deadline)?;
+                libc::MSG_DONTWAIT
+            };
+            if let Some(got) = self.receive_with(into, flags)? {
+                return Ok(got);
+            }
+        }
+    }
+
+    /// Receives what has arrived; `None` if nothing has.
+    pub fn receive_now(&self, into: &mut [u8]) -> io::Result<Option<usize>> {
+        self.receive_with(into, libc::MSG_DONTWAIT)
+    }
+
+    fn receive_with(&self, into: &mut [u8], flags: libc::c_int) -> io::Result<Option<usize>> {
+        // SAFETY: writes at most `into.len()` bytes into a live slice.
+        let done = unsafe { libc::recv(self.fd(), into.as_mut_ptr().cast(), into.len(), flags) };
+        match usize::try_from(done) {
+            Ok(done) => Ok(Some(done)),
+            Err(_) => {
+                let error = io::Error::last_os_error();
+                match error.kind() {
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
+                    _ => Err(error),
+                }
+            }
+        }
+    }
+
+    /// Lets a receive block for a slice.
+    fn block_in_slices(&self) -> Result<()> {
+        let time = libc::timeval {
+            tv_sec: 0,
+            tv_usec: SLICE.subsec_micros() as libc::suseconds_t,
+        };
+        let size = size_of::<libc::timeval>() as libc::socklen_t;
+        // SAFETY: the option's value is a timeval, valid during the call; F_SETFL takes no pointer.
+        // The descriptor has no other flags.
+        let done = unsafe {
+            libc::setsockopt(
+                self.fd(),
+                libc::SOL_SOCKET,
+                libc::SO_RCVTIMEO,
+                (&raw const time).cast(),
+                size,
+            ) | libc::fcntl(self.fd(), libc::F_SETFL, 0)
+        };
+        if done == 0 {
+            Ok(())
+        } else {
+            Err(unreachable(io::Error::last_os_error()))
+        }
+    }
+
+    fn wait_after(
+        &self,
+        error: io::Error,
+        events: libc::c_short,
+        deadline: BootTime,
+    ) -> io::Result<()> {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => wait(self.fd(), events, deadline),
+            io::ErrorKind::Interrupted => Ok(()),
+            _ => Err(error),
+        }
+    }
+}
+
+/// Waits for readiness; `TimedOut` at the deadline.
+pub(super) fn wait(fd: RawFd, events: libc::c_short, deadline: BootTime) -> io::Result<()> {
+    loop {
+        let left = deadline.left();
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let mut poll = libc::pollfd {
+            fd,
+            events,
+            revents: 0,
+        };
+        let ms = left.min(Duration::from_secs(1)).as_micros().div_ceil(1000);
+        // SAFETY: one valid pollfd.
+        let ready = unsafe { libc::poll(&raw mut poll, 1, ms as libc::c_int) };
+        if ready > 0 {
+            return Ok(());
+        }
+        if ready < 0 {
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+    }
+}
+
+fn unreachable(error: io::Error) -> Error {
+    let code = match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => Code::Exhausted,
+        Some(libc::EACCES | libc::EPERM) => Code::Permission,
+        _ => Code::Unavailable,
+    };
+    Error::new(code, format!("the server cannot be reached: {error}")).with_source(error)
+}
+
+fn connect_unix(path: &str, deadline: BootTime) -> Result<Socket> {
+    // SAFETY: all-zero is a valid sockaddr_un.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    if path.len() >= address.sun_path.len() || path.contains('\0') {
+        return Err(Error::new(
+            Code::InvalidUrl,
+            "the path of the socket is too long",
+        ));
+    }
+    for (to, from) in address.sun_path.iter_mut().zip(path.bytes()) {
+        *to = from as libc::c_char;
+    }
+    let socket = open(libc::AF_UNIX)?;
+    // SAFETY: the address is valid for its size.
+    let done = unsafe {
+        libc::connect(
+            socket.fd(),
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_un>() as libc::socklen_t,
+        )
+    };
+    finish(socket, done, deadline)
+}
+
+fn connect_tcp(host: &str, port: u16, deadline: BootTime) -> Result<Socket> {
+    let addresses = (host, port).to_socket_addrs().map_err(unreachable)?;
+    let mut last = Error::new(Code::Unavailable, "the server's name has no address");
+    for address in addresses {
+        match connect_address(address, deadline) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn connect_address(address: SocketAddr, deadline: BootTime) -> Result<Socket> {
+    let left = deadline.left();
+    if left.is_zero() {
+        return Err(unreachable(io::ErrorKind::TimedOut.into()));
+    }
+    let stream = TcpStream::connect_timeout(&address, left).map_err(unreachable)?;
+    stream.set_nodelay(true).map_err(unreachable)?;
+    let socket = Socket(ProcessFd::new(OwnedFd::from(stream)));
+    // A peer that vanished is noticed while we wait for wake-ups, too.
+    for (level, option, value) in [
+        (libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, 5),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, 2),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT, 3),
+        (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, 10_000),
+    ] {
+        let value: libc::c_int = value;
+        // SAFETY: the option's value is an int, valid during the call. Failure costs only speed of notice.
+        unsafe {
+            libc::setsockopt(
+                socket.fd(),
+                level,
+                option,
+                (&raw const value).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            )
+        };
+    }
+    Ok(socket)
+}
+
+fn open(family: libc::c_int) -> Result<Socket> {
+    // SAFETY: no pointers; the descriptor is owned below.
+    let fd = unsafe {
+        libc::socket(
+            family,
+            libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
+            0,
+        )
+    };
+    if fd < 0 {
+        return Err(unreachable(io::Error::last_os_error()));
+    }
+    // SAFETY: just made, owned by nobody else.
+    Ok(Socket(ProcessFd::new(unsafe { OwnedFd::from_raw_fd(fd) })))
+}
+
+fn finish(socket: Socket, done: libc::c_int, deadline: BootTime) -> Result<Socket> {
+    if done == 0 {
+        return Ok(socket);
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        // A unix socket whose backlog is full says EAGAIN: the server is alive but overwhelmed.
+        Some(libc::EINPROGRESS | libc::EINTR) => wait(socket.fd(), libc::POLLOUT, deadline)
+            .map_err(unreachable)
+            .map(|()| socket),
+        _ => Err(unreachable(error)),
+    }
+}
