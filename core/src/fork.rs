@@ -5,8 +5,27 @@
 //! that a child must not keep (locks, connections) are listed in a table that needs no lock, and are
 //! closed in the child by a handler that is safe in a signal context.
 
+mod descriptors;
+mod line;
+#[cfg(all(loom, test))]
+mod model;
+mod per_process;
+
+pub use per_process::PerProcess;
+
+use descriptors::Chunk;
+use line::Line;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use sync::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, CHUNK, Ordering};
+
+/// What the parts that `model.rs` looks at are made of; there they are made of the checker's.
+mod sync {
+    pub(super) use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+    pub(super) use std::thread::yield_now;
+
+    /// How many descriptors one chunk of their list holds.
+    pub(super) const CHUNK: usize = 256;
+}
 
 /// What stands in the page that a child finds empty.
 #[repr(C)]
@@ -20,10 +39,15 @@ struct Page {
 const TOKENS_PER_BLOCK: usize = 64;
 
 static PAGE: AtomicPtr<Page> = AtomicPtr::new(std::ptr::null_mut());
-/// The last generation given out in this process or an ancestor; a fork copies it.
-static GENERATIONS: AtomicU64 = AtomicU64::new(0);
-/// The generation whose inherited descriptors have been closed.
-static SWEPT: AtomicU64 = AtomicU64::new(1);
+static LINE: Line = Line {
+    given: AtomicU64::new(0),
+    swept: AtomicU64::new(1),
+};
+/// Descriptors that a child closes.
+static FDS: Chunk = Chunk {
+    fds: [const { AtomicI32::new(-1) }; CHUNK],
+    next: AtomicPtr::new(std::ptr::null_mut()),
+};
 
 #[inline]
 fn page() -> &'static Page {
@@ -86,30 +110,11 @@ fn map_page() -> &'static Page {
 /// ancestor's.
 #[inline]
 pub fn generation() -> u64 {
-    let page = page();
-    match page.generation.load(Ordering::Relaxed) {
-        0 => new_generation(page),
-        known => known,
-    }
-}
-
-#[cold]
-fn new_generation(page: &Page) -> u64 {
-    let next = GENERATIONS.fetch_add(1, Ordering::Relaxed) + 1;
-    match page
-        .generation
-        .compare_exchange(0, next, Ordering::AcqRel, Ordering::Acquire)
-    {
-        Ok(_) => {
-            // A raw clone ran no handler: close what it inherited now.
-            if SWEPT.swap(next, Ordering::AcqRel) < next && next > 1 {
-                close_all();
-                forget_forks();
-            }
-            next
-        }
-        Err(other) => other,
-    }
+    // A raw clone ran no handler: close what it inherited now.
+    LINE.current(&page().generation, || {
+        close_all();
+        forget_forks();
+    })
 }
 
 /// Forks of this process that have begun, and that are over.
@@ -165,40 +170,12 @@ fn forget_forks() {
 extern "C" fn sweep_in_child() {
     forget_forks();
     close_all();
-    // The generation that the child is about to take.
-    SWEPT.store(GENERATIONS.load(Ordering::Relaxed) + 1, Ordering::Release);
-}
-
-const CHUNK: usize = 256;
-
-struct Chunk {
-    fds: [AtomicI32; CHUNK],
-    next: AtomicPtr<Chunk>,
-}
-
-impl Chunk {
-    const fn new() -> Self {
-        Chunk {
-            fds: [const { AtomicI32::new(-1) }; CHUNK],
-            next: AtomicPtr::new(std::ptr::null_mut()),
-        }
-    }
-}
-
-static FDS: Chunk = Chunk::new();
-
-fn chunks() -> impl Iterator<Item = &'static Chunk> {
-    std::iter::successors(Some(&FDS), |chunk| {
-        let next = chunk.next.load(Ordering::Acquire);
-        // SAFETY: chunks are leaked on creation and never freed.
-        unsafe { next.as_ref() }
-    })
+    LINE.is_swept();
 }
 
 fn close_all() {
-    for slot in chunks().flat_map(|chunk| &chunk.fds) {
-        let fd = slot.swap(-1, Ordering::AcqRel);
-        if fd >= 0 && !cfg!(any(canary = "keep_in_child", canary = "share_after_fork")) {
+    FDS.take_all(|fd| {
+        if !cfg!(any(canary = "keep_in_child", canary = "share_after_fork")) {
             #[cfg(canary = "unlock_in_child")]
             // SAFETY: broken on purpose: lets go of the parent's lock.
             unsafe {
@@ -207,56 +184,16 @@ fn close_all() {
             // SAFETY: the descriptor was registered by its owner, which never uses it in a child.
             unsafe { libc::close(fd) };
         }
-    }
+    });
 }
 
 fn register(fd: RawFd) {
     let _ = page();
-    let mut chunk = &FDS;
-    loop {
-        for slot in &chunk.fds {
-            if slot.load(Ordering::Relaxed) == -1
-                && slot
-                    .compare_exchange(-1, fd, Ordering::AcqRel, Ordering::Relaxed)
-                    .is_ok()
-            {
-                return;
-            }
-        }
-        chunk = next_chunk(chunk);
-    }
-}
-
-/// The chunk after this one, which is appended if need be.
-fn next_chunk(chunk: &'static Chunk) -> &'static Chunk {
-    let next = chunk.next.load(Ordering::Acquire);
-    if next.is_null() {
-        let fresh = Box::into_raw(Box::new(Chunk::new()));
-        let appended = chunk.next.compare_exchange(
-            std::ptr::null_mut(),
-            fresh,
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        );
-        if appended.is_err() {
-            // SAFETY: somebody else appended first; ours was never shared.
-            drop(unsafe { Box::from_raw(fresh) });
-        }
-    }
-    // SAFETY: not null any more; chunks are leaked on creation and never freed.
-    unsafe { &*chunk.next.load(Ordering::Acquire) }
+    FDS.register(fd);
 }
 
 fn unregister(fd: RawFd) {
-    for slot in chunks().flat_map(|chunk| &chunk.fds) {
-        if slot.load(Ordering::Relaxed) == fd
-            && slot
-                .compare_exchange(fd, -1, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
-        {
-            return;
-        }
-    }
+    FDS.unregister(fd);
 }
 
 /// A descriptor that belongs to the process that opened it: a forked child closes it without
@@ -325,67 +262,11 @@ impl Drop for Noted {
     }
 }
 
-/// A value that each process makes for itself on first use. After a fork the inherited one is
-/// leaked: never used, never dropped.
-#[derive(Debug)]
-pub struct PerProcess<T: 'static> {
-    current: AtomicPtr<Made<T>>,
-}
-
-#[derive(Debug)]
-struct Made<T> {
-    generation: u64,
-    value: T,
-}
-
 impl<T: Send + Sync> PerProcess<T> {
     /// Empty.
     pub const fn new() -> Self {
         PerProcess {
             current: AtomicPtr::new(std::ptr::null_mut()),
-        }
-    }
-
-    /// This process' value, if it has one.
-    pub fn get(&self) -> Option<&T> {
-        let made = self.current.load(Ordering::Acquire);
-        // SAFETY: a published value is replaced only in another process and never freed before `self`.
-        let made = unsafe { made.as_ref()? };
-        (made.generation == generation() || cfg!(canary = "share_after_fork"))
-            .then_some(&made.value)
-    }
-
-    /// This process' value, made by `make` if need be. Two threads may both make one; one is kept.
-    pub fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
-        match self.get_or_try_init(|| Ok::<T, std::convert::Infallible>(make())) {
-            Ok(value) => value,
-            Err(never) => match never {},
-        }
-    }
-
-    /// As `get_or_init`, with a maker that can fail.
-    pub fn get_or_try_init<E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
-        if let Some(value) = self.get() {
-            return Ok(value);
-        }
-        let stale = self.current.load(Ordering::Acquire);
-        let fresh = Box::into_raw(Box::new(Made {
-            generation: generation(),
-            value: make()?,
-        }));
-        match self
-            .current
-            .compare_exchange(stale, fresh, Ordering::AcqRel, Ordering::Acquire)
-        {
-            // SAFETY: just published; freed only with `self`.
-            Ok(_) => Ok(unsafe { &(*fresh).value }),
-            Err(theirs) => {
-                // SAFETY: ours was never shared; theirs was published by a thread of this process.
-                unsafe {
-                    drop(Box::from_raw(fresh));
-                    Ok(&(*theirs).value)
-                }
-            }
         }
     }
 }
@@ -395,26 +276,6 @@ impl<T: Send + Sync> Default for PerProcess<T> {
         Self::new()
     }
 }
-
-impl<T: 'static> Drop for PerProcess<T> {
-    fn drop(&mut self) {
-        let made = *self.current.get_mut();
-        if made.is_null() {
-            return;
-        }
-        // SAFETY: exclusive access; the pointer came from `Box::into_raw`. An inherited value is leaked.
-        unsafe {
-            if (*made).generation == generation() {
-                drop(Box::from_raw(made));
-            }
-        }
-    }
-}
-
-// SAFETY: hands out only `&T`, and drops `T` on whichever thread drops the cell.
-unsafe impl<T: Send + Sync> Send for PerProcess<T> {}
-// SAFETY: as above; publication is by compare-and-swap.
-unsafe impl<T: Send + Sync> Sync for PerProcess<T> {}
 
 /// Canary of row 39: reads a byte that was given back.
 #[cfg(canary = "use_after_free")]
