@@ -14,11 +14,7 @@ pub struct synlock_cancel {
 }
 
 #[derive(Debug)]
-pub(crate) struct CancelObject(pub(crate) Option<Cancel>);
-
-impl CancelObject {
-    pub(crate) const GONE: CancelObject = CancelObject(None);
-}
+pub(crate) struct CancelObject(pub(crate) Cancel);
 
 /// Makes a switch that is not thrown.
 ///
@@ -32,7 +28,7 @@ pub unsafe extern "C" fn synlock_cancel_new(
     guard("synlock_cancel_new", error, || {
         // SAFETY: promised by the caller.
         let out = unsafe { Out::new(cancel) }?;
-        hand_out(out, Object::Cancel(CancelObject(Some(Cancel::new()))))
+        hand_out(out, Object::Cancel(CancelObject(Cancel::new())))
     })
 }
 
@@ -47,9 +43,7 @@ pub unsafe extern "C" fn synlock_cancel_throw(
 ) -> synlock_status {
     guard("synlock_cancel_throw", error, || {
         with_cancel(number(cancel), |cancel| {
-            if let Some(cancel) = &cancel.0 {
-                cancel.cancel();
-            }
+            cancel.0.cancel();
             Ok(())
         })
     })

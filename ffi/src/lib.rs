@@ -25,10 +25,14 @@ mod guard;
 pub mod handle;
 pub mod list;
 pub mod lock;
+#[cfg(all(loom, test))]
+mod model;
 pub mod options;
 pub mod scope;
 pub mod status;
 pub mod store;
+mod sync;
+mod table;
 mod text;
 pub mod version;
 

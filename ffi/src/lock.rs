@@ -235,7 +235,7 @@ pub unsafe extern "C" fn synlock_lock_acquire_with(
     guard("synlock_lock_acquire_with", error, || {
         let switch = match number(cancel) {
             0 => None,
-            handle => with_cancel(handle, |cancel| Ok(cancel.0.clone()))?,
+            handle => Some(with_cancel(handle, |cancel| Ok(cancel.0.clone()))?),
         };
         // SAFETY: promised by the caller.
         let out = unsafe { SizedOut::optional(acquired) }?;
