@@ -1,0 +1,277 @@
+//! Row 28: fencing tokens grow in real-time order: the token of a grant is greater than those of all
+//! grants of the name that had returned before it was asked for. `redis` (class H) while the server
+//! is restarted empty, flushed, robbed of its scripts and counters, and clients are killed; `shm`
+//! (H) while clients are killed; `memory` (E) by threads.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+use synlock_core::{Code, Error, Lock, LockOptions, Store, Wait};
+use synlock_tests::history::{Answer, Kind, Tapes, token_regressions};
+use synlock_tests::names::{TempDir, unique};
+use synlock_tests::page::SharedPage;
+use synlock_tests::process::{exit_status, fork, is_full_load, nanos, signal, wait};
+use synlock_tests::redis::RedisServer;
+use synlock_tests::torture::Verdict;
+
+const NAMES: usize = 3;
+const WORKERS: usize = 6;
+const CLIENTS: usize = 4096;
+const OPS: usize = 1 << 16;
+
+struct Page {
+    stop: AtomicU64,
+    grants: AtomicU64,
+    unexpected: AtomicU64,
+    /// Grants without a token.
+    bare: AtomicU64,
+}
+
+struct World {
+    page: SharedPage<Page>,
+    tapes: [Tapes<CLIENTS, OPS>; NAMES],
+    url: String,
+    /// What the store's trouble may make of an operation.
+    allowed: &'static [Code],
+}
+
+impl World {
+    fn new(url: &str, allowed: &'static [Code]) -> Self {
+        World {
+            // SAFETY: atomics, for which zero is a value.
+            page: unsafe { SharedPage::new() },
+            tapes: std::array::from_fn(|_| Tapes::new()),
+            url: url.to_owned(),
+            allowed,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.page.stop.load(SeqCst) != 0
+    }
+
+    fn work(&self, me: u64) -> i32 {
+        let store = Store::open(&self.url).expect("a store");
+        let locks: Vec<Lock> = (0..NAMES)
+            .map(|number| {
+                store
+                    .lock_with(format!("n{number}"), LockOptions::default())
+                    .expect("a lock")
+            })
+            .collect();
+        let mut turn = me as usize;
+        while !self.is_over() {
+            turn += 1;
+            self.take_once(&locks[turn % NAMES], turn % NAMES, me);
+        }
+        0
+    }
+
+    fn take_once(&self, lock: &Lock, name: usize, me: u64) {
+        let tape = self.tapes[name].of(me);
+        tape.begin(Kind::Acquire, nanos());
+        let acquired = lock.acquire(Wait::For(Duration::from_millis(300)), None);
+        let now = nanos();
+        match acquired {
+            Ok(acquired) => {
+                tape.end(Answer::Done, acquired.fence.unwrap_or(0), now);
+                self.page.grants.fetch_add(1, SeqCst);
+                self.page
+                    .bare
+                    .fetch_add(u64::from(acquired.fence.is_none()), SeqCst);
+                self.note(lock.release().map(drop));
+            }
+            Err(error) => {
+                tape.end(Answer::Unknown, 0, now);
+                self.note(Err(error));
+            }
+        }
+    }
+
+    fn note(&self, result: Result<(), Error>) {
+        if let Err(error) = result
+            && !self.allowed.contains(&error.code())
+        {
+            eprintln!("{error:?}");
+            self.page.unexpected.fetch_add(1, SeqCst);
+        }
+    }
+
+    fn report(&self, least: u64, crashed: usize, mut verdict: Verdict) -> ExitCode {
+        let class = Store::open(&self.url)
+            .expect("a store")
+            .capabilities()
+            .fence
+            .class();
+        let grants = self.page.grants.load(SeqCst);
+        let histories: Vec<_> = self
+            .tapes
+            .iter()
+            .map(|tapes| tapes.read(|_| None))
+            .collect();
+        let regressions: usize = histories.iter().map(|ops| token_regressions(ops)).sum();
+        let judged: usize = histories.iter().map(Vec::len).sum();
+        verdict.claim(
+            regressions == 0,
+            &format!("tokens that do not grow, class {class}"),
+            format!("{regressions} in {judged} operations"),
+        );
+        verdict.claim(judged as u64 >= least, "operations judged", judged);
+        verdict.claim(grants >= least, "grants", grants);
+        let bare = self.page.bare.load(SeqCst);
+        verdict.claim(bare == 0, "grants without a token", bare);
+        let unexpected = self.page.unexpected.load(SeqCst);
+        verdict.claim(unexpected == 0, "unexpected errors", unexpected);
+        verdict.claim(crashed == 0, "crashed workers", crashed);
+        verdict.finish()
+    }
+}
+
+/// Forked workers, of which now and then one is killed.
+struct Workers<'a> {
+    world: &'a World,
+    running: Vec<(u64, libc::pid_t)>,
+    next: u64,
+    kills: usize,
+}
+
+impl<'a> Workers<'a> {
+    fn start(world: &'a World) -> Self {
+        let mut workers = Workers {
+            world,
+            running: Vec::new(),
+            next: 0,
+            kills: 0,
+        };
+        for _ in 0..WORKERS {
+            workers.add();
+        }
+        workers
+    }
+
+    fn add(&mut self) {
+        let me = self.next;
+        self.next += 1;
+        self.running.push((me, fork(|| self.world.work(me))));
+    }
+
+    fn kill_one(&mut self) {
+        let (_, pid) = self.running.remove(0);
+        signal(pid, libc::SIGKILL);
+        wait(pid);
+        self.kills += 1;
+        self.add();
+    }
+
+    /// How many ended badly.
+    fn stop(self) -> usize {
+        self.world.page.stop.store(1, SeqCst);
+        self.running
+            .iter()
+            .filter(|(_, pid)| exit_status(wait(*pid)) != 0)
+            .count()
+    }
+}
+
+/// Runs until there are enough grants and enough rounds of trouble, or the time is over.
+fn go_on(world: &World, least: u64, rounds: usize, enough: usize, since: Instant) -> bool {
+    let wanted = world.page.grants.load(SeqCst) < least || rounds < enough;
+    wanted && since.elapsed() < Duration::from_secs(if is_full_load() { 240 } else { 15 })
+}
+
+fn redis(least: u64) -> ExitCode {
+    let mut server = RedisServer::start();
+    // A unix socket: each restart would otherwise leave the port to others.
+    let world = World::new(
+        &server.socket_url(),
+        &[
+            Code::Busy,
+            Code::Timeout,
+            Code::Lost,
+            Code::Unavailable,
+            Code::Uncertain,
+        ],
+    );
+    let mut workers = Workers::start(&world);
+    let (start, enough) = (Instant::now(), if is_full_load() { 250 } else { 25 });
+    let mut rounds = 0;
+    while go_on(&world, least, rounds, enough, start) {
+        std::thread::sleep(Duration::from_millis(60));
+        match rounds % 5 {
+            0 => server.restart(),
+            1 => drop(server.command(&["FLUSHALL"])),
+            2 => drop(server.command(&["SCRIPT", "FLUSH"])),
+            3 => {
+                let keys = server.command(&["KEYS", "*}f"]);
+                let mut words = vec!["DEL"];
+                words.extend(keys.lines());
+                if words.len() > 1 {
+                    server.command(&words);
+                }
+            }
+            _ => workers.kill_one(),
+        }
+        rounds += 1;
+    }
+    let kills = workers.kills;
+    let crashed = workers.stop();
+    let mut verdict = Verdict::default();
+    verdict.claim(
+        rounds >= enough && kills >= enough / 5,
+        "restarts, flushes, lost counters and kills",
+        rounds,
+    );
+    world.report(least, crashed, verdict)
+}
+
+fn shm(least: u64) -> ExitCode {
+    let dir = TempDir::new("fences");
+    let world = World::new(
+        &format!("shm:{}/segment", dir.path().display()),
+        &[Code::Busy, Code::Timeout],
+    );
+    let mut workers = Workers::start(&world);
+    let (start, enough) = (Instant::now(), if is_full_load() { 1_000 } else { 25 });
+    while go_on(&world, least, workers.kills, enough, start) {
+        std::thread::sleep(Duration::from_millis(20));
+        workers.kill_one();
+    }
+    let kills = workers.kills;
+    let crashed = workers.stop();
+    let mut verdict = Verdict::default();
+    verdict.claim(kills >= enough, "kills", kills);
+    world.report(least, crashed, verdict)
+}
+
+fn memory(least: u64) -> ExitCode {
+    let world = World::new(
+        &format!("memory:{}", unique("fences")),
+        &[Code::Busy, Code::Timeout],
+    );
+    let crashed = std::thread::scope(|scope| {
+        let world = &world;
+        let threads: Vec<_> = (0..WORKERS as u64)
+            .map(|me| scope.spawn(move || world.work(me)))
+            .collect();
+        let start = Instant::now();
+        while go_on(world, least, 1, 1, start) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        world.page.stop.store(1, SeqCst);
+        threads
+            .into_iter()
+            .filter_map(|thread| thread.join().err())
+            .count()
+    });
+    world.report(least, crashed, Verdict::default())
+}
+
+fn main() -> ExitCode {
+    let least = if is_full_load() { 100_000 } else { 2_000 };
+    match std::env::args().nth(1).as_deref() {
+        Some("redis") => redis(least),
+        Some("shm") => shm(least),
+        Some("memory") => memory(least),
+        _ => ExitCode::from(2),
+    }
+}
