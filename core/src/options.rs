@@ -71,7 +71,8 @@ impl LockOptions {
     /// Checks ranges.
     ///
     /// # Errors
-    /// `InvalidArgument` for a TTL of zero or over ten years, impossible permits or a long label.
+    /// `InvalidArgument` for a TTL of zero or over ten years, impossible permits, or a label that is long or
+    /// contains a NUL.
     pub fn check(&self) -> Result<()> {
         self.mode.check()?;
         if let Some(ttl) = self.ttl {
@@ -79,6 +80,14 @@ impl LockOptions {
         }
         if self.label.as_ref().is_some_and(|label| label.len() > 255) {
             return Err(Error::invalid("the label is longer than 255 bytes"));
+        }
+        // C would see the part before it.
+        if self
+            .label
+            .as_ref()
+            .is_some_and(|label| label.contains('\0'))
+        {
+            return Err(Error::invalid("the label contains a NUL"));
         }
         Ok(())
     }

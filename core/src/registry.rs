@@ -154,7 +154,14 @@ fn lock_defaults(url: &mut Url) -> Result<LockOptions> {
         options.ttl = Some(ttl);
     }
     options.renew = url.take_bool("renew")?;
-    options.timeout = url.take_int("timeout")?.map(Wait::from_millis);
+    options.timeout = match url.take_int("timeout")? {
+        Some(..-1) => {
+            return Err(Error::invalid(
+                "the option `timeout` is ms, 0 to try once, or -1 to wait for ever",
+            ));
+        }
+        timeout => timeout.map(Wait::from_millis),
+    };
     options.auto_release = url.take_bool("auto_release")?.unwrap_or(true);
     options.fair = url.take_bool("fair")?.unwrap_or(true);
     options.strict = url.take_bool("strict")?.unwrap_or(false);

@@ -246,12 +246,16 @@ fn bad_options(case: &Case) {
         made(|options| options.label = Some("x".repeat(256).into())),
         Code::InvalidArgument
     );
-    let lock = case.lock();
-    lock.acquire(Wait::No, None).unwrap();
     assert_eq!(
-        code(lock.refresh(Some(Duration::ZERO))),
+        made(|options| options.label = Some("a\0b".into())),
         Code::InvalidArgument
     );
+    let lock = case.lock();
+    lock.acquire(Wait::No, None).unwrap();
+    for bad in [Duration::ZERO, Duration::MAX] {
+        assert_eq!(code(lock.refresh(Some(bad))), Code::InvalidArgument);
+    }
+    lock.ensure_held().unwrap();
 }
 
 fn interrupted(case: &Case) {

@@ -182,6 +182,35 @@ fn a_foreign_type_at_the_key_is_told_and_left_alone() {
     server.command(&["HSET", &key, "field", "theirs"]);
     assert_eq!(code(one.try_acquire()), Code::Protocol);
     assert_eq!(server.command(&["HGET", &key, "field"]), "theirs");
+    server.command(&["DEL", &key]);
+
+    // The queue, the waiters and the fencing counter: no holder and no waiter is left half made.
+    let bucket = key.strip_suffix(":invoice").unwrap();
+    for (helper, held) in [
+        (format!("{bucket}q:invoice"), true),
+        (format!("{bucket}w:invoice"), true),
+        (format!("{bucket}f"), false),
+    ] {
+        let other = lock(&server.url(), "invoice");
+        if held {
+            other.try_acquire().unwrap().unwrap();
+        }
+        let before = server.command(&["TYPE", &key]);
+        server.command(&["DEL", &helper]);
+        server.command(&["SET", &helper, "theirs"]);
+        let refused = one.acquire(Wait::For(ms(200)), None);
+        assert_eq!(code(refused), Code::Protocol, "{helper}");
+        assert_eq!(server.command(&["GET", &helper]), "theirs");
+        assert_eq!(server.command(&["TYPE", &key]), before, "{helper}");
+        assert_eq!(server.command(&["DEL", &helper]), "1");
+        if held {
+            let queue = format!("{bucket}q:invoice");
+            assert_eq!(server.command(&["EXISTS", &queue]), "0", "a waiter is left");
+            other.release().unwrap();
+        }
+        one.try_acquire().unwrap().expect("it works again");
+        one.release().unwrap();
+    }
 }
 
 #[test]

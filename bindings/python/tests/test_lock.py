@@ -212,6 +212,17 @@ def test_inspection(url, name):
     store.ping(1)
 
 
+def test_a_name_is_text_or_bytes(url, name):
+    store = synlock.Store(url)
+    for bad in (5, 5.0, None, ["a"], True):
+        with pytest.raises(TypeError, match="str or bytes"):
+            store.lock(bad)
+        with pytest.raises(TypeError, match="str or bytes"):
+            store.is_locked(bad)
+    with store.lock(bytearray(name.encode())):
+        assert store.is_locked(name) and store.is_locked(memoryview(name.encode()))
+
+
 def test_events(url, name):
     store = synlock.Store(url)
     heard = []

@@ -51,7 +51,12 @@ def _option_text(value: object) -> str:
 
 def name_bytes(name: str | bytes) -> bytes:
     """A name as the stores see it: text is its UTF-8 bytes."""
-    return name.encode() if isinstance(name, str) else bytes(name)
+    if isinstance(name, str):
+        return name.encode()
+    # bytes(5) would be five NULs.
+    if isinstance(name, bytes | bytearray | memoryview):
+        return bytes(name)
+    raise TypeError(f"a lock's name is str or bytes, not {type(name).__name__}")
 
 
 class Acquired(NamedTuple):

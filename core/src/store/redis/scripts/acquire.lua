@@ -26,11 +26,13 @@ end
 save()
 if channel then
   local life = tonumber(ARGV[8])
-  if not redis.call('ZSCORE', Q, token) then
+  -- The queue is read before and written after: a key of a foreign type leaves nothing half done.
+  local queued = redis.call('ZSCORE', Q, token)
+  redis.call('HSET', W, token, table.concat({whole(now + life), channel, ARGV[3], mode, take, of, block, layout, who}, '|'))
+  if not queued then
     local last = redis.call('ZRANGE', Q, -1, -1, 'WITHSCORES')
     redis.call('ZADD', Q, (tonumber(last[2]) or 0) + 1, token)
   end
-  redis.call('HSET', W, token, table.concat({whole(now + life), channel, ARGV[3], mode, take, of, block, layout, who}, '|'))
   redis.call('PEXPIRE', Q, life * 2)
   redis.call('PEXPIRE', W, life * 2)
 end
