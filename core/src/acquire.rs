@@ -72,7 +72,11 @@ impl Shared {
     }
 
     fn refuse_busy(&self) -> Error {
-        self.tell(EventKind::Refused, Code::Busy, "busy");
+        self.tell_with(EventKind::Refused, |event| {
+            event.code = Code::Busy;
+            event.attempts = 1;
+            "busy".clone_into(&mut event.message);
+        });
         Error::outcome(Code::Busy)
     }
 
@@ -279,6 +283,7 @@ impl Shared {
         let Phase::Pending(pending, _) = &mut *phase else {
             return Err(Error::outcome(outcome));
         };
+        let (started, attempts) = (pending.started, pending.attempts);
         // Leaving the queue must not fail for want of the time that has just run out.
         pending.claim.asked = BootTime::now();
         pending.claim.deadline = Some(exchange_deadline(pending.claim.asked));
@@ -290,16 +295,19 @@ impl Shared {
                 self.give_back(&pending.claim);
                 self.set(phase, Phase::Idle(None));
             }
-            Ok(Cancelled::Gone) => {
-                self.set(phase, Phase::Idle(None));
-                self.tell(EventKind::Refused, outcome, outcome.text());
-            }
+            Ok(Cancelled::Gone) => self.set(phase, Phase::Idle(None)),
             Err(_) => {
                 // Unknown whether we still wait or even hold: the background sees to it.
                 service::burn(self.store.clone(), (*pending.claim).clone());
                 self.set(phase, Phase::Idle(None));
             }
         }
+        self.tell_with(EventKind::Refused, |event| {
+            event.code = outcome;
+            event.waited = BootTime::now().since(started);
+            event.attempts = attempts;
+            outcome.text().clone_into(&mut event.message);
+        });
         Err(Error::outcome(outcome))
     }
 

@@ -1,5 +1,10 @@
 import asyncio
+import gc
+import logging
+import os
+import signal
 import sys
+import threading
 
 import pytest
 
@@ -180,3 +185,91 @@ def test_a_helper_task_may_use_and_release_the_hold(url, name):
         assert await store.lock(name).acquire(False)
 
     run(main())
+
+
+def test_tasks_that_wait_for_one_name_share_a_thread(url, name):
+    asked = []
+
+    class Counting:
+        """The backing, with its questions counted."""
+
+        def __init__(self, backing):
+            self._real = backing
+
+        def __getattr__(self, what):
+            return getattr(self._real, what)
+
+        def wait_free(self, name, timeout):
+            asked.append(timeout)
+            return self._real.wait_free(name, timeout)
+
+    async def main():
+        store = synlock.aio.Store(url)
+        locks = [store.lock(f"{name}-{number}") for number in range(4)]
+        for lock in locks:
+            await lock.acquire()
+        store._backing = Counting(store._backing)
+        waiting = [asyncio.create_task(store.wait_free(lock.name, 30)) for lock in locks for _ in range(25)]
+        cancelled = [asyncio.create_task(store.wait_free(locks[0].name)) for _ in range(5)]
+        assert await store.wait_free(locks[0].name, 0) is False
+        assert await store.wait_free(locks[0].name, 0.5) is False
+        for task in cancelled:
+            task.cancel()
+        assert not any(task.done() for task in waiting)
+        for lock in locks:
+            await lock.release()
+        assert await asyncio.gather(*waiting) == [True] * 100
+        # Each task asks once by itself; waiting is one thread's work for each name.
+        assert asked.count(0.0) == 107
+        assert await store.wait_free(locks[0].name) is True
+        assert len(asked) - 108 < 300, len(asked)
+
+    run(main())
+    assert len(asked) > 108
+
+
+def test_trouble_of_the_store_reaches_all_that_wait_for_a_name(own_redis, name):
+    url, pid = own_redis
+
+    async def main():
+        store = synlock.aio.Store(url, io_timeout=500, connect_timeout=500)
+        lock = store.lock(name)
+        await lock.acquire()
+        waiting = [asyncio.create_task(store.wait_free(name)) for _ in range(3)]
+        await asyncio.sleep(0.1)
+        os.kill(pid, signal.SIGKILL)
+        for result in await asyncio.gather(*waiting, return_exceptions=True):
+            assert isinstance(result, synlock.SynlockError), result
+
+    run(main())
+
+
+def test_a_collected_lock_is_released_beside_the_loop(own_redis, name, caplog):
+    url, pid = own_redis
+    caplog.set_level(logging.INFO, "synlock")
+
+    async def main():
+        store = synlock.aio.Store(url, io_timeout=15_000)
+        lock = store.lock(name)
+        await lock.acquire()
+        resumed = []
+
+        def resume():
+            resumed.append(True)
+            os.kill(pid, signal.SIGCONT)
+
+        os.kill(pid, signal.SIGSTOP)
+        timer = threading.Timer(2, resume)
+        timer.start()
+        del lock
+        gc.collect()
+        await asyncio.sleep(0)
+        # The server is silent still: nothing here has waited for it.
+        assert not resumed
+        await asyncio.to_thread(timer.join)
+        again = store.lock(name)
+        assert await again.acquire(timeout=20)
+        await again.release()
+
+    run(main())
+    assert [record.synlock["kind"] for record in caplog.records].count("forgotten") == 1

@@ -1,3 +1,4 @@
+import logging
 import multiprocessing
 import os
 import pathlib
@@ -251,3 +252,32 @@ print(worst[0] < 0.3, all(job.ready() for job in jobs), store.is_locked(name + "
 """
     out, err = start(script, url, name, str(pid)).communicate(timeout=60)
     assert out.split() == ["True", "True", "True", "True", "False"], out + err
+
+
+def test_what_is_held_at_the_end_is_told_and_released(url, name):
+    script = """
+import logging, sys, synlock
+logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(levelname)s %(message)s")
+lock = synlock.Lock(*sys.argv[1:])
+lock.acquire()
+"""
+    out, err = start(script, url, name).communicate(timeout=30)
+    said = [line for line in out.splitlines() if "the process ended while it held the lock" in line]
+    assert len(said) == 1 and name in said[0], (out, err)
+
+
+def test_a_log_record_names_the_caller_and_the_context(url, name, caplog):
+    caplog.set_level(logging.DEBUG, "synlock")
+    lock = synlock.Lock(url, name, label="nightly")
+    with lock:
+        assert not synlock.Lock(url, name).acquire(timeout=0.02)
+    acquired = caplog.records[0]
+    assert acquired.pathname == __file__ and acquired.funcName == "test_a_log_record_names_the_caller_and_the_context"
+    for record in caplog.records:
+        event = record.synlock
+        assert event["pid"] == os.getpid() and event["resource"] == name.encode() and event["store"] == lock.store.url
+        assert event["attempts"] >= 1 or event["kind"] in ("released", "waiting")
+    kinds = [record.synlock["kind"] for record in caplog.records]
+    assert kinds == ["acquired", "waiting", "refused", "released"]
+    assert acquired.synlock["label"] == "nightly" and acquired.synlock["owner"]
+    assert caplog.records[2].synlock["waited"] > 0 and caplog.records[3].synlock["held"] > 0

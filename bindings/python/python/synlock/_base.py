@@ -6,6 +6,7 @@ import atexit
 import functools
 import logging
 import os
+import sys
 import warnings
 import weakref
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from ._errors import SynlockError, SynlockWarning, make
 
 logger = logging.getLogger("synlock")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "notice": logging.INFO, "warning": logging.WARNING}
+
+_FOLDER = os.path.join(os.path.dirname(__file__), "")
 
 _handles: weakref.WeakSet[_synlock.Handle] = weakref.WeakSet()
 
@@ -29,7 +32,15 @@ def _release_at_exit() -> None:
 def _log(event: dict[str, Any]) -> None:
     level = _LEVELS[event["level"]]
     if logger.isEnabledFor(level):
-        logger.log(level, "%s", _words(event), extra={"synlock": event})
+        logger.log(level, "%s", _words(event), extra={"synlock": event}, stacklevel=_caller())
+
+
+def _caller() -> int:
+    """How far up the caller of this package is, for `logging` to name; of an event of our own thread, we are."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_FOLDER):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _words(event: dict[str, Any]) -> str:

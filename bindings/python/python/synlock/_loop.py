@@ -7,6 +7,7 @@ import contextlib
 import os
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from . import _synlock
@@ -14,8 +15,11 @@ from ._errors import SynlockError
 
 _T = TypeVar("_T")
 _BATCH = 1024
-#: Threads of the loop's executor that may wait for somebody else's lock to be free.
-_WAITING_THREADS = 2
+#: Threads of a loop that wait for somebody else's lock to be free, one for each name. With more names
+#: than this, they take turns.
+_WATCHING_THREADS = 32
+#: A thread that nobody waits for any more is back after this.
+_SLICE = 0.2
 
 
 class Operations:
@@ -26,7 +30,10 @@ class Operations:
         self._pending: dict[int, asyncio.Future[Any]] = {}
         #: A handle serves one operation at a time; the others wait for this.
         self._using: dict[_synlock.Handle, asyncio.Future[Any]] = {}
-        self._waiting_threads = 0
+        #: Who waits for a name to be free, by store and name.
+        self._watched: dict[tuple[int, bytes], list[asyncio.Future[bool]]] = {}
+        self._watching: set[asyncio.Task[None]] = set()
+        self._threads: ThreadPoolExecutor | None = None
         # The table of loops must not keep this loop.
         self._loop = weakref.ref(loop)
         self.pid = os.getpid()
@@ -115,23 +122,52 @@ class Operations:
         finally:
             self._over(handle, turn)
 
-    async def wait_free(self, free: Callable[[float], bool], timeout: float | None) -> bool:
-        """Asks in slices: a thread that nobody waits for any more is soon back."""
+    async def wait_free(self, backing: _synlock.Backing, name: bytes, timeout: float | None) -> bool:
+        """Asks once, then waits: all tasks that wait for one name share one thread."""
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
-        while True:
-            left = 0.2 if deadline is None else max(0.0, min(0.2, deadline - loop.time()))
-            wait = left if self._waiting_threads < _WAITING_THREADS else 0.0
-            self._waiting_threads += wait > 0
-            try:
-                if await loop.run_in_executor(None, free, wait):
-                    return True
-            finally:
-                self._waiting_threads -= wait > 0
-            if deadline is not None and loop.time() >= deadline:
-                return False
-            if wait == 0:
-                await asyncio.sleep(min(0.05, left))
+        if await self._in_own_thread(backing.wait_free, name, 0.0):
+            return True
+        left = None if deadline is None else deadline - loop.time()
+        if left is not None and left <= 0:
+            return False
+        key = (id(backing), name)
+        free: asyncio.Future[bool] = self._new()
+        waiting = self._watched.get(key)
+        if waiting is None:
+            self._watched[key] = [free]
+            task = loop.create_task(self._watch(key, backing))
+            self._watching.add(task)
+            task.add_done_callback(self._watching.discard)
+        else:
+            waiting.append(free)
+        try:
+            return await asyncio.wait_for(free, left)
+        except asyncio.TimeoutError:
+            return False
+
+    async def _watch(self, key: tuple[int, bytes], backing: _synlock.Backing) -> None:
+        waiting = self._watched[key]
+        try:
+            while waiting:
+                # Who comes later is not told of what was so before: the next turn is theirs.
+                asked = list(waiting)
+                if await self._in_own_thread(backing.wait_free, key[1], _SLICE):
+                    for one in asked:
+                        if not one.done():
+                            one.set_result(True)
+                waiting[:] = [one for one in waiting if not one.done()]
+        except SynlockError as error:
+            for one in waiting:
+                if not one.done():
+                    one.set_exception(error)
+        finally:
+            del self._watched[key]
+
+    async def _in_own_thread(self, function: Callable[..., _T], *arguments: Any) -> _T:
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(_WATCHING_THREADS, "synlock-wait-free")
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
 
 async def _wait_out(future: asyncio.Future[Any]) -> asyncio.CancelledError | None:
@@ -158,6 +194,24 @@ async def in_thread(function: Callable[..., _T], *arguments: Any) -> _T:
     """Calls in a thread, for what may be left alone."""
     return await asyncio.get_running_loop().run_in_executor(None, function, *arguments)
 
+
+class _Collector:
+    """Drops handles in a thread of its own: the release of a hold that was forgotten may wait for a server."""
+
+    def __init__(self) -> None:
+        self._threads: ThreadPoolExecutor | None = None
+        self._pid = 0
+
+    def drop(self, handles: list[_synlock.Handle]) -> None:
+        """The list must be the last to have them."""
+        if self._threads is None or self._pid != os.getpid():
+            self._threads, self._pid = ThreadPoolExecutor(1, "synlock-release"), os.getpid()
+        # At the interpreter's end there is no thread to be had, and no loop to be kept waiting.
+        with contextlib.suppress(RuntimeError):
+            self._threads.submit(handles.clear)
+
+
+collector = _Collector()
 
 _loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Operations] = weakref.WeakKeyDictionary()
 

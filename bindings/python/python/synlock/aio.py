@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import weakref
 from collections.abc import Callable
 from types import TracebackType
@@ -16,7 +15,7 @@ from typing import Any
 from . import _synlock
 from ._base import BaseLock, BaseStore, name_bytes
 from ._errors import ConcurrentUse, LockBusy, LockLost, LockTimeout, NotHeld, SynlockError
-from ._loop import in_thread, operations, to_the_end
+from ._loop import collector, in_thread, operations, to_the_end
 
 
 class Store(BaseStore):
@@ -44,8 +43,7 @@ class Store(BaseStore):
 
     async def wait_free(self, name: str | bytes, timeout: float | None = None) -> bool:
         """Waits until nobody holds the lock, without taking it."""
-        free = functools.partial(self._backing.wait_free, name_bytes(name))
-        return await operations().wait_free(free, timeout)
+        return await operations().wait_free(self._backing, name_bytes(name), timeout)
 
     async def adopt(self, text: str, **options: Any) -> Lock:
         """Takes over a hold that another process exported; one of several adopters wins.
@@ -79,6 +77,13 @@ class Lock(BaseLock):
 
     def _begin(self) -> None:
         self._tasks: weakref.WeakKeyDictionary[Any, object] = weakref.WeakKeyDictionary()
+
+    def __del__(self) -> None:
+        holds: list[tuple[object, _synlock.Handle]] = self.__dict__.get("_holds", [])
+        handles = [handle for _, handle in holds if handle.state == "held"]
+        holds.clear()
+        if handles:
+            collector.drop(handles)
 
     def _me(self, make: bool = False) -> object | None:
         try:
