@@ -162,6 +162,38 @@ fn permissions_do_not_follow_the_umask() {
     );
 }
 
+/// Root may open whatever it made, so that this takes a user who is not.
+#[test]
+fn a_directory_is_made_under_a_umask_that_takes_everything() {
+    const NOBODY: u32 = 65_534;
+    let dir = TempDir::new("flock");
+    // SAFETY: only reads a number.
+    let is_root = unsafe { libc::geteuid() } == 0;
+    if is_root {
+        std::os::unix::fs::chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let url = format!("flock:{}/sub", dir.path().display());
+    // SAFETY: the child is left by `_exit`.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: numbers of this child alone.
+        let ready = unsafe {
+            libc::umask(0o777);
+            !is_root || (libc::setgid(NOBODY) == 0 && libc::setuid(NOBODY) == 0)
+        };
+        let taken = || Store::open(&url)?.lock("x")?.try_acquire();
+        let good = ready && taken().is_ok_and(|taken| taken.is_some());
+        // SAFETY: ends the child without the parent's clean-up.
+        unsafe { libc::_exit(i32::from(!good)) };
+    }
+    let mut status = 0;
+    // SAFETY: waits for the child made above.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    assert_eq!(status, 0);
+    let made = std::fs::metadata(dir.path().join("sub")).unwrap();
+    assert_eq!(made.permissions().mode() & 0o7777, 0o700);
+}
+
 #[test]
 fn only_one_level_of_directories_is_made() {
     let dir = TempDir::new("flock");

@@ -12,6 +12,7 @@ use nix::unistd::UnlinkatFlags;
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 
 /// How often a file may vanish between two looks before that is called trouble.
 const MOST_TRIES: u32 = 100;
@@ -31,19 +32,34 @@ fn is(stat: &FileStat, kind: SFlag) -> bool {
     SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == kind
 }
 
+/// Gives a directory that was just made its permissions, before it can be opened for reading.
+fn unmask(config: &Config, bits: u32) -> Result<()> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let failed = |error| Error::from_io(error, "the permissions cannot be set");
+    let fd = again(|| Ok(nix::fcntl::open(&config.dir, flags, Bits::empty())?)).map_err(failed)?;
+    let stat = again_nix(|| nix::sys::stat::fstat(&fd))
+        .map_err(|error| io(error, "the directory has no state"))?;
+    if stat.st_uid != nix::unistd::geteuid().as_raw() {
+        return Err(refuse("somebody else put a directory in the way"));
+    }
+    // Not by its path, which may lead elsewhere by now.
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    again(|| std::fs::set_permissions(&path, PermissionsExt::from_mode(bits))).map_err(failed)
+}
+
 impl Directory {
     /// Opens the directory, making it if only it is missing.
     pub(super) fn open(config: &Config) -> Result<Self> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let bits = if config.mode & 0o060 != 0 {
+            0o770
+        } else {
+            0o700
+        };
         let open = || again(|| Ok(nix::fcntl::open(&config.dir, flags, Bits::empty())?));
         let mut made = false;
         let fd = match open() {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-                let bits = if config.mode & 0o060 != 0 {
-                    0o770
-                } else {
-                    0o700
-                };
                 match again_nix(|| nix::unistd::mkdir(&config.dir, Bits::from_bits_truncate(bits)))
                 {
                     Ok(()) => made = true,
@@ -56,7 +72,14 @@ impl Directory {
                     }
                     Err(error) => return Err(io(error, "the directory cannot be made")),
                 }
-                open()
+                match open() {
+                    // The umask may have taken the owner's bits.
+                    Err(error) if made && error.raw_os_error() == Some(libc::EACCES) => {
+                        unmask(config, bits)?;
+                        open()
+                    }
+                    done => done,
+                }
             }
             done => done,
         };
@@ -70,15 +93,7 @@ impl Directory {
             .map_err(|error| io(error, "the directory has no state"))?;
         Self::check(&stat, config)?;
         if made {
-            finish(
-                &fd,
-                config.group,
-                if config.mode & 0o060 != 0 {
-                    0o770
-                } else {
-                    0o700
-                },
-            )?;
+            finish(&fd, config.group, bits)?;
         }
         if !config.allow_network_fs {
             check_file_system(&fd, "the directory").map_err(|error| {
