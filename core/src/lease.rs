@@ -23,6 +23,19 @@ impl BootTime {
         BootTime(ns.saturating_add_signed(SHIFT_NS.load(Ordering::Relaxed)))
     }
 
+    /// Nanoseconds of a clock that is cheaper to read, some milliseconds behind, and stands still while
+    /// the machine sleeps: for what is done now and then, never for leases.
+    #[cfg(all(any(feature = "flock", feature = "shm"), not(loom)))]
+    pub(crate) fn coarse_nanos() -> u64 {
+        let mut time = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: as above; this clock exists since Linux 2.6.32.
+        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
+        time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+    }
+
     /// This point, `later` on; saturating.
     #[must_use]
     pub fn after(self, later: Duration) -> Self {

@@ -37,7 +37,7 @@ pub struct LockOptions {
     pub timeout: Option<Wait>,
     /// Release when the handle is dropped.
     pub auto_release: bool,
-    /// First come, first served.
+    /// First come, first served; on `shm:` only once somebody has waited for a millisecond.
     pub fair: bool,
     /// Refuse whatever the store cannot promise, even in faces that would be lenient.
     pub strict: bool,

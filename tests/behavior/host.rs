@@ -69,6 +69,9 @@ fn many(case: &Case) {
             .submit(lock, Op::Acquire(Wait::Forever), number as u64)
             .unwrap();
     }
+    if case.can.wakes {
+        case.wait_for_waiters(count as u32 - 1);
+    }
     for turn in 0..count {
         let done = next(&dispatch);
         assert!(done.result.is_ok(), "{:?}", done.result);

@@ -117,6 +117,8 @@ impl Case {
             assert!(Instant::now() < end, "{count} waiters never came");
             std::thread::sleep(Duration::from_millis(1));
         }
+        // A newcomer may pass those who have not waited for long.
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

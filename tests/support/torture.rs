@@ -213,7 +213,8 @@ pub fn run(torture: &Torture, mut nemesis: impl FnMut()) -> Report {
         let Some(every) = torture.kill_every else {
             continue;
         };
-        while nanos() >= next_kill && report.kills < MOST_WORKERS as u64 / 2 {
+        // On a busy machine a kill may take longer than the time between two.
+        while nanos() >= next_kill && nanos() < end && report.kills < MOST_WORKERS as u64 / 2 {
             next_kill += every.as_nanos() as u64;
             let inside = page.holder.load(Ordering::SeqCst);
             let place = workers

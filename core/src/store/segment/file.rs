@@ -1,7 +1,7 @@
 //! The mapped file: made whole or not at all, and trusted only if nobody else can have prepared it.
 
 use super::config::Config;
-use super::layout::{Geometry, LAYOUT, MAGIC, WORD, WRITTEN, entry, header};
+use super::layout::{Geometry, LAYOUT, MAGIC, WORD, WRITTEN, Word, entry, header};
 use super::words::Grant;
 use crate::codes::Code;
 use crate::fork::{ForkWatch, ProcessFd};
@@ -24,6 +24,10 @@ pub(in crate::store) struct Segment {
     base: NonNull<u8>,
     size: usize,
     pub(in crate::store) geometry: Geometry,
+    /// Where the sections begin that every operation reads: kept, not worked out each time.
+    pub(in crate::store) slots_at: u64,
+    pub(in crate::store) groups_at: u64,
+    pub(in crate::store) words_at: [u64; 5],
     /// For looking whether the file still has its name. Its own description: a mapping keeps the
     /// one it was made from alive, and with it that one's locks.
     pub(in crate::store) fd: ProcessFd,
@@ -94,6 +98,10 @@ impl Segment {
             base,
             size,
             geometry,
+            slots_at: geometry.slot(0),
+            groups_at: geometry.group(0),
+            words_at: [Word::Place, Word::Life, Word::Mode, Word::Late, Word::Rung]
+                .map(|word| geometry.word(word, 0)),
             fd: ProcessFd::new(reopened),
             inode: (stat.st_dev, stat.st_ino),
         })
@@ -111,6 +119,7 @@ impl Segment {
     }
 
     /// The 64-bit word at an offset.
+    #[inline]
     pub(in crate::store) fn word(&self, offset: u64) -> &AtomicU64 {
         let offset = self.bounded(offset, 8);
         // SAFETY: inside the mapping, aligned to eight bytes, and only ever used as an atomic.
@@ -125,6 +134,7 @@ impl Segment {
     }
 
     /// Offsets come from the geometry, which was checked; a wrong one must not leave the mapping.
+    #[inline]
     fn bounded(&self, offset: u64, size: usize) -> usize {
         let offset = offset as usize;
         assert!(

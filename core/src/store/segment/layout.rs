@@ -24,7 +24,7 @@ pub(in crate::store) const GROUP: u16 = 8;
 /// Sizes of one process', one record's, one slot's entry.
 pub(in crate::store) const PROCESS_ENTRY: u64 = 64;
 const INFO_ENTRY: u64 = 64 + LABEL_BYTES as u64;
-const SLOT_ENTRY: u64 = 64;
+pub(in crate::store) const SLOT_ENTRY: u64 = 64;
 const NAME_ENTRY: u64 = 64 + NAME_BYTES as u64;
 
 /// How much of everything there is.
@@ -63,6 +63,7 @@ pub(in crate::store) mod entry {
     pub(in crate::store) const OFFERED: u64 = 24;
     pub(in crate::store) const FENCE_BASE: u64 = 32;
     pub(in crate::store) const TAG: u64 = 40;
+    pub(in crate::store) const NAMING: u64 = 48;
     // of a record's words for people
     pub(in crate::store) const TOKEN: u64 = 0;
     pub(in crate::store) const SINCE: u64 = 16;

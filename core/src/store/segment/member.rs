@@ -14,11 +14,13 @@ use crate::sync::Mutex;
 use crate::{Error, Result};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 /// Where the bytes lie whose locks say who lives; far behind the file's end.
 const BYTES_AT: i64 = 1 << 40;
 const MOST_TRIES: u32 = 100;
+/// How long word that was left for a record may stay unheard before it is rung for again, in ns.
+const RING_AGAIN: u64 = 10_000_000;
 /// How a group's word names its process: slot 16 | generation 48.
 const GENERATION: u64 = (1 << 48) - 1;
 /// The bit of a bell's waiters that serves event loops.
@@ -32,7 +34,8 @@ pub(in crate::store) struct Member {
     me: u64,
     byte: ProcessFd,
     free: Mutex<Vec<u16>>,
-    uses: AtomicU64,
+    /// Idle records that handles keep for their next hold.
+    pub(in crate::store) idle: AtomicU32,
     looked: AtomicU64,
     gone: AtomicBool,
 }
@@ -60,9 +63,8 @@ impl Member {
             process,
             byte,
             free: Mutex::default(),
-            // Begins where no earlier process of this number can have come to.
-            uses: AtomicU64::new(BootTime::now().as_nanos()),
-            looked: AtomicU64::new(BootTime::now().as_nanos()),
+            idle: AtomicU32::new(0),
+            looked: AtomicU64::new(BootTime::coarse_nanos()),
             gone: AtomicBool::new(false),
             segment,
         };
@@ -71,12 +73,13 @@ impl Member {
     }
 
     /// Whether the file still stands in its place; looked at once a second at most.
+    #[inline]
     pub(in crate::store) fn is_in_place(&self, config: &Config) -> bool {
         const PAUSE: u64 = 1_000_000_000;
         if self.gone.load(Relaxed) {
             return false;
         }
-        let now = BootTime::now().as_nanos();
+        let now = BootTime::coarse_nanos();
         if now.saturating_sub(self.looked.load(Relaxed)) > PAUSE {
             self.looked.store(now, Relaxed);
             if !self.segment.is_in_place(config) {
@@ -85,11 +88,6 @@ impl Member {
             }
         }
         true
-    }
-
-    /// A number that no life of a record had before.
-    pub(in crate::store) fn next_use(&self) -> u64 {
-        self.uses.fetch_add(1, Relaxed)
     }
 
     // ---- records
@@ -116,12 +114,13 @@ impl Member {
     pub(in crate::store) fn word(&self, word: Word, record: u16) -> &AtomicU64 {
         // A damaged segment may name records that there are not.
         let last = self.segment.geometry.records as u16 - 1;
-        self.segment
-            .word(self.segment.geometry.word(word, record.min(last)))
+        let base = self.segment.words_at[word as usize];
+        self.segment.word(base + u64::from(record.min(last)) * 8)
     }
 
     fn group_word(&self, group: u16) -> &AtomicU64 {
-        self.segment.word(self.segment.geometry.group(group))
+        let at = self.segment.groups_at + u64::from(group) * 8;
+        self.segment.word(at)
     }
 
     pub(in crate::store) fn groups_used(&self) -> u16 {
@@ -240,6 +239,9 @@ impl Member {
     fn ring(&self, process: u16, bits: u32) {
         let bell = self.bell_of(process);
         bell.fetch_add(1, AcqRel);
+        if cfg!(canary = "no_bell") {
+            return;
+        }
         // SAFETY: wakes sleepers on a word of the mapping; no pointers but that.
         unsafe {
             libc::syscall(
@@ -254,16 +256,29 @@ impl Member {
         };
     }
 
-    /// Leaves word for a record, of whatever process.
+    /// Leaves word for a record, of whatever process. Word that it has not taken yet is enough, unless
+    /// whoever left it may have died before it could ring.
     pub(in crate::store) fn wake(&self, record: u16) {
-        self.word(Word::Rung, record).store(1, Release);
+        let rung = self.word(Word::Rung, record);
+        let now = BootTime::now().as_nanos().max(1);
+        while rung.compare_exchange(0, now, AcqRel, Acquire).is_err() {
+            // Changes nothing, but comes before or after the owner takes it: before, and the owner will
+            // see all that we did.
+            let last = rung.fetch_or(0, AcqRel);
+            if last != 0 && now.saturating_sub(last) < RING_AGAIN {
+                return;
+            }
+            if last != 0 && rung.compare_exchange(last, now, AcqRel, Acquire).is_ok() {
+                break;
+            }
+        }
         let process = (self.owner_of(record) >> 48) as u16;
         self.ring(process, bit(record) | BRIDGE);
     }
 
-    /// Makes every waiter of this process look at its own bell.
-    pub(in crate::store) fn ring_own(&self) {
-        self.ring(self.process, u32::MAX);
+    /// Makes the waiter with this record of this process look at its own bell; the others sleep on.
+    pub(in crate::store) fn ring_for(&self, record: u16) {
+        self.ring(self.process, bit(record));
     }
 
     /// What to compare with when going to sleep.

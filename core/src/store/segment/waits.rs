@@ -42,7 +42,7 @@ impl Waits {
         // A cancel rings the bell, on which nobody sleeps here.
         bell.also(move || {
             if let Some(member) = weak.upgrade() {
-                member.ring_own();
+                member.ring_for(record);
             }
         });
         self.sleepers.lock().push(Sleeper {

@@ -25,12 +25,10 @@ impl<T: Table + ?Sized> Protocol<'_, T> {
                 break Grant(self.0.grant(slot).fetch_or(0, AcqRel)).has_waiters();
             }
         };
-        self.0.place(me).swap(Place::NONE.0, AcqRel);
-        if waiters && fair {
-            self.admit(slot, NOBODY);
-        } else if waiters && let Some((record, _)) = self.head(slot, NOBODY) {
-            // Whoever comes first; the one that is woken makes the offer, if it still can.
-            self.0.wake(record);
+        // A life that is over holds nothing, whatever its place still says.
+        self.0.place(me).store(Place::NONE.0, Release);
+        if waiters {
+            self.hand_on(slot, fair);
         }
         ours
     }

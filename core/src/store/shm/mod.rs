@@ -6,7 +6,8 @@
 //!
 //! `protocol.rs`, `queue.rs` and `holding.rs` are the state machine, in terms of single words, and
 //! `view.rs` where it finds them; `names.rs` says which slot a name has; `store.rs` is the contract
-//! on top. The mapped file, and a process' part in it, are in `store/segment`. `core/FORMATS.md`
+//! on top, `kept.rs` its short way for a handle that comes again, `records.rs` the holds of this process,
+//! `look.rs` what people are shown. The mapped file, and a process' part in it, are in `store/segment`. `core/FORMATS.md`
 //! describes the file.
 //!
 //! The file belongs to its maker alone (0600) unless `mode=` or `group=` share it. Whoever may open
@@ -16,12 +17,18 @@
 #[cfg(not(loom))]
 mod config;
 mod holding;
+#[cfg(not(loom))]
+mod kept;
+#[cfg(not(loom))]
+mod look;
 #[cfg(loom)]
 mod model;
 #[cfg(not(loom))]
 mod names;
 pub mod protocol;
 mod queue;
+#[cfg(not(loom))]
+mod records;
 #[cfg(not(loom))]
 mod store;
 #[cfg(not(loom))]

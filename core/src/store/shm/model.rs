@@ -33,6 +33,9 @@ mod tests {
         rung: [(Mutex<bool>, Condvar); RECORDS],
         /// How many records there are: fewer make the model smaller.
         records: u16,
+        /// For how long newcomers may pass those who wait; nobody may, or everybody, since the clock
+        /// stands still.
+        barge: u64,
         /// What the lock protects: the checker complains about every access that it does not order.
         guarded: UnsafeCell<u64>,
     }
@@ -41,6 +44,7 @@ mod tests {
         fn of(records: u16) -> Self {
             World {
                 records,
+                barge: BARGE.get(),
                 grant: AtomicU64::new(Grant::free().0),
                 tail: AtomicU64::default(),
                 recovered: AtomicU64::default(),
@@ -91,6 +95,9 @@ mod tests {
         }
         fn now(&self) -> u64 {
             self.clock.0.load(Acquire)
+        }
+        fn barge(&self) -> u64 {
+            self.barge
         }
         fn wake(&self, record: u16) {
             let (rung, bell) = &self.rung[record as usize];
@@ -164,11 +171,48 @@ mod tests {
         });
     }
 
+    std::thread_local! {
+        static BARGE: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    }
+
+    /// Checks the model twice: releases offer the slot to the head of the queue, and only wake it.
     fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
-        let mut builder = loom::model::Builder::new();
-        builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
-        builder.max_branches = 20_000;
-        builder.check(model);
+        let model = std::sync::Arc::new(model);
+        for barge in [0, 1_000_000] {
+            BARGE.set(barge);
+            let model = model.clone();
+            let mut builder = loom::model::Builder::new();
+            builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
+            builder.max_branches = 20_000;
+            builder.check(move || model());
+        }
+    }
+
+    /// Newcomers pass those who wait, but not for long.
+    #[test]
+    fn nobody_passes_a_waiter_whose_turn_it_is() {
+        check(3, || {
+            let world = Arc::new(World::of(3));
+            let protocol = Protocol(&*world);
+            take(&world, 0, EXCLUSIVE);
+            assert!(protocol.enqueue(0, 1, EXCLUSIVE, false));
+            let other = world.clone();
+            let newcomer = thread::spawn(move || {
+                let answer = Protocol(&*other).try_now(0, 2, &want(EXCLUSIVE, 12));
+                let passed = matches!(answer, Answer::Granted { .. });
+                assert!(!passed || other.barge > 0, "it was the other's turn");
+                if passed {
+                    Protocol(&*other).release(0, 2, true);
+                }
+            });
+            protocol.release(0, 0, true);
+            let mut answer = protocol.look_again(0, 1, &want(EXCLUSIVE, 11));
+            newcomer.join().unwrap();
+            if matches!(answer, Answer::Busy(_)) {
+                answer = protocol.look_again(0, 1, &want(EXCLUSIVE, 11));
+            }
+            assert!(matches!(answer, Answer::Granted { .. }));
+        });
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! meanwhile, so what a dead process left half done is seen by the seal.
 
 use super::file::Segment;
-use super::layout::{NAME_BYTES, entry, header};
+use super::layout::{NAME_BYTES, SLOT_ENTRY, entry, header};
 use super::member::Member;
 use super::protocol::Protocol;
 use super::view::View;
@@ -78,6 +78,13 @@ pub(super) fn is_named(segment: &Segment, slot: u16, key: &Key) -> bool {
         && segment.has_bytes(at + entry::NAME, &key.kept)
 }
 
+/// How often a slot has lost its name: as long as this stands, so does the name that was found.
+pub(super) fn naming(segment: &Segment, slot: u16) -> u64 {
+    segment
+        .word(segment.geometry.slot(slot) + entry::NAMING)
+        .load(Acquire)
+}
+
 /// The name of a slot, if it has one; of a long one, its beginning.
 pub(super) fn name_of(segment: &Segment, slot: u16) -> Option<Vec<u8>> {
     let before = tag(segment, slot).load(Acquire);
@@ -127,7 +134,7 @@ pub(super) fn find_or_put(member: &Member, key: &Key) -> Result<u16> {
         return Ok(slot);
     }
     let _lock = lock(segment)?;
-    let view = View { member, key: None };
+    let view = View::any(member);
     let protocol = Protocol(&view);
     let mut first = None;
     for slot in probe(segment, key) {
@@ -172,6 +179,8 @@ fn retire(segment: &Segment, slot: u16) {
     if tag.load(Acquire) != NEVER {
         let last = fence_at(segment, slot, epoch(segment, slot));
         segment.word(header::FENCE_FLOOR).fetch_max(last, AcqRel);
+        let naming = segment.geometry.slot(slot) + entry::NAMING;
+        segment.word(naming).fetch_add(1, AcqRel);
         tag.store(RETIRED, Release);
     }
     // The seal and the tag before the name, for readers that check afterwards.
@@ -198,7 +207,7 @@ fn epoch(segment: &Segment, slot: u16) -> u64 {
 /// The fencing token of a grant: grows with the slot's epoch, and past every slot that the name
 /// had before.
 pub(super) fn fence_at(segment: &Segment, slot: u16, epoch: u64) -> u64 {
-    let at = segment.geometry.slot(slot) + entry::FENCE_BASE;
+    let at = segment.slots_at + u64::from(slot) * SLOT_ENTRY + entry::FENCE_BASE;
     segment.word(at).load(Acquire) + epoch
 }
 

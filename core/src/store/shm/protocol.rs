@@ -46,6 +46,10 @@ pub trait Table {
     fn is_alive(&self, record: u16) -> bool;
     /// Boot time in nanoseconds.
     fn now(&self) -> u64;
+    /// How long newcomers may pass those who wait, in nanoseconds.
+    fn barge(&self) -> u64 {
+        BARGE_NS
+    }
     /// Tells a waiter to look again.
     fn wake(&self, record: u16);
     /// Whether the slot has the name that is meant. Asked after its grant word was read.
@@ -85,6 +89,13 @@ pub enum Answer {
 
 /// How long an offer stands while its waiter lives but does not come, in nanoseconds.
 pub const CLAIM_NS: u64 = 1_000_000_000;
+
+/// How long newcomers may pass those who wait, in nanoseconds: a lock that is held for a moment only
+/// would otherwise change hands at the speed of wake-ups.
+const BARGE_NS: u64 = 1_000_000;
+
+/// What tickets count, in nanoseconds.
+pub const TICK_NS: u64 = 1024;
 
 pub(super) enum Look {
     Free { recovered: bool },
@@ -263,7 +274,8 @@ impl<T: Table + ?Sized> Protocol<'_, T> {
         self.0.mode(me).store(want.mode.0, Release);
         self.0.life(me).store(want.life.0, Release);
         let joining = Place::new(Role::Joining, slot, epoch);
-        self.0.place(me).swap(joining.0, AcqRel);
+        // Plain stores: whoever sees the grant word name us sees them too.
+        self.0.place(me).store(joining.0, Release);
         if self.swap(slot, grant, to) {
             if !exclusive {
                 let member = Place::new(Role::Member, slot, epoch);

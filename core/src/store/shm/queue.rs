@@ -1,7 +1,7 @@
 //! Taking a slot, waiting for it, and handing it on: the part of the state machine for those who do
 //! not hold.
 
-use super::protocol::{Answer, CLAIM_NS, Look, Protocol, Table, Want};
+use super::protocol::{Answer, CLAIM_NS, Look, Protocol, TICK_NS, Table, Want};
 use super::words::{Grant, Kind, ModeWord, NOBODY, Place, Role, SOMEBODY, WAITERS_FLAG, WATCHER};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 
@@ -13,12 +13,7 @@ impl<T: Table + ?Sized> Protocol<'_, T> {
             if grant.kind() == Kind::Sealed || !self.0.is_named(slot) {
                 return Answer::Moved;
             }
-            let queue = want.fair && grant.has_waiters();
-            if queue
-                && self
-                    .head(slot, NOBODY)
-                    .is_some_and(|(_, ticket)| ticket != WATCHER)
-            {
+            if want.fair && grant.has_waiters() && self.is_someones_turn(slot) {
                 return Answer::Busy(None);
             }
             if grant.kind() == Kind::Offer && self.offer_stands(slot, grant) {
@@ -49,11 +44,7 @@ impl<T: Table + ?Sized> Protocol<'_, T> {
 
     /// Joins the queue, or the watchers; true unless the slot has another name now.
     pub fn enqueue(&self, slot: u16, me: u16, mode: ModeWord, watch: bool) -> bool {
-        let ticket = if watch {
-            WATCHER
-        } else {
-            self.0.tail(slot).fetch_add(1, AcqRel) % WATCHER
-        };
+        let ticket = if watch { WATCHER } else { self.ticket(slot) };
         self.0.late(me).store(0, Release);
         self.0.mode(me).store(mode.0, Release);
         let waiting = Place::new(Role::Waiting, slot, ticket);
@@ -97,13 +88,66 @@ impl<T: Table + ?Sized> Protocol<'_, T> {
         }
     }
 
-    /// How many waiters come before `me`.
-    pub fn position(&self, slot: u16, me: u16) -> usize {
+    /// Draws a ticket: the time, or one more than the last. So the order of tickets is that of
+    /// arrival, and a ticket says since when its owner has waited.
+    fn ticket(&self, slot: u16) -> u64 {
+        let tail = self.0.tail(slot);
+        let now = self.0.now() / TICK_NS;
+        let mut last = tail.load(Acquire);
+        loop {
+            let next = now.max(last + 1);
+            match tail.compare_exchange(last, next, AcqRel, Acquire) {
+                Ok(_) => return next % WATCHER,
+                Err(other) => last = other,
+            }
+        }
+    }
+
+    /// Whether the owner of a ticket has waited for longer than others may pass it.
+    fn has_waited(&self, ticket: u64) -> bool {
+        let now = self.0.now() / TICK_NS % WATCHER;
+        // Tickets may run ahead of the clock where many come, and begin anew after two years.
+        let waited = (now + WATCHER - ticket) % WATCHER;
+        !cfg!(canary = "pass_always") && (self.0.barge() / TICK_NS..WATCHER / 2).contains(&waited)
+    }
+
+    /// Whether somebody has waited so long that nobody may pass any more.
+    fn is_someones_turn(&self, slot: u16) -> bool {
+        let waited = |ticket| ticket != WATCHER && self.has_waited(ticket);
+        let first = self.first(slot, NOBODY, 0);
+        // Whether it lives is a question to the kernel.
+        first.is_some_and(|(_, ticket)| waited(ticket))
+            && self
+                .head(slot, NOBODY)
+                .is_some_and(|(_, ticket)| waited(ticket))
+    }
+
+    /// After a release: offers the slot to the head of the queue if it is its turn. Otherwise only
+    /// wakes it, and whoever comes first has the slot; the one that is woken makes the offer, if it
+    /// still can.
+    pub(super) fn hand_on(&self, slot: u16, fair: bool) {
+        match self.first(slot, NOBODY, 0) {
+            Some((record, ticket))
+                if ticket != WATCHER
+                    && !(fair && self.has_waited(ticket))
+                    && self.0.is_alive(record) =>
+            {
+                if !cfg!(canary = "no_wake") {
+                    self.0.wake(record);
+                }
+            }
+            _ => self.admit(slot, NOBODY),
+        }
+    }
+
+    /// Whether at most one waiter comes before `me`.
+    pub fn is_near(&self, slot: u16, me: u16) -> bool {
         let ticket = self.place(me).number();
         (0..self.0.records())
             .map(|record| self.place(record))
             .filter(|place| place.waits_for(slot) && place.number() < ticket)
-            .count()
+            .nth(1)
+            .is_none()
     }
 
     /// Leaves the queue. Afterwards no offer to `me` stands.
@@ -116,17 +160,7 @@ impl<T: Table + ?Sized> Protocol<'_, T> {
     pub(super) fn head(&self, slot: u16, skip: u16) -> Option<(u16, u64)> {
         let mut floor = 0;
         loop {
-            let first = (0..self.0.records())
-                .filter(|record| *record != skip)
-                .map(|record| (self.place(record), record))
-                .filter(|(place, record)| {
-                    place.waits_for(slot)
-                        && place.number() >= floor
-                        && self.0.late(*record).load(Acquire) == 0
-                })
-                .map(|(place, record)| (place.number(), record))
-                .min();
-            let (ticket, record) = first?;
+            let (record, ticket) = self.first(slot, skip, floor)?;
             if self.0.is_alive(record) {
                 return Some((record, ticket));
             }
@@ -135,6 +169,21 @@ impl<T: Table + ?Sized> Protocol<'_, T> {
             }
             floor = ticket + 1;
         }
+    }
+
+    /// The waiter with the lowest ticket from `floor` on, dead or alive.
+    fn first(&self, slot: u16, skip: u16, floor: u64) -> Option<(u16, u64)> {
+        let first = (0..self.0.records())
+            .map(|record| (self.place(record), record))
+            .filter(|(place, record)| {
+                place.waits_for(slot)
+                    && place.number() >= floor
+                    && *record != skip
+                    && self.0.late(*record).load(Acquire) == 0
+            })
+            .map(|(place, record)| (place.number(), record))
+            .min();
+        first.map(|(ticket, record)| (record, ticket))
     }
 
     pub(super) fn offer_stands(&self, slot: u16, grant: Grant) -> bool {

@@ -1,10 +1,13 @@
 //! The store contract over a segment.
 
 use super::config::Config;
-use super::layout::{LABEL_BYTES, Word, entry};
+use super::kept::Kept;
+use super::layout::entry;
+use super::look;
 use super::member::Member;
 use super::names::{self, Key};
 use super::protocol::{Answer as Reply, Protocol, Table, Want};
+use super::records::{Entries, Entry, Record};
 use super::view::View;
 use super::waits::Waits;
 use super::words::{Life, ModeWord};
@@ -16,14 +19,11 @@ use crate::mode::Mode;
 use crate::name::Name;
 use crate::owner::OwnerToken;
 use crate::signal::{Signal, Wake};
-use crate::store::{
-    Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Holder, Inspection, Page,
-};
+use crate::store::{Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Inspection, Page};
 use crate::sync::{Mutex, RwLock};
 use crate::{Error, Result};
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::Duration;
 
 /// How often the first two waiters look at whether the holder still lives, at least; doubling from
@@ -46,70 +46,10 @@ pub(super) struct Shm {
 struct State {
     member: RwLock<Option<Arc<Member>>>,
     waits: Arc<Waits>,
-    entries: Mutex<Entries>,
+    entries: Arc<Mutex<Entries>>,
 }
 
-#[derive(Debug, Default)]
-struct Entries {
-    of: HashMap<OwnerToken, Entry>,
-    /// At how many entries to look for those that nobody will ask for again.
-    sweep_at: usize,
-}
-
-/// A record that is given back when nobody in this process can touch it any more: a late caller must
-/// not meet the record's next hold.
-#[derive(Debug)]
-struct Record {
-    member: Arc<Member>,
-    number: u16,
-}
-
-impl Record {
-    fn take(member: &Arc<Member>) -> Result<Arc<Self>> {
-        Ok(Arc::new(Record {
-            member: member.clone(),
-            number: member.take_record()?,
-        }))
-    }
-}
-
-impl Drop for Record {
-    fn drop(&mut self) {
-        self.member.give_record(self.number);
-    }
-}
-
-/// One claim's record.
-#[derive(Clone, Debug)]
-struct Entry {
-    member: Arc<Member>,
-    slot: u16,
-    record: u16,
-    fence: Option<u64>,
-    looks: u32,
-    _owned: Arc<Record>,
-}
-
-impl Entry {
-    fn is_waiting(&self) -> bool {
-        self.fence.is_none()
-    }
-
-    fn lease(&self) -> Option<BootTime> {
-        let life = self.member.word(Word::Life, self.record);
-        Life(life.load(Acquire)).until().map(BootTime::from_nanos)
-    }
-
-    fn grant(&self, recovered: bool) -> Grant {
-        Grant {
-            lease: self.lease(),
-            fence: self.fence,
-            recovered,
-        }
-    }
-}
-
-fn mode_word(mode: Mode) -> ModeWord {
+pub(super) fn mode_word(mode: Mode) -> ModeWord {
     match mode {
         Mode::Exclusive => ModeWord::EXCLUSIVE,
         Mode::Shared => ModeWord::SHARED,
@@ -117,7 +57,7 @@ fn mode_word(mode: Mode) -> ModeWord {
     }
 }
 
-fn mismatch(of: u32, claim: &Claim) -> Error {
+pub(super) fn mismatch(of: u32, claim: &Claim) -> Error {
     let ours = match claim.mode {
         Mode::Permits { of, .. } => of,
         _ => 0,
@@ -127,14 +67,22 @@ fn mismatch(of: u32, claim: &Claim) -> Error {
     ))
 }
 
-fn want(member: &Member, claim: &Claim) -> Want {
-    let until = claim.ttl.map(|ttl| BootTime::now().after(ttl).as_nanos());
+/// What a claim wants, as of `now`.
+pub(super) fn want(record: &Record, claim: &Claim, now: BootTime) -> Want {
+    let until = claim.ttl.map(|ttl| now.after(ttl).as_nanos());
     Want {
         mode: mode_word(claim.mode),
-        life: Life::new(until, member.next_use()),
+        life: Life::new(until, record.next_use()),
         fair: claim.fair,
         step: u64::from(claim.fence_block.max(1)),
     }
+}
+
+pub(super) fn busy(until: Option<u64>) -> Attempt {
+    Attempt::Busy(Busy {
+        until: until.map(BootTime::from_nanos),
+        poll: None,
+    })
 }
 
 impl Shm {
@@ -170,23 +118,42 @@ impl Shm {
     }
 
     fn entry(&self, claim: &Claim) -> Option<Entry> {
+        if claim.seat.keeps() {
+            let entry = |kept: &mut Kept| kept.in_use().cloned();
+            return claim.seat.with(entry).flatten();
+        }
         self.state().entries.lock().of.get(&claim.token).cloned()
     }
 
+    /// An entry that belongs to the handle and is in no use.
+    fn spare_entry(&self, claim: &Claim) -> Option<Entry> {
+        let spare = |kept: &mut Kept| kept.spare(&self.config).cloned();
+        claim.seat.with(spare).flatten()
+    }
+
     fn keep(&self, claim: &Claim, entry: &Entry) {
-        let mut entries = self.state().entries.lock();
-        entries.of.insert(claim.token, entry.clone());
-        if entries.of.len() >= entries.sweep_at.max(256) {
-            entries.sweep();
+        let state = self.state();
+        if !claim.seat.keeps() {
+            return state.entries.lock().keep(claim.token, entry.clone());
+        }
+        let put = |kept: &mut Kept| kept.put(entry.clone());
+        if claim.seat.with(put) != Some(true) {
+            claim
+                .seat
+                .put(Kept::new(entry.clone(), state.entries.clone()));
         }
     }
 
     /// Forgets a claim; its record is free again.
     fn forget(&self, claim: &Claim, entry: &Entry) {
         let state = self.state();
-        let removed = state.entries.lock().of.remove(&claim.token);
-        if removed.is_some() && entry.is_waiting() {
+        if entry.is_waiting() {
             state.waits.remove(entry.record);
+        }
+        if !claim.seat.keeps() {
+            state.entries.lock().of.remove(&claim.token);
+        } else if claim.seat.with(|kept: &mut Kept| kept.free(&self.config)) == Some(false) {
+            claim.seat.clear();
         }
     }
 
@@ -195,75 +162,46 @@ impl Shm {
         (!entry.is_waiting() && entry.member.is_in_place(&self.config)).then_some(entry)
     }
 
-    /// Writes down for people whose record it is.
-    fn describe(member: &Member, record: u16, claim: &Claim) {
-        let segment = &member.segment;
-        let at = segment.geometry.info(record);
-        segment.write_bytes(at + entry::TOKEN, claim.token.as_bytes());
-        segment
-            .word(at + entry::SINCE)
-            .store(BootTime::now().as_nanos(), Relaxed);
-        let label = claim.label.as_deref().unwrap_or("").as_bytes();
-        let label = &label[..label.len().min(LABEL_BYTES)];
-        segment
-            .word(at + entry::LABEL_LENGTH)
-            .store(label.len() as u64, Relaxed);
-        segment.write_bytes(at + entry::LABEL, label);
-    }
-
     fn granted(&self, claim: &Claim, mut entry: Entry, epoch: u64, recovered: bool) -> Attempt {
-        let segment = &entry.member.segment;
-        let fence = names::fence_at(
-            segment,
-            entry.slot,
-            epoch + 1 - u64::from(claim.fence_block.max(1)),
-        );
-        let at = segment.geometry.info(entry.record);
-        segment.word(at + entry::FENCE).store(fence, Relaxed);
-        segment
-            .word(at + entry::SINCE)
-            .store(BootTime::now().as_nanos(), Relaxed);
-        entry.fence = Some(fence);
+        entry.name_owner(claim.token);
+        entry.note_grant(claim, epoch, BootTime::now());
         let grant = entry.grant(recovered);
         self.keep(claim, &entry);
         Attempt::Granted(grant)
     }
 
+    fn new_entry(&self, claim: &Claim, key: &Key) -> Result<Entry> {
+        let member = self.member()?;
+        let slot = names::find_or_put(&member, key)?;
+        let mut entry = Entry::new(member, slot)?;
+        entry.describe(claim);
+        Ok(entry)
+    }
+
     fn first_attempt(&self, claim: &Claim, bell: Option<&Arc<Signal>>) -> Result<Attempt> {
         let key = Key::new(&claim.name);
         for _ in 0..MOST_MOVES {
-            let member = self.member()?;
-            let slot = names::find_or_put(&member, &key)?;
-            let owned = Record::take(&member)?;
-            let record = owned.number;
-            Self::describe(&member, record, claim);
-            let want = want(&member, claim);
-            let view = View {
-                member: &member,
-                key: Some(&key),
+            let entry = match self.spare_entry(claim) {
+                Some(entry) => entry,
+                None => self.new_entry(claim, &key)?,
             };
+            let (slot, record) = (entry.slot, entry.record);
+            // Putting in a name may have taken its time.
+            let want = want(&entry.owned, claim, BootTime::now());
+            let view = View::of(&entry.member, &key);
             let protocol = Protocol(&view);
-            let entry = |fence| Entry {
-                member: member.clone(),
-                slot,
-                record,
-                fence,
-                looks: 0,
-                _owned: owned.clone(),
-            };
             match (protocol.try_now(slot, record, &want), bell) {
                 (Reply::Granted { epoch, recovered }, _) => {
-                    return Ok(self.granted(claim, entry(None), epoch, recovered));
+                    return Ok(self.granted(claim, entry, epoch, recovered));
                 }
                 (Reply::Busy(until), None) => {
-                    return Ok(Attempt::Busy(Busy {
-                        until: until.map(BootTime::from_nanos),
-                        poll: None,
-                    }));
+                    // The record is the handle's for the next time.
+                    self.keep(claim, &entry);
+                    self.forget(claim, &entry);
+                    return Ok(busy(until));
                 }
                 (Reply::Busy(_), Some(bell)) => {
                     if protocol.enqueue(slot, record, want.mode, false) {
-                        let entry = entry(None);
                         self.keep(claim, &entry);
                         return self.look_again(claim, Some(bell), entry);
                     }
@@ -271,6 +209,7 @@ impl Shm {
                 (Reply::Mismatch(of), _) => return Err(mismatch(of, claim)),
                 (Reply::Moved, _) => {}
             }
+            claim.seat.clear();
         }
         Err(Error::new(
             Code::Unavailable,
@@ -284,12 +223,8 @@ impl Shm {
         bell: Option<&Arc<Signal>>,
         mut entry: Entry,
     ) -> Result<Attempt> {
-        let key = Key::new(&claim.name);
         let member = entry.member.clone();
-        let view = View {
-            member: &member,
-            key: Some(&key),
-        };
+        let view = View::at(&member, entry.naming);
         let protocol = Protocol(&view);
         let waits = &self.state().waits;
         if let Some(bell) = bell
@@ -303,13 +238,15 @@ impl Shm {
             self.forget(claim, &entry);
             return self.first_attempt(claim, bell);
         }
-        match protocol.look_again(entry.slot, entry.record, &want(&member, claim)) {
+        let want = want(&entry.owned, claim, BootTime::now());
+        match protocol.look_again(entry.slot, entry.record, &want) {
             Reply::Granted { epoch, recovered } => {
                 waits.remove(entry.record);
                 Ok(self.granted(claim, entry, epoch, recovered))
             }
             Reply::Busy(until) => {
-                let near = protocol.position(entry.slot, entry.record) < 2;
+                let deaf = cfg!(canary = "no_bell");
+                let near = !deaf && protocol.is_near(entry.slot, entry.record);
                 entry.looks = (entry.looks + 1).min(16);
                 self.keep(claim, &entry);
                 let pause = if near {
@@ -328,6 +265,7 @@ impl Shm {
             }
             Reply::Moved => {
                 self.forget(claim, &entry);
+                claim.seat.clear();
                 self.first_attempt(claim, bell)
             }
         }
@@ -337,76 +275,6 @@ impl Shm {
         let member = self.member()?;
         let slot = names::find(&member.segment, &Key::new(name));
         Ok(slot.map(|slot| (member, slot)))
-    }
-
-    fn show(member: &Member, slot: u16, name: Vec<u8>) -> Inspection {
-        let view = View { member, key: None };
-        let protocol = Protocol(&view);
-        let holders = protocol.holders(slot).into_iter();
-        Inspection {
-            name,
-            holders: holders.map(|record| holder(member, record)).collect(),
-            waiters: Some(protocol.waiters(slot)),
-        }
-    }
-}
-
-impl Entries {
-    /// Drops holds that ended without a release: exported, lost, or run out.
-    fn sweep(&mut self) {
-        let now = BootTime::now().as_nanos();
-        self.of.retain(|_, entry| {
-            if entry.is_waiting() {
-                return true;
-            }
-            let word = entry.member.word(Word::Life, entry.record);
-            let life = Life(word.load(Acquire));
-            // One that has run out may be extended at this moment: one of the two wins.
-            life.is_begun()
-                && !(life.is_over(now)
-                    && word
-                        .compare_exchange(life.0, Life::ENDED.0, AcqRel, Acquire)
-                        .is_ok())
-        });
-        self.sweep_at = self.of.len() * 2;
-    }
-}
-
-fn token_of(member: &Member, record: u16) -> OwnerToken {
-    let segment = &member.segment;
-    let bytes = segment.read_bytes(segment.geometry.info(record) + entry::TOKEN, 16);
-    let mut token = [0; 16];
-    token.copy_from_slice(&bytes);
-    OwnerToken::from_bytes(token)
-}
-
-fn holder(member: &Member, record: u16) -> Holder {
-    let segment = &member.segment;
-    let at = segment.geometry.info(record);
-    let now = BootTime::now();
-    let view = View { member, key: None };
-    let mode = ModeWord(view.mode(record).load(Acquire));
-    let life = Life(view.life(record).load(Acquire));
-    let since = BootTime::from_nanos(segment.word(at + entry::SINCE).load(Relaxed));
-    let length = segment.word(at + entry::LABEL_LENGTH).load(Relaxed) as usize;
-    let label = segment.read_bytes(at + entry::LABEL, length.min(LABEL_BYTES));
-    let label = String::from_utf8_lossy(&label).into_owned();
-    Holder {
-        owner: token_of(member, record).to_hex()[..8].to_owned(),
-        mode: match mode.as_permits() {
-            Some(_) => "permits",
-            None if mode == ModeWord::SHARED => "shared",
-            None => "exclusive",
-        },
-        permits: mode.as_permits().map_or(1, |(take, _)| take),
-        host: None,
-        pid: member.pid_of(record),
-        label: (!label.is_empty()).then_some(label),
-        remaining: life
-            .until()
-            .map(|until| BootTime::from_nanos(until).since(now)),
-        held: Some(now.since(since)),
-        fence: Some(segment.word(at + entry::FENCE).load(Relaxed)),
     }
 }
 
@@ -435,11 +303,26 @@ impl Backend for Shm {
         &self.url
     }
 
+    fn needs_token(&self) -> bool {
+        false
+    }
+
+    fn name_owner(&self, claim: &Claim) {
+        let name = |kept: &mut Kept| kept.name_owner(claim.token);
+        claim.seat.with(name);
+    }
+
     fn ping(&self, _deadline: Option<BootTime>) -> Result<()> {
         self.member().map(drop)
     }
 
     fn attempt(&self, claim: &Claim, bell: Option<&Arc<Signal>>) -> Result<Attempt> {
+        if bell.is_none() {
+            let known = |kept: &mut Kept| kept.try_now(&self.config, claim);
+            if let Some(answer) = claim.seat.with(known).flatten() {
+                return answer;
+            }
+        }
         match self.entry(claim) {
             None => self.first_attempt(claim, bell),
             Some(entry) if entry.is_waiting() => self.look_again(claim, bell, entry),
@@ -454,10 +337,7 @@ impl Backend for Shm {
         if !entry.is_waiting() {
             return Ok(Cancelled::Granted(entry.grant(false)));
         }
-        let view = View {
-            member: &entry.member,
-            key: None,
-        };
+        let view = View::any(&entry.member);
         Protocol(&view).leave(entry.slot, entry.record);
         self.forget(claim, &entry);
         Ok(Cancelled::Gone)
@@ -476,12 +356,9 @@ impl Backend for Shm {
         let Some(entry) = self.held_entry(claim) else {
             return Ok(Answer::NotOurs);
         };
-        let view = View {
-            member: &entry.member,
-            key: None,
-        };
-        let until = BootTime::now().after(ttl).as_nanos();
-        let longer = Protocol(&view).extend(entry.record, until, entry.member.next_use());
+        let view = View::any(&entry.member);
+        let until = claim.asked.after(ttl).as_nanos();
+        let longer = Protocol(&view).extend(entry.record, until, entry.owned.next_use());
         Ok(match longer {
             Some(until) => Answer::Done(until.map(BootTime::from_nanos)),
             None => Answer::NotOurs,
@@ -489,13 +366,18 @@ impl Backend for Shm {
     }
 
     fn release(&self, claim: &Claim) -> Result<Answer> {
+        let known = |kept: &mut Kept| kept.release(&self.config, claim.fair);
+        if let Some(ours) = claim.seat.with(known).flatten() {
+            return Ok(if ours {
+                Answer::Done(None)
+            } else {
+                Answer::NotOurs
+            });
+        }
         let Some(entry) = self.entry(claim) else {
             return Ok(Answer::NotOurs);
         };
-        let view = View {
-            member: &entry.member,
-            key: None,
-        };
+        let view = View::any(&entry.member);
         let protocol = Protocol(&view);
         let ours = if entry.is_waiting() {
             protocol.leave(entry.slot, entry.record);
@@ -515,10 +397,7 @@ impl Backend for Shm {
     fn change_mode(&self, claim: &Claim, to: Mode) -> Result<Attempt> {
         let lost = || Error::outcome(Code::Lost);
         let entry = self.held_entry(claim).ok_or_else(lost)?;
-        let view = View {
-            member: &entry.member,
-            key: None,
-        };
+        let view = View::any(&entry.member);
         let protocol = Protocol(&view);
         match to {
             Mode::Exclusive => match protocol.promote(entry.slot, entry.record) {
@@ -541,10 +420,7 @@ impl Backend for Shm {
         let Some(entry) = self.held_entry(claim) else {
             return Ok(false);
         };
-        let view = View {
-            member: &entry.member,
-            key: None,
-        };
+        let view = View::any(&entry.member);
         let over = entry.lease().is_some_and(BootTime::has_passed);
         Ok(!over && Protocol(&view).holds(entry.record))
     }
@@ -553,10 +429,7 @@ impl Backend for Shm {
         let Some((member, slot)) = self.look_up(name)? else {
             return Ok(true);
         };
-        let view = View {
-            member: &member,
-            key: None,
-        };
+        let view = View::any(&member);
         let protocol = Protocol(&view);
         let (bell, owned) = (Arc::new(Signal::new()), Record::take(&member)?);
         let record = owned.number;
@@ -582,7 +455,7 @@ impl Backend for Shm {
     fn inspect(&self, name: &Name, _deadline: Option<BootTime>) -> Result<Inspection> {
         let bytes = name.as_bytes().to_vec();
         Ok(match self.look_up(name)? {
-            Some((member, slot)) => Self::show(&member, slot, bytes),
+            Some((member, slot)) => look::show(&member, slot, bytes),
             None => Inspection {
                 name: bytes,
                 waiters: Some(0),
@@ -616,7 +489,7 @@ impl Backend for Shm {
             }
             let name = names::name_of(&member.segment, slot as u16);
             if let Some(name) = name.filter(|name| name.starts_with(prefix)) {
-                let lock = Self::show(&member, slot as u16, name);
+                let lock = look::show(&member, slot as u16, name);
                 page.locks
                     .extend(Some(lock).filter(|lock| !lock.holders.is_empty()));
             }
@@ -628,10 +501,7 @@ impl Backend for Shm {
         let Some((member, slot)) = self.look_up(name)? else {
             return Ok(false);
         };
-        let view = View {
-            member: &member,
-            key: None,
-        };
+        let view = View::any(&member);
         Ok(Protocol(&view).break_holds(slot))
     }
 
@@ -639,45 +509,36 @@ impl Backend for Shm {
         let Some((member, slot)) = self.look_up(&claim.name)? else {
             return Ok(None);
         };
-        let view = View {
-            member: &member,
-            key: None,
-        };
+        let view = View::any(&member);
         let protocol = Protocol(&view);
         let holders = protocol.holders(slot);
-        let from = holders
-            .into_iter()
-            .find(|record| token_of(&member, *record) == claim.token);
+        let from = holders.into_iter().find(|record| {
+            claim.token != OwnerToken::NONE && look::token_of(&member, *record) == claim.token
+        });
         let Some(from) = from else { return Ok(None) };
         let left = Life(view.life(from).load(Acquire)).until();
-        let heirs = Claim {
-            token: heir,
-            ..claim.clone()
-        };
-        let owned = Record::take(&member)?;
-        let record = owned.number;
-        Self::describe(&member, record, &heirs);
-        let life = Life::new(left, member.next_use());
+        let mut entry = Entry::new(member.clone(), slot)?;
+        entry.describe(claim);
+        entry.name_owner(heir);
+        let life = Life::new(left, entry.owned.next_use());
         let mode = mode_word(claim.mode);
         // The hold goes on, and with it its token.
         let fence = member
             .segment
             .word(member.segment.geometry.info(from) + entry::FENCE)
             .load(Relaxed);
-        if protocol.inherit(slot, from, record, mode, life).is_none() {
+        let heirs = protocol.inherit(slot, from, entry.record, mode, life);
+        if heirs.is_none() {
             return Ok(None);
         }
-        let at = member.segment.geometry.info(record) + entry::FENCE;
+        let at = entry.info + entry::FENCE;
         member.segment.word(at).store(fence, Relaxed);
-        let entry = Entry {
-            member: member.clone(),
-            slot,
-            record,
-            fence: Some(fence),
-            looks: 0,
-            _owned: owned,
-        };
-        self.keep(&heirs, &entry);
+        entry.fence = Some(fence);
+        if claim.seat.keeps() {
+            self.keep(claim, &entry);
+        } else {
+            self.state().entries.lock().keep(heir, entry.clone());
+        }
         Ok(Some(entry.grant(false)))
     }
 }

@@ -1,23 +1,51 @@
 //! The state machine's table, in a segment.
 
-use super::layout::{GROUP, Word, entry};
+use super::layout::{GROUP, SLOT_ENTRY, Word, entry};
 use super::member::Member;
 use super::names::{self, Key};
 use super::protocol::Table;
 use crate::lease::BootTime;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Acquire;
 
 /// A member's view of the segment, on behalf of one name.
 #[derive(Debug)]
 pub(super) struct View<'a> {
-    pub(super) member: &'a Member,
-    pub(super) key: Option<&'a Key>,
+    member: &'a Member,
+    named: Named<'a>,
 }
 
-impl View<'_> {
+/// Which name a slot must have.
+#[derive(Debug)]
+enum Named<'a> {
+    Any,
+    By(&'a Key),
+    /// The one that it had when it had been named so often.
+    Since(u64),
+}
+
+impl<'a> View<'a> {
+    /// Whatever the name.
+    pub(super) fn any(member: &'a Member) -> Self {
+        let named = Named::Any;
+        View { member, named }
+    }
+
+    /// Of slots that have this name.
+    pub(super) fn of(member: &'a Member, key: &'a Key) -> Self {
+        let named = Named::By(key);
+        View { member, named }
+    }
+
+    /// Of a slot whose name has not changed since.
+    pub(super) fn at(member: &'a Member, naming: u64) -> Self {
+        let named = Named::Since(naming);
+        View { member, named }
+    }
+
     fn slot_word(&self, slot: u16, at: u64) -> &AtomicU64 {
         let segment = &self.member.segment;
-        segment.word(segment.geometry.slot(slot) + at)
+        segment.word(segment.slots_at + u64::from(slot) * SLOT_ENTRY + at)
     }
 }
 
@@ -59,7 +87,11 @@ impl Table for View<'_> {
         self.member.wake(record);
     }
     fn is_named(&self, slot: u16) -> bool {
-        self.key
-            .is_none_or(|key| names::is_named(&self.member.segment, slot, key))
+        let segment = &self.member.segment;
+        match self.named {
+            Named::Any => true,
+            Named::By(key) => names::is_named(segment, slot, key),
+            Named::Since(naming) => self.slot_word(slot, entry::NAMING).load(Acquire) == naming,
+        }
     }
 }
