@@ -9,16 +9,27 @@ const { classes, make, check, statusOf, nameOf } = require('./errors.js');
 Symbol.dispose ??= Symbol('Symbol.dispose');
 Symbol.asyncDispose ??= Symbol('Symbol.asyncDispose');
 
-// Completions: every operation has a number, and the addon calls back with it on this thread's loop.
+// Completions: every operation has a number; the addon rings on this thread's loop when some have come.
 const pending = new Map();
 let lastId = 0;
 // The addon's callback keeps no process alive; an operation that somebody awaits does.
 let awaited = 0;
 let keepAlive;
 
-const hub = new native.Hub((id, outcome) => {
-  pending.get(id)?.(outcome);
-});
+function deliver() {
+  for (const { id, outcome } of hub.take()) {
+    try {
+      pending.get(id)?.(outcome);
+    } catch (error) {
+      // A listener's; the others are told all the same.
+      queueMicrotask(() => {
+        throw error;
+      });
+    }
+  }
+}
+
+const hub = new native.Hub(deliver);
 
 function listen(callback) {
   const id = ++lastId;
@@ -29,7 +40,10 @@ function listen(callback) {
 // What no call returns and no listener hears, from every store.
 const warned = listen(({ status, message }) => {
   const name = nameOf.get(status) ?? 'OK';
-  process.emitWarning(message, { type: 'SynlockWarning', code: `SYNLOCK_${name}` });
+  const code = `SYNLOCK_${name}`;
+  if (!ending) process.emitWarning(message, { type: 'SynlockWarning', code });
+  // What is put off does not happen any more.
+  else process.emit('warning', Object.assign(new Error(message), { name: 'SynlockWarning', code }));
 });
 
 /** Starts an operation and resolves with its outcome, whatever it is. */
@@ -55,8 +69,11 @@ function run(start) {
 
 // What is held when the process ends is released then.
 const held = new Set();
+let ending = false;
 process.on('exit', () => {
+  ending = true;
   for (const lock of held) lock.endWithProcess();
+  deliver();
 });
 // And what nobody can release any more, when that is found out.
 const collected = new FinalizationRegistry(({ handle, lostId }) => {

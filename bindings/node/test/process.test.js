@@ -85,6 +85,44 @@ describe('the process', () => {
     assert.deepEqual([done.code, done.out.split('\n').filter(Boolean)], [0, ['lost', 'true']], done.err);
   });
 
+  it('tells at its end of what was held, and releases it', async () => {
+    const source = `${open} const { subscribe } = require('node:diagnostics_channel');
+      subscribe('synlock', (event) => console.log('channel', event.kind, event.level, event.name.toString()));
+      const store = new Store(url);
+      store.on('event', (event) => console.log('listener', event.kind, event.pid === process.pid));
+      store.acquireSync(key, { label: 'nightly' });
+      if (key.endsWith('-exit')) process.exit(5);`;
+    for (const [url, end] of [[server.url, '-exit'], [server.url, ''], [`memory:${name()}`, '']]) {
+      const key = name() + end;
+      const done = await script(source, url, key);
+      const words = done.out.split('\n').filter(Boolean);
+      const told = (kind, level) => [`listener ${kind} true`, `channel ${kind} ${level} ${key}`];
+      assert.deepEqual(words, [...told('acquired', 'info'), ...told('forgotten', 'notice'), ...told('released', 'info')], done.err);
+      assert.equal(done.code, end ? 5 : 0);
+      if (url === server.url) assert.equal(await store.isLocked(key), false);
+    }
+  });
+
+  it('is warned at its end of a loss that nobody has heard of', async () => {
+    const source = `${open} const store = new Store(url);
+      store.acquireSync(key);
+      store.breakLock(key).then(() => process.exit(0));`;
+    const done = await script(source, server.url, name());
+    assert.equal(done.code, 0);
+    assert.match(done.err, /SynlockWarning: synlock: lost .*/);
+  });
+
+  it('tells the others though a listener throws', async () => {
+    const source = `${open}
+      process.on('uncaughtException', (error) => console.log('uncaught', error.message));
+      const store = new Store(url);
+      store.once('event', () => { throw new Error('mine'); });
+      store.on('event', (event) => console.log(event.kind));
+      store.acquire(key).then((lock) => lock.release());`;
+    const done = await script(source, server.url, name());
+    assert.deepEqual([done.code, done.out.split('\n').filter(Boolean)], [0, ['uncaught mine', 'released']], done.err);
+  });
+
   it('releases on process.exit()', async () => {
     const key = name();
     const done = await script(`${open} new Store(url).acquireSync(key); process.exit(5)`, server.url, key);
@@ -106,11 +144,13 @@ describe('the process', () => {
       new Worker(source, { eval: true, workerData: { synlock: require.resolve('..'), url: server.url, key, stay } });
     const lock = await store.acquire(key);
     const worker = start(false);
+    // Both listened for first: it may have come and gone before our release is confirmed.
     const message = new Promise((resolve) => worker.once('message', resolve));
+    const exit = new Promise((resolve) => worker.once('exit', resolve));
     await new Promise((resolve) => setTimeout(resolve, 200));
     await lock.release();
     assert.equal(await message, 'held');
-    await new Promise((resolve) => worker.once('exit', resolve));
+    await exit;
     const stays = start(true);
     await new Promise((resolve) => stays.once('message', resolve));
     assert.equal(await store.isLocked(key), true);
