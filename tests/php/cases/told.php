@@ -106,6 +106,33 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         });
     }
 
+    foreach ($urls as $scheme => $url) {
+        $t->test("events::{$scheme}: a logger hears where from, how long, and what was held at the end", static function () use ($package, $url, $temp): void {
+            file_put_contents("{$temp}/logged.php", <<<'PHP'
+                <?php require $argv[1] . '/autoload.php';
+                $store = Synlock\Store::open($argv[2]);
+                $store->setLogger(static function (string $level, string $message, array $context): void {
+                    $asked = $context['attempts'] > 0 ? 'asked' : '-';
+                    $waited = $context['waited'] > 0.01 ? 'waited' : '-';
+                    $mine = $context['pid'] === getmypid() && $context['label'] === 'nightly' ? 'mine' : 'not mine';
+                    echo "{$level} {$context['event']} {$mine} {$asked} {$waited} ", basename($context['caller']), "\n";
+                });
+                $lock = $store->createLock('logged', label: 'nightly');
+                $lock->acquire();
+                $store->createLock('logged', label: 'nightly')->acquire(true, 0.05);
+                PHP);
+            $script = new Process([PHP_BINARY, "{$temp}/logged.php", $package, $url]);
+            same(0, $script->wait(), $script->output);
+            same([
+                'info acquired mine asked - logged.php:10',
+                'debug waiting mine - - logged.php:11',
+                'info refused mine asked waited logged.php:11',
+                'notice forgotten mine - - ',
+                'info released mine - - ',
+            ], explode("\n", trim($script->output, "\n")));
+        });
+    }
+
     $t->test('warnings::a loss that the watchdog finds', static function () use ($redis, $cli): void {
         $store = Store::open($redis);
         $heard = warnings(static function () use ($store): void {

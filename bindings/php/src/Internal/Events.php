@@ -69,6 +69,7 @@ final class Events
         }
         $this->busy = true;
         $row = $this->row;
+        $caller = null;
         while ($this->native->ffi->synlock_events_next($this->handle, \FFI::addr($row), null) === Code::OK) {
             // Size, kind and status, level, store, name: the name is the fifth word.
             $resource = $row->name_length > 0 ? \FFI::string($this->pointers[4], $row->name_length) : '';
@@ -84,6 +85,7 @@ final class Events
                 'held' => $row->held_ms / 1000,
                 'attempts' => $row->attempts,
                 'pid' => $row->pid,
+                'caller' => $caller ??= self::caller(),
             ];
             try {
                 ($this->log)($row->level, 'synlock: {event} "{resource}" on {store}: {text}', $context);
@@ -92,6 +94,18 @@ final class Events
             }
         }
         $this->busy = false;
+    }
+
+    /** Where this package was called: `file:line`, or nothing at the end of a request. */
+    private static function caller(): string
+    {
+        foreach (\debug_backtrace(\DEBUG_BACKTRACE_IGNORE_ARGS) as $frame) {
+            if (isset($frame['file']) && !\str_starts_with($frame['file'], \dirname(__DIR__) . \DIRECTORY_SEPARATOR)) {
+                return $frame['file'] . ':' . ($frame['line'] ?? 0);
+            }
+        }
+
+        return '';
     }
 
     public function free(): void
