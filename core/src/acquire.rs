@@ -253,6 +253,9 @@ impl Shared {
                 if !pending.queued {
                     pending.queued = true;
                     self.tell(EventKind::Waiting, Code::Busy, "waiting");
+                    if let Some(words) = backend.take_caution() {
+                        self.warn_of_store(words);
+                    }
                 }
                 Ok(Step::Sleep(next_look(pending, busy)))
             }

@@ -266,6 +266,14 @@ impl Shared {
         });
     }
 
+    /// Tells of what the store has to do without.
+    pub(crate) fn warn_of_store(&self, words: String) {
+        self.push_event(EventKind::Warning, |event| {
+            event.resource.clear();
+            event.message = words;
+        });
+    }
+
     fn has_hooks(&self) -> bool {
         self.hooks.load(Ordering::Acquire)
     }

@@ -34,11 +34,11 @@ fn claims(case: &Case) {
             "H",
             (true, true, true, true, true),
         ),
-        // Fencing is opt-in; waking and fairness come with the companion.
+        // Fencing is opt-in.
         "flock" => (
             (true, true, false, false, true),
             "none",
-            (false, false, false, true, true),
+            (true, true, false, true, true),
         ),
         "redis" => (
             (true, true, true, true, false),

@@ -1,6 +1,6 @@
 //! Row 1: 64 processes take one `flock:` lock, and one of them is killed every 5 ms.
 //!
-//! With the word `fencing`, a part of row 28: their fencing tokens grow.
+//! `row01-flock-torture [fair|unfair] [fencing]`; with `fencing`, a part of row 28: the tokens grow.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,13 +11,17 @@ use synlock_tests::torture::{Torture, Verdict, run};
 fn main() -> ExitCode {
     let dir = TempDir::new("torture");
     let full = is_full_load();
-    let fencing = std::env::args().nth(1).as_deref() == Some("fencing");
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let has = |word: &str| words.iter().any(|given| given == word);
+    let (fencing, fair) = (has("fencing"), !has("unfair"));
     let query = if fencing { "?fencing=1" } else { "" };
     let mut torture = Torture::new(&format!("flock:{}{query}", dir.path().display()), "x");
+    torture.options.fair = fair;
     torture.workers = 64;
     torture.time = Duration::from_millis(if full { 60_000 } else { 1_200 });
     torture.kill_every = Some(Duration::from_millis(5));
-    torture.spin = 20;
+    // In turns there are fewer holds: longer ones, so that as many are hit.
+    torture.spin = if fair { 60 } else { 20 };
     let share = if full { 1 } else { 50 };
     let report = run(&torture, || {});
     let mut verdict = Verdict::default();
@@ -30,7 +34,11 @@ fn main() -> ExitCode {
     verdict.claim(report.errors == 0, "errors", report.errors);
     verdict.claim(report.lost == 0, "holds said to be lost", report.lost);
     verdict.claim(report.crashes == 0, "crashed workers", report.crashes);
-    let least = if fencing { 100_000 } else { 5_000_000 };
+    let least = match (fencing, fair) {
+        (true, _) => 100_000,
+        (false, true) => 500_000,
+        (false, false) => 5_000_000,
+    };
     verdict.claim(report.grants >= least / share, "grants", report.grants);
     if fencing {
         verdict.claim(

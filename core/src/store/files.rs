@@ -42,6 +42,20 @@ pub fn again_nix<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> 
     }
 }
 
+/// Refuses to make a file longer than the host may: the kernel would send it a deadly signal.
+pub fn check_file_limit(size: u64) -> std::io::Result<()> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: a structure that is valid for the call.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) } == 0;
+    if known && limit.rlim_cur < size {
+        return Err(std::io::Error::from_raw_os_error(libc::EDQUOT));
+    }
+    Ok(())
+}
+
 /// A refusal to use what others may have tampered with.
 pub fn refuse(why: impl Into<String>) -> Error {
     Error::new(Code::Permission, why)

@@ -26,7 +26,7 @@ pub mod memory;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod seat;
-#[cfg(feature = "shm")]
+#[cfg(any(feature = "flock", feature = "shm"))]
 mod segment;
 #[cfg(feature = "shm")]
 pub mod shm;
@@ -195,6 +195,12 @@ pub trait Backend: Send + Sync + Debug {
 
     /// Leaves the queue; one step with finding out whether the claim was granted meanwhile.
     fn cancel(&self, claim: &Claim) -> Result<Cancelled>;
+
+    /// Words about what the store has to do without, to be told once; asked when somebody begins to
+    /// wait.
+    fn take_caution(&self) -> Option<String> {
+        None
+    }
 
     /// Sleeps on the bell. A store whose wake-ups arrive on a socket reads it here.
     fn park(&self, bell: &Arc<Signal>, until: BootTime) -> Result<Wake> {

@@ -118,13 +118,18 @@ impl Flock {
         let mut found = Inspection {
             name: name.as_bytes().to_vec(),
             holders: Vec::new(),
-            waiters: None,
+            waiters: self.waiters(name),
         };
         // Its own description, so that trying it says something.
         if let Some(file) = self.open_file(name, false)? {
             found.holders = self.holders(&file)?;
         }
         Ok(found)
+    }
+
+    fn waiters(&self, name: &Name) -> Option<u32> {
+        let companion = &self.process().companion;
+        companion.waiters(super::companion::line(name))
     }
 
     fn holders(&self, file: &LockFile) -> Result<Vec<Holder>> {

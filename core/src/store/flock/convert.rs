@@ -100,7 +100,14 @@ impl Flock {
                 self.lose(claim);
                 Err(lost())
             }
-            (Some(mode), _) if mode == to => self.converted(claim, to),
+            (Some(mode), _) if mode == to => {
+                if to == Mode::Shared {
+                    // Readers that wait may come in.
+                    let line = super::companion::line(&claim.name);
+                    self.process().companion.pass_on(line, true);
+                }
+                self.converted(claim, to)
+            }
             (Some(_), Some(trouble)) => Err(cannot_lock(trouble)),
             (Some(_), None) => Ok(busy()),
         }

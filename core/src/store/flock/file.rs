@@ -4,8 +4,9 @@
 //! methods since Rust 1.89, not fs2's.
 
 use crate::fork::ProcessFd;
+use crate::lease::BootTime;
 use crate::mode::Mode;
-use crate::store::files::{again, again_nix};
+use crate::store::files::{again, again_nix, check_file_limit};
 use nix::sys::stat::FileStat;
 use std::ffi::CString;
 use std::fs::File;
@@ -54,13 +55,6 @@ fn seen(stat: &FileStat) -> Seen {
         links: stat.st_nlink,
         has_content: stat.st_size > 0,
     }
-}
-
-/// A clock that is cheap to read and stands still for some milliseconds, and while suspended.
-fn coarse_nanos() -> u64 {
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC_COARSE).map_or(0, |time| {
-        time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
-    })
 }
 
 /// In nanoseconds; 0 for what cannot be told so.
@@ -126,7 +120,7 @@ impl LockFile {
 
     /// What the file is if its path still leads to it: it may have been removed, renamed, replaced.
     pub(super) fn current(&self) -> Result<Option<Seen>> {
-        let looked = coarse_nanos();
+        let looked = BootTime::coarse_nanos();
         let stat = match again_nix(|| nix::sys::stat::lstat(self.path.as_c_str())) {
             Ok(stat) if (stat.st_dev, stat.st_ino) == (self.dev, self.ino) => stat,
             Ok(_) | Err(nix::Error::ENOENT | nix::Error::ENOTDIR) => return Ok(None),
@@ -147,7 +141,7 @@ impl LockFile {
     /// swapped in these few milliseconds goes unseen.
     pub(super) fn glance(&self) -> Result<Option<Seen>> {
         let settled = self.settled.load(Ordering::Relaxed);
-        let since = coarse_nanos().saturating_sub(self.looked.load(Ordering::Relaxed));
+        let since = BootTime::coarse_nanos().saturating_sub(self.looked.load(Ordering::Relaxed));
         if settled != 0 && since < LOOK_COUNTS.as_nanos() as u64 {
             // SAFETY: open for as long as `self` lives in the process that opened it.
             let fd = unsafe { BorrowedFd::borrow_raw(self.fd.as_raw_fd()) };
@@ -217,18 +211,9 @@ impl LockFile {
         Ok(filled)
     }
 
-    /// Writes, unless that would be beyond the host's limit on file sizes: the kernel would send it
-    /// a deadly signal.
+    /// Writes, unless that would be beyond the host's limit on file sizes.
     pub(super) fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        let mut limit = libc::rlimit {
-            rlim_cur: 0,
-            rlim_max: 0,
-        };
-        // SAFETY: a structure that is valid for the call.
-        let known = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) } == 0;
-        if known && limit.rlim_cur < offset + bytes.len() as u64 {
-            return Err(Error::from_raw_os_error(libc::EDQUOT));
-        }
+        check_file_limit(offset + bytes.len() as u64)?;
         self.file().write_all_at(bytes, offset)
     }
 }

@@ -10,6 +10,11 @@
 //! swapped under a process that took and released the same lock within the last 10 ms, that process
 //! may be granted it once more in the old one; its next check tells.)
 //!
+//! Waiters queue in `DIR/.synlock`, a mapped file, first come, first served, and are woken when the lock
+//! comes free; the first of them polls, at most 50 ms apart, for strangers and deaths. That file says
+//! nothing about who holds: without it waiters poll and newcomers may overtake them, which the store
+//! tells in a warning, and locks are as safe as before.
+//!
 //! The directory is made if only it is missing (0700). It must belong to the caller or to root, or to
 //! the group that `group=` names; it is refused if its path ends in a link, if everybody may write to
 //! it without the sticky bit, and on network file systems. A lock file must be a regular file with
@@ -22,18 +27,34 @@
 //! `flock:` alone (and Symfony's `flock://`) means `$XDG_RUNTIME_DIR/synlock`, for root
 //! `/run/lock/synlock`. The format of names and files is in `core/FORMATS.md`.
 
+#[cfg(not(loom))]
 mod admin;
+#[cfg(not(loom))]
 mod books;
+#[cfg(not(loom))]
+mod companion;
+#[cfg(not(loom))]
 mod config;
+#[cfg(not(loom))]
 mod convert;
+#[cfg(not(loom))]
 mod directory;
+#[cfg(not(loom))]
 mod file;
+#[cfg(not(loom))]
 mod header;
+#[cfg(not(loom))]
 mod kernel;
 mod names;
+pub mod queue;
+#[cfg(loom)]
+mod queue_model;
+#[cfg(not(loom))]
 mod store;
 
+#[cfg(not(loom))]
 pub use admin::clean_up;
+#[cfg(not(loom))]
 pub use header::LAYOUT;
 pub use names::file_name;
 
@@ -50,7 +71,17 @@ use std::sync::Arc;
 /// # Errors
 /// `InvalidUrl` for a host, a relative path or `..` in it, or when there is no default directory;
 /// `InvalidArgument` for a bad option.
+#[cfg(not(loom))]
 pub fn open(url: &mut Url) -> Result<Arc<dyn Backend>> {
     let config = config::Config::take(url)?;
     Ok(Arc::new(store::Flock::new(config)))
+}
+
+/// The model checker has no files.
+///
+/// # Errors
+/// Always.
+#[cfg(loom)]
+pub fn open(_url: &mut Url) -> Result<Arc<dyn Backend>> {
+    Err(crate::Error::unsupported("no files in the model checker"))
 }

@@ -1,6 +1,7 @@
 //! The store: how a lock is taken, checked and let go.
 
 use super::books::{Books, Held};
+use super::companion::{self, Companion};
 use super::config::Config;
 use super::directory::{Directory, has_links};
 use super::file::{GATE, LockFile, Seen};
@@ -13,8 +14,8 @@ use crate::lease::BootTime;
 use crate::mode::Mode;
 use crate::name::Name;
 use crate::owner::OwnerToken;
-use crate::signal::Signal;
-use crate::store::{Answer, Attempt, Backend, Busy, Cancelled, Claim, Inspection, Page};
+use crate::signal::{Signal, Wake};
+use crate::store::{Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Inspection, Page};
 use crate::sync::Mutex;
 use crate::{Error, Result};
 use std::sync::Arc;
@@ -22,14 +23,15 @@ use std::time::Duration;
 
 /// How often a file may be replaced between two looks before that is called trouble.
 const MOST_TRIES: u32 = 100;
-/// Waiters ask at least this often; at first more often.
+/// Waiters without a companion ask at least this often; at first more often.
 const LONGEST_POLL: Duration = Duration::from_millis(50);
 const SHORTEST_POLL: Duration = Duration::from_millis(1);
 
 /// What a process makes for itself.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Process {
     pub(super) books: Mutex<Books>,
+    pub(super) companion: Companion,
     directory: Mutex<Option<Arc<Directory>>>,
 }
 
@@ -76,7 +78,11 @@ impl Flock {
     }
 
     pub(super) fn process(&self) -> &Process {
-        self.process.get_or_init(Process::default)
+        self.process.get_or_init(|| Process {
+            books: Mutex::default(),
+            companion: Companion::new(&self.config),
+            directory: Mutex::default(),
+        })
     }
 
     pub(super) fn directory(&self) -> Result<Arc<Directory>> {
@@ -86,6 +92,7 @@ impl Flock {
         }
         let opened = Arc::new(Directory::open(&self.config)?);
         *directory = Some(opened.clone());
+        self.process().companion.begin();
         Ok(opened)
     }
 
@@ -203,6 +210,81 @@ impl Flock {
         super::convert::draw_fence(file, header, claim)
     }
 
+    /// Tries to take the lock on a descriptor that was kept, or a new one.
+    fn try_take(&self, claim: &Claim) -> Result<Option<Grant>> {
+        let books = &self.process().books;
+        let idle = books.lock().take_idle(&claim.name);
+        match self.take(claim, idle)? {
+            Outcome::Granted(held) => {
+                let grant = held.grant();
+                let mut books = books.lock();
+                books.stop_waiting(claim);
+                books.held.insert(claim.token, held);
+                Ok(Some(grant))
+            }
+            Outcome::Busy(file) => {
+                let closed = books.lock().keep(&claim.name, file);
+                drop(closed);
+                Ok(None)
+            }
+        }
+    }
+
+    /// A newcomer that need not wait behind others tries at once.
+    fn come_in(&self, claim: &Claim) -> Result<Option<Grant>> {
+        let companion = &self.process().companion;
+        if claim.fair && companion.is_waited_for(companion::line(&claim.name)) {
+            return Ok(None);
+        }
+        self.try_take(claim)
+    }
+
+    /// A look of a claim that waits, from its place in the queue.
+    fn wait(&self, claim: &Claim, bell: &Arc<Signal>) -> Result<Attempt> {
+        let companion = &self.process().companion;
+        let Some(look) = companion.look(claim, bell)? else {
+            return self.wait_alone(claim, bell);
+        };
+        if look.is_first || !claim.fair {
+            match self.try_take(claim) {
+                Ok(Some(grant)) => {
+                    companion.leave(claim);
+                    if claim.mode == Mode::Shared {
+                        // The next may be a reader too.
+                        companion.pass_on(companion::line(&claim.name), true);
+                    }
+                    return Ok(Attempt::Granted(grant));
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    self.give_up_place(claim);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(Attempt::Busy(Busy {
+            until: None,
+            // A canary that wakes nobody does not look after them either.
+            poll: (!cfg!(any(canary = "no_poll", canary = "no_wake"))).then_some(look.again),
+        }))
+    }
+
+    fn give_up_place(&self, claim: &Claim) {
+        let companion = &self.process().companion;
+        if companion.leave(claim) {
+            companion.pass_on(companion::line(&claim.name), true);
+        }
+    }
+
+    /// A look of a claim that has no queue to stand in: it polls.
+    fn wait_alone(&self, claim: &Claim, bell: &Arc<Signal>) -> Result<Attempt> {
+        if let Some(grant) = self.try_take(claim)? {
+            return Ok(Attempt::Granted(grant));
+        }
+        let asked = self.process().books.lock().wait(claim, bell);
+        Ok(self.busy(claim, asked))
+    }
+
     fn busy(&self, claim: &Claim, asked: u32) -> Attempt {
         let most = SHORTEST_POLL
             .saturating_mul(1 << asked.min(8))
@@ -217,7 +299,8 @@ impl Flock {
     }
 
     /// Lets a hold go and keeps its descriptor, or closes it if it is of no more use.
-    pub(super) fn let_go(&self, name: &Name, file: Arc<LockFile>, reuse: bool) {
+    pub(super) fn let_go(&self, claim: &Claim, file: Arc<LockFile>, reuse: bool) {
+        let name = &claim.name;
         if cfg!(canary = "unlink_on_release") {
             let _ = self
                 .directory()
@@ -233,6 +316,9 @@ impl Flock {
         let bell = books.first_bell(name);
         drop(books);
         drop(closed);
+        self.process()
+            .companion
+            .pass_on(companion::line(name), claim.fair);
         if let Some(bell) = bell {
             bell.ring();
         }
@@ -242,7 +328,7 @@ impl Flock {
     pub(super) fn lose(&self, claim: &Claim) {
         let held = self.process().books.lock().held.remove(&claim.token);
         if let Some(held) = held {
-            self.let_go(&claim.name, held.file, false);
+            self.let_go(claim, held.file, false);
         }
     }
 
@@ -269,8 +355,8 @@ impl Backend for Flock {
             ttl: false,
             frees_on_death: true,
             fence: self.fence_class(),
-            wakes: false,
-            fair: false,
+            wakes: true,
+            fair: true,
             export: false,
             list: true,
             break_lock: true,
@@ -293,34 +379,34 @@ impl Backend for Flock {
         if matches!(claim.mode, Mode::Permits { .. }) {
             return Err(Error::unsupported("this store has no permits"));
         }
-        let books = &self.process().books;
-        let idle = {
-            let mut books = books.lock();
-            if let Some(held) = books.held.get(&claim.token) {
-                return Ok(Attempt::Granted(held.grant()));
-            }
-            books.take_idle(&claim.name)
-        };
-        match self.take(claim, idle)? {
-            Outcome::Granted(held) => {
-                let grant = held.grant();
-                let mut books = books.lock();
-                books.stop_waiting(claim);
-                books.held.insert(claim.token, held);
-                Ok(Attempt::Granted(grant))
-            }
-            Outcome::Busy(file) => {
-                let mut books = books.lock();
-                let closed = books.keep(&claim.name, file);
-                let asked = bell.map_or(0, |bell| books.wait(claim, bell));
-                drop(books);
-                drop(closed);
-                Ok(self.busy(claim, asked))
-            }
+        let process = self.process();
+        if let Some(held) = process.books.lock().held.get(&claim.token) {
+            return Ok(Attempt::Granted(held.grant()));
+        }
+        if !process.companion.has_begun() {
+            self.directory()?;
+        }
+        if !process.companion.is_queued(claim)
+            && let Some(grant) = self.come_in(claim)?
+        {
+            return Ok(Attempt::Granted(grant));
+        }
+        match bell {
+            Some(bell) => self.wait(claim, bell),
+            None => Ok(self.busy(claim, 0)),
         }
     }
 
+    fn take_caution(&self) -> Option<String> {
+        self.process().companion.take_caution()
+    }
+
+    fn park(&self, bell: &Arc<Signal>, until: BootTime) -> Result<Wake> {
+        Ok(self.process().companion.park(bell, until))
+    }
+
     fn cancel(&self, claim: &Claim) -> Result<Cancelled> {
+        self.give_up_place(claim);
         let mut books = self.process().books.lock();
         books.stop_waiting(claim);
         Ok(match books.held.get(&claim.token) {
@@ -336,6 +422,7 @@ impl Backend for Flock {
     }
 
     fn release(&self, claim: &Claim) -> Result<Answer> {
+        self.give_up_place(claim);
         let held = {
             let mut books = self.process().books.lock();
             books.stop_waiting(claim);
@@ -346,7 +433,7 @@ impl Backend for Flock {
         };
         let current = held.file.glance();
         let ours = matches!(current, Ok(Some(_))) || cfg!(canary = "no_path_check");
-        self.let_go(&claim.name, held.file, ours);
+        self.let_go(claim, held.file, ours);
         match current {
             Ok(_) if ours => Ok(Answer::Done(None)),
             Ok(_) => Ok(Answer::NotOurs),

@@ -1,11 +1,11 @@
 //! The mapped file: made whole or not at all, and trusted only if nobody else can have prepared it.
 
 use super::config::Config;
-use super::layout::{Geometry, LAYOUT, MAGIC, WORD, WRITTEN, Word, entry, header};
+use super::layout::{Geometry, Kind, LAYOUT, WORD, WRITTEN, Word, entry, header};
 use super::words::Grant;
 use crate::codes::Code;
 use crate::fork::{ForkWatch, ProcessFd};
-use crate::store::files::{again_nix, check_file_system, finish, io, refuse};
+use crate::store::files::{again_nix, check_file_limit, check_file_system, finish, io, refuse};
 use crate::{Error, Result};
 use nix::fcntl::{AT_FDCWD, Flock, FlockArg, OFlag, RenameFlags};
 use nix::sys::stat::{FileStat, Mode as Bits, SFlag};
@@ -215,9 +215,8 @@ impl Head {
             eight.copy_from_slice(&bytes[at as usize..at as usize + 8]);
             u64::from_ne_bytes(eight)
         };
-        if bytes[header::MAGIC as usize..][..8] != MAGIC {
-            return Err(foreign("the file is not a segment of synlock's"));
-        }
+        let kind = Kind::of_magic(&bytes[header::MAGIC as usize..][..8])
+            .ok_or_else(|| foreign("the file is not a segment of synlock's"))?;
         if u32_at(header::WORD) != WORD {
             return Err(foreign("the segment is of a machine of another byte order"));
         }
@@ -226,6 +225,7 @@ impl Head {
         Ok(Head {
             layout: u32_at(header::LAYOUT),
             geometry: Geometry {
+                kind,
                 slots: u32_at(header::SLOTS),
                 processes: u32_at(header::PROCESSES),
                 records: u32_at(header::RECORDS),
@@ -249,6 +249,12 @@ impl Head {
             ));
         }
         let geometry = self.geometry.check()?;
+        if geometry.kind != config.kind {
+            return Err(Error::new(
+                Code::Protocol,
+                "the segment is one of synlock's, but for something else",
+            ));
+        }
         if self.size != geometry.size() || self.file_size < self.size {
             return Err(Error::new(
                 Code::Protocol,
@@ -384,6 +390,8 @@ fn remake(config: &Config, fd: &OwnedFd, stat: &FileStat) -> Result<()> {
 fn fill(config: &Config, fd: &OwnedFd) -> Result<()> {
     let geometry = config.geometry();
     let size = libc::off_t::try_from(geometry.size()).unwrap_or(libc::off_t::MAX);
+    check_file_limit(geometry.size())
+        .map_err(|error| Error::from_io(error, "there is no room for the segment"))?;
     // All the space now: later there would be a SIGBUS in place of an error.
     again_nix(|| nix::fcntl::posix_fallocate(fd, 0, size))
         .map_err(|error| io(error, "there is no room for the segment"))?;
@@ -393,7 +401,7 @@ fn fill(config: &Config, fd: &OwnedFd) -> Result<()> {
     );
     let mut head = [0u8; 128];
     let mut put = |at: u64, bytes: &[u8]| head[at as usize..][..bytes.len()].copy_from_slice(bytes);
-    put(header::MAGIC, &MAGIC);
+    put(header::MAGIC, &geometry.kind.magic());
     put(header::LAYOUT, &WRITTEN.to_ne_bytes());
     put(header::WORD, &WORD.to_ne_bytes());
     put(header::SLOTS, &geometry.slots.to_ne_bytes());
@@ -404,7 +412,7 @@ fn fill(config: &Config, fd: &OwnedFd) -> Result<()> {
     put(header::TIME_OFFSET, &time_offset().to_ne_bytes());
     put(header::FENCE_FLOOR, &wall_micros().to_ne_bytes());
     let mut slots = vec![0u8; (geometry.name(0) - geometry.slot(0)) as usize];
-    for slot in 0..geometry.slots as usize {
+    for slot in (0..geometry.slots as usize).filter(|_| geometry.kind == Kind::Locks) {
         let at = slot * 64 + entry::GRANT as usize;
         slots[at..at + 8].copy_from_slice(&Grant::free().0.to_ne_bytes());
     }

@@ -9,7 +9,44 @@ pub const LAYOUT: u32 = if cfg!(feature = "next-layout") { 2 } else { 1 };
 /// release can attach to them.
 pub(in crate::store) const WRITTEN: u32 = if LAYOUT > 1 { LAYOUT - 1 } else { 1 };
 
-pub(in crate::store) const MAGIC: [u8; 8] = *b"synlock\x07";
+/// What a segment is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::store) enum Kind {
+    /// The locks of `shm:`.
+    Locks,
+    /// The queues of a directory of `flock:`: nothing is kept of names and records but single words.
+    Queues,
+}
+
+impl Kind {
+    pub(in crate::store) fn magic(self) -> [u8; 8] {
+        match self {
+            Kind::Locks => *b"synlock\x07",
+            Kind::Queues => *b"synlock\x08",
+        }
+    }
+
+    pub(in crate::store) fn of_magic(magic: &[u8]) -> Option<Self> {
+        [Kind::Locks, Kind::Queues]
+            .into_iter()
+            .find(|kind| kind.magic() == magic)
+    }
+
+    fn info_entry(self) -> u64 {
+        match self {
+            Kind::Locks => INFO_ENTRY,
+            Kind::Queues => 0,
+        }
+    }
+
+    fn name_entry(self) -> u64 {
+        match self {
+            Kind::Locks => NAME_ENTRY,
+            Kind::Queues => 0,
+        }
+    }
+}
+
 /// Reads otherwise on a machine of the other byte order.
 pub(in crate::store) const WORD: u32 = 0x0102_0304;
 
@@ -30,6 +67,7 @@ const NAME_ENTRY: u64 = 64 + NAME_BYTES as u64;
 /// How much of everything there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::store) struct Geometry {
+    pub(in crate::store) kind: Kind,
     pub(in crate::store) slots: u32,
     pub(in crate::store) processes: u32,
     pub(in crate::store) records: u32,
@@ -58,6 +96,8 @@ pub(in crate::store) mod entry {
     pub(in crate::store) const PID: u64 = 12;
     // of a slot
     pub(in crate::store) const GRANT: u64 = 0;
+    /// In place of the grant, where there are only queues.
+    pub(in crate::store) const FLAG: u64 = 0;
     pub(in crate::store) const TAIL: u64 = 8;
     pub(in crate::store) const RECOVERED: u64 = 16;
     pub(in crate::store) const OFFERED: u64 = 24;
@@ -136,11 +176,11 @@ impl Geometry {
     }
 
     pub(in crate::store) fn info(self, record: u16) -> u64 {
-        self.infos_at() + u64::from(record) * INFO_ENTRY
+        self.infos_at() + u64::from(record) * self.kind.info_entry()
     }
 
     fn slots_at(self) -> u64 {
-        Self::up(self.infos_at() + u64::from(self.records) * INFO_ENTRY)
+        Self::up(self.infos_at() + u64::from(self.records) * self.kind.info_entry())
     }
 
     pub(in crate::store) fn slot(self, slot: u16) -> u64 {
@@ -152,11 +192,11 @@ impl Geometry {
     }
 
     pub(in crate::store) fn name(self, slot: u16) -> u64 {
-        self.names_at() + u64::from(slot) * NAME_ENTRY
+        self.names_at() + u64::from(slot) * self.kind.name_entry()
     }
 
     pub(in crate::store) fn size(self) -> u64 {
-        Self::up(self.names_at() + u64::from(self.slots) * NAME_ENTRY)
+        Self::up(self.names_at() + u64::from(self.slots) * self.kind.name_entry())
     }
 }
 
@@ -167,6 +207,7 @@ mod tests {
     #[test]
     fn nothing_overlaps() {
         let geometry = Geometry {
+            kind: Kind::Locks,
             slots: 7,
             processes: 3,
             records: 24,

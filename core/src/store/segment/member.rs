@@ -53,8 +53,11 @@ impl Member {
         };
         let at = segment.geometry.process(process);
         // From here on, whatever an earlier process of this number left is a dead one's.
-        let generation =
-            (segment.word(at + entry::GENERATION).fetch_add(1, AcqRel) + 1) & GENERATION;
+        let generation = segment
+            .word(at + entry::GENERATION)
+            .fetch_add(1, AcqRel)
+            .wrapping_add(1)
+            & GENERATION;
         segment
             .half(at + entry::PID)
             .store(std::process::id(), Relaxed);

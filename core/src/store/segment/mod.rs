@@ -5,6 +5,11 @@
 //! how single words are packed; `member.rs` is one process' part: the byte whose lock says that it
 //! lives, its records, its bell; `waits.rs` are its sleepers.
 
+#![cfg_attr(
+    not(feature = "shm"),
+    expect(dead_code, reason = "a queue needs less of it than locks do")
+)]
+
 #[cfg(not(loom))]
 pub mod config;
 #[cfg(not(loom))]

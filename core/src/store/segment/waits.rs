@@ -51,7 +51,8 @@ impl Waits {
         });
         if bell.has_hook() && !self.bridged.swap(true, Ordering::AcqRel) {
             let (waits, member) = (self.clone(), member.clone());
-            let spawned = crate::service::spawn_quiet("synlock-shm", move || waits.bridge(&member));
+            let spawned =
+                crate::service::spawn_quiet("synlock-bells", move || waits.bridge(&member));
             if let Err(error) = spawned {
                 self.bridged.store(false, Ordering::Release);
                 self.remove(record);

@@ -3,6 +3,7 @@
 use crate::codes::Code;
 use crate::store::files::{take_group, take_mode};
 pub(super) use crate::store::segment::config::Config;
+use crate::store::segment::layout::Kind;
 use crate::url::Url;
 use crate::{Error, Result};
 use std::path::{Component, Path};
@@ -47,6 +48,7 @@ impl Config {
             }
         };
         Ok(Config {
+            kind: Kind::Locks,
             path,
             mode,
             group,
