@@ -1069,6 +1069,13 @@ synlock_status synlock_lock_demote(synlock_lock *lock,
                                    synlock_error **error);
 
 /**
+ * Frees the handle: ends its wait, releases what it holds unless
+ * auto-release is off. In a forked child only frees memory. NULL does
+ * nothing.
+ */
+SYNLOCK_API void synlock_lock_free(synlock_lock *lock);
+
+/**
  * Asks the store: SYNLOCK_OK if the lock is held, SYNLOCK_NOT_HELD,
  * SYNLOCK_LOST, or trouble of the store. A statement about the past by the
  * time it is read: use it to stop early, never to permit.
@@ -1159,13 +1166,6 @@ synlock_status synlock_lock_export(synlock_lock *lock,
                                    size_t capacity,
                                    size_t *length,
                                    synlock_error **error);
-
-/**
- * Frees the handle: ends its wait, releases what it holds unless
- * auto-release is off. In a forked child only frees memory. NULL does
- * nothing.
- */
-SYNLOCK_API void synlock_lock_free(synlock_lock *lock);
 
 /**
  * Who holds a lock: a list of its holders, empty if it is free.

@@ -260,6 +260,7 @@ synlock_status synlock_lock_promote(synlock_lock *lock,
                                     int64_t timeout_ms,
                                     synlock_error **error);
 synlock_status synlock_lock_demote(synlock_lock *lock, synlock_error **error);
+void synlock_lock_free(synlock_lock *lock);
 synlock_status synlock_lock_ensure_held(synlock_lock *lock,
                                         synlock_error **error);
 synlock_status synlock_lock_is_acquired(synlock_lock *lock,
@@ -287,7 +288,6 @@ synlock_status synlock_lock_export(synlock_lock *lock,
                                    size_t capacity,
                                    size_t *length,
                                    synlock_error **error);
-void synlock_lock_free(synlock_lock *lock);
 synlock_status synlock_store_inspect(const synlock_store *store,
                                      const char *name,
                                      size_t length,

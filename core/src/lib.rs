@@ -34,6 +34,7 @@ pub mod owner;
 mod phase;
 mod reentry;
 pub mod registry;
+pub mod secret;
 mod service;
 mod shared;
 pub mod signal;

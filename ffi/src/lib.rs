@@ -23,6 +23,7 @@ pub mod error;
 pub mod events;
 mod guard;
 pub mod handle;
+pub mod hold;
 pub mod list;
 pub mod lock;
 #[cfg(all(loom, test))]

@@ -93,8 +93,8 @@ fn generate(config: Config) -> String {
     let sources = root().join("ffi/src");
     let mut builder = Builder::new().with_config(config);
     for file in [
-        "status", "error", "options", "store", "lock", "list", "cancel", "scope", "dispatch",
-        "events", "version",
+        "status", "error", "options", "store", "lock", "hold", "list", "cancel", "scope",
+        "dispatch", "events", "version",
     ] {
         builder = builder.with_src(sources.join(format!("{file}.rs")));
     }

@@ -1,7 +1,8 @@
 //! Options of a `redis:` URL.
 
 use crate::codes::Code;
-use crate::url::{Secret, Url};
+use crate::secret::Secret;
+use crate::url::Url;
 use crate::{Error, Result};
 use std::fmt;
 use std::time::Duration;

@@ -5,7 +5,7 @@ use super::frame;
 use super::stream::Stream;
 use crate::codes::Code;
 use crate::lease::BootTime;
-use crate::url::Secret;
+use crate::secret::Secret;
 use crate::{Error, Result};
 use redis::Value;
 use std::io;

@@ -195,7 +195,7 @@ fn client_config(options: &Tls) -> Result<Arc<ClientConfig>> {
             let unreadable = |why: &dyn std::fmt::Display| {
                 Error::new(Code::InvalidUrl, format!("`ca_file` cannot be used: {why}"))
             };
-            let pem = crate::url::read_small(file, MOST_AUTHORITIES)
+            let pem = crate::secret::read_small(file, MOST_AUTHORITIES)
                 .map_err(|error| unreadable(&error.kind()))?;
             for certificate in CertificateDer::pem_slice_iter(&pem) {
                 roots
