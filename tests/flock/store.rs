@@ -2,10 +2,12 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use synlock_core::store::flock::{clean_up, file_name};
 use synlock_core::{Code, Fence, LockOptions, Mode, Store, Wait};
 use synlock_tests::names::TempDir;
+use synlock_tests::taker::Taker;
 
 fn open(dir: &TempDir, query: &str) -> Store {
     Store::open(&format!("flock:{}{query}", dir.path().display())).unwrap()
@@ -103,6 +105,55 @@ fn flock_of_util_linux_and_ours_keep_each_other_out() {
     drop(child.stdin.take());
     child.wait().unwrap();
     assert!(lock.try_acquire().unwrap().is_some());
+}
+
+/// The kernel shows its locks a page at a time; where others come and go, it repeats and skips lines.
+#[test]
+fn one_holder_is_seen_once_however_many_locks_come_and_go_elsewhere() {
+    let (dir, busy) = (TempDir::new("flock"), TempDir::new("flock"));
+    let (store, elsewhere) = (open(&dir, ""), open(&busy, ""));
+    let url = format!("flock:{}", dir.path().display());
+    let mut holder = Taker::start(env!("CARGO_BIN_EXE_flock-taker"), &url);
+    holder.ok("lock a x");
+    holder.ok("acquire a 0");
+    let still: Vec<_> = (0..150)
+        .map(|number| {
+            let lock = elsewhere.lock(format!("still{number}")).unwrap();
+            lock.acquire(Wait::No, None).unwrap();
+            lock
+        })
+        .collect();
+    let stop = AtomicBool::new(false);
+    let mut seen = Vec::new();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (elsewhere, stop) = (&elsewhere, &stop);
+            scope.spawn(move || {
+                let locks: Vec<_> = (0..40)
+                    .map(|number| elsewhere.lock(format!("t{thread}-{number}")).unwrap())
+                    .collect();
+                while !stop.load(Ordering::Relaxed) {
+                    for lock in &locks {
+                        lock.acquire(Wait::No, None).unwrap();
+                    }
+                    for lock in locks.iter().rev() {
+                        lock.release().unwrap();
+                    }
+                }
+            });
+        }
+        for _ in 0..150 {
+            let holders = store.inspect("x").unwrap().holders;
+            seen.push(holders.iter().map(|one| one.pid).collect::<Vec<_>>());
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    drop(still);
+    let odd: Vec<_> = seen
+        .iter()
+        .filter(|pids| **pids != [Some(holder.pid())])
+        .collect();
+    assert!(odd.is_empty(), "{} of {}: {odd:?}", odd.len(), seen.len());
 }
 
 #[test]

@@ -26,6 +26,9 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_POLL: Duration = Duration::from_millis(50);
+/// How often the kernel is asked about a lock that somebody holds and it does not show: the holder may
+/// be in another PID namespace.
+const LOOKS: u32 = 3;
 /// A file that never got its name is left over after this.
 const LEFT_OVER: Duration = Duration::from_secs(60);
 
@@ -133,10 +136,18 @@ impl Flock {
     }
 
     fn holders(&self, file: &LockFile) -> Result<Vec<Holder>> {
-        let lines = self.lines_about(file)?;
+        let mut lines = self.lines_about(file)?;
         let header = Header::read(file).ok();
         let me = std::process::id();
         let mut holders = self.own_holders(file);
+        // Where many locks come and go the kernel may skip a line: asked again, if somebody is there.
+        for _ in 0..LOOKS {
+            let seen = lines.iter().any(|line| !line.waits);
+            if seen || !holders.is_empty() || !self.is_locked(file)? {
+                break;
+            }
+            lines = self.lines_about(file)?;
+        }
         for line in lines.iter().filter(|line| !line.waits && line.pid != me) {
             let label = header.as_ref().and_then(Header::label);
             holders.push(Holder {

@@ -3,7 +3,7 @@
 //! It leaves out holders in other PID namespaces, so an absence proves nothing.
 
 use crate::store::files::again;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Result};
 use std::os::fd::RawFd;
@@ -24,37 +24,51 @@ const PASSES: u32 = 4;
 
 /// Every `flock(2)` lock that this process may see.
 ///
-/// The kernel gives out a page at a time and finds its place again by counting, so locks that go
-/// between two reads make it skip others. A list of several pages is therefore read several times;
-/// what was seen once counts.
+/// The kernel gives out a page at a time and finds its place again by counting, so locks that come or go
+/// between two reads make it repeat or skip others. A list of several pages is therefore read several
+/// times; what was seen once counts, and what is seen again counts once.
 pub(super) fn locks() -> Result<Vec<KernelLock>> {
-    let (text, pages) = read_list()?;
-    let mut found: Vec<KernelLock> = text.lines().filter_map(parse).collect();
-    if pages > 1 {
-        let mut seen: HashSet<KernelLock> = found.iter().copied().collect();
+    let mut pages = read_list()?;
+    if pages.len() > 1 {
         for _ in 1..PASSES {
-            let (text, _) = read_list()?;
-            let more = text.lines().filter_map(parse);
-            found.extend(more.filter(|lock| seen.insert(*lock)));
+            pages.extend(read_list()?);
         }
     }
-    Ok(found)
+    Ok(merge(&pages))
 }
 
-/// The list, and in how many pieces it came.
-fn read_list() -> Result<(String, u32)> {
+/// The list, as it came. A line never lies across two reads.
+fn read_list() -> Result<Vec<String>> {
     let mut file = again(|| File::open("/proc/locks"))?;
-    let mut bytes = Vec::new();
     let mut page = vec![0; 64 * 1024];
-    let mut reads = 0;
+    let mut pages = Vec::new();
     loop {
         let got = again(|| file.read(&mut page))?;
         if got == 0 {
-            return Ok((String::from_utf8_lossy(&bytes).into_owned(), reads));
+            return Ok(pages);
         }
-        reads += 1;
-        bytes.extend_from_slice(&page[..got]);
+        pages.push(String::from_utf8_lossy(&page[..got]).into_owned());
     }
+}
+
+/// One page is true to one moment: if it has two equal lines, a process has two shared holds. The same
+/// line in two pages is one hold, seen twice.
+fn merge(pages: &[String]) -> Vec<KernelLock> {
+    let mut found = Vec::new();
+    let mut most: HashMap<KernelLock, usize> = HashMap::new();
+    for page in pages {
+        let mut here: HashMap<KernelLock, usize> = HashMap::new();
+        for lock in page.lines().filter_map(parse) {
+            let count = here.entry(lock).or_default();
+            *count += 1;
+            let known = most.entry(lock).or_default();
+            if *count > *known {
+                *known = *count;
+                found.push(lock);
+            }
+        }
+    }
+    found
 }
 
 fn parse(line: &str) -> Option<KernelLock> {
@@ -123,5 +137,21 @@ mod tests {
         assert_eq!(parse("1: OFDLCK ADVISORY  WRITE -1 fd:0a:9 0 EOF"), None);
         assert_eq!(parse(""), None);
         assert_eq!(parse("1: FLOCK ADVISORY"), None);
+    }
+
+    #[test]
+    fn a_hold_that_the_kernel_shows_in_two_pages_is_one() {
+        let line = |number: u32, mode: &str, pid: u32| {
+            format!("{number}: FLOCK  ADVISORY  {mode} {pid} fd:0a:9 0 EOF\n")
+        };
+        let pages = [
+            line(1, "WRITE", 1) + &line(2, "READ ", 2) + &line(3, "READ ", 2),
+            line(4, "READ ", 2) + &line(5, "READ ", 3),
+            // The next pass, which skips one and repeats another.
+            line(1, "WRITE", 1) + &line(2, "READ ", 2),
+            line(3, "READ ", 3) + &line(4, "READ ", 4),
+        ];
+        let pids: Vec<u32> = merge(&pages).iter().map(|lock| lock.pid).collect();
+        assert_eq!(pids, [1, 2, 2, 3, 4]);
     }
 }
