@@ -177,6 +177,10 @@ impl Connection {
         if self.buffer.is_empty() {
             return Ok(None);
         }
+        if let Some(number) = frame::integer(&self.buffer) {
+            self.buffer.clear();
+            return Ok(Some(Value::Int(number)));
+        }
         let Some(length) = frame::length(&self.buffer)? else {
             return Ok(None);
         };

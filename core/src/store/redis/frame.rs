@@ -69,6 +69,19 @@ pub(super) fn length(bytes: &[u8]) -> Result<Option<usize>> {
     Ok((at <= bytes.len()).then_some(at))
 }
 
+/// The number, if the bytes are one whole integer reply and nothing else: what a pair is answered with.
+pub(super) fn integer(bytes: &[u8]) -> Option<i64> {
+    let digits = bytes.strip_prefix(b":")?.strip_suffix(b"\r\n")?;
+    if digits.is_empty() || digits.len() > 18 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(
+        digits
+            .iter()
+            .fold(0, |number, digit| number * 10 + i64::from(digit - b'0')),
+    )
+}
+
 fn check_type(rest: &[u8]) -> Result<()> {
     if matches!(rest.first(), Some(b'+' | b'-' | b':' | b'$' | b'*')) {
         Ok(())
@@ -124,6 +137,29 @@ mod tests {
                 length(format!("{whole}+more\r\n").as_bytes()).unwrap(),
                 Some(whole.len())
             );
+        }
+    }
+
+    #[test]
+    fn short_integers_are_read_at_once_and_as_the_parser_does() {
+        for text in [":0\r\n", ":1\r\n", ":999999999999999999\r\n"] {
+            let parsed = redis::parse_redis_value(text.as_bytes()).unwrap();
+            assert_eq!(
+                integer(text.as_bytes()).map(redis::Value::Int),
+                Some(parsed)
+            );
+        }
+        for other in [
+            ":",
+            ":\r\n",
+            ":1\r",
+            ":-1\r\n",
+            ":1\r\n:2\r\n",
+            "+1\r\n",
+            ":1a\r\n",
+            ":1234567890123456789\r\n",
+        ] {
+            assert_eq!(integer(other.as_bytes()), None, "{other:?}");
         }
     }
 

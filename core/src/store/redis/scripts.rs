@@ -43,7 +43,7 @@ fn broken(text: &str) -> &'static str {
     let (sound, wrong) = if cfg!(canary = "always_fits") {
         ("if mode == 'x' then return false end", "do return true end")
     } else {
-        ("value - block + 1)", "1)")
+        ("value - block + 1", "1")
     };
     Box::leak(text.replacen(sound, wrong, 1).into_boxed_str())
 }

@@ -1,7 +1,7 @@
 -- ARGV: name, token|layout|mode|take|of|, ttl, block, who, fair, and of one who waits: channel, queue life.
 -- Answers the fencing token, or {0, ms until a lease ends or -1}, or {-1, the others' number of permits}.
 local token, layout, mode, take, of = string.match(ARGV[2], '^(%x+)|(%d+)|(%a)|(%d+)|(%d+)|$')
-local ttl, block, who, channel = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[7]
+local ttl, block, who, channel = tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[7]
 local mine = held[token]
 if mine then
   renew(mine, ttl)

@@ -79,9 +79,9 @@ local function fits(mode, take, of)
 end
 
 local function grant(token, layout, mode, take, of, block, ttl, offered, who)
-  local first = fence(block)
-  put({token, layout, mode, take, of, first, whole(ttl), whole(now), whole(now + ttl), offered, who})
-  return tonumber(first)
+  local first, digits = fence(block)
+  put({token, layout, mode, take, of, digits, whole(ttl), whole(now), whole(now + ttl), offered, who})
+  return first
 end
 
 local function renew(r, ttl)
@@ -110,7 +110,7 @@ local function advance(stop)
       if head == stop or not fits(w[4], take, of) then return head end
       leave(head)
       if redis.call('PUBLISH', w[2], head .. NAME) > 0 then
-        grant(head, w[8], w[4], w[5], w[6], tonumber(w[7]), math.min(tonumber(w[3]), CLAIM), '1', w[9])
+        grant(head, w[8], w[4], w[5], w[6], w[7], math.min(tonumber(w[3]), CLAIM), '1', w[9])
       end
     end
   end
