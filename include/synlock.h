@@ -949,6 +949,23 @@ synlock_status synlock_store_break(const synlock_store *store,
                                    synlock_error **error);
 
 /**
+ * Looks for what dead users left in the store and nobody has cleared away
+ * yet, and for damage; changes nothing. `findings` gets how many there are,
+ * 0 if the store is sound; `buffer`, unless NULL, the first of them in words,
+ * a line each, as `synlock_store_url` does: 8192 bytes are enough. The next
+ * users of a store clear away what the dead left.
+ *
+ * SYNLOCK_UNSUPPORTED where the store has no check: only `shm:` has one.
+ */
+SYNLOCK_API
+synlock_status synlock_store_check(const synlock_store *store,
+                                   uint64_t *findings,
+                                   char *buffer,
+                                   size_t capacity,
+                                   size_t *length,
+                                   synlock_error **error);
+
+/**
  * Waits until nobody holds the lock, without taking it: SYNLOCK_OK, or
  * SYNLOCK_TIMEOUT after `timeout_ms`.
  */

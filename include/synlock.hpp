@@ -184,6 +184,17 @@ public:
         return broken == 1;
     }
 
+    /// What dead users left and nobody has cleared away, and damage, a line each; empty if there is
+    /// none. Throws Error with SYNLOCK_UNSUPPORTED where the store has no check.
+    std::string check() const {
+        char text[8192];
+        std::uint64_t findings = 0;
+        detail::check([&](synlock_error **error) {
+            return synlock_store_check(handle_, &findings, text, sizeof text, nullptr, error);
+        });
+        return text;
+    }
+
     /// Whether the lock came free in time; does not take it.
     bool wait_free(std::string_view name, milliseconds timeout = forever) const {
         return detail::granted([&](synlock_error **error) {

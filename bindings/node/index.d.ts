@@ -130,6 +130,8 @@ export class Store extends EventEmitter {
   ping(options?: { timeout?: number }): Promise<void>;
   isLocked(name: Name): Promise<boolean>;
   breakLock(name: Name): Promise<boolean>;
+  /** What dead users left and nobody has cleared away, and damage; `Unsupported` except on `shm:`. */
+  check(): Promise<string[]>;
   inspect(name: Name): Promise<Inspection>;
   list(options?: { prefix?: Name; cursor?: string | null; limit?: number }): Promise<{
     locks: Inspection[];

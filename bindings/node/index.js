@@ -426,6 +426,11 @@ class Store extends EventEmitter {
     return this.#ask('break', name);
   }
 
+  /** What dead users left and nobody has cleared away, and damage; `Unsupported` except on `shm:`. */
+  check() {
+    return this.#ask('check', 'x');
+  }
+
   async inspect(name) {
     return parseLock(await this.#ask('inspect', name));
   }

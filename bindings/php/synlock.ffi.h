@@ -222,6 +222,12 @@ synlock_status synlock_store_break(const synlock_store *store,
                                    size_t length,
                                    int32_t *broken,
                                    synlock_error **error);
+synlock_status synlock_store_check(const synlock_store *store,
+                                   uint64_t *findings,
+                                   char *buffer,
+                                   size_t capacity,
+                                   size_t *length,
+                                   synlock_error **error);
 synlock_status synlock_store_wait_free(const synlock_store *store,
                                        const char *name,
                                        size_t length,

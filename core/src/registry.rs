@@ -7,7 +7,7 @@ use crate::lease::{BootTime, Wait};
 use crate::lock::Lock;
 use crate::name::Name;
 use crate::options::{LockOptions, Reentry, check_ttl};
-use crate::store::{Backend, Inspection, Page};
+use crate::store::{Backend, Check, Inspection, Page};
 use crate::sync::Mutex;
 use crate::url::Url;
 use crate::{Capabilities, Error, OwnerToken, Result};
@@ -371,6 +371,18 @@ impl Store {
         self.named("break", name.as_ref(), |name| {
             self.0.backend.break_lock(name, None)
         })
+    }
+
+    /// Looks for what dead users left in the store and nobody has cleared away yet, and for damage;
+    /// changes nothing, takes no lock, and makes nothing that is not there.
+    ///
+    /// # Errors
+    /// `Unsupported` (`shm:` can), or trouble of the store.
+    pub fn check(&self) -> Result<Check> {
+        self.0
+            .backend
+            .check()
+            .map_err(|error| error.with_operation("check").with_store(self.url()))
     }
 
     /// True as soon as nobody holds the lock, false when `wait` is over; takes nothing.

@@ -299,6 +299,40 @@ pub unsafe extern "C" fn synlock_store_break(
     })
 }
 
+/// Looks for what dead users left in the store and nobody has cleared away
+/// yet, and for damage; changes nothing. `findings` gets how many there are,
+/// 0 if the store is sound; `buffer`, unless NULL, the first of them in words,
+/// a line each, as `synlock_store_url` does: 8192 bytes are enough. The next
+/// users of a store clear away what the dead left.
+///
+/// SYNLOCK_UNSUPPORTED where the store has no check: only `shm:` has one.
+///
+/// # Safety
+/// `findings` may be written; otherwise as `synlock_store_url`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_store_check(
+    store: *const synlock_store,
+    findings: *mut u64,
+    buffer: *mut c_char,
+    capacity: usize,
+    length: *mut usize,
+    error: *mut *mut synlock_error,
+) -> synlock_status {
+    guard("synlock_store_check", error, || {
+        // SAFETY: promised by the caller.
+        let out = unsafe { Out::new(findings) }?;
+        with_store(number(store), |store| {
+            let found = store.check()?;
+            if !(buffer.is_null() && length.is_null()) {
+                // SAFETY: promised by the caller.
+                unsafe { copy_out(&found.to_text(), buffer, capacity, length) }?;
+            }
+            out.set(found.findings);
+            Ok(())
+        })
+    })
+}
+
 /// Waits until nobody holds the lock, without taking it: SYNLOCK_OK, or
 /// SYNLOCK_TIMEOUT after `timeout_ms`.
 ///

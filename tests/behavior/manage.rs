@@ -21,6 +21,14 @@ pub fn tests(list: &mut List) {
         });
     }
     list.add("wait_free_takes_nothing", wait_free);
+    list.add("a_check_finds_nothing", |case| {
+        let lock = case.lock();
+        lock.acquire(Wait::No, None).unwrap();
+        match case.store.check() {
+            Ok(found) => assert!(found.is_sound(), "{found:?}"),
+            Err(error) => assert_eq!(error.code(), Code::Unsupported),
+        }
+    });
 }
 
 fn inspect(case: &Case) {

@@ -2,6 +2,8 @@
 #define _POSIX_C_SOURCE 200809L
 #include "check.h"
 #include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
 
 static int readable(int fd, int wait_ms) {
     struct pollfd one = {fd, POLLIN, 0};
@@ -89,6 +91,43 @@ static void capabilities(void) {
     synlock_store_free(store);
 }
 
+static void checks(void) {
+    synlock_store *store = check_store("shm"), *other = check_store("memory");
+    synlock_capabilities can = {.struct_size = sizeof can};
+    IS(SYNLOCK_OK, synlock_store_capabilities(store, &can, NULL));
+    SAME("shm", can.store);
+    char text[8192] = "?";
+    uint64_t findings = 7;
+    size_t length = 7;
+    /* Of a segment that is not there, which the check does not make. */
+    IS(SYNLOCK_OK, synlock_store_check(store, &findings, text, sizeof text, &length, NULL));
+    CHECK(findings == 0 && length == 0 && !*text);
+    /* A child that ends while it holds leaves something behind; the next to hold clears it away. */
+    pid_t child = fork();
+    if (child == 0) {
+        synlock_lock *held = check_lock(store, "x", NULL);
+        if (synlock_lock_acquire(held, SYNLOCK_NO_WAIT, NULL) == SYNLOCK_OK) raise(SIGKILL);
+        _exit(1);
+    }
+    int status = -1;
+    CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status));
+    IS(SYNLOCK_OK, synlock_store_check(store, &findings, NULL, 0, NULL, NULL));
+    CHECK(findings == 2);
+    IS(SYNLOCK_INVALID_ARGUMENT, synlock_store_check(store, &findings, text, 5, NULL, NULL));
+    IS(SYNLOCK_OK, synlock_store_check(store, &findings, text, sizeof text, &length, NULL));
+    CHECK(length == strlen(text) && strstr(text, "holder: ") && strstr(text, "slot: "));
+    synlock_lock *lock = check_lock(store, "x", NULL);
+    IS(SYNLOCK_OK, synlock_lock_acquire(lock, SYNLOCK_NO_WAIT, NULL));
+    IS(SYNLOCK_OK, synlock_store_check(store, &findings, text, sizeof text, &length, NULL));
+    CHECK(findings == 0 && !*text);
+    findings = 7;
+    IS(SYNLOCK_UNSUPPORTED, synlock_store_check(other, &findings, text, sizeof text, &length, NULL));
+    CHECK(findings == 7);
+    synlock_lock_free(lock);
+    synlock_store_free(store);
+    synlock_store_free(other);
+}
+
 static void one_lock(const char *kind) {
     synlock_store *store = check_store(kind);
     synlock_lock_options options = SYNLOCK_LOCK_OPTIONS_INIT;
@@ -171,6 +210,7 @@ static void one_lock(const char *kind) {
 
 static void memory_lock(void) { one_lock("memory"); }
 static void flock_lock(void) { one_lock("flock"); }
+static void shm_lock(void) { one_lock("shm"); }
 static void redis_lock(void) { one_lock("redis"); }
 
 static void a_call_that_fails_has_not_acted(void) {
@@ -469,6 +509,8 @@ int main(void) {
     CASE(capabilities);
     CASE(memory_lock);
     CASE(flock_lock);
+    CASE(shm_lock);
+    CASE(checks);
     CASE(redis_lock);
     CASE(a_call_that_fails_has_not_acted);
     CASE(options_are_checked);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <synlock.h>
 
 static int check_bad, check_passed, check_failed;
@@ -58,6 +59,7 @@ static inline const char *check_url(const char *kind) {
     static unsigned made;
     char *url = urls[made++ % 8];
     if (!strcmp(kind, "flock")) snprintf(url, 512, "flock:%s/%u", getenv("SYNLOCK_TEST_DIR"), made);
+    else if (!strcmp(kind, "shm")) snprintf(url, 512, "shm:%s/shm-%u-%d?slots=16", getenv("SYNLOCK_TEST_DIR"), made, (int)getpid());
     else if (!strcmp(kind, "redis")) snprintf(url, 512, "%s", getenv("SYNLOCK_TEST_REDIS"));
     else snprintf(url, 512, "memory:c-%u", made);
     return url;

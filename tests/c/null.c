@@ -30,6 +30,7 @@ static void stores(void) {
     char text[256];
     size_t length = 0;
     int32_t number = 0;
+    uint64_t findings = 0;
     FINE(synlock_store_open("memory:null", NULL, NULL, 0, &store, NULL));
     REFUSED(synlock_store_open(NULL, NULL, NULL, 0, &made, NULL));
     REFUSED(synlock_store_open("memory:null", NULL, words, 1, &made, NULL));
@@ -53,6 +54,8 @@ static void stores(void) {
     REFUSED(synlock_store_break(NULL, "x", 1, &number, NULL));
     REFUSED(synlock_store_break(store, NULL, 1, &number, NULL));
     FINE(synlock_store_break(store, "x", 1, NULL, NULL));
+    REFUSED(synlock_store_check(NULL, &findings, text, sizeof text, &length, NULL));
+    REFUSED(synlock_store_check(store, NULL, text, sizeof text, &length, NULL));
     REFUSED(synlock_store_wait_free(NULL, "x", 1, 0, NULL));
     REFUSED(synlock_store_wait_free(store, NULL, 1, 0, NULL));
     REFUSED(synlock_store_schemes(NULL, 0, NULL, NULL));

@@ -70,7 +70,7 @@ static void every_status(void) {
     char text[600];
     size_t length = 7;
     int32_t number = 7;
-    uint64_t ticket = 7;
+    uint64_t ticket = 7, findings = 7;
     void *untouched = NULL;
     synlock_acquired how = {.struct_size = sizeof how};
     synlock_capabilities can = {.struct_size = sizeof can};
@@ -84,6 +84,7 @@ static void every_status(void) {
     STATUS(synlock_store_capabilities, store, &can);
     STATUS(synlock_store_is_locked, store, "x", 1, &number);
     STATUS(synlock_store_break, store, "x", 1, &number);
+    STATUS(synlock_store_check, store, &findings, text, sizeof text, &length);
     STATUS(synlock_store_wait_free, store, "x", 1, 0);
     STATUS(synlock_store_schemes, text, sizeof text, &length);
     STATUS(synlock_store_adopt, store, "x", NULL, (synlock_lock **)&untouched);
@@ -116,7 +117,7 @@ static void every_status(void) {
     STATUS(synlock_events_new, store, 10, (synlock_events **)&untouched);
     STATUS(synlock_events_new_warnings, store, 10, (synlock_events **)&untouched);
     STATUS(synlock_events_next, events, &event);
-    CHECK(!untouched && number == 7 && length == 7 && ticket == 7);
+    CHECK(!untouched && number == 7 && length == 7 && ticket == 7 && findings == 7);
 }
 
 static void every_value(void) {

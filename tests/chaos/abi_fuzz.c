@@ -289,7 +289,7 @@ static void use_store(struct run *run) {
     char text[300];
     size_t length;
     int32_t number;
-    switch (below(run, 9)) {
+    switch (below(run, 10)) {
         case 0: WITH(synlock_store_ping(store, SYNLOCK_FOREVER, to)); break;
         case 1: WITH(synlock_store_url(store, text, below(run, sizeof text), &length, to)); break;
         case 2: WITH(synlock_store_fingerprint(store, text, sizeof text, &length, to)); break;
@@ -300,6 +300,11 @@ static void use_store(struct run *run) {
         }
         case 4: WITH(synlock_store_is_locked(store, name, strlen(name), &number, to)); break;
         case 5: WITH(synlock_store_break(store, name, strlen(name), below(run, 2) ? &number : NULL, to)); break;
+        case 9: {
+            uint64_t findings;
+            WITH(synlock_store_check(store, &findings, text, below(run, sizeof text), &length, to));
+            break;
+        }
         case 6: WITH(synlock_store_wait_free(store, name, strlen(name), (int64_t)below(run, 2), to)); break;
         case 7: {
             /* Not one's own: the scope would free what is taken for living. */

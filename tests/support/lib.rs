@@ -4,5 +4,8 @@ pub mod names;
 pub mod page;
 pub mod process;
 pub mod redis;
+pub mod segment;
+#[cfg(target_arch = "x86_64")]
+pub mod step;
 pub mod taker;
 pub mod torture;

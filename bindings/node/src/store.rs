@@ -266,6 +266,11 @@ fn ask(
             .map(|()| "true".to_owned()),
         "isLocked" => store.is_locked(name).map(|held| held.to_string()),
         "break" => store.break_lock(name).map(|broken| broken.to_string()),
+        "check" => {
+            let texts = store.check()?.texts;
+            let words: Vec<_> = texts.iter().map(|text| quoted(text)).collect();
+            Ok(format!("[{}]", words.join(",")))
+        }
         "inspect" => store.inspect(name).map(|found| describe(&found)),
         "list" => {
             let page = store.list(name, text, number.unwrap_or(1000.0) as usize)?;

@@ -128,6 +128,10 @@ for (const [kind, setup] of Object.entries(setups)) {
       await store.ping({ timeout: 1_000 });
     });
 
+    it('checks, where the store can', async () => {
+      await assert.rejects(store.check(), code('UNSUPPORTED'));
+    });
+
     it('serves many waiters in order, without threads of libuv', async () => {
       const key = name();
       const count = kind === 'flock' ? 5 : 300;

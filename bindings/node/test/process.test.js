@@ -2,6 +2,8 @@
 
 const assert = require('node:assert');
 const { fork } = require('node:child_process');
+const fs = require('node:fs');
+const os = require('node:os');
 const path = require('node:path');
 const { after, before, describe, it } = require('node:test');
 const { Worker } = require('node:worker_threads');
@@ -24,6 +26,22 @@ describe('the process', () => {
     const done = await script(`${open} Store.open(url).then((s) => s.acquire(key)).then((l) => { l.signal; console.log(l.state); })`, server.url, key);
     assert.deepEqual([done.code, done.out.trim()], [0, 'held'], done.err);
     assert.equal(await store.isLocked(key), false);
+  });
+
+  it('leaves something in shared memory when it is killed, until the next one comes', async () => {
+    const file = path.join(os.tmpdir(), name());
+    const url = `shm:${file}?slots=16`;
+    const shared = await Store.open(url);
+    try {
+      assert.deepEqual(await shared.check(), []);
+      const source = `${open} Store.openSync(url).acquireSync(key); process.kill(process.pid, 'SIGKILL')`;
+      await script(source, url, 'x');
+      const found = (await shared.check()).map((text) => text.split(':')[0]);
+      assert.deepEqual(found.sort(), ['holder', 'slot']);
+      await shared.using('x', async () => assert.deepEqual(await shared.check(), []));
+    } finally {
+      fs.rmSync(file, { force: true });
+    }
   });
 
   it('ends though stores are open, used and listened to', async () => {

@@ -6,6 +6,8 @@ const result: number = await store.using('x', { timeout: 5, signal: AbortSignal.
   const signal: AbortSignal = lock.signal;
   return token === null || signal.aborted ? 0 : 1;
 });
+const findings: string[] = await store.check();
+void findings;
 const lock: Lock | null = await store.tryAcquire(new Uint8Array([1]), { permits: [1, 2] });
 lock?.releaseSync();
 {

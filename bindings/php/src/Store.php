@@ -182,6 +182,32 @@ final class Store
     }
 
     /**
+     * What dead users left in the store and nobody has cleared away yet, and damage, in words; empty
+     * if the store is sound. Changes nothing.
+     *
+     * @return list<string>
+     *
+     * @throws SynlockException `Unsupported` except on `shm:`
+     */
+    public function check(): array
+    {
+        $native = $this->native();
+        $findings = $native->ffi->new('uint64_t');
+        $text = $native->ffi->new('char[8192]');
+        $native->check($native->ffi->synlock_store_check(
+            $this->handle,
+            \FFI::addr($findings),
+            $text,
+            8192,
+            null,
+            $native->errorSlot,
+        ));
+        $found = \FFI::string($text);
+
+        return $found === '' ? [] : explode("\n", $found);
+    }
+
+    /**
      * Waits until nobody holds the lock, and takes nothing. False when the time is over.
      *
      * @param float|null $timeout seconds; null: for ever, or `LockTimeout` after `Runtime::maxWait()`

@@ -113,6 +113,10 @@ impl Backing {
         detached(py, || self.store.is_locked(name))
     }
 
+    fn check(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        detached(py, || self.store.check().map(|found| found.texts))
+    }
+
     fn break_lock(&self, py: Python<'_>, name: &[u8]) -> PyResult<bool> {
         detached(py, || self.store.break_lock(name))
     }

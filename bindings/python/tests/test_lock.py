@@ -1,5 +1,8 @@
+import asyncio
 import gc
 import pickle
+import subprocess
+import sys
 import threading
 import time
 
@@ -221,6 +224,21 @@ def test_a_name_is_text_or_bytes(url, name):
             store.is_locked(bad)
     with store.lock(bytearray(name.encode())):
         assert store.is_locked(name) and store.is_locked(memoryview(name.encode()))
+
+
+def test_check(tmp_path, name):
+    path = tmp_path / "segment"
+    url = f"shm:{path}?slots=16"
+    store = synlock.Store(url)
+    assert store.check() == [] and not path.exists()
+    left = f"import os, synlock; lock = synlock.Lock({url!r}, {name!r}); lock.acquire(); os._exit(0)"
+    subprocess.run([sys.executable, "-c", left], check=True)
+    assert sorted(found.split(":")[0] for found in store.check()) == ["holder", "slot"]
+    with store.lock(name):
+        assert store.check() == []
+    assert asyncio.run(synlock.aio.Store(url).check()) == []
+    with pytest.raises(synlock.Unsupported):
+        synlock.Store("memory:").check()
 
 
 def test_events(url, name):

@@ -17,6 +17,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod check;
 #[cfg(all(any(feature = "flock", feature = "shm"), not(loom)))]
 mod files;
 #[cfg(feature = "flock")]
@@ -31,6 +32,7 @@ mod segment;
 #[cfg(feature = "shm")]
 pub mod shm;
 
+pub use check::Check;
 pub use seat::Seat;
 
 /// One owner's wish, and later its hold. The same value goes through every verb of one hold's life.
@@ -265,6 +267,11 @@ pub trait Backend: Send + Sync + Debug {
     fn break_lock(&self, name: &Name, deadline: Option<BootTime>) -> Result<bool> {
         let _ = (name, deadline);
         Err(Error::unsupported("this store cannot break locks"))
+    }
+
+    /// Looks for what dead users left in the store, and for what cannot be; changes nothing.
+    fn check(&self) -> Result<Check> {
+        Err(Error::unsupported("this store has no check of its own"))
     }
 
     /// Takes several names, all or none.

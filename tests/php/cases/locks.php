@@ -259,6 +259,10 @@ return static function (Runner $t, string $temp, string $package, string $redis)
             same(State::Lost, $lock->state());
         });
 
+        $t->test("{$scheme}::check", static function () use ($store): void {
+            throws(Unsupported::class, static fn () => $store->check());
+        });
+
         $t->test("{$scheme}::waitFree", static function () use ($store): void {
             same(true, $store->waitFree('nobody'));
             $lock = $store->createLock('somebody');

@@ -41,6 +41,22 @@ return static function (Runner $t, string $temp, string $package, string $redis)
     $urls = ['memory' => 'memory:', 'shm' => "shm:{$temp}/segment/locks", 'flock' => "flock:{$temp}/locks", 'redis' => $redis];
     $scripts = "{$temp}/scripts";
 
+    $t->test('fork::shm: what a killed child leaves is found until the next one comes', static function () use ($temp): void {
+        mkdir("{$temp}/shm", 0700);
+        $store = Store::open("shm:{$temp}/shm/segment?slots=16");
+        same([], $store->check());
+        inChild(static function () use ($store): string {
+            $store->createLock('left')->acquire();
+
+            return '';
+        });
+        $kinds = array_map(static fn (string $text): string => explode(':', $text)[0], $store->check());
+        sort($kinds);
+        same(['holder', 'slot'], $kinds);
+        same(true, $store->createLock('left')->acquire());
+        same([], $store->check());
+    });
+
     foreach ($urls as $scheme => $url) {
         $t->test("signal::{$scheme}: a handler runs during the wait, and the wait goes on", static function () use ($url): void {
             $store = Store::open($url);

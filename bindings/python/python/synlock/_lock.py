@@ -48,6 +48,10 @@ class Store(BaseStore):
         """Takes the lock from whoever holds it; False if nobody did."""
         return self._call(self._backing.break_lock, name_bytes(name))
 
+    def check(self) -> list[str]:
+        """What dead users left and nobody has cleared away, and damage; `Unsupported` except on `shm:`."""
+        return self._call(self._backing.check)
+
     def wait_free(self, name: str | bytes, timeout: float | None = None) -> bool:
         """Waits until nobody holds the lock, without taking it."""
         if not _gevent.is_patched():

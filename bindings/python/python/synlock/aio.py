@@ -41,6 +41,10 @@ class Store(BaseStore):
         """Takes the lock from whoever holds it; False if nobody did."""
         return await in_thread(self._backing.break_lock, name_bytes(name))
 
+    async def check(self) -> list[str]:
+        """What dead users left and nobody has cleared away, and damage; `Unsupported` except on `shm:`."""
+        return await in_thread(self._backing.check)
+
     async def wait_free(self, name: str | bytes, timeout: float | None = None) -> bool:
         """Waits until nobody holds the lock, without taking it."""
         return await operations().wait_free(self._backing, name_bytes(name), timeout)

@@ -4,10 +4,10 @@ use super::config::Config;
 use super::layout::{Geometry, Kind, LAYOUT, WORD, WRITTEN, Word, entry, header};
 use super::words::Grant;
 use crate::codes::Code;
-use crate::fork::{ForkWatch, ProcessFd};
+use crate::fork::ProcessFd;
 use crate::store::files::{again_nix, check_file_limit, check_file_system, finish, io, refuse};
 use crate::{Error, Result};
-use nix::fcntl::{AT_FDCWD, Flock, FlockArg, OFlag, RenameFlags};
+use nix::fcntl::{AT_FDCWD, AtFlags, Flock, FlockArg, OFlag, RenameFlags};
 use nix::sys::stat::{FileStat, Mode as Bits, SFlag};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// How often a file may be replaced between two looks before that is called trouble.
 const MOST_TRIES: u32 = 100;
+
+const OWNER_ONLY: Bits = Bits::S_IRUSR.union(Bits::S_IWUSR);
 
 /// A mapped segment. Never unmapped while anything of it may be in use.
 #[derive(Debug)]
@@ -42,32 +44,25 @@ unsafe impl Sync for Segment {}
 impl Segment {
     /// Maps the segment, making it if there is none, or one of before the host's last start.
     pub(in crate::store) fn open(config: &Config) -> Result<Self> {
-        check_place(&config.path)?;
         for _ in 0..MOST_TRIES {
-            let watch = ForkWatch::start();
-            let Some(fd) = open_existing(&config.path)? else {
-                make(config, None)?;
-                continue;
-            };
-            let stat = again_nix(|| nix::sys::stat::fstat(&fd))
-                .map_err(|error| io(error, "the segment has no state"))?;
-            check_file(&stat, config)?;
-            let head = Head::read(&fd, &stat)?;
-            if head.boot_id != boot_id()? {
-                remake(config, &fd, &stat)?;
-                continue;
+            match Found::look(config)? {
+                Found::Nothing => make(config)?,
+                Found::Old(fd, stat) => remove_old(config, fd, &stat)?,
+                Found::Segment(segment) => return Ok(segment),
             }
-            head.check(config)?;
-            let segment = Self::map(&fd, head.geometry, &stat)?;
-            // A child that another thread forked meanwhile has a copy that it does not know of. It
-            // has no lock and does no harm; the one that matters is opened by the attachment.
-            let _ = watch;
-            return Ok(segment);
         }
         Err(Error::new(
             Code::Unavailable,
             "the segment's file is being replaced all the time",
         ))
+    }
+
+    /// Maps the segment if there is one, of since the host's last start; makes none.
+    pub(in crate::store) fn open_existing(config: &Config) -> Result<Option<Self>> {
+        Ok(match Found::look(config)? {
+            Found::Segment(segment) => Some(segment),
+            Found::Nothing | Found::Old(..) => None,
+        })
     }
 
     fn map(fd: &OwnedFd, geometry: Geometry, stat: &FileStat) -> Result<Self> {
@@ -182,6 +177,35 @@ impl Drop for Segment {
             // SAFETY: nobody borrows from a segment that is being dropped. A child leaks its copy.
             unsafe { libc::munmap(self.base.as_ptr().cast(), self.size) };
         }
+    }
+}
+
+/// What stands in the segment's place.
+enum Found {
+    Nothing,
+    /// A segment of before the host's last start.
+    Old(OwnedFd, FileStat),
+    Segment(Segment),
+}
+
+impl Found {
+    fn look(config: &Config) -> Result<Self> {
+        check_place(&config.path)?;
+        // A child that another thread forks meanwhile has copies of these descriptors that it does
+        // not know of. They have no lock and do no harm; the one that matters is opened by the
+        // attachment.
+        let Some(fd) = open_existing(&config.path)? else {
+            return Ok(Found::Nothing);
+        };
+        let stat = again_nix(|| nix::sys::stat::fstat(&fd))
+            .map_err(|error| io(error, "the segment has no state"))?;
+        check_file(&stat, config)?;
+        let head = Head::read(&fd, &stat)?;
+        if head.boot_id != boot_id()? {
+            return Ok(Found::Old(fd, stat));
+        }
+        head.check(config)?;
+        Segment::map(&fd, head.geometry, &stat).map(Found::Segment)
     }
 }
 
@@ -339,52 +363,71 @@ fn check_file(stat: &FileStat, config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Makes a whole segment and puts it in place; in the place of `old`, or where nothing is. Somebody
-/// else may be faster.
-fn make(config: &Config, old: Option<&FileStat>) -> Result<()> {
+/// Makes a whole segment and puts it where nothing is. Somebody else may be faster.
+///
+/// It has no name until it is whole, so that whoever is killed at it leaves nothing behind.
+fn make(config: &Config) -> Result<()> {
     let folder = config.path.parent().unwrap_or(Path::new("/"));
+    let flags = OFlag::O_RDWR | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
+    let opened = if cfg!(canary = "named_file") {
+        Err(nix::Error::EOPNOTSUPP)
+    } else {
+        again_nix(|| nix::fcntl::open(folder, flags, OWNER_ONLY))
+    };
+    match opened {
+        Ok(fd) => {
+            fill(config, &fd)?;
+            let itself = format!("/proc/self/fd/{}", fd.as_raw_fd());
+            let follow = AtFlags::AT_SYMLINK_FOLLOW;
+            placed(again_nix(|| {
+                nix::unistd::linkat(AT_FDCWD, itself.as_str(), AT_FDCWD, &config.path, follow)
+            }))
+        }
+        Err(nix::Error::EOPNOTSUPP | nix::Error::EISDIR | nix::Error::ENOENT) => {
+            make_under_another_name(config, folder)
+        }
+        Err(error) => Err(io(error, "a new segment cannot be made")),
+    }
+}
+
+/// On file systems that know no files without a name.
+fn make_under_another_name(config: &Config, folder: &Path) -> Result<()> {
     let token = crate::OwnerToken::draw()?.to_hex();
     let unfinished = folder.join(format!(".synlock-new-{}", &token[..16]));
     let flags =
         OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let fd = again_nix(|| nix::fcntl::open(&unfinished, flags, Bits::from_bits_truncate(0o600)))
+    let fd = again_nix(|| nix::fcntl::open(&unfinished, flags, OWNER_ONLY))
         .map_err(|error| io(error, "a new segment cannot be made"))?;
-    let placed = fill(config, &fd).and_then(|()| {
-        let flags = match old {
-            None => RenameFlags::RENAME_NOREPLACE,
-            Some(_) => RenameFlags::empty(),
-        };
-        match again_nix(|| {
+    let result = fill(config, &fd).and_then(|()| {
+        let flags = RenameFlags::RENAME_NOREPLACE;
+        placed(again_nix(|| {
             nix::fcntl::renameat2(AT_FDCWD, &unfinished, AT_FDCWD, &config.path, flags)
-        }) {
-            Ok(()) => Ok(true),
-            Err(nix::Error::EEXIST) => Ok(false),
-            Err(error) => Err(io(error, "the new segment cannot be put in place")),
-        }
+        }))
     });
-    if !matches!(placed, Ok(true)) {
-        let _ = nix::unistd::unlink(&unfinished);
-    }
-    placed.map(|_| ())
+    // Gone, if it was put in place.
+    let _ = nix::unistd::unlink(&unfinished);
+    result
 }
 
-/// A segment of before the last start of the host: all its holders are gone.
-fn remake(config: &Config, fd: &OwnedFd, stat: &FileStat) -> Result<()> {
-    let fd = fd
-        .try_clone()
-        .map_err(|error| Error::from_io(error, "no descriptor"))?;
+fn placed(result: nix::Result<()>) -> Result<()> {
+    match result {
+        Ok(()) | Err(nix::Error::EEXIST) => Ok(()),
+        Err(error) => Err(io(error, "the new segment cannot be put in place")),
+    }
+}
+
+/// Takes away a segment of before the last start of the host: all its holders are gone.
+fn remove_old(config: &Config, fd: OwnedFd, stat: &FileStat) -> Result<()> {
     let lock = Flock::lock(fd, FlockArg::LockExclusive)
         .map_err(|(_, error)| io(error, "the old segment cannot be locked"))?;
     let now = again_nix(|| nix::sys::stat::lstat(&config.path));
-    let made = match now {
-        // Still the one that we looked at: nobody can replace it while we have its lock.
-        Ok(now) if (now.st_dev, now.st_ino) == (stat.st_dev, stat.st_ino) => {
-            make(config, Some(stat))
-        }
-        _ => Ok(()),
-    };
+    // Still the one that we looked at: nobody else takes it away while we have its lock.
+    if now.is_ok_and(|now| (now.st_dev, now.st_ino) == (stat.st_dev, stat.st_ino)) {
+        again_nix(|| nix::unistd::unlink(&config.path))
+            .map_err(|error| io(error, "the old segment cannot be removed"))?;
+    }
     drop(lock);
-    made
+    Ok(())
 }
 
 fn fill(config: &Config, fd: &OwnedFd) -> Result<()> {

@@ -22,7 +22,7 @@ const MOST_TRIES: u32 = 100;
 /// How long word that was left for a record may stay unheard before it is rung for again, in ns.
 const RING_AGAIN: u64 = 10_000_000;
 /// How a group's word names its process: slot 16 | generation 48.
-const GENERATION: u64 = (1 << 48) - 1;
+pub(in crate::store) const GENERATION: u64 = (1 << 48) - 1;
 /// The bit of a bell's waiters that serves event loops.
 const BRIDGE: u32 = 1 << 31;
 
@@ -382,7 +382,7 @@ fn lock_byte(fd: &ProcessFd, process: u16) -> bool {
 }
 
 /// Whether another description has the byte; in doubt, yes.
-fn is_byte_locked(fd: &ProcessFd, process: u16) -> bool {
+pub(in crate::store) fn is_byte_locked(fd: &ProcessFd, process: u16) -> bool {
     let mut lock = byte_lock(process, libc::F_WRLCK);
     // SAFETY: `lock` is valid for reads and writes.
     let asked = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };

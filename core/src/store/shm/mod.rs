@@ -7,13 +7,15 @@
 //! `protocol.rs`, `queue.rs` and `holding.rs` are the state machine, in terms of single words, and
 //! `view.rs` where it finds them; `names.rs` says which slot a name has; `store.rs` is the contract
 //! on top, `kept.rs` its short way for a handle that comes again, `records.rs` the holds of this process,
-//! `look.rs` what people are shown. The mapped file, and a process' part in it, are in `store/segment`. `core/FORMATS.md`
-//! describes the file.
+//! `look.rs` what people are shown, `check.rs` what cannot be. The mapped file, and a process' part
+//! in it, are in `store/segment`. `core/FORMATS.md` describes the file.
 //!
 //! The file belongs to its maker alone (0600) unless `mode=` or `group=` share it. Whoever may open
 //! it may break every lock in it, and whoever may cut it short can crash those who use it (SIGBUS);
 //! a removed file is noticed within a second, and its locks count as lost then.
 
+#[cfg(not(loom))]
+mod check;
 #[cfg(not(loom))]
 mod config;
 mod holding;

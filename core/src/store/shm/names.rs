@@ -17,6 +17,7 @@ use crate::store::files::io;
 use crate::{Error, Result};
 use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::fence;
 use std::time::Duration;
@@ -58,7 +59,7 @@ impl Key {
 }
 
 /// FNV-1a: only to spread names over the table, so not chosen to withstand an attacker.
-fn tag_of(name: &[u8]) -> u64 {
+pub(super) fn tag_of(name: &[u8]) -> u64 {
     let hash = name.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     });
@@ -67,6 +68,34 @@ fn tag_of(name: &[u8]) -> u64 {
 
 fn tag(segment: &Segment, slot: u16) -> &std::sync::atomic::AtomicU64 {
     segment.word(segment.geometry.slot(slot) + entry::TAG)
+}
+
+/// The tag of a slot that has, or had, a name in its entry.
+pub(super) fn tag_at(segment: &Segment, slot: u16) -> Option<u64> {
+    let tag = tag(segment, slot).load(Acquire);
+    (tag != NEVER && tag != RETIRED).then_some(tag)
+}
+
+/// How long the name in a slot's entry is, as far as that can be believed.
+pub(super) fn length_at(segment: &Segment, slot: u16) -> u64 {
+    let at = segment.geometry.name(slot) + entry::NAME_LENGTH;
+    segment.word(at).load(Relaxed)
+}
+
+/// What is kept of the name in a slot's entry.
+pub(super) fn kept_at(segment: &Segment, slot: u16) -> Vec<u8> {
+    let kept = length_at(segment, slot).min(NAME_BYTES as u64) as usize;
+    segment.read_bytes(segment.geometry.name(slot) + entry::NAME, kept)
+}
+
+/// Whether a search for a name of this tag comes to the slot.
+pub(super) fn is_reachable(segment: &Segment, slot: u16, wanted: u64) -> bool {
+    let slots = u64::from(segment.geometry.slots);
+    let start = (wanted >> 2) % slots;
+    (0..slots)
+        .map(|step| ((start + step) % slots) as u16)
+        .take_while(|at| tag(segment, *at).load(Acquire) != NEVER)
+        .any(|at| at == slot)
 }
 
 /// Whether a slot has this name. The grant word, read before and compared after, tells whether the
@@ -91,15 +120,11 @@ pub(super) fn name_of(segment: &Segment, slot: u16) -> Option<Vec<u8>> {
     if before == NEVER || before == RETIRED || is_sealed(segment, slot) {
         return None;
     }
-    let at = segment.geometry.name(slot);
-    let length = segment.word(at + entry::NAME_LENGTH).load(Relaxed) as usize;
-    let is_whole = length <= NAME_BYTES;
-    let kept = if is_whole {
-        length
-    } else {
-        NAME_BYTES - HASH_BYTES
-    };
-    let name = segment.read_bytes(at + entry::NAME, kept);
+    let is_whole = length_at(segment, slot) <= NAME_BYTES as u64;
+    let mut name = kept_at(segment, slot);
+    if !is_whole {
+        name.truncate(NAME_BYTES - HASH_BYTES);
+    }
     fence(Acquire);
     // It may have been changed meanwhile: a whole name proves itself by its tag.
     let holds =
@@ -213,11 +238,20 @@ pub(super) fn fence_at(segment: &Segment, slot: u16, epoch: u64) -> u64 {
 
 /// The kernel's lock on the table, which dies with its owner. Waited for, but not for ever: its
 /// owner may be stopped.
-fn lock(segment: &Segment) -> Result<Flock<std::os::fd::OwnedFd>> {
+fn lock(segment: &Segment) -> Result<Flock<OwnedFd>> {
+    lock_as(segment, FlockArg::LockExclusiveNonblock)
+}
+
+/// Keeps names as they are, for readers.
+pub(super) fn lock_shared(segment: &Segment) -> Result<Flock<OwnedFd>> {
+    lock_as(segment, FlockArg::LockSharedNonblock)
+}
+
+fn lock_as(segment: &Segment, how: FlockArg) -> Result<Flock<OwnedFd>> {
     let until = BootTime::now().after(PATIENCE);
     let mut fd = segment.reopen()?;
     loop {
-        match Flock::lock(fd, FlockArg::LockExclusiveNonblock) {
+        match Flock::lock(fd, how) {
             Ok(lock) => return Ok(lock),
             Err((back, nix::Error::EAGAIN | nix::Error::EINTR)) if !until.has_passed() => {
                 fd = back;

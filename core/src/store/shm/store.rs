@@ -19,7 +19,9 @@ use crate::mode::Mode;
 use crate::name::Name;
 use crate::owner::OwnerToken;
 use crate::signal::{Signal, Wake};
-use crate::store::{Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Inspection, Page};
+use crate::store::{
+    Answer, Attempt, Backend, Busy, Cancelled, Check, Claim, Grant, Inspection, Page,
+};
 use crate::sync::{Mutex, RwLock};
 use crate::{Error, Result};
 use std::sync::Arc;
@@ -503,6 +505,10 @@ impl Backend for Shm {
         };
         let view = View::any(&member);
         Ok(Protocol(&view).break_holds(slot))
+    }
+
+    fn check(&self) -> Result<Check> {
+        super::check::check(&self.config)
     }
 
     fn adopt(&self, claim: &Claim, heir: OwnerToken) -> Result<Option<Grant>> {
