@@ -6,7 +6,7 @@
 //! runs to that instruction and is killed in front of it.
 //!
 //! `row04-single-step [OPERATION…]`; at full load every instruction, otherwise every 50th
-//! from a random one on (every 200th of those that make a segment).
+//! from a random one on (every 400th of those that make a segment).
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -535,7 +535,7 @@ fn main() -> ExitCode {
         let started = Instant::now();
         // To make a segment takes milliseconds, and many steps that nobody else can see.
         let stride = match stride {
-            50 if operation.makes_the_segment() => 200,
+            50 if operation.makes_the_segment() => 400,
             other => other,
         };
         let (instructions, tally) = row(operation, stride);

@@ -208,7 +208,11 @@ impl<T: Table + ?Sized> Protocol<'_, T> {
         loop {
             // Not a plain load: what the caller wrote before must be seen by whoever changes the
             // word after this look, or that change by us.
-            let grant = Grant(self.0.grant(slot).fetch_or(0, AcqRel));
+            let grant = if cfg!(canary = "plain_look") {
+                self.load(slot)
+            } else {
+                Grant(self.0.grant(slot).fetch_or(0, AcqRel))
+            };
             if !grant.has_waiters() || grant.kind() == Kind::Sealed {
                 return;
             }
