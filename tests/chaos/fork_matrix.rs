@@ -242,6 +242,7 @@ fn main() -> ExitCode {
     let stores = [
         (format!("flock:{}", dir.path().display()), true),
         (format!("flock:{}?fencing=1", dir.path().display()), true),
+        (format!("shm:{}/segment", dir.path().display()), true),
         (format!("memory:{}", unique("forks")), false),
     ];
     let mut verdict = Verdict::default();
