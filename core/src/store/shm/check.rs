@@ -180,7 +180,7 @@ impl Checker<'_> {
         let late = match place.role() {
             Role::Waiting => {
                 let tail = self.slot_word(slot, entry::TAIL) % WATCHER;
-                place.number() != WATCHER && place.number() >= tail
+                place.number() != WATCHER && place.number() > tail
             }
             Role::Member => place.number() > self.grant(slot).epoch(),
             _ => false,

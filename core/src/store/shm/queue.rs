@@ -95,7 +95,7 @@ impl<T: Table + ?Sized> Protocol<'_, T> {
         let now = self.0.now() / TICK_NS;
         let mut last = tail.load(Acquire);
         loop {
-            let next = now.max(last + 1);
+            let next = now.max(last.wrapping_add(1));
             match tail.compare_exchange(last, next, AcqRel, Acquire) {
                 Ok(_) => return next % WATCHER,
                 Err(other) => last = other,
