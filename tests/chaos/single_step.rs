@@ -6,7 +6,7 @@
 //! runs to that instruction and is killed in front of it.
 //!
 //! `row04-single-step [OPERATION…]`; at full load every instruction, otherwise every 50th
-//! from a random one on (every 400th of those that make a segment).
+//! from a random one on (fewer of the long ones).
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -536,6 +536,7 @@ fn main() -> ExitCode {
         // To make a segment takes milliseconds, and many steps that nobody else can see.
         let stride = match stride {
             50 if operation.makes_the_segment() => 400,
+            50 if operation == Wake => 200,
             other => other,
         };
         let (instructions, tally) = row(operation, stride);
