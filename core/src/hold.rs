@@ -47,6 +47,10 @@ impl Shared {
             return Err(Error::outcome(Code::NotHeld));
         }
         let late = hold.lease.is_some_and(BootTime::has_passed);
+        if self.store.is_observed() {
+            // Whoever began to listen meanwhile is told whose hold ends.
+            let _ = self.name_owner(&mut hold.claim);
+        }
         let (since, owner) = (hold.since, hold.claim.token);
         let shown = self.show(hold);
         let released = self.store.backend().release(&hold.claim);

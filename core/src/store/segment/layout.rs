@@ -104,6 +104,7 @@ pub(in crate::store) mod entry {
     pub(in crate::store) const FENCE_BASE: u64 = 32;
     pub(in crate::store) const TAG: u64 = 40;
     pub(in crate::store) const NAMING: u64 = 48;
+    pub(in crate::store) const HEAD: u64 = 56;
     // of a record's words for people
     pub(in crate::store) const TOKEN: u64 = 0;
     pub(in crate::store) const SINCE: u64 = 16;

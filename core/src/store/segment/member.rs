@@ -279,6 +279,15 @@ impl Member {
         self.ring(process, bit(record) | BRIDGE);
     }
 
+    /// Whether word was left for a record a moment ago and has not been taken. Whoever takes it later
+    /// sees what was done before this.
+    #[cfg(feature = "shm")]
+    pub(in crate::store) fn is_woken(&self, record: u16) -> bool {
+        // Not a plain load: that could be answered by what stood there before it was taken.
+        let last = self.word(Word::Rung, record).fetch_or(0, AcqRel);
+        last != 0 && BootTime::now().as_nanos().saturating_sub(last) < RING_AGAIN
+    }
+
     /// Makes the waiter with this record of this process look at its own bell; the others sleep on.
     pub(in crate::store) fn ring_for(&self, record: u16) {
         self.ring(self.process, bit(record));

@@ -83,11 +83,12 @@ impl Kept {
         if !self.free || !entry.member.is_in_place(config) {
             return None;
         }
+        // Before it holds: nobody must take it for the last hold, whose token may be known.
+        entry.name_owner(claim.token);
         let want = want(&entry.owned, claim, claim.asked);
         let view = View::at(&entry.member, entry.naming);
         match Protocol(&view).try_now(entry.slot, entry.record, &want) {
             Reply::Granted { epoch, recovered } => {
-                entry.name_owner(claim.token);
                 entry.note_grant(claim, epoch, claim.asked);
                 self.free = false;
                 Some(Ok(Attempt::Granted(Grant {

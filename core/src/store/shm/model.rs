@@ -23,6 +23,7 @@ mod tests {
         tail: AtomicU64,
         recovered: AtomicU64,
         offered: AtomicU64,
+        seen_head: AtomicU64,
         places: [AtomicU64; RECORDS],
         lives: [AtomicU64; RECORDS],
         modes: [AtomicU64; RECORDS],
@@ -49,6 +50,7 @@ mod tests {
                 tail: AtomicU64::default(),
                 recovered: AtomicU64::default(),
                 offered: AtomicU64::default(),
+                seen_head: AtomicU64::default(),
                 places: Default::default(),
                 lives: Default::default(),
                 modes: Default::default(),
@@ -59,6 +61,13 @@ mod tests {
                 rung: Default::default(),
                 guarded: UnsafeCell::new(0),
             }
+        }
+    }
+
+    impl World {
+        /// In place of the time after which unheard word is rung for again.
+        fn dead_now(&self, record: u16) -> bool {
+            self.dead[record as usize].load(Acquire) != 0
         }
     }
 
@@ -74,6 +83,9 @@ mod tests {
         }
         fn offered(&self, _: u16) -> &AtomicU64 {
             &self.offered
+        }
+        fn seen_head(&self, _: u16) -> &AtomicU64 {
+            &self.seen_head
         }
         fn place(&self, record: u16) -> &AtomicU64 {
             &self.places[record as usize]
@@ -103,6 +115,9 @@ mod tests {
             let (rung, bell) = &self.rung[record as usize];
             *rung.lock().unwrap() = true;
             bell.notify_one();
+        }
+        fn is_woken(&self, record: u16) -> bool {
+            *self.rung[record as usize].0.lock().unwrap() && !self.dead_now(record)
         }
         fn is_named(&self, _: u16) -> bool {
             self.name.load(Acquire) == NAME

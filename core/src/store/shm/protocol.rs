@@ -30,6 +30,8 @@ pub trait Table {
     fn tail(&self, slot: u16) -> &AtomicU64;
     /// The epoch of a slot's last offer of something whose holder died or ran out of time.
     fn recovered(&self, slot: u16) -> &AtomicU64;
+    /// The head of a slot's queue as it was seen last: ticket and record; a hint.
+    fn seen_head(&self, slot: u16) -> &AtomicU64;
     /// A record's place.
     fn place(&self, record: u16) -> &AtomicU64;
     /// A record's life.
@@ -52,6 +54,8 @@ pub trait Table {
     }
     /// Tells a waiter to look again.
     fn wake(&self, record: u16);
+    /// Whether a waiter has been told so and has not begun to: it will see what was done before this.
+    fn is_woken(&self, record: u16) -> bool;
     /// Whether the slot has the name that is meant. Asked after its grant word was read.
     fn is_named(&self, slot: u16) -> bool;
 }

@@ -5,6 +5,10 @@ use super::protocol::{Answer, CLAIM_NS, Look, Protocol, TICK_NS, Table, Want};
 use super::words::{Grant, Kind, ModeWord, NOBODY, Place, Role, SOMEBODY, WAITERS_FLAG, WATCHER};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 
+/// How a queue's head is packed: ticket, then record.
+const RECORD_BITS: u32 = 15;
+const RECORD_MASK: u64 = (1 << RECORD_BITS) - 1;
+
 impl<T: Table + ?Sized> Protocol<'_, T> {
     /// Takes the slot if that is possible now.
     pub fn try_now(&self, slot: u16, me: u16, want: &Want) -> Answer {
@@ -114,7 +118,7 @@ impl<T: Table + ?Sized> Protocol<'_, T> {
     /// Whether somebody has waited so long that nobody may pass any more.
     fn is_someones_turn(&self, slot: u16) -> bool {
         let waited = |ticket| ticket != WATCHER && self.has_waited(ticket);
-        let first = self.first(slot, NOBODY, 0);
+        let first = self.seen_head(slot).or_else(|| self.first(slot, NOBODY, 0));
         // Whether it lives is a question to the kernel.
         first.is_some_and(|(_, ticket)| waited(ticket))
             && self
@@ -126,18 +130,33 @@ impl<T: Table + ?Sized> Protocol<'_, T> {
     /// wakes it, and whoever comes first has the slot; the one that is woken makes the offer, if it
     /// still can.
     pub(super) fn hand_on(&self, slot: u16, fair: bool) {
+        let passes = |ticket| ticket != WATCHER && !(fair && self.has_waited(ticket));
+        if let Some((record, ticket)) = self.seen_head(slot)
+            && passes(ticket)
+            && self.0.is_woken(record)
+        {
+            return;
+        }
         match self.first(slot, NOBODY, 0) {
-            Some((record, ticket))
-                if ticket != WATCHER
-                    && !(fair && self.has_waited(ticket))
-                    && self.0.is_alive(record) =>
-            {
+            Some((record, ticket)) if passes(ticket) && self.0.is_alive(record) => {
+                let head = ticket << RECORD_BITS | u64::from(record);
+                self.0.seen_head(slot).store(head, Release);
                 if !cfg!(canary = "no_wake") {
                     self.0.wake(record);
                 }
             }
             _ => self.admit(slot, NOBODY),
         }
+    }
+
+    /// The head of the queue as it was seen last, if it still waits: whoever came since has a greater
+    /// ticket. Spares reading all places each time a lock is let go that many wait for.
+    fn seen_head(&self, slot: u16) -> Option<(u16, u64)> {
+        let head = self.0.seen_head(slot).load(Acquire);
+        let (ticket, record) = (head >> RECORD_BITS, (head & RECORD_MASK) as u16);
+        let waiting = Place::new(Role::Waiting, slot, ticket);
+        let stands = record < self.0.records() && self.place(record) == waiting;
+        stands.then_some((record, ticket))
     }
 
     /// Whether at most one waiter comes before `me`.

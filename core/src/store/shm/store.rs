@@ -165,7 +165,6 @@ impl Shm {
     }
 
     fn granted(&self, claim: &Claim, mut entry: Entry, epoch: u64, recovered: bool) -> Attempt {
-        entry.name_owner(claim.token);
         entry.note_grant(claim, epoch, BootTime::now());
         let grant = entry.grant(recovered);
         self.keep(claim, &entry);
@@ -183,10 +182,11 @@ impl Shm {
     fn first_attempt(&self, claim: &Claim, bell: Option<&Arc<Signal>>) -> Result<Attempt> {
         let key = Key::new(&claim.name);
         for _ in 0..MOST_MOVES {
-            let entry = match self.spare_entry(claim) {
+            let mut entry = match self.spare_entry(claim) {
                 Some(entry) => entry,
                 None => self.new_entry(claim, &key)?,
             };
+            entry.name_owner(claim.token);
             let (slot, record) = (entry.slot, entry.record);
             // Putting in a name may have taken its time.
             let want = want(&entry.owned, claim, BootTime::now());
@@ -208,7 +208,10 @@ impl Shm {
                         return self.look_again(claim, Some(bell), entry);
                     }
                 }
-                (Reply::Mismatch(of), _) => return Err(mismatch(of, claim)),
+                (Reply::Mismatch(of), _) => {
+                    claim.seat.clear();
+                    return Err(mismatch(of, claim));
+                }
                 (Reply::Moved, _) => {}
             }
             claim.seat.clear();

@@ -62,6 +62,9 @@ impl Table for View<'_> {
     fn offered(&self, slot: u16) -> &AtomicU64 {
         self.slot_word(slot, entry::OFFERED)
     }
+    fn seen_head(&self, slot: u16) -> &AtomicU64 {
+        self.slot_word(slot, entry::HEAD)
+    }
     fn place(&self, record: u16) -> &AtomicU64 {
         self.member.word(Word::Place, record)
     }
@@ -85,6 +88,9 @@ impl Table for View<'_> {
     }
     fn wake(&self, record: u16) {
         self.member.wake(record);
+    }
+    fn is_woken(&self, record: u16) -> bool {
+        self.member.is_woken(record)
     }
     fn is_named(&self, slot: u16) -> bool {
         let segment = &self.member.segment;
