@@ -1,8 +1,9 @@
 //! Ends any wait from any thread.
 
-use crate::signal::Signal;
-use crate::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+// By `super`: the model checker compiles this file among types of its own.
+use super::signal::Signal;
+use super::sync::{AtomicBool, Mutex};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 /// A switch that, once thrown, ends every wait that was given it, now and later.

@@ -1,5 +1,7 @@
 //! For hosts with an event loop: operations that run on the service thread and report back.
 
+pub(crate) mod completions;
+
 use crate::cancel::Cancel;
 use crate::codes::Code;
 use crate::fork::{self, ProcessFd};
@@ -11,9 +13,10 @@ use crate::service::{self, Command};
 use crate::shared::Shared;
 use crate::signal::Signal;
 use crate::store::Backend;
-use crate::sync::Mutex;
+use crate::sync::{self, Mutex};
 use crate::{Error, Result};
-use std::collections::{HashMap, VecDeque};
+use completions::Completions;
+use std::collections::HashMap;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -240,7 +243,7 @@ pub struct Dispatch(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     ready: ProcessFd,
-    done: Mutex<VecDeque<Completion>>,
+    done: Completions<Completion>,
     running: Mutex<HashMap<u64, Cancel>>,
     next: AtomicU64,
 }
@@ -253,7 +256,7 @@ impl Dispatch {
     pub fn new() -> Result<Self> {
         let inner = Inner {
             ready: fork::eventfd()?,
-            done: Mutex::default(),
+            done: Completions::new(),
             running: Mutex::default(),
             next: AtomicU64::new(1),
         };
@@ -307,15 +310,11 @@ impl Dispatch {
         if !self.0.ready.is_ours() {
             return Vec::new();
         }
-        let mut done = self.0.done.lock();
-        let count = most.min(done.len());
-        let reaped: Vec<_> = done.drain(..count).collect();
-        if done.is_empty() {
+        self.0.done.reap(most, || {
             let mut count = 0u64;
             // SAFETY: reads eight bytes from a non-blocking eventfd of ours.
             unsafe { libc::read(self.0.ready.as_raw_fd(), (&raw mut count).cast(), 8) };
-        }
-        reaped
+        })
     }
 }
 
@@ -331,12 +330,10 @@ impl Drop for Dispatch {
 impl Inner {
     fn complete(&self, completion: Completion) {
         self.running.lock().remove(&completion.ticket);
-        let mut done = self.done.lock();
-        done.push_back(completion);
-        if done.len() == 1 {
+        self.done.put(completion, || {
             let one = 1u64;
             // SAFETY: writes eight bytes to an eventfd that lives as long as `self`.
             unsafe { libc::write(self.ready.as_raw_fd(), (&raw const one).cast(), 8) };
-        }
+        });
     }
 }

@@ -3,20 +3,24 @@
 //! Started by the first thing that needs it, with every signal blocked; a forked child starts its
 //! own. Lives as long as the process and keeps nothing alive.
 
+mod inbox;
+#[cfg(all(loom, test))]
+mod model;
+
 use crate::codes::Code;
 use crate::dispatch::Task;
 use crate::fork::{self, PerProcess, ProcessFd};
 use crate::lease::BootTime;
 use crate::registry::Store;
 use crate::store::{Backend, Claim};
-use crate::sync::Mutex;
+use crate::sync;
 use crate::watchdog::Watch;
 use crate::{Error, Result};
+use inbox::Inbox;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Time is judged again at least this often while anything is due.
@@ -33,9 +37,8 @@ pub(crate) enum Command {
 }
 
 struct Service {
-    inbox: Mutex<Vec<Command>>,
+    inbox: Inbox<Command>,
     bell: ProcessFd,
-    started: AtomicBool,
 }
 
 static SERVICE: PerProcess<Service> = PerProcess::new();
@@ -44,30 +47,16 @@ static SERVICE: PerProcess<Service> = PerProcess::new();
 pub(crate) fn send(command: Command) -> Result<()> {
     let service = SERVICE.get_or_try_init(|| {
         Ok::<_, Error>(Service {
-            inbox: Mutex::default(),
+            inbox: Inbox::new(),
             bell: fork::eventfd()?,
-            started: AtomicBool::new(false),
         })
     })?;
-    let first = {
-        let mut inbox = service.inbox.lock();
-        inbox.push(command);
-        inbox.len() == 1
-    };
-    if !service.started.swap(true, Ordering::AcqRel)
-        && let Err(error) = spawn(service)
-    {
-        service.started.store(false, Ordering::Release);
-        // What was handed over a moment ago would never be looked at.
-        service.inbox.lock().pop();
-        return Err(error);
-    }
-    if first {
+    let ring = || {
         let one = 1u64;
         // SAFETY: writes eight bytes to an eventfd that lives as long as the process.
         unsafe { libc::write(service.bell.as_raw_fd(), (&raw const one).cast(), 8) };
-    }
-    Ok(())
+    };
+    service.inbox.put(command, || spawn(service), ring)
 }
 
 fn spawn(service: &'static Service) -> Result<()> {
@@ -140,7 +129,7 @@ impl Loop {
 
     fn run(mut self) {
         loop {
-            let commands = std::mem::take(&mut *self.service.inbox.lock());
+            let commands = self.service.inbox.take();
             self.run_timers();
             for command in commands {
                 self.obey(command);

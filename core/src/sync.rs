@@ -4,6 +4,8 @@
 //! ThreadSanitizer does not see into the standard library's, so under `--cfg tsan` they come from
 //! `parking_lot`. Elsewhere they do not: its global table does not survive a fork.
 
+pub(crate) use std::sync::atomic::AtomicBool;
+
 #[cfg(tsan)]
 pub use parking_lot::{Mutex, MutexGuard, RwLock};
 
