@@ -98,13 +98,19 @@ impl Header {
             is_whole: false,
         };
         header.is_whole = layout >= 1
-            && u32_at(&bytes, 12) as usize <= LONGEST_KEPT
+            && (u32_at(&bytes, 12) as usize <= LONGEST_KEPT || cfg!(canary = "trusts_lengths"))
             && u64_at(&bytes, 24) == check(&[&bytes[..24], header.kept_name()]);
         Ok(header)
     }
 
     fn kept_name(&self) -> &[u8] {
-        let length = (u32_at(&self.bytes, 12) as usize).min(LONGEST_KEPT);
+        let length = u32_at(&self.bytes, 12) as usize;
+        // Canary of row 36.
+        let length = if cfg!(canary = "trusts_lengths") {
+            length
+        } else {
+            length.min(LONGEST_KEPT)
+        };
         &self.bytes[NAME..NAME + length]
     }
 
@@ -233,6 +239,19 @@ impl Header {
         record[8..16].copy_from_slice(&sum.to_le_bytes());
         put(file, record, LABEL)
     }
+}
+
+/// Reads a lock file's content as the store does, for programs that feed it noise; whether it has a
+/// header.
+#[cfg(feature = "fuzz")]
+pub fn read_noise(content: &[u8]) -> bool {
+    let mut bytes = [0; SIZE];
+    let length = content.len().min(SIZE);
+    bytes[..length].copy_from_slice(&content[..length]);
+    Header::parse(bytes, length).is_ok_and(|header| {
+        let _ = (header.name(), header.last_fence(), header.label());
+        header.is_whole
+    })
 }
 
 fn put(file: &LockFile, bytes: &[u8], at: usize) -> Result<()> {

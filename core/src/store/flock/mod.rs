@@ -56,6 +56,8 @@ mod store;
 pub use admin::clean_up;
 #[cfg(not(loom))]
 pub use header::LAYOUT;
+#[cfg(feature = "fuzz")]
+pub use header::read_noise;
 pub use names::file_name;
 
 use crate::Result;

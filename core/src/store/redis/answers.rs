@@ -85,7 +85,10 @@ fn holder(record: &str, now: i64) -> Option<Holder> {
     let mut who = who.splitn(3, ' ');
     let (host, pid, label) = (who.next()?, who.next()?, who.next().unwrap_or_default());
     let label = label.replace("%0A", "\n").replace("%25", "%");
-    let span = |from: i64, to: i64| Duration::from_millis(u64::try_from(to - from).unwrap_or(0));
+    // The server may say anything.
+    let span = |from: i64, to: i64| {
+        Duration::from_millis(u64::try_from(to.saturating_sub(from)).unwrap_or(0))
+    };
     Some(Holder {
         owner: token.get(..8)?.to_owned(),
         mode: match mode {
@@ -101,4 +104,22 @@ fn holder(record: &str, now: i64) -> Option<Holder> {
         held: Some(span(since.parse().ok()?, now)),
         fence: fence.parse().ok(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_at_the_ends_of_their_range_are_read() {
+        let record = format!(
+            "{}|1|x|1|1|5|9|{}|{}|0|h 4 l",
+            "a".repeat(32),
+            i64::MIN,
+            i64::MAX
+        );
+        let read = holder(&record, i64::MIN).unwrap();
+        assert_eq!(read.remaining, Some(Duration::from_millis(i64::MAX as u64)));
+        assert_eq!(read.held, Some(Duration::ZERO));
+    }
 }

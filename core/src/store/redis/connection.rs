@@ -174,20 +174,7 @@ impl Connection {
     }
 
     fn buffered(&mut self) -> Result<Option<Value>> {
-        if self.buffer.is_empty() {
-            return Ok(None);
-        }
-        if let Some(number) = frame::integer(&self.buffer) {
-            self.buffer.clear();
-            return Ok(Some(Value::Int(number)));
-        }
-        let Some(length) = frame::length(&self.buffer)? else {
-            return Ok(None);
-        };
-        let frame: Vec<u8> = self.buffer.drain(..length).collect();
-        redis::parse_redis_value(&frame)
-            .map(Some)
-            .map_err(|_| protocol("a reply that cannot be read"))
+        frame::take(&mut self.buffer)
     }
 }
 

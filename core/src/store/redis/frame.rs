@@ -6,7 +6,8 @@ use crate::{Error, Result};
 
 /// The longest reply that is ours to expect.
 pub(super) const LONGEST: usize = 16 * 1024 * 1024;
-const MOST_ELEMENTS: usize = 1 << 20;
+/// Far more than SCAN gives or a lock has holders; each costs the parser some hundred bytes.
+const MOST_ELEMENTS: usize = 1 << 17;
 /// Arrays in one reply; ours have three at most, and nested ones cost the parser its stack.
 const MOST_ARRAYS: usize = 64;
 /// The longest line that tells a length, an integer or an error.
@@ -80,6 +81,24 @@ pub(super) fn integer(bytes: &[u8]) -> Option<i64> {
             .iter()
             .fold(0, |number, digit| number * 10 + i64::from(digit - b'0')),
     )
+}
+
+/// Takes the first whole reply out of `bytes`; `None` if more must arrive.
+pub(super) fn take(bytes: &mut Vec<u8>) -> Result<Option<redis::Value>> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    if let Some(number) = integer(bytes) {
+        bytes.clear();
+        return Ok(Some(redis::Value::Int(number)));
+    }
+    let Some(length) = length(bytes)? else {
+        return Ok(None);
+    };
+    let frame: Vec<u8> = bytes.drain(..length).collect();
+    redis::parse_redis_value(&frame)
+        .map(Some)
+        .map_err(|_| bad("it cannot be read"))
 }
 
 fn check_type(rest: &[u8]) -> Result<()> {
@@ -180,6 +199,9 @@ mod tests {
                 "{hostile:?}"
             );
         }
+        // Small to send, and a hundred megabytes once parsed.
+        let many = format!("*{}\r\n{}", 1 << 20, "+\r\n".repeat(1 << 20));
+        assert!(length(many.as_bytes()).is_err());
         assert!(length(&[b'+'; LONGEST_LINE + 1]).is_err());
         assert!(length(&b"*1\r\n".repeat(MOST_ARRAYS + 1)).is_err());
     }

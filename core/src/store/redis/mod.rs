@@ -12,6 +12,8 @@ mod connection;
 mod frame;
 mod keys;
 mod listing;
+#[cfg(feature = "fuzz")]
+mod noise;
 mod scripts;
 mod socket;
 mod stream;
@@ -21,4 +23,6 @@ mod tls;
 mod verbs;
 mod watch;
 
+#[cfg(feature = "fuzz")]
+pub use noise::read_noise;
 pub use verbs::open;

@@ -191,7 +191,7 @@ impl Subscription {
 }
 
 /// Token and name of a wake-up; anything else is none.
-fn message(value: Value) -> Option<(OwnerToken, Vec<u8>)> {
+pub(super) fn message(value: Value) -> Option<(OwnerToken, Vec<u8>)> {
     let Value::Array(parts) = value else {
         return None;
     };

@@ -1,0 +1,283 @@
+//! The parsers, their seeds and words.
+
+use sha2::{Digest, Sha256};
+use synlock_core::store;
+use synlock_core::url::Url;
+
+/// One parser.
+pub struct Target {
+    /// Reads the input; true if it was taken.
+    pub run: fn(&[u8]) -> bool,
+    pub seeds: fn() -> Vec<Vec<u8>>,
+    pub words: &'static [&'static [u8]],
+    /// What takes too long to be tried more than once.
+    pub extremes: fn() -> Vec<Vec<u8>>,
+    /// Makes checksums right again, if the coin says so.
+    pub mend: fn(&mut [u8], bool),
+}
+
+/// By name.
+pub fn find(name: &str) -> Option<Target> {
+    match name {
+        "url" => Some(Target {
+            run: url,
+            seeds: || lines(include_str!("urls.txt")),
+            words: URL_WORDS,
+            extremes: Vec::new,
+            mend: |_, _| {},
+        }),
+        "reply" => Some(Target {
+            run: |bytes| store::redis::read_noise(bytes) > 0,
+            seeds: replies,
+            words: REPLY_WORDS,
+            extremes: long_replies,
+            mend: |_, _| {},
+        }),
+        "state" => Some(Target {
+            run: store::flock::read_noise,
+            seeds: states,
+            words: STATE_WORDS,
+            extremes: Vec::new,
+            mend: mend_state,
+        }),
+        _ => None,
+    }
+}
+
+const URL_WORDS: &[&[u8]] = &[
+    b"://",
+    b":",
+    b"//",
+    b"/",
+    b"?",
+    b"&",
+    b"=",
+    b"@",
+    b"%",
+    b"%00",
+    b"%2F",
+    b"%zz",
+    b"%c3%28",
+    b"[",
+    b"]",
+    b"[::1]",
+    b",",
+    b"..",
+    b"redis",
+    b"rediss",
+    b"valkey+unix",
+    b"flock",
+    b"shm",
+    b"memory",
+    b"password=",
+    b"password_file=/dev/zero",
+    b"password_env=X",
+    b"ttl=",
+    b"db=",
+    b"prefix=",
+    b"{",
+    b"mode=0660",
+    b"group=root",
+    b"fencing=1",
+    b"slots=",
+    b"connect_timeout=",
+    b"insecure=1",
+    b"\xff",
+    b"\0",
+    "\u{202e}".as_bytes(),
+];
+const REPLY_WORDS: &[&[u8]] = &[
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"+",
+    b"-",
+    b":",
+    b"$",
+    b"*",
+    b"$-1\r\n",
+    b"*-1\r\n",
+    b"*0\r\n",
+    b"$0\r\n\r\n",
+    b"*1\r\n",
+    b"*2\r\n",
+    b"%1\r\n",
+    b"_\r\n",
+    b">3\r\n",
+    b"#t\r\n",
+    b"=5\r\ntxt:a\r\n",
+    b"message",
+    b"subscribe",
+    b"|",
+    b"-ERR ",
+    b"-NOSCRIPT ",
+    b"-WRONGTYPE ",
+    b"\xff",
+    b"1|x|1|1|5|1000|2000|0|host 42 label",
+];
+const STATE_WORDS: &[&[u8]] = &[
+    b"synlock\0",
+    b"\0\0\0\0",
+    b"\xff\xff\xff\xff",
+    b"\x01\0\0\0",
+    b"\x02\0\0\0",
+    b"\0\x04\0\0",
+    b"\x01\x04\0\0",
+    b"\xff\0\0\0",
+];
+
+fn lines(text: &str) -> Vec<Vec<u8>> {
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| line.as_bytes().to_vec())
+        .collect()
+}
+
+/// As `Store::open` reads one, without keeping the store.
+fn url(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let Ok(mut url) = Url::parse(&text, &[("fair", "1")]) else {
+        return false;
+    };
+    let _ = url.redacted();
+    let _ = url.take("fair");
+    let opened = match url.scheme.as_str() {
+        "redis" | "rediss" | "valkey" | "valkeys" | "redis+unix" | "valkey+unix" | "unix" => {
+            store::redis::open(&mut url)
+        }
+        "flock" => store::flock::open(&mut url),
+        "shm" => store::shm::open(&mut url),
+        _ => store::memory::open(&mut url),
+    };
+    match opened {
+        Ok(store) => {
+            let _ = (store.url().len(), store.fingerprint());
+            url.finish().is_ok()
+        }
+        Err(error) => {
+            let _ = format!("{error} {error:?}");
+            false
+        }
+    }
+}
+
+/// `\r`, `\n`, `\xNN` and `\\` stand for bytes.
+fn replies() -> Vec<Vec<u8>> {
+    let mut seeds: Vec<Vec<u8>> = lines(include_str!("replies.txt"))
+        .iter()
+        .map(|line| unescape(line))
+        .collect();
+    seeds.push(b"*1\r\n".repeat(64));
+    seeds
+}
+
+/// As many elements as a reply may have, and as many bytes.
+fn long_replies() -> Vec<Vec<u8>> {
+    let elements = ["$-1\r\n", ":1\r\n", "+\r\n", "$0\r\n\r\n", "*0\r\n"];
+    let mut replies: Vec<Vec<u8>> = [1 << 17, 1 << 20]
+        .into_iter()
+        .flat_map(|count| elements.map(|element| (count, element)))
+        .map(|(count, element)| format!("*{count}\r\n{}", element.repeat(count)).into_bytes())
+        .collect();
+    let size = 15 << 20;
+    replies.push(
+        [
+            format!("${size}\r\n").as_bytes(),
+            &vec![b'x'; size],
+            b"\r\n",
+        ]
+        .concat(),
+    );
+    replies.push([b"-ERR ", vec![b'x'; 65_000].as_slice(), b"\r\n"].concat());
+    replies.push(vec![b'+'; 1 << 20]);
+    replies
+}
+
+fn unescape(line: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut rest = line.iter().copied();
+    while let Some(byte) = rest.next() {
+        if byte != b'\\' {
+            bytes.push(byte);
+            continue;
+        }
+        match rest.next() {
+            Some(b'r') => bytes.push(b'\r'),
+            Some(b'n') => bytes.push(b'\n'),
+            Some(b'x') => {
+                let mut digit = || {
+                    rest.next()
+                        .and_then(|byte| char::from(byte).to_digit(16))
+                        .expect("two digits")
+                };
+                bytes.push((digit() * 16 + digit()) as u8);
+            }
+            other => bytes.extend(other),
+        }
+    }
+    bytes
+}
+
+fn check(parts: &[&[u8]]) -> [u8; 8] {
+    let mut eight = [0; 8];
+    eight.copy_from_slice(&Sha256::digest(parts.concat())[..8]);
+    eight
+}
+
+/// Where a lock file has what; `core/FORMATS.md`.
+const NAME: usize = 512;
+const SIZE: usize = NAME + 1024;
+
+fn state(name: &[u8], counters: [u64; 2], label: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0; SIZE];
+    bytes[..8].copy_from_slice(b"synlock\0");
+    bytes[8..12].copy_from_slice(&1u32.to_le_bytes());
+    bytes[12..16].copy_from_slice(&(name.len() as u32).to_le_bytes());
+    bytes[NAME..NAME + name.len()].copy_from_slice(name);
+    for (at, counter) in [32, 48].into_iter().zip(counters) {
+        bytes[at..at + 8].copy_from_slice(&counter.to_le_bytes());
+    }
+    bytes[64..68].copy_from_slice(&42u32.to_le_bytes());
+    bytes[68..72].copy_from_slice(&(label.len() as u32).to_le_bytes());
+    bytes[80..80 + label.len()].copy_from_slice(label);
+    mend_state(&mut bytes, true);
+    bytes
+}
+
+fn states() -> Vec<Vec<u8>> {
+    vec![
+        Vec::new(),
+        vec![0; 16],
+        b"synlock\0".to_vec(),
+        state(b"a name with spaces", [7, 8], b"label"),
+        state(&[b'n'; 1024], [u64::MAX, 1], &[b'l'; 255]),
+        state(
+            b"\xff\0\r\n",
+            [1 << 62, 1 << 63],
+            "\u{e9}\u{301}".as_bytes(),
+        ),
+        state(b"x", [0, 0], b""),
+    ]
+}
+
+/// Noise alone never gets past the checksums.
+fn mend_state(bytes: &mut [u8], coin: bool) {
+    if !coin || bytes.len() < SIZE {
+        return;
+    }
+    let length = |at: usize| {
+        let mut four = [0; 4];
+        four.copy_from_slice(&bytes[at..at + 4]);
+        u32::from_le_bytes(four) as usize
+    };
+    let (name, label) = (length(12).min(1024), length(68).min(255));
+    let sums = [
+        (24, check(&[&bytes[..24], &bytes[NAME..NAME + name]])),
+        (40, check(&[&bytes[32..40]])),
+        (56, check(&[&bytes[48..56]])),
+        (72, check(&[&bytes[64..72], &bytes[80..80 + label]])),
+    ];
+    for (at, sum) in sums {
+        bytes[at..at + 8].copy_from_slice(&sum);
+    }
+}
