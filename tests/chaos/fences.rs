@@ -1,14 +1,14 @@
 //! Row 28: fencing tokens grow in real-time order: the token of a grant is greater than those of all
 //! grants of the name that had returned before it was asked for. `redis` (class H) while the server
-//! is restarted empty, flushed, robbed of its scripts and counters, and clients are killed; `shm`
-//! (H) while clients are killed; `memory` (E) by threads.
+//! is restarted empty, flushed, robbed of its scripts and counters, and clients are killed; `memory`
+//! (E) by threads.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use synlock_core::{Code, Error, Lock, LockOptions, Store, Wait};
 use synlock_tests::history::{Answer, Kind, Tapes, token_regressions};
-use synlock_tests::names::{TempDir, unique};
+use synlock_tests::names::unique;
 use synlock_tests::page::SharedPage;
 use synlock_tests::process::{exit_status, fork, is_full_load, nanos, signal, wait};
 use synlock_tests::redis::RedisServer;
@@ -224,25 +224,6 @@ fn redis(least: u64) -> ExitCode {
     world.report(least, crashed, verdict)
 }
 
-fn shm(least: u64) -> ExitCode {
-    let dir = TempDir::new("fences");
-    let world = World::new(
-        &format!("shm:{}/segment", dir.path().display()),
-        &[Code::Busy, Code::Timeout],
-    );
-    let mut workers = Workers::start(&world);
-    let (start, enough) = (Instant::now(), if is_full_load() { 1_000 } else { 25 });
-    while go_on(&world, least, workers.kills, enough, start) {
-        std::thread::sleep(Duration::from_millis(20));
-        workers.kill_one();
-    }
-    let kills = workers.kills;
-    let crashed = workers.stop();
-    let mut verdict = Verdict::default();
-    verdict.claim(kills >= enough, "kills", kills);
-    world.report(least, crashed, verdict)
-}
-
 fn memory(least: u64) -> ExitCode {
     let world = World::new(
         &format!("memory:{}", unique("fences")),
@@ -270,7 +251,6 @@ fn main() -> ExitCode {
     let least = if is_full_load() { 100_000 } else { 2_000 };
     match std::env::args().nth(1).as_deref() {
         Some("redis") => redis(least),
-        Some("shm") => shm(least),
         Some("memory") => memory(least),
         _ => ExitCode::from(2),
     }

@@ -34,6 +34,7 @@ fn main() -> ExitCode {
     verdict.claim(report.errors == 0, "errors", report.errors);
     verdict.claim(report.lost == 0, "holds said to be lost", report.lost);
     verdict.claim(report.crashes == 0, "crashed workers", report.crashes);
+    verdict.claim_history(&report.history, 10_000);
     let least = match (fencing, fair) {
         (true, _) => 100_000,
         (false, true) => 500_000,

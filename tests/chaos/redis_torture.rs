@@ -1,10 +1,12 @@
 //! Row 10: 16 processes take 16 locks of a Redis server with a TTL of 300 ms; one is killed every
 //! 50 ms. Exclusion is judged by what each holder was promised: until its lease's end or its release.
 
+use std::collections::HashMap;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use synlock_core::{Code, LockOptions, Store, Wait};
+use synlock_tests::history::{Answer, Judgement, Kind, Orphans, Tapes, judge};
 use synlock_tests::page::SharedPage;
 use synlock_tests::process::{exit_status, fork, is_full_load, nanos, signal, wait};
 use synlock_tests::redis::RedisServer;
@@ -13,6 +15,8 @@ use synlock_tests::torture::Verdict;
 const NAMES: usize = 16;
 const WORKERS: usize = 16;
 const MOST: usize = 1 << 16;
+/// One set of tapes for each name.
+type Notes = [Tapes<{ 1 << 12 }, { 1 << 13 }>; NAMES];
 const TTL: Duration = Duration::from_millis(300);
 
 struct Name {
@@ -33,7 +37,7 @@ struct Page {
     dead: [AtomicU8; MOST],
 }
 
-fn work(url: &str, page: &Page, me: u64) -> i32 {
+fn work(url: &str, page: &Page, notes: &Notes, me: u64) -> i32 {
     let store = Store::open(url).expect("a store");
     let mut options = LockOptions::default();
     options.ttl = Some(TTL);
@@ -48,9 +52,17 @@ fn work(url: &str, page: &Page, me: u64) -> i32 {
     while page.stop.load(SeqCst) == 0 {
         turn = turn.wrapping_mul(5).wrapping_add(3);
         let (lock, name) = (&locks[turn % NAMES], &page.names[turn % NAMES]);
-        let acquired = match lock.acquire(Wait::For(Duration::from_millis(500)), None) {
-            Ok(acquired) => acquired,
+        let tape = notes[turn % NAMES].of(me);
+        tape.begin(Kind::Acquire, nanos());
+        let acquired = lock.acquire(Wait::For(Duration::from_millis(500)), None);
+        let now = nanos();
+        let acquired = match acquired {
+            Ok(acquired) => {
+                tape.end(Answer::Done, acquired.fence.unwrap_or(0), now);
+                acquired
+            }
             Err(error) if matches!(error.code(), Code::Timeout | Code::Busy) => {
+                tape.end(Answer::Busy, 0, now);
                 page.refused.fetch_add(1, SeqCst);
                 continue;
             }
@@ -77,8 +89,10 @@ fn work(url: &str, page: &Page, me: u64) -> i32 {
         if !ours && nanos() < until {
             page.overlaps.fetch_add(1, SeqCst);
         }
+        // What was promised ends with the lease.
+        tape.begin(Kind::Release, nanos().min(until));
         match lock.release() {
-            Ok(_) => {}
+            Ok(_) => tape.end(Answer::Done, 0, nanos()),
             // Whoever was put to sleep by the machine for longer than the lease has lost it.
             Err(error) if error.code() == Code::Lost && nanos() >= until => {}
             Err(error) => {
@@ -131,10 +145,12 @@ fn main() -> ExitCode {
     freed.sort();
     // SAFETY: atomics, for which zero is a value.
     let page = unsafe { SharedPage::<Page>::new() };
+    let notes: Notes = std::array::from_fn(|_| Tapes::new());
+    let mut died: HashMap<u64, u64> = HashMap::new();
     let mut number = 0;
     let mut start = || {
         number += 1;
-        (number, fork(|| work(&url, &page, number)))
+        (number, fork(|| work(&url, &page, &notes, number)))
     };
     let mut workers: Vec<_> = (0..WORKERS).map(|_| start()).collect();
     let end = Instant::now() + Duration::from_millis(if full { 120_000 } else { 3_000 });
@@ -144,6 +160,7 @@ fn main() -> ExitCode {
         let victim = kills as usize * 7 % WORKERS;
         let (number, pid) = workers[victim];
         page.dead[number as usize].store(1, SeqCst);
+        died.insert(number, nanos());
         signal(pid, libc::SIGKILL);
         wait(pid);
         kills += 1;
@@ -178,6 +195,11 @@ fn main() -> ExitCode {
         "grants",
         count(&page.grants),
     );
+    let judged = notes.iter().fold(Judgement::default(), |sum, tapes| {
+        let ops = tapes.read(|worker| died.get(&worker).copied());
+        sum.and(&judge(&ops, Orphans::End))
+    });
+    verdict.claim_history(&judged, 2_000);
     verdict.claim(kills >= 1_000 / share, "kills", kills);
     verdict.claim(
         freed[2] <= TTL + Duration::from_millis(50),

@@ -34,6 +34,7 @@ fn main() -> ExitCode {
     verdict.claim(report.errors == 0, "errors", report.errors);
     verdict.claim(report.lost == 0, "holds said to be lost", report.lost);
     verdict.claim(report.crashes == 0, "crashed workers", report.crashes);
+    verdict.claim_history(&report.history, 10_000);
     let least = if fair { 500_000 } else { 10_000_000 };
     verdict.claim(report.grants >= least / share, "grants", report.grants);
     verdict.claim(

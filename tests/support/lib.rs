@@ -1,5 +1,6 @@
 //! What the suites share: services, random names, child processes.
 
+pub mod history;
 pub mod names;
 pub mod page;
 pub mod process;

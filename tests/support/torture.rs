@@ -4,14 +4,18 @@
 //! Each worker has a number of its own, never used again. The killer writes the victim's number into
 //! the *death ledger* before it kills, so finding a dead holder's mark inside is no overlap.
 
+use crate::history::{Answer, Judgement, Kind, Orphans, Tapes, judge};
 use crate::page::{FencedResource, SharedPage};
 use crate::process::{exit_status, fork, nanos, signal, wait};
 use std::cell::UnsafeCell;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 use synlock_core::{Code, LockOptions, Store, Wait};
 
 const MOST_WORKERS: usize = 1 << 20;
+/// Workers whose operations are noted, and how many of each; more than the bar's full load needs.
+type Notes = Tapes<{ 1 << 14 }, { 1 << 14 }>;
 
 /// What to do to a store.
 #[derive(Clone, Debug)]
@@ -71,6 +75,8 @@ pub struct Report {
     pub crashes: u64,
     /// The longest time without a grant.
     pub stall: Duration,
+    /// What the history says, as far as it was noted.
+    pub history: Judgement,
 }
 
 struct Page {
@@ -153,7 +159,8 @@ impl Page {
     }
 }
 
-fn work(torture: &Torture, page: &Page, me: u64) -> i32 {
+fn work(torture: &Torture, page: &Page, notes: &Notes, me: u64) -> i32 {
+    let tape = notes.of(me);
     let lock = Store::open(&torture.url)
         .and_then(|store| store.lock_with(&torture.name, torture.options.clone()));
     let lock = match lock {
@@ -165,14 +172,19 @@ fn work(torture: &Torture, page: &Page, me: u64) -> i32 {
     };
     let mut held = 0u32;
     while !page.stop.load(Ordering::Relaxed) {
-        match lock.acquire(Wait::For(Duration::from_secs(1)), None) {
+        tape.begin(Kind::Acquire, nanos());
+        let acquired = lock.acquire(Wait::For(Duration::from_secs(1)), None);
+        let now = nanos();
+        match acquired {
             Ok(acquired) => {
+                tape.end(Answer::Done, acquired.fence.unwrap_or(0), now);
                 held += 1;
                 // Now and then long enough for the killer to come.
                 let longer = if held.is_multiple_of(64) { 300 } else { 1 };
                 page.inside(me, acquired.fence, torture.spin * longer);
+                tape.begin(Kind::Release, nanos());
                 match lock.release() {
-                    Ok(_) => {}
+                    Ok(_) => tape.end(Answer::Done, 0, nanos()),
                     Err(error) if error.code() == Code::Lost => count(&page.lost),
                     Err(error) => {
                         count(&page.errors);
@@ -180,7 +192,9 @@ fn work(torture: &Torture, page: &Page, me: u64) -> i32 {
                     }
                 }
             }
-            Err(error) if matches!(error.code(), Code::Timeout | Code::Busy) => {}
+            Err(error) if matches!(error.code(), Code::Timeout | Code::Busy) => {
+                tape.end(Answer::Busy, 0, now);
+            }
             Err(error) => {
                 count(&page.errors);
                 eprintln!("worker {me}: {error:?}");
@@ -196,11 +210,13 @@ pub fn run(torture: &Torture, mut nemesis: impl FnMut()) -> Report {
     // SAFETY: atomics and words, for which zero is a value.
     let page = unsafe { SharedPage::<Page>::new() };
     page.last_grant.store(nanos(), Ordering::Relaxed);
+    let notes = Notes::new();
+    let mut died: HashMap<u64, u64> = HashMap::new();
     let mut number = 0;
     let mut start = || {
         number += 1;
         let me = number;
-        (me, fork(|| work(torture, &page, me)))
+        (me, fork(|| work(torture, &page, &notes, me)))
     };
     let mut workers: Vec<(u64, libc::pid_t)> = (0..torture.workers).map(|_| start()).collect();
     let mut report = Report::default();
@@ -224,6 +240,7 @@ pub fn run(torture: &Torture, mut nemesis: impl FnMut()) -> Report {
                 .unwrap_or_else(|| random.below(workers.len()));
             let (victim, pid) = workers[place];
             page.dead[victim as usize].store(1, Ordering::SeqCst);
+            died.insert(victim, nanos());
             signal(pid, libc::SIGKILL);
             let status = exit_status(wait(pid));
             report.crashes += u64::from(status != -libc::SIGKILL && status != 0);
@@ -245,6 +262,10 @@ pub fn run(torture: &Torture, mut nemesis: impl FnMut()) -> Report {
         lost: get(&page.lost),
         errors: get(&page.errors),
         stall: Duration::from_nanos(get(&page.stall)),
+        history: judge(
+            &notes.read(|worker| died.get(&worker).copied()),
+            Orphans::End,
+        ),
         ..report
     }
 }
@@ -285,6 +306,18 @@ impl Verdict {
         } else {
             self.failed += 1;
         }
+    }
+
+    /// That a lock can have made this history of at least so many operations.
+    pub fn claim_history(&mut self, judged: &Judgement, least: usize) {
+        self.claim(
+            judged.is_sound() && judged.ops >= least,
+            "the history that was noted",
+            format!(
+                "{} operations, {} overlaps, {} refusals of a free lock, {} tokens that do not grow",
+                judged.ops, judged.overlaps, judged.false_busy, judged.regressions
+            ),
+        );
     }
 
     /// Totals; 1 if anything failed.

@@ -26,7 +26,12 @@ pub(super) fn is_plain(name: &[u8]) -> bool {
 /// hidden; names that differ, differ here too.
 pub fn file_name(name: &[u8]) -> String {
     if is_plain(name) {
-        return name.iter().copied().map(char::from).collect();
+        let text: String = name.iter().copied().map(char::from).collect();
+        // Canary of row 32.
+        if cfg!(canary = "fold_case") {
+            return text.to_ascii_lowercase();
+        }
+        return text;
     }
     let mut text: String = name[..name.len().min(SHOWN)]
         .iter()

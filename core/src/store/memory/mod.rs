@@ -129,6 +129,10 @@ struct Work<'a> {
 impl Work<'_> {
     fn draw_fence(&self, block: u32) -> u64 {
         let block = u64::from(block.max(1));
+        // Canary of row 28.
+        if cfg!(canary = "flat_count") {
+            return 1;
+        }
         self.fences.fetch_add(block, Ordering::Relaxed) + 1
     }
 }

@@ -31,6 +31,10 @@ fn shown(name: &[u8]) -> Vec<u8> {
     if name.len() <= LONGEST && !may_be_long(name) {
         return name.to_vec();
     }
+    // Canary of row 32.
+    if cfg!(canary = "cut_long") {
+        return name[..SHOWN].to_vec();
+    }
     let hash = Sha256::digest(name)
         .iter()
         .map(|byte| format!("{byte:02x}"))

@@ -18,7 +18,11 @@ macro_rules! scripts {
                 include_str!("scripts/common.lua"),
                 include_str!(concat!("scripts/", $file, ".lua")),
             );
-            #[cfg(any(canary = "always_fits", canary = "flat_fence"))]
+            #[cfg(any(
+                canary = "always_fits",
+                canary = "flat_fence",
+                canary = "forgetful_fence"
+            ))]
             let text = broken(text);
             Script { text, sha: redis::Script::new(text).get_hash().to_owned() }
         });)*
@@ -38,10 +42,17 @@ scripts! {
 }
 
 /// Broken on purpose, to show that the tests would notice.
-#[cfg(any(canary = "always_fits", canary = "flat_fence"))]
+#[cfg(any(
+    canary = "always_fits",
+    canary = "flat_fence",
+    canary = "forgetful_fence"
+))]
 fn broken(text: &str) -> &'static str {
     let (sound, wrong) = if cfg!(canary = "always_fits") {
         ("if mode == 'x' then return false end", "do return true end")
+    } else if cfg!(canary = "forgetful_fence") {
+        // As a plain counter: after a flush it starts again.
+        ("if value == block then", "if false then")
     } else {
         ("value - block + 1", "1")
     };
