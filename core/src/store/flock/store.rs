@@ -166,7 +166,7 @@ impl Flock {
                 file,
                 mode: claim.mode,
                 fence,
-                since: BootTime::now(),
+                since: claim.asked,
                 label: claim.label.clone(),
             }));
         }
