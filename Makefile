@@ -75,7 +75,7 @@ canary: ## show that rows of the bar can fail, by builds broken on purpose; ROW=
 	@tests/chaos/canary $(ROW)
 
 .PHONY: bench
-bench: ## speed beside the raw limit, into tests/bench/REPORT.md; QUICK=1 for two minutes
+bench: ## speed beside the raw limit, into tests/bench/REPORT.md; QUICK=1 for five minutes
 	@QUICK=$(QUICK) tests/bench/run
 
 .PHONY: demo

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import platform
 import resource
 import subprocess
@@ -85,3 +86,12 @@ def versions() -> dict:
         "Node": first_line("node", "--version").lstrip("v"),
         "Redis": first_line("redis-server", "--version").split("v=")[1].split()[0],
     }
+
+
+def peers(installed: pathlib.Path) -> str:
+    """The versions of the libraries measured beside ours."""
+    debian = [
+        f"{package} {first_line('dpkg-query', '-W', '-f=${Version}', package)}"
+        for package in ("php-symfony-lock", "php-redis", "php-apcu")
+    ]
+    return ", ".join([*debian, *installed.read_text().split()])

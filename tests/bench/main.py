@@ -1,7 +1,8 @@
-"""Measures acquire + release of one uncontended lock, on each store, in each language.
+"""Measures one uncontended lock, and eight processes that take turns, on each store, in each language.
 
-Every language is run beside the raw system call or round trip, alternated in one run: the ratios are
-the facts. Writes results.json (every round as measured) and REPORT.md (made from it).
+Every language is run beside the raw limit and the libraries that do the same, alternated in one run: the
+ratios are the facts. Writes results.json (every round as measured), and what is made from it: REPORT.md,
+the charts, and the ratios in the README.
 """
 
 import datetime
@@ -14,73 +15,110 @@ import tempfile
 import time
 
 import build
+import charts
 import machine
+import pairs
 import report
 import servers
+import turns
 
 BENCH = pathlib.Path(__file__).resolve().parent
 RESULTS = BENCH / "results.json"
 REPORT = BENCH / "REPORT.md"
-LOCK_NAME = "bench"
+README = build.ROOT / "README.md"
+#: What the README quotes stands between these lines.
+QUOTE = ("<!-- bench -->\n", "<!-- end of bench -->\n")
+QUICK = {"rounds": 5, "seconds": 0.2, "turn_rounds": 1, "turn_seconds": 1.5}
+FULL = {"rounds": 21, "seconds": 0.5, "turn_rounds": 3, "turn_seconds": 5}
 
 
-def pairs(store: str, raw: list, url: str, faces: dict, server: int | None, cpu: int, plan: dict) -> dict:
-    """Rounds of raw, face, raw, face, … raw: each face is judged by the raw samples around it."""
-    rounds: dict = {face: [] for face in faces}
-    seconds = str(plan["seconds"])
-    for turn in range(plan["rounds"]):
-        before = machine.sample(cpu, [*raw, seconds], server)
-        # Started at another place each time, so that no face always follows the same one.
-        order = list(faces)
-        order = order[turn % len(order):] + order[: turn % len(order)]
-        for face in order:
-            ours = machine.sample(cpu, [*faces[face], url, LOCK_NAME, seconds], server)
-            after = machine.sample(cpu, [*raw, seconds], server)
-            rounds[face].append({
-                "p50": ours["p50_ns"],
-                "p99": ours["p99_ns"],
-                "raw": (before["p50_ns"] + after["p50_ns"]) / 2,
-                "foreign": max(before["foreign"], ours["foreign"], after["foreign"]),
-            })
-            before = after
-        print(f"{store}: round {turn + 1} of {plan['rounds']}", file=sys.stderr)
-    return rounds
+def places(folder: str, port: int, path: str) -> dict[str, dict]:
+    """Where each store's locks lie, its raw limit, and its peers."""
+    shm = f"shm:{folder}/shm"
+    flock = f"flock:{folder}/locks"
+    return {
+        "memory": {"raw": "-", "url": "memory:"},
+        "shm": {"raw": f"{folder}/raw.shm", "url": shm},
+        "flock": {"raw": f"{folder}/raw.lock", "url": flock, "peers": folder},
+        "redis (unix socket)": {"raw": path, "url": f"redis:{path}", "peers": path},
+        "redis (TCP)": {"raw": str(port), "url": f"redis://127.0.0.1:{port}"},
+    }
 
 
-def measure(quick: bool) -> dict:
-    plan = {"rounds": 7, "seconds": 0.2} if quick else {"rounds": 21, "seconds": 0.5}
-    faces = build.faces()
-    raw = build.BUILT / "raw"
+def measure(plan: dict, kind: str) -> dict:
+    workers = build.workers()
     begin, load = time.monotonic(), os.getloadavg()[0]
     cpu = machine.quiet_cpu()
-    stores = {}
-    with tempfile.TemporaryDirectory(prefix="synlock-bench-") as folder:
+    # Shared memory lies where a host has it; the lock files as well, so that no disk decides.
+    with tempfile.TemporaryDirectory(prefix="synlock-bench-", dir="/dev/shm") as folder:
         os.mkdir(f"{folder}/locks", 0o700)
-        with servers.redis(folder, cpu) as (server, port, path):
-            for store, limit, url, pid in (
-                ("memory", [raw, "mutex", "-"], "memory:", None),
-                ("flock", [raw, "flock", f"{folder}/raw.lock"], f"flock:{folder}/locks", None),
-                ("redis (unix socket)", [raw, "redis-unix", path], f"redis:{path}", server),
-                ("redis (TCP)", [raw, "redis-tcp", port], f"redis://127.0.0.1:{port}", server),
-            ):
-                stores[store] = pairs(store, limit, url, faces, pid, cpu, plan)
-        where = machine.file_system(folder)
+        with servers.redis(folder, cpu) as server:
+            where = places(folder, server.port, server.path)
+            facts = pairs.facts(cpu, plan["seconds"])
+            stores = {
+                store: pairs.measure(store, place, workers, server.pid if "redis" in store else None, cpu, plan)
+                for store, place in where.items()
+            }
+            # The server may use both, as everybody's does.
+            server.use(os.sched_getaffinity(0))
+            ticket = {"raw": f"{folder}/ticket"}
+            hands = {
+                "shm": turns.measure("shm", where["shm"] | ticket, workers, folder, plan, None),
+                "flock": turns.measure("flock", where["flock"] | ticket, workers, folder, plan, None),
+                "redis": turns.measure("redis", where["redis (unix socket)"], workers, folder, plan, server.calls),
+            }
+        files = machine.file_system(folder)
     return {
         "format": report.FORMAT,
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "kind": "quick" if quick else "full",
+        "kind": kind,
         "plan": plan,
         "took": round(time.monotonic() - begin),
         "load": [round(load, 2), round(os.getloadavg()[0], 2)],
-        "machine": machine.describe() | {"files": where},
+        "machine": machine.describe() | {"files": files},
         "versions": machine.versions(),
-        "stores": stores,
+        "peers": machine.peers(build.BUILT / "peers" / "installed.txt"),
+        "facts": facts,
+        "pairs": stores,
+        "turns": hands,
     }
+
+
+def text_of(results: dict) -> str:
+    """JSON with a line for each face."""
+    parts = {}
+    for part in ("pairs", "turns"):
+        stores = [
+            f"  {json.dumps(store)}: {{\n"
+            + ",\n".join(f"   {json.dumps(face)}: {json.dumps(rounds)}" for face, rounds in faces.items())
+            + "\n  }"
+            for store, faces in results[part].items()
+        ]
+        parts[part] = "{\n" + ",\n".join(stores) + "\n }"
+    plain = [f" {json.dumps(key)}: {parts.get(key) or json.dumps(value)}" for key, value in results.items()]
+    return "{\n" + ",\n".join(plain) + "\n}\n"
+
+
+def files_of(results: dict) -> dict[pathlib.Path, str]:
+    """All that is made from the results."""
+    before, rest = README.read_text().split(QUOTE[0])
+    after = rest.split(QUOTE[1])[1]
+    quoted = "\n".join(report.main_ratios(results)).strip() + "\n"
+    readme = "".join([before, QUOTE[0], quoted, QUOTE[1], after])
+    drawn = {BENCH / name: chart for name, chart in charts.draw(results).items()}
+    return {README: readme, REPORT: report.write(results)} | drawn
 
 
 def check() -> int:
     """Whether the committed report is what this tool makes of the committed results."""
-    wrong = report.problems(json.loads(RESULTS.read_text()), list(build.FACES), REPORT.read_text())
+    results = json.loads(RESULTS.read_text())
+    wrong = report.problems(results)
+    if not wrong:
+        wrong = [
+            f"{path.name} is not what the tool makes of results.json: run `make bench`, do not edit"
+            for path, text in files_of(results).items()
+            if not path.exists() or path.read_text() != text
+        ]
     for words in wrong:
         print(f"tests/bench: {words}", file=sys.stderr)
     return 1 if wrong else 0
@@ -92,11 +130,12 @@ def main() -> int:
     if sys.argv[1:]:
         print("usage: tests/bench/run [--check]", file=sys.stderr)
         return 2
-    results = measure(os.environ.get("QUICK") == "1")
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    text = report.write(results)
-    REPORT.write_text(text)
-    print(text)
+    quick = os.environ.get("QUICK") == "1"
+    results = measure(QUICK if quick else FULL, "quick" if quick else "full")
+    RESULTS.write_text(text_of(results))
+    for path, text in files_of(results).items():
+        path.write_text(text)
+    print(REPORT.read_text())
     return 0
 
 

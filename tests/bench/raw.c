@@ -1,120 +1,154 @@
-/* The raw limits: what the kernel or the server takes, with nothing around it.
- *   raw flock FILE SECONDS          one kept-open descriptor: flock(LOCK_EX|LOCK_NB), flock(LOCK_UN)
- *   raw mutex - SECONDS             a private pthread mutex
- *   raw redis-unix PATH SECONDS     a fenced grant and an owner-checked release, one EVALSHA each
- *   raw redis-tcp PORT SECONDS      the same over TCP on 127.0.0.1 */
+/* The raw limits: what the machine and the server allow at best. raw KIND WHERE, and how (drive.h).
+   Nothing here expires, tells of a loss, survives a crash or knows its owner: limits, no locks to use. */
 #define _GNU_SOURCE
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
+#include <linux/futex.h>
 #include <pthread.h>
-#include <string.h>
+#include <stdatomic.h>
 #include <sys/file.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
-#include "timing.h"
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include "resp.h"
 
-static void flock_pair(void *state) {
-    int fd = *(int *)state;
-    if (flock(fd, LOCK_EX | LOCK_NB) || flock(fd, LOCK_UN)) die("flock");
+static void nothing(void *state) { (void)state; }
+static void mutex_lock(void *state) { pthread_mutex_lock(state); }
+static void mutex_unlock(void *state) { pthread_mutex_unlock(state); }
+static void read_clock(void *state) { (void)state, (void)now_ns(); }
+static void wake_nobody(void *state) { syscall(SYS_futex, state, FUTEX_WAKE, 1, NULL, NULL, 0); }
+
+static void flock_lock(void *state) {
+    if (flock(*(int *)state, LOCK_EX | LOCK_NB)) die("flock");
 }
 
-static void mutex_pair(void *state) {
-    pthread_mutex_lock(state);
-    pthread_mutex_unlock(state);
-}
+static void flock_unlock(void *state) { flock(*(int *)state, LOCK_UN); }
 
-struct redis {
-    int fd;
-    char acquire[512], release[512];
-    size_t acquire_size, release_size;
+/* First come, first served: a ticket, and a wake-up for whoever has the next one. */
+struct ticket {
+    _Alignas(64) _Atomic uint32_t next;
+    _Alignas(64) _Atomic uint32_t served;
 };
 
-static char reply[4096];
-
-static void exchange(struct redis *redis, const char *request, size_t size) {
-    if (write(redis->fd, request, size) != (ssize_t)size) die("write");
-    ssize_t got = read(redis->fd, reply, sizeof reply - 1);
-    if (got <= 0) die("read");
-    reply[got] = 0;
-    if (reply[0] == '-') {
-        fputs(reply, stderr);
-        exit(1);
-    }
+static void ticket_lock(void *state) {
+    struct ticket *lock = state;
+    uint32_t mine = atomic_fetch_add(&lock->next, 1), now;
+    while ((now = atomic_load(&lock->served)) != mine)
+        syscall(SYS_futex, &lock->served, FUTEX_WAIT_BITSET, now, NULL, NULL, 1u << mine % 32);
 }
 
-static void redis_pair(void *state) {
-    struct redis *redis = state;
-    exchange(redis, redis->acquire, redis->acquire_size);
-    exchange(redis, redis->release, redis->release_size);
+static void ticket_unlock(void *state) {
+    struct ticket *lock = state;
+    uint32_t after = atomic_fetch_add(&lock->served, 1) + 1;
+    if (atomic_load(&lock->next) != after)
+        syscall(SYS_futex, &lock->served, FUTEX_WAKE_BITSET, 1 << 20, NULL, NULL, 1u << after % 32);
 }
 
-static size_t command(char *out, int count, const char **words) {
-    size_t size = (size_t)sprintf(out, "*%d\r\n", count);
-    for (int i = 0; i < count; i++)
-        size += (size_t)sprintf(out + size, "$%zu\r\n%s\r\n", strlen(words[i]), words[i]);
-    return size;
+static void *shared(const char *path, size_t size) {
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0 || ftruncate(fd, (off_t)size)) die(path);
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (memory == MAP_FAILED) die("mmap");
+    return memory;
 }
+
+static pthread_mutex_t *robust_mutex(const char *path) {
+    pthread_mutexattr_t kind;
+    pthread_mutex_t *mutex = shared(path, sizeof *mutex);
+    pthread_mutexattr_init(&kind);
+    pthread_mutexattr_setpshared(&kind, PTHREAD_PROCESS_SHARED);
+    pthread_mutexattr_setrobust(&kind, PTHREAD_MUTEX_ROBUST);
+    pthread_mutex_init(mutex, &kind);
+    return mutex;
+}
+
+/* Two scripts a pair; `fifo` queues, and hands on to the connection that waits. */
+struct redis {
+    int fd;
+    char token[64], own_list[80], acquire[512], release[512];
+    size_t acquire_size, release_size;
+};
 
 static const char *ACQUIRE =
     "if redis.call('set',KEYS[1],ARGV[1],'NX','PX',ARGV[2]) then return redis.call('incr',KEYS[2]) "
     "else return redis.call('pttl',KEYS[1]) end";
 static const char *RELEASE =
     "if redis.call('get',KEYS[1])==ARGV[1] then return redis.call('del',KEYS[1]) else return 0 end";
+static const char *FIFO_ACQUIRE =
+    "if redis.call('set',KEYS[1],ARGV[1],'NX','PX',ARGV[2]) then return 1 end "
+    "redis.call('rpush',KEYS[2],ARGV[1]) return 0";
+static const char *FIFO_RELEASE =
+    "if redis.call('get',KEYS[1])~=ARGV[1] then return 0 end "
+    "local next=redis.call('lpop',KEYS[2]) "
+    "if not next then return redis.call('del',KEYS[1]) end "
+    "redis.call('set',KEYS[1],next,'PX',ARGV[2]) "
+    "redis.call('rpush','bench:raw:wake:'..next,'1') "
+    "redis.call('pexpire','bench:raw:wake:'..next,ARGV[2]) return 1";
 
-static void load(struct redis *redis, const char *script, char sha[41]) {
-    char out[1024];
-    exchange(redis, out, command(out, 3, (const char *[]){"SCRIPT", "LOAD", script}));
-    memcpy(sha, strchr(reply, '\n') + 1, 40);
-    sha[40] = 0;
+static void redis_lock(void *state) {
+    struct redis *redis = state;
+    exchange(redis->fd, redis->acquire, redis->acquire_size);
 }
 
-static void prepare(struct redis *redis) {
-    const char *token = "8f14e45fceea167a5a36dedd4bea2543";
+static void redis_unlock(void *state) {
+    struct redis *redis = state;
+    exchange(redis->fd, redis->release, redis->release_size);
+}
+
+static void fifo_lock(void *state) {
+    struct redis *redis = state;
+    char out[256];
+    redis_lock(redis);
+    if (reply[1] == '0')
+        exchange(redis->fd, out, command(out, 3, (const char *[]){"BLPOP", redis->own_list, "30"}));
+}
+
+/* The release of a pair knows nothing of the second key. */
+static void prepare(struct redis *redis, const char *where, const char *scripts[2], const char *second, int is_pair) {
     char acquire[41], release[41];
-    load(redis, ACQUIRE, acquire);
-    load(redis, RELEASE, release);
+    redis->fd = connect_redis(where);
+    snprintf(redis->token, sizeof redis->token, "8f14e45fceea167a5a36dedd%08x", (unsigned)getpid());
+    snprintf(redis->own_list, sizeof redis->own_list, "bench:raw:wake:%s", redis->token);
+    load(redis->fd, scripts[0], acquire);
+    load(redis->fd, scripts[1], release);
     redis->acquire_size = command(redis->acquire, 7,
-        (const char *[]){"EVALSHA", acquire, "2", "bench:raw:lock", "bench:raw:fence", token, "30000"});
-    redis->release_size = command(redis->release, 5,
-        (const char *[]){"EVALSHA", release, "1", "bench:raw:lock", token});
-}
-
-static int connect_unix(const char *path) {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    strncpy(address.sun_path, path, sizeof address.sun_path - 1);
-    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-    if (connect(fd, (struct sockaddr *)&address, sizeof address)) die("connect");
-    return fd;
-}
-
-static int connect_tcp(int port) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    int fd = socket(AF_INET, SOCK_STREAM, 0), on = 1;
-    if (connect(fd, (struct sockaddr *)&address, sizeof address)) die("connect");
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    return fd;
+        (const char *[]){"EVALSHA", acquire, "2", "bench:raw:lock", second, redis->token, "30000"});
+    redis->release_size = is_pair
+        ? command(redis->release, 5, (const char *[]){"EVALSHA", release, "1", "bench:raw:lock", redis->token})
+        : command(redis->release, 7,
+              (const char *[]){"EVALSHA", release, "2", "bench:raw:lock", second, redis->token, "30000"});
 }
 
 int main(int count, char **words) {
-    if (count != 4) {
-        fputs("usage: raw KIND WHERE SECONDS\n", stderr);
+    if (count < 4) return 2;
+    const char *kind = words[1], *where = words[2];
+    pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    struct redis redis;
+    int fd;
+    uint32_t word = 0;
+    step *lock, *unlock = nothing;
+    void *state = NULL;
+    int batch = 100;
+    if (!strcmp(kind, "mutex")) {
+        lock = mutex_lock, unlock = mutex_unlock, state = &mutex;
+    } else if (!strcmp(kind, "robust-mutex")) {
+        lock = mutex_lock, unlock = mutex_unlock, state = robust_mutex(where);
+    } else if (!strcmp(kind, "clock")) {
+        lock = read_clock;
+    } else if (!strcmp(kind, "futex-wake")) {
+        lock = wake_nobody, state = &word;
+    } else if (!strcmp(kind, "flock")) {
+        if ((fd = open(where, O_RDWR | O_CREAT | O_CLOEXEC, 0600)) < 0) die("open");
+        lock = flock_lock, unlock = flock_unlock, state = &fd;
+    } else if (!strcmp(kind, "ticket")) {
+        lock = ticket_lock, unlock = ticket_unlock, state = shared(where, sizeof(struct ticket));
+    } else if (!strcmp(kind, "redis")) {
+        prepare(&redis, where, (const char *[]){ACQUIRE, RELEASE}, "bench:raw:fence", 1);
+        lock = redis_lock, unlock = redis_unlock, state = &redis, batch = 1;
+    } else if (!strcmp(kind, "redis-fifo")) {
+        prepare(&redis, where, (const char *[]){FIFO_ACQUIRE, FIFO_RELEASE}, "bench:raw:queue", 0);
+        lock = fifo_lock, unlock = redis_unlock, state = &redis, batch = 1;
+    } else {
         return 2;
     }
-    double seconds = atof(words[3]);
-    if (!strcmp(words[1], "flock")) {
-        int fd = open(words[2], O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-        if (fd < 0) die("open");
-        measure(flock_pair, &fd, 100, seconds);
-    } else if (!strcmp(words[1], "mutex")) {
-        pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-        measure(mutex_pair, &mutex, 100, seconds);
-    } else {
-        struct redis redis = {.fd = strcmp(words[1], "redis-unix") ? connect_tcp(atoi(words[2])) : connect_unix(words[2])};
-        prepare(&redis);
-        measure(redis_pair, &redis, 1, seconds);
-    }
+    drive(lock, unlock, state, batch, count - 3, words + 3);
     return 0;
 }

@@ -5,7 +5,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 
 def free_port() -> int:
@@ -14,41 +14,61 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def answers(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(path)
-            probe.sendall(b"PING\r\n")
-            return probe.recv(16).startswith(b"+PONG")
-        except OSError:
-            return False
+class Server:
+    """A running one."""
+
+    def __init__(self, pid: int, port: int, path: str) -> None:
+        self.pid, self.port, self.path = pid, port, path
+
+    def ask(self, command: str) -> str:
+        """The answer to a command without blanks in its words; empty if there is none."""
+        with socket.socket(socket.AF_UNIX) as client:
+            try:
+                client.connect(self.path)
+                client.sendall(f"{command}\r\nQUIT\r\n".encode())
+                return b"".join(iter(lambda: client.recv(65536), b"")).decode()
+            except OSError:
+                return ""
+
+    def calls(self, commands: Iterable[str]) -> int:
+        """How often these commands were called so far."""
+        found = 0
+        for line in self.ask("INFO commandstats").splitlines():
+            name, _, figures = line.removeprefix("cmdstat_").partition(":calls=")
+            if name in commands:
+                found += int(figures.partition(",")[0])
+        return found
+
+    def use(self, cpus: Iterable[int]) -> None:
+        for task in os.listdir(f"/proc/{self.pid}/task"):
+            os.sched_setaffinity(int(task), cpus)
 
 
 @contextlib.contextmanager
-def redis(folder: str, cpu: int) -> Iterator[tuple[int, int, str]]:
-    """Its PID, port and socket. On the CPU of the clients: what another core does must not decide."""
+def redis(folder: str, cpu: int) -> Iterator[Server]:
+    """On the CPU of the clients, at first: what another core does must not decide."""
     port, path = free_port(), f"{folder}/redis.sock"
-    server = subprocess.Popen(
+    process = subprocess.Popen(
         ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--unixsocket", path,
          "--save", "", "--appendonly", "no", "--dir", folder],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         # Ctrl-C comes to this program alone, which then stops the server.
         start_new_session=True,
     )
+    server = Server(process.pid, port, path)
     try:
         for _ in range(200):
-            if answers(path) or server.poll() is not None:
+            if server.ask("PING").startswith("+PONG") or process.poll() is not None:
                 break
             time.sleep(0.05)
-        if not answers(path):
+        if process.poll() is not None:
             raise SystemExit("redis-server does not answer")
-        for task in os.listdir(f"/proc/{server.pid}/task"):
-            os.sched_setaffinity(int(task), {cpu})
-        yield server.pid, port, path
+        server.use({cpu})
+        yield server
     finally:
-        server.terminate()
+        process.terminate()
         try:
-            server.wait(10)
+            process.wait(10)
         except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+            process.kill()
+            process.wait()
