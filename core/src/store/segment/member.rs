@@ -212,6 +212,11 @@ impl Member {
     }
 
     pub(in crate::store) fn lives(&self, owner: u64) -> bool {
+        // Canary of row 5: it is somebody else's number too.
+        if cfg!(canary = "number_is_owner") && owner != self.me {
+            let at = self.segment.geometry.process((owner >> 48) as u16) + entry::PID;
+            return self.segment.half(at).load(Relaxed) != std::process::id();
+        }
         owner == self.me
             || (owner != 0
                 && self.is_newest(owner)
