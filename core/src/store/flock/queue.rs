@@ -27,7 +27,7 @@ pub trait Table {
     fn place(&self, record: u16) -> &AtomicU64;
     /// Which name a record waits for, among those of its slot.
     fn key(&self, record: u16) -> &AtomicU64;
-    /// When a record was last heard of.
+    /// When a record was last heard of; bit 0: it is the first, and knows it.
     fn seen(&self, record: u16) -> &AtomicU64;
     /// All records that were ever used are below.
     fn records(&self) -> u16;
@@ -61,6 +61,11 @@ pub enum Turn {
 pub const SILENT_NS: u64 = 1_000_000_000;
 /// A first that has not looked for so long is told to, by those behind it.
 const NUDGE_NS: u64 = 100_000_000;
+/// The same of one that does not know that it is first: whoever came before it has the lock, and may
+/// have died with it.
+const TELL_NS: u64 = 2_000_000;
+/// Of the time when a record was last heard of: it knew then that it was first.
+const KNOWS: u64 = 1;
 const MOMENT_NS: u64 = 1_000_000;
 const RAISED: u64 = 1;
 
@@ -84,7 +89,7 @@ impl<T: Table + ?Sized> Queue<'_, T> {
         let slot = self.1.slot;
         let ticket = self.0.tail(slot).fetch_add(1, AcqRel);
         self.0.key(me).store(self.1.key, Release);
-        self.0.seen(me).store(self.0.now(), Release);
+        self.0.seen(me).store(self.0.now() & !KNOWS, Release);
         self.0
             .place(me)
             .swap(Place::new(Role::Waiting, slot, ticket).0, AcqRel);
@@ -101,17 +106,22 @@ impl<T: Table + ?Sized> Queue<'_, T> {
     /// One look of a waiter: where it stands. Passes the dead by, and nudges a first that has not
     /// looked for long.
     pub fn look(&self, me: u16) -> Turn {
-        let now = self.0.now();
+        let now = self.0.now() & !KNOWS;
         self.0.seen(me).store(now, Release);
         let mine = Place(self.0.place(me).load(Acquire)).number();
         match self.first(now, mine) {
             (Some(first), waiting) if first != me => {
-                if now.saturating_sub(self.0.seen(first).load(Acquire)) > NUDGE_NS {
+                let seen = self.0.seen(first).load(Acquire);
+                let patience = if seen & KNOWS == 0 { TELL_NS } else { NUDGE_NS };
+                if now.saturating_sub(seen) > patience {
                     self.0.wake(first);
                 }
                 Turn::Behind(waiting)
             }
-            _ => Turn::First,
+            _ => {
+                self.0.seen(me).store(now | KNOWS, Release);
+                Turn::First
+            }
         }
     }
 
