@@ -46,7 +46,9 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         $store = Store::open("shm:{$temp}/shm/segment?slots=16");
         same([], $store->check());
         inChild(static function () use ($store): string {
-            $store->createLock('left')->acquire();
+            static $kept; // not released when the body is left
+            $kept = $store->createLock('left');
+            $kept->acquire();
 
             return '';
         });
