@@ -1,94 +1,40 @@
-//! Row 33: somebody plants things where the lock file or its directory should be. Each case must be
-//! refused with the right code (or work, where it may), leave the victim as it was, and never hang.
+//! Row 33: somebody plants things where the lock file of `flock:` or the segment of `shm:`, or its
+//! directory, should be. Each case must be refused with the right code (or work, where it may), leave
+//! the victim as it was, and never hang. `row33-path-attacks [shm]`.
 //!
 //! Run as root every case is tried as root and as nobody; otherwise as whoever runs it, without the
 //! cases that take other users to set up.
 
+mod path_users;
+
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::path::Path;
+use std::process::ExitCode;
 use synlock_tests::names::TempDir;
+use synlock_tests::scene::{self, NOBODY, STRANGER, Scene, is_root};
 use synlock_tests::taker::Taker;
 use synlock_tests::torture::Verdict;
 
-const NOBODY: u32 = 65_534;
-const STRANGER: u32 = 54_321;
-const VICTIM: &str = "the victim's data";
-
-/// One case's places: `locks` is the directory of the URL, `victim` what must stay as it is.
-struct Scene {
-    base: PathBuf,
-    locks: PathBuf,
-    victim: PathBuf,
-    me: u32,
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Target {
+    Flock,
+    Shm,
 }
 
-impl Scene {
-    fn new(base: &Path, number: usize, me: u32) -> Self {
-        let base = base.join(number.to_string());
-        let scene = Scene {
-            locks: base.join("locks"),
-            victim: base.join("victim"),
-            base,
-            me,
-        };
-        fs::create_dir(&scene.base).unwrap();
-        scene.own(&scene.base, 0o755, me);
-        fs::write(&scene.victim, VICTIM).unwrap();
-        scene.own(&scene.victim, 0o600, me);
-        scene.dir(&scene.locks, 0o700, me);
-        scene
-    }
-
-    fn own(&self, path: &Path, mode: u32, owner: u32) {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-        if owner != self.me || is_root() {
-            chown(path, Some(owner), Some(owner)).unwrap();
-            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+impl Target {
+    fn url(self, scene: &Scene, query: &str) -> String {
+        match self {
+            Target::Flock => format!("flock:{}?{query}", scene.locks.display()),
+            Target::Shm => format!("shm:{}?slots=16&{query}", scene.x().display()),
         }
-    }
-
-    fn dir(&self, path: &Path, mode: u32, owner: u32) {
-        fs::create_dir(path).unwrap();
-        self.own(path, mode, owner);
-    }
-
-    fn file(&self, path: &Path, mode: u32, owner: u32) {
-        fs::write(path, b"").unwrap();
-        self.own(path, mode, owner);
-    }
-
-    fn x(&self) -> PathBuf {
-        self.locks.join("x")
-    }
-
-    fn clear(&self) {
-        fs::remove_dir_all(&self.locks).unwrap();
-    }
-
-    fn mknod(&self, path: &Path, kind: &[&str]) {
-        let made = Command::new("mknod").arg(path).args(kind).status().unwrap();
-        assert!(made.success());
-        if is_root() {
-            chown(path, Some(self.me), Some(self.me)).unwrap();
-        }
-    }
-
-    /// Moves the directory away and puts something else in its place.
-    fn swap(&self, put: impl FnOnce(&Path)) {
-        let _ = fs::remove_dir_all(self.base.join("away"));
-        fs::rename(&self.locks, self.base.join("away")).unwrap();
-        put(&self.locks);
+        .trim_end_matches(['?', '&'])
+        .to_owned()
     }
 }
 
-fn is_root() -> bool {
-    // SAFETY: asks for a number.
-    unsafe { libc::geteuid() == 0 }
-}
-
+#[derive(Clone, Copy)]
 struct Case {
     what: &'static str,
     /// Takes other users or devices to set up.
@@ -99,6 +45,8 @@ struct Case {
     during: Option<fn(&Scene)>,
     /// The answer to acquire, as root and as another.
     expected: [&'static str; 2],
+    /// That of `shm:`, where it is another.
+    of_shm: Option<[&'static str; 2]>,
 }
 
 const fn case(what: &'static str, setup: fn(&Scene), expected: &'static str) -> Case {
@@ -109,6 +57,7 @@ const fn case(what: &'static str, setup: fn(&Scene), expected: &'static str) -> 
         setup,
         during: None,
         expected: [expected, expected],
+        of_shm: None,
     }
 }
 
@@ -196,6 +145,7 @@ fn cases() -> Vec<Case> {
         ),
         Case {
             expected: ["OK", "PERMISSION"],
+            of_shm: Some(["PROTOCOL", "PERMISSION"]),
             ..case("file without permissions", |s| s.file(&s.x(), 0, s.me), "")
         },
         case(
@@ -230,7 +180,11 @@ fn cases() -> Vec<Case> {
             },
             "PERMISSION",
         ),
-        case("directory is missing", Scene::clear, "OK"),
+        Case {
+            // The directory is the user's, the file the store's.
+            of_shm: Some(["STORAGE", "STORAGE"]),
+            ..case("directory is missing", Scene::clear, "OK")
+        },
         case(
             "directory that all may write to",
             |s| s.own(&s.locks, 0o777, s.me),
@@ -286,7 +240,7 @@ fn cases() -> Vec<Case> {
             "PERMISSION",
         )),
         Case {
-            query: "?group=54321",
+            query: "group=54321",
             expected: ["OK", "PERMISSION"],
             ..with_root(case(
                 "directory of the group, of which root is",
@@ -359,46 +313,32 @@ fn cases() -> Vec<Case> {
 }
 
 fn taker(url: &str, me: u32) -> Taker {
-    // Whatever hangs is killed, and its answer is empty.
-    let mut taker = Taker::spawn(Command::new("timeout").args([
-        "-k1",
-        "10",
-        env!("CARGO_BIN_EXE_flock-taker"),
-        url,
-    ]));
-    if is_root() && me != 0 {
-        taker.ok(&format!("user {me} {me}"));
-    }
-    taker
+    scene::taker(env!("CARGO_BIN_EXE_flock-taker"), url, me)
 }
 
-/// Everything that must be as it was.
-fn state(scene: &Scene) -> (Vec<u8>, u32, u32) {
-    let data = fs::metadata(&scene.victim).unwrap();
-    (
-        fs::read(&scene.victim).unwrap(),
-        data.permissions().mode(),
-        data.uid(),
-    )
-}
-
-fn run(case: &Case, scene: &Scene, mode: &str) -> Result<(), String> {
-    let query = case.query;
-    let url = format!("flock:{}{query}", scene.locks.display());
-    let mut taker = taker(&url, scene.me);
+fn run(target: Target, case: &Case, scene: &Scene, mode: &str) -> Result<(), String> {
+    let mut taker = taker(&target.url(scene, case.query), scene.me);
     let mut expect = |command: &str, wanted: &str| match taker.ask(command) {
         answer if answer.split(' ').next() == Some(wanted) => Ok(()),
         answer => Err(format!("{command}: {answer:?} instead of {wanted}")),
     };
     (case.setup)(scene);
-    let before = state(scene);
+    let before = scene.state();
     expect(&format!("lock h x {mode}"), "OK")?;
     if let Some(during) = case.during {
         expect("acquire h 0", "OK")?;
         during(scene);
+        if target == Target::Shm {
+            // It looks once a second.
+            expect("sleep 1100", "OK")?;
+        }
         expect("check h", "LOST")?;
     }
-    let wanted = case.expected[usize::from(scene.me != 0)];
+    let expected = match target {
+        Target::Flock => case.expected,
+        Target::Shm => case.of_shm.unwrap_or(case.expected),
+    };
+    let wanted = expected[usize::from(scene.me != 0)];
     expect("acquire h 0", wanted)?;
     if wanted == "OK" {
         expect("check h", "OK")?;
@@ -406,11 +346,14 @@ fn run(case: &Case, scene: &Scene, mode: &str) -> Result<(), String> {
     }
     // What else looks at the file must neither hang nor harm.
     for command in ["inspect x", "list", "clean", "break x"] {
+        if (target, command) == (Target::Shm, "clean") {
+            continue;
+        }
         if taker.ask(command).is_empty() {
             return Err(format!("{command} hangs"));
         }
     }
-    if state(scene) != before {
+    if scene.state() != before {
         return Err("the victim was touched".to_owned());
     }
     if scene.base.join("made").exists() {
@@ -464,30 +407,53 @@ fn protected_regular(base: &Path, verdict: &mut Verdict) {
 }
 
 fn main() -> ExitCode {
+    let target = if std::env::args().any(|word| word == "shm") {
+        Target::Shm
+    } else {
+        Target::Flock
+    };
     let base = TempDir::new("paths");
     fs::set_permissions(base.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let mut verdict = Verdict::default();
     // SAFETY: asks for a number.
     let me = unsafe { libc::geteuid() };
     let users = if is_root() { vec![0, NOBODY] } else { vec![me] };
-    let mut number = 0;
+    let mut scenes = Vec::new();
     for user in users {
-        for case in cases().iter().filter(|case| is_root() || !case.needs_root) {
+        for case in cases()
+            .into_iter()
+            .filter(|case| is_root() || !case.needs_root)
+        {
             for mode in ["exclusive", "shared"] {
-                number += 1;
-                let scene = Scene::new(base.path(), number, user);
-                let outcome = run(case, &scene, mode);
-                verdict.claim(
-                    outcome.is_ok(),
-                    &format!("user {user}, {mode}: {}", case.what),
-                    outcome.err().unwrap_or_default(),
-                );
+                scenes.push((case, Scene::new(base.path(), scenes.len(), user), mode));
             }
         }
     }
-    if is_root() {
-        protected_regular(base.path(), &mut verdict);
+    // Some wait for a second: side by side, but not all at once.
+    for some in scenes.chunks(24) {
+        let outcomes = std::thread::scope(|scope| {
+            let started: Vec<_> = some
+                .iter()
+                .map(|(case, scene, mode)| scope.spawn(|| run(target, case, scene, mode)))
+                .collect();
+            started
+                .into_iter()
+                .map(|scene| scene.join().unwrap_or_else(|_| Err("panicked".to_owned())))
+                .collect::<Vec<_>>()
+        });
+        for ((case, scene, mode), outcome) in some.iter().zip(outcomes) {
+            verdict.claim(
+                outcome.is_ok(),
+                &format!("user {}, {mode}: {}", scene.me, case.what),
+                outcome.err().unwrap_or_default(),
+            );
+        }
     }
-    verdict.claim(number >= 60 || !is_root(), "cases", number);
+    match target {
+        Target::Flock if is_root() => protected_regular(base.path(), &mut verdict),
+        Target::Shm if is_root() => path_users::meet(base.path(), &mut verdict),
+        _ => {}
+    }
+    verdict.claim(scenes.len() >= 60 || !is_root(), "cases", scenes.len());
     verdict.finish()
 }

@@ -5,6 +5,7 @@ pub mod names;
 pub mod page;
 pub mod process;
 pub mod redis;
+pub mod scene;
 pub mod segment;
 #[cfg(target_arch = "x86_64")]
 pub mod step;

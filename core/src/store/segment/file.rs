@@ -1,24 +1,23 @@
 //! The mapped file: made whole or not at all, and trusted only if nobody else can have prepared it.
 
 use super::config::Config;
+use super::folder::Folder;
 use super::layout::{Geometry, Kind, LAYOUT, WORD, WRITTEN, Word, entry, header};
 use super::words::Grant;
 use crate::codes::Code;
 use crate::fork::ProcessFd;
-use crate::store::files::{again_nix, check_file_limit, check_file_system, finish, io, refuse};
+use crate::store::files::{again_nix, check_file_limit, finish, io, refuse};
 use crate::{Error, Result};
-use nix::fcntl::{AT_FDCWD, AtFlags, Flock, FlockArg, OFlag, RenameFlags};
+use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, Mode as Bits, SFlag};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// How often a file may be replaced between two looks before that is called trouble.
 const MOST_TRIES: u32 = 100;
-
-const OWNER_ONLY: Bits = Bits::S_IRUSR.union(Bits::S_IWUSR);
 
 /// A mapped segment. Never unmapped while anything of it may be in use.
 #[derive(Debug)]
@@ -46,8 +45,8 @@ impl Segment {
     pub(in crate::store) fn open(config: &Config) -> Result<Self> {
         for _ in 0..MOST_TRIES {
             match Found::look(config)? {
-                Found::Nothing => make(config)?,
-                Found::Old(fd, stat) => remove_old(config, fd, &stat)?,
+                Found::Nothing(folder) => make(config, &folder)?,
+                Found::Old(folder, fd, stat) => folder.remove_old(fd, &stat)?,
                 Found::Segment(segment) => return Ok(segment),
             }
         }
@@ -61,7 +60,7 @@ impl Segment {
     pub(in crate::store) fn open_existing(config: &Config) -> Result<Option<Self>> {
         Ok(match Found::look(config)? {
             Found::Segment(segment) => Some(segment),
-            Found::Nothing | Found::Old(..) => None,
+            Found::Nothing(_) | Found::Old(..) => None,
         })
     }
 
@@ -182,27 +181,27 @@ impl Drop for Segment {
 
 /// What stands in the segment's place.
 enum Found {
-    Nothing,
+    Nothing(Folder),
     /// A segment of before the host's last start.
-    Old(OwnedFd, FileStat),
+    Old(Folder, OwnedFd, FileStat),
     Segment(Segment),
 }
 
 impl Found {
     fn look(config: &Config) -> Result<Self> {
-        check_place(&config.path)?;
+        let folder = Folder::open(config)?;
         // A child that another thread forks meanwhile has copies of these descriptors that it does
         // not know of. They have no lock and do no harm; the one that matters is opened by the
         // attachment.
-        let Some(fd) = open_existing(&config.path)? else {
-            return Ok(Found::Nothing);
+        let Some(fd) = folder.existing()? else {
+            return Ok(Found::Nothing(folder));
         };
         let stat = again_nix(|| nix::sys::stat::fstat(&fd))
             .map_err(|error| io(error, "the segment has no state"))?;
         check_file(&stat, config)?;
         let head = Head::read(&fd, &stat)?;
         if head.boot_id != boot_id()? {
-            return Ok(Found::Old(fd, stat));
+            return Ok(Found::Old(folder, fd, stat));
         }
         head.check(config)?;
         Segment::map(&fd, head.geometry, &stat).map(Found::Segment)
@@ -307,38 +306,6 @@ fn reopen(fd: &impl AsRawFd) -> Result<OwnedFd> {
         .map_err(|error| io(error, "the segment cannot be opened again"))
 }
 
-fn open_existing(path: &Path) -> Result<Option<OwnedFd>> {
-    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-    match again_nix(|| nix::fcntl::open(path, flags, Bits::empty())) {
-        Ok(fd) => Ok(Some(fd)),
-        Err(nix::Error::ENOENT) => Ok(None),
-        Err(nix::Error::ELOOP) => Err(refuse("the segment's path leads to a symbolic link")),
-        Err(nix::Error::EACCES | nix::Error::EPERM) => Err(refuse(
-            "the segment belongs to another user, who has not shared it (`mode=`, `group=`)",
-        )),
-        Err(nix::Error::EISDIR | nix::Error::ENXIO) => Err(refuse(
-            "something that is no regular file is in the segment's place",
-        )),
-        Err(error) => Err(io(error, "the segment cannot be opened")),
-    }
-}
-
-/// The folder must not let others put a file in our file's place.
-fn check_place(path: &Path) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let fd = again_nix(|| nix::fcntl::open(folder, flags, Bits::empty()))
-        .map_err(|error| io(error, "the segment's folder cannot be opened"))?;
-    let stat = again_nix(|| nix::sys::stat::fstat(&fd))
-        .map_err(|error| io(error, "the segment's folder has no state"))?;
-    if stat.st_mode & 0o002 != 0 && stat.st_mode & libc::S_ISVTX == 0 {
-        return Err(refuse(
-            "everybody may write to the segment's folder, and it is not sticky",
-        ));
-    }
-    check_file_system(&fd, "the segment's folder")
-}
-
 fn check_file(stat: &FileStat, config: &Config) -> Result<()> {
     if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
         return Err(refuse(
@@ -352,7 +319,7 @@ fn check_file(stat: &FileStat, config: &Config) -> Result<()> {
             stat.st_uid
         )));
     }
-    if stat.st_nlink > 1 {
+    if stat.st_nlink > 1 && !cfg!(canary = "follow_links") {
         return Err(refuse(
             "the segment's file has a second name (hard link), which may be somebody's trick",
         ));
@@ -366,26 +333,21 @@ fn check_file(stat: &FileStat, config: &Config) -> Result<()> {
 /// Makes a whole segment and puts it where nothing is. Somebody else may be faster.
 ///
 /// It has no name until it is whole, so that whoever is killed at it leaves nothing behind.
-fn make(config: &Config) -> Result<()> {
-    let folder = config.path.parent().unwrap_or(Path::new("/"));
+fn make(config: &Config, folder: &Folder) -> Result<()> {
     let flags = OFlag::O_RDWR | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
     let opened = if cfg!(canary = "named_file") {
         Err(nix::Error::EOPNOTSUPP)
     } else {
-        again_nix(|| nix::fcntl::open(folder, flags, OWNER_ONLY))
+        folder.open_at(Path::new("."), flags)
     };
     match opened {
         Ok(fd) => {
-            let itself = format!("/proc/self/fd/{}", fd.as_raw_fd());
-            let follow = AtFlags::AT_SYMLINK_FOLLOW;
-            let link =
-                || nix::unistd::linkat(AT_FDCWD, itself.as_str(), AT_FDCWD, &config.path, follow);
             if cfg!(canary = "publish_early") {
-                placed(again_nix(link))?;
+                folder.link(&fd)?;
                 return fill(config, &fd);
             }
             fill(config, &fd)?;
-            placed(again_nix(link))
+            folder.link(&fd)
         }
         Err(nix::Error::EOPNOTSUPP | nix::Error::EISDIR | nix::Error::ENOENT) => {
             make_under_another_name(config, folder)
@@ -395,43 +357,18 @@ fn make(config: &Config) -> Result<()> {
 }
 
 /// On file systems that know no files without a name.
-fn make_under_another_name(config: &Config, folder: &Path) -> Result<()> {
+fn make_under_another_name(config: &Config, folder: &Folder) -> Result<()> {
     let token = crate::OwnerToken::draw()?.to_hex();
-    let unfinished = folder.join(format!(".synlock-new-{}", &token[..16]));
+    let unfinished = PathBuf::from(format!(".synlock-new-{}", &token[..16]));
     let flags =
         OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let fd = again_nix(|| nix::fcntl::open(&unfinished, flags, OWNER_ONLY))
+    let fd = folder
+        .open_at(&unfinished, flags)
         .map_err(|error| io(error, "a new segment cannot be made"))?;
-    let result = fill(config, &fd).and_then(|()| {
-        let flags = RenameFlags::RENAME_NOREPLACE;
-        placed(again_nix(|| {
-            nix::fcntl::renameat2(AT_FDCWD, &unfinished, AT_FDCWD, &config.path, flags)
-        }))
-    });
+    let result = fill(config, &fd).and_then(|()| folder.rename(&unfinished));
     // Gone, if it was put in place.
-    let _ = nix::unistd::unlink(&unfinished);
+    let _ = folder.remove(&unfinished);
     result
-}
-
-fn placed(result: nix::Result<()>) -> Result<()> {
-    match result {
-        Ok(()) | Err(nix::Error::EEXIST) => Ok(()),
-        Err(error) => Err(io(error, "the new segment cannot be put in place")),
-    }
-}
-
-/// Takes away a segment of before the last start of the host: all its holders are gone.
-fn remove_old(config: &Config, fd: OwnedFd, stat: &FileStat) -> Result<()> {
-    let lock = Flock::lock(fd, FlockArg::LockExclusive)
-        .map_err(|(_, error)| io(error, "the old segment cannot be locked"))?;
-    let now = again_nix(|| nix::sys::stat::lstat(&config.path));
-    // Still the one that we looked at: nobody else takes it away while we have its lock.
-    if now.is_ok_and(|now| (now.st_dev, now.st_ino) == (stat.st_dev, stat.st_ino)) {
-        again_nix(|| nix::unistd::unlink(&config.path))
-            .map_err(|error| io(error, "the old segment cannot be removed"))?;
-    }
-    drop(lock);
-    Ok(())
 }
 
 fn fill(config: &Config, fd: &OwnedFd) -> Result<()> {

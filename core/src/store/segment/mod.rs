@@ -1,9 +1,9 @@
 //! A mapped file that processes of one host share, and what keeps it sound whoever dies: `shm:` keeps
 //! its locks in one, `flock:` its queues.
 //!
-//! `file.rs` makes, checks and maps the file; `layout.rs` says where everything lies in it, `words.rs`
-//! how single words are packed; `member.rs` is one process' part: the byte whose lock says that it
-//! lives, its records, its bell; `waits.rs` are its sleepers.
+//! `file.rs` makes, checks and maps the file, in a folder that `folder.rs` trusts; `layout.rs` says
+//! where everything lies in it, `words.rs` how single words are packed; `member.rs` is one process'
+//! part: the byte whose lock says that it lives, its records, its bell; `waits.rs` are its sleepers.
 
 #![cfg_attr(
     not(feature = "shm"),
@@ -14,6 +14,8 @@
 pub mod config;
 #[cfg(not(loom))]
 pub mod file;
+#[cfg(not(loom))]
+pub mod folder;
 #[cfg(not(loom))]
 pub mod layout;
 #[cfg(not(loom))]

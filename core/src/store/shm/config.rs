@@ -3,13 +3,12 @@
 use crate::codes::Code;
 use crate::store::files::{take_group, take_mode};
 pub(super) use crate::store::segment::config::Config;
+use crate::store::segment::folder::HOST_DIR;
 use crate::store::segment::layout::Kind;
 use crate::url::Url;
 use crate::{Error, Result};
 use std::path::{Component, Path};
 
-/// Where the host keeps shared memory.
-const HOST_DIR: &str = "/dev/shm";
 const LONGEST_NAME: usize = 200;
 
 impl Config {
