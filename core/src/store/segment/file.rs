@@ -377,8 +377,13 @@ fn fill(config: &Config, fd: &OwnedFd) -> Result<()> {
     check_file_limit(geometry.size())
         .map_err(|error| Error::from_io(error, "there is no room for the segment"))?;
     // All the space now: later there would be a SIGBUS in place of an error.
-    again_nix(|| nix::fcntl::posix_fallocate(fd, 0, size))
-        .map_err(|error| io(error, "there is no room for the segment"))?;
+    again_nix(|| {
+        if cfg!(canary = "sparse_segment") {
+            return nix::unistd::ftruncate(fd, size);
+        }
+        nix::fcntl::posix_fallocate(fd, 0, size)
+    })
+    .map_err(|error| io(error, "there is no room for the segment"))?;
     let file = std::fs::File::from(
         fd.try_clone()
             .map_err(|error| Error::from_io(error, "no descriptor"))?,
