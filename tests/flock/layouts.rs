@@ -4,42 +4,17 @@
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
+use std::path::Path;
 use synlock_core::store::flock::file_name;
 use synlock_tests::names::TempDir;
-use synlock_tests::taker::Taker;
+use synlock_tests::taker::{Taker, next_release};
 
 const THIS: &str = env!("CARGO_BIN_EXE_flock-taker");
 const ODD: &[u8] = b"invoice 42";
 
-/// The taker of the next release, built beside this one's.
-fn next() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let target = Path::new(THIS)
-            .ancestors()
-            .find(|path| path.ends_with("target"))
-            .map_or_else(std::env::temp_dir, Path::to_path_buf)
-            .join("next-layout");
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "-q", "--no-default-features"])
-            .args(["--features", "memory,flock,next-layout"])
-            .args(["--bin", "flock-taker", "--manifest-path"])
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
-            .arg("--target-dir")
-            .arg(&target)
-            .status()
-            .unwrap();
-        assert!(built.success(), "the next release does not build");
-        target.join("debug/flock-taker")
-    })
-}
-
 fn both(url: &str) -> (Taker, Taker) {
     let this = Taker::start(THIS, url);
-    let next = Taker::start(next().to_str().unwrap(), url);
+    let next = Taker::start(next_release(THIS), url);
     (this, next)
 }
 
@@ -148,7 +123,7 @@ fn a_file_of_the_next_layout_is_honoured_by_it_and_refused_by_this() {
 #[test]
 fn files_of_the_first_layout_are_read_by_both() {
     let vectors = concat!(env!("CARGO_MANIFEST_DIR"), "/vectors/flock-layout-1");
-    for program in [THIS, next().to_str().unwrap()] {
+    for program in [THIS, next_release(THIS)] {
         let dir = TempDir::new("layouts");
         let mut before = Vec::new();
         for entry in fs::read_dir(vectors).unwrap() {

@@ -1,42 +1,16 @@
 //! Builds of neighbouring releases share a server: this one, and one whose layout number is one
 //! higher (`next-layout`).
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
 use synlock_tests::redis::RedisServer;
-use synlock_tests::taker::Taker;
+use synlock_tests::taker::{Taker, next_release};
 
 const THIS: &str = env!("CARGO_BIN_EXE_flock-taker");
-
-/// The taker of the next release, built beside this one's.
-fn next() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let target = Path::new(THIS)
-            .ancestors()
-            .find(|path| path.ends_with("target"))
-            .map_or_else(std::env::temp_dir, Path::to_path_buf)
-            .join("next-layout-redis");
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "-q", "--no-default-features"])
-            .args(["--features", "flock,redis,next-layout"])
-            .args(["--bin", "flock-taker", "--manifest-path"])
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
-            .arg("--target-dir")
-            .arg(&target)
-            .status()
-            .unwrap();
-        assert!(built.success(), "the next release does not build");
-        target.join("debug/flock-taker")
-    })
-}
 
 #[test]
 fn neighbours_take_turns_and_wake_each_other() {
     let server = RedisServer::start();
     let mut this = Taker::start(THIS, &server.url());
-    let mut next = Taker::start(next().to_str().unwrap(), &server.url());
+    let mut next = Taker::start(next_release(THIS), &server.url());
     let mut last = 0;
     for taker in [&mut this, &mut next] {
         taker.ok("lock h n");

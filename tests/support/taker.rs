@@ -1,7 +1,34 @@
 //! The other process: `flock-taker`, driven line by line.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::OnceLock;
+
+/// The taker of the next release, whose layout numbers are one higher (`next-layout`): built beside
+/// this one's.
+pub fn next_release(this: &str) -> &'static str {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
+        let target = Path::new(this)
+            .ancestors()
+            .find(|path| path.ends_with("target"))
+            .map_or_else(std::env::temp_dir, Path::to_path_buf)
+            .join("next-layout");
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "-q", "--no-default-features"])
+            .args(["--features", "memory,flock,shm,redis,next-layout"])
+            .args(["--bin", "flock-taker", "--manifest-path"])
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+            .arg("--target-dir")
+            .arg(&target)
+            .status()
+            .expect("cargo runs");
+        assert!(built.success(), "the next release does not build");
+        target.join("debug/flock-taker")
+    });
+    built.to_str().expect("a path of text")
+}
 
 /// A running taker; killed when dropped.
 #[derive(Debug)]
