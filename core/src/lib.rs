@@ -24,6 +24,7 @@ pub mod error;
 pub mod event;
 pub mod fork;
 pub mod guard;
+pub mod hash;
 mod hold;
 pub mod lease;
 pub mod lock;

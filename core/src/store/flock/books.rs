@@ -1,6 +1,8 @@
 //! What one process has open: holds by token, idle descriptors and waiters by name.
 
 use super::file::LockFile;
+use super::queue::Line;
+use crate::hash::{ByToken, HashGiven};
 use crate::lease::BootTime;
 use crate::mode::Mode;
 use crate::name::Name;
@@ -40,43 +42,68 @@ struct Waiter {
     asked: u32,
 }
 
+/// Descriptors of one name that hold nothing.
+#[derive(Debug)]
+pub(super) struct Shelf {
+    name: Name,
+    files: Vec<Arc<LockFile>>,
+}
+
+/// By the keys of their names' lines. Of names that share one, only the last to let go has a shelf; and
+/// there are few, so that nobody gains by choosing names.
+pub(super) type Shelves = HashMap<u64, Shelf, HashGiven>;
+
 /// What this process has open.
 #[derive(Debug, Default)]
 pub(super) struct Books {
-    idle: HashMap<Name, Vec<Arc<LockFile>>>,
+    idle: Shelves,
     idle_files: usize,
-    pub(super) held: HashMap<OwnerToken, Held>,
+    pub(super) held: ByToken<Held>,
     waiting: HashMap<Name, VecDeque<Waiter>>,
 }
 
 impl Books {
-    pub(super) fn take_idle(&mut self, name: &Name) -> Option<Arc<LockFile>> {
-        let files = self.idle.get_mut(name)?;
-        let file = files.pop();
+    pub(super) fn take_idle(&mut self, name: &Name, line: Line) -> Option<Arc<LockFile>> {
+        let shelf = self.idle.get_mut(&line.key)?;
+        if shelf.name != *name {
+            return None;
+        }
+        let file = shelf.files.pop();
         self.idle_files -= usize::from(file.is_some());
         file
     }
 
     /// Keeps an unlocked file for the next time; what comes back must be dropped without the mutex.
-    pub(super) fn keep(&mut self, name: &Name, file: Arc<LockFile>) -> Vec<Arc<LockFile>> {
+    pub(super) fn keep(
+        &mut self,
+        name: &Name,
+        line: Line,
+        file: Arc<LockFile>,
+    ) -> Vec<Arc<LockFile>> {
         let mut out = Vec::new();
         if self.idle_files >= MOST_IDLE || self.idle.len() > 2 * MOST_IDLE {
-            self.idle.retain(|_, files| !files.is_empty());
-            if let Some(victim) = self.idle.keys().next().cloned() {
-                out = self.idle.remove(&victim).unwrap_or_default();
-                self.idle_files -= out.len();
+            self.idle.retain(|_, shelf| !shelf.files.is_empty());
+            let victim = self.idle.keys().next().copied();
+            if let Some(shelf) = victim.and_then(|victim| self.idle.remove(&victim)) {
+                self.idle_files -= shelf.files.len();
+                out = shelf.files;
             }
         }
-        if let Some(files) = self.idle.get_mut(name) {
-            files.push(file);
-        } else {
-            self.idle.insert(name.clone(), vec![file]);
+        let shelf = self.idle.entry(line.key).or_insert_with(|| Shelf {
+            name: name.clone(),
+            files: Vec::new(),
+        });
+        if shelf.name != *name {
+            self.idle_files -= shelf.files.len();
+            out.append(&mut shelf.files);
+            shelf.name = name.clone();
         }
+        shelf.files.push(file);
         self.idle_files += 1;
         out
     }
 
-    pub(super) fn drop_idle(&mut self) -> HashMap<Name, Vec<Arc<LockFile>>> {
+    pub(super) fn drop_idle(&mut self) -> Shelves {
         self.idle_files = 0;
         std::mem::take(&mut self.idle)
     }
@@ -117,5 +144,52 @@ impl Books {
             .get(name)?
             .front()
             .map(|first| first.bell.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+    use std::os::fd::OwnedFd;
+
+    fn file() -> Arc<LockFile> {
+        let fd = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let stat = nix::sys::stat::fstat(&fd).unwrap();
+        Arc::new(LockFile::new(fd, CString::default(), &stat))
+    }
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    #[test]
+    fn names_that_share_a_key_share_no_descriptors() {
+        let line = Line { slot: 0, key: 1 };
+        let mut books = Books::default();
+        let (of_a, of_b) = (file(), file());
+        assert!(books.keep(&name("a"), line, of_a.clone()).is_empty());
+        assert!(books.take_idle(&name("b"), line).is_none());
+        let closed = books.keep(&name("b"), line, of_b.clone());
+        assert!(closed.len() == 1 && Arc::ptr_eq(&closed[0], &of_a));
+        assert!(books.take_idle(&name("a"), line).is_none());
+        let taken = books.take_idle(&name("b"), line).unwrap();
+        assert!(Arc::ptr_eq(&taken, &of_b) && books.idle_files == 0);
+        assert!(books.take_idle(&name("b"), line).is_none());
+    }
+
+    #[test]
+    fn no_more_descriptors_are_kept_than_counted() {
+        let mut books = Books::default();
+        let mut closed = 0;
+        for key in 0..3 * MOST_IDLE as u64 {
+            let line = Line { slot: 0, key };
+            closed += books.keep(&name(&key.to_string()), line, file()).len();
+            let kept: usize = books.idle.values().map(|shelf| shelf.files.len()).sum();
+            assert!(kept == books.idle_files && kept <= MOST_IDLE);
+        }
+        assert_eq!(closed, 2 * MOST_IDLE);
+        assert_eq!(books.drop_idle().len(), MOST_IDLE);
+        assert_eq!(books.idle_files, 0);
     }
 }

@@ -6,9 +6,9 @@
 use super::config::Config;
 use super::queue::{Line, Queue, Table, Turn};
 use crate::Result;
+use crate::hash::ByToken;
 use crate::lease::BootTime;
 use crate::name::Name;
-use crate::owner::OwnerToken;
 use crate::signal::{Signal, Wake};
 use crate::store::Claim;
 use crate::store::segment::config::{Config as Place, QUEUE_SLOTS};
@@ -16,7 +16,6 @@ use crate::store::segment::layout::{GROUP, Kind, Word, entry};
 use crate::store::segment::member::Member;
 use crate::store::segment::waits::Waits;
 use crate::sync::{Mutex, RwLock};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -63,7 +62,7 @@ pub(super) struct Companion {
     /// When to look at the file again; never, until the directory is known to be there.
     next_look: AtomicU64,
     waits: Arc<Waits>,
-    queued: Mutex<HashMap<OwnerToken, Queued>>,
+    queued: Mutex<ByToken<Queued>>,
     any_queued: AtomicBool,
     last_unfair: AtomicU64,
     caution: Mutex<Option<String>>,

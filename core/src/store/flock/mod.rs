@@ -44,6 +44,8 @@ mod file;
 #[cfg(not(loom))]
 mod header;
 #[cfg(not(loom))]
+mod kept;
+#[cfg(not(loom))]
 mod kernel;
 mod names;
 pub mod queue;

@@ -6,6 +6,7 @@ use super::config::Config;
 use super::directory::{Directory, has_links};
 use super::file::{GATE, LockFile, Seen};
 use super::header::Header;
+use super::kept::Kept;
 use super::names;
 use crate::capability::{Capabilities, Fence, Scope};
 use crate::codes::Code;
@@ -128,7 +129,7 @@ impl Flock {
     }
 
     /// A grant only counts on the file that the path leads to *after* it was locked.
-    fn take(&self, claim: &Claim, mut known: Option<Arc<LockFile>>) -> Result<Outcome> {
+    fn take(&self, claim: &Claim, kept: Kept, mut known: Option<Arc<LockFile>>) -> Result<Outcome> {
         for _ in 0..MOST_TRIES {
             let file = match known.take() {
                 Some(file) => file,
@@ -157,7 +158,7 @@ impl Flock {
                 drop(taken);
                 return Ok(Outcome::Busy(file));
             }
-            let Some(fence) = self.prepare(claim, &file, seen.has_content)? else {
+            let Some(fence) = self.prepare(claim, kept, &file, seen.has_content)? else {
                 drop(taken);
                 return Ok(Outcome::Busy(file));
             };
@@ -181,12 +182,13 @@ impl Flock {
     fn prepare(
         &self,
         claim: &Claim,
+        kept: Kept,
         file: &LockFile,
         content: bool,
     ) -> Result<Option<Option<u64>>> {
         let exclusive = claim.mode == Mode::Exclusive;
         let label = claim.label.as_deref().filter(|_| exclusive);
-        let hidden = !names::is_plain(claim.name.as_bytes());
+        let hidden = !kept.is_plain;
         if !content && label.is_none() && !hidden && !self.config.fencing {
             return Ok(Some(None));
         }
@@ -212,31 +214,32 @@ impl Flock {
 
     /// Tries to take the lock on a descriptor that was kept, or a new one.
     fn try_take(&self, claim: &Claim) -> Result<Option<Grant>> {
-        let books = &self.process().books;
-        let idle = books.lock().take_idle(&claim.name);
-        match self.take(claim, idle)? {
+        let (process, kept) = (self.process(), Kept::of(claim));
+        let idle = process.books.lock().take_idle(&claim.name, kept.line);
+        self.try_take_on(process, claim, kept, idle)
+    }
+
+    fn try_take_on(
+        &self,
+        process: &Process,
+        claim: &Claim,
+        kept: Kept,
+        idle: Option<Arc<LockFile>>,
+    ) -> Result<Option<Grant>> {
+        match self.take(claim, kept, idle)? {
             Outcome::Granted(held) => {
                 let grant = held.grant();
-                let mut books = books.lock();
+                let mut books = process.books.lock();
                 books.stop_waiting(claim);
                 books.held.insert(claim.token, held);
                 Ok(Some(grant))
             }
             Outcome::Busy(file) => {
-                let closed = books.lock().keep(&claim.name, file);
+                let closed = process.books.lock().keep(&claim.name, kept.line, file);
                 drop(closed);
                 Ok(None)
             }
         }
-    }
-
-    /// A newcomer that need not wait behind others tries at once.
-    fn come_in(&self, claim: &Claim) -> Result<Option<Grant>> {
-        let companion = &self.process().companion;
-        if claim.fair && companion.is_waited_for(companion::line(&claim.name)) {
-            return Ok(None);
-        }
-        self.try_take(claim)
     }
 
     /// A look of a claim that waits, from its place in the queue.
@@ -257,7 +260,7 @@ impl Flock {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    self.give_up_place(claim);
+                    Self::give_up_place(self.process(), claim);
                     return Err(error);
                 }
             }
@@ -269,8 +272,8 @@ impl Flock {
         }))
     }
 
-    fn give_up_place(&self, claim: &Claim) {
-        let companion = &self.process().companion;
+    fn give_up_place(process: &Process, claim: &Claim) {
+        let companion = &process.companion;
         if companion.leave(claim) {
             companion.pass_on(companion::line(&claim.name), true);
         }
@@ -299,26 +302,24 @@ impl Flock {
     }
 
     /// Lets a hold go and keeps its descriptor, or closes it if it is of no more use.
-    pub(super) fn let_go(&self, claim: &Claim, file: Arc<LockFile>, reuse: bool) {
-        let name = &claim.name;
+    fn let_go(&self, process: &Process, claim: &Claim, file: Arc<LockFile>, reuse: bool) {
+        let (name, line) = (&claim.name, Kept::of(claim).line);
         if cfg!(canary = "unlink_on_release") {
             let _ = self
                 .directory()
                 .and_then(|directory| directory.remove(&names::file_name(name.as_bytes())));
         }
         let reuse = file.unlock().is_ok() && reuse && !file.is_spoilt();
-        let mut books = self.process().books.lock();
+        let mut books = process.books.lock();
         let closed = if reuse {
-            books.keep(name, file)
+            books.keep(name, line, file)
         } else {
             vec![file]
         };
         let bell = books.first_bell(name);
         drop(books);
         drop(closed);
-        self.process()
-            .companion
-            .pass_on(companion::line(name), claim.fair);
+        process.companion.pass_on(line, claim.fair);
         if let Some(bell) = bell {
             bell.ring();
         }
@@ -326,9 +327,10 @@ impl Flock {
 
     /// Forgets a hold whose file is not the lock any more.
     pub(super) fn lose(&self, claim: &Claim) {
-        let held = self.process().books.lock().held.remove(&claim.token);
+        let process = self.process();
+        let held = process.books.lock().held.remove(&claim.token);
         if let Some(held) = held {
-            self.let_go(claim, held.file, false);
+            self.let_go(process, claim, held.file, false);
         }
     }
 
@@ -379,16 +381,26 @@ impl Backend for Flock {
         if matches!(claim.mode, Mode::Permits { .. }) {
             return Err(Error::unsupported("this store has no permits"));
         }
-        let process = self.process();
-        if let Some(held) = process.books.lock().held.get(&claim.token) {
-            return Ok(Attempt::Granted(held.grant()));
-        }
-        if !process.companion.has_begun() {
+        let (process, kept) = (self.process(), Kept::of(claim));
+        let companion = &process.companion;
+        if !companion.has_begun() {
             self.directory()?;
         }
-        if !process.companion.is_queued(claim)
-            && let Some(grant) = self.come_in(claim)?
-        {
+        // A newcomer that need not wait behind others tries at once.
+        let waits =
+            companion.is_queued(claim) || (claim.fair && companion.is_waited_for(kept.line));
+        let idle = {
+            let mut books = process.books.lock();
+            if let Some(held) = books.held.get(&claim.token) {
+                return Ok(Attempt::Granted(held.grant()));
+            }
+            if waits {
+                None
+            } else {
+                books.take_idle(&claim.name, kept.line)
+            }
+        };
+        if !waits && let Some(grant) = self.try_take_on(process, claim, kept, idle)? {
             return Ok(Attempt::Granted(grant));
         }
         match bell {
@@ -406,8 +418,9 @@ impl Backend for Flock {
     }
 
     fn cancel(&self, claim: &Claim) -> Result<Cancelled> {
-        self.give_up_place(claim);
-        let mut books = self.process().books.lock();
+        let process = self.process();
+        Self::give_up_place(process, claim);
+        let mut books = process.books.lock();
         books.stop_waiting(claim);
         Ok(match books.held.get(&claim.token) {
             Some(held) => Cancelled::Granted(held.grant()),
@@ -422,9 +435,10 @@ impl Backend for Flock {
     }
 
     fn release(&self, claim: &Claim) -> Result<Answer> {
-        self.give_up_place(claim);
+        let process = self.process();
+        Self::give_up_place(process, claim);
         let held = {
-            let mut books = self.process().books.lock();
+            let mut books = process.books.lock();
             books.stop_waiting(claim);
             books.held.remove(&claim.token)
         };
@@ -433,7 +447,7 @@ impl Backend for Flock {
         };
         let current = held.file.glance();
         let ours = matches!(current, Ok(Some(_))) || cfg!(canary = "no_path_check");
-        self.let_go(claim, held.file, ours);
+        self.let_go(process, claim, held.file, ours);
         match current {
             Ok(_) if ours => Ok(Answer::Done(None)),
             Ok(_) => Ok(Answer::NotOurs),

@@ -6,13 +6,13 @@
 use super::config::Config;
 use super::connection::{Connection, check, pack, protocol};
 use crate::fork::{self, ProcessFd};
+use crate::hash::ByToken;
 use crate::lease::BootTime;
 use crate::owner::OwnerToken;
 use crate::signal::{Signal, Wake};
 use crate::sync::Mutex;
 use crate::{Error, Result};
 use redis::Value;
-use std::collections::HashMap;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Weak};
@@ -33,7 +33,7 @@ pub(super) struct Subscription {
     reader: Mutex<Option<Connection>>,
     /// Its descriptor, -1 while there is none; readable without the lock.
     fd: AtomicI32,
-    waiters: Mutex<HashMap<OwnerToken, Weak<Signal>>>,
+    waiters: Mutex<ByToken<Weak<Signal>>>,
     /// Readable while the reader's place is free and somebody should take it.
     vacancy: ProcessFd,
 }

@@ -5,10 +5,10 @@ use super::member::Member;
 use super::names;
 use super::words::Life;
 use crate::Result;
+use crate::hash::ByToken;
 use crate::lease::BootTime;
 use crate::owner::OwnerToken;
 use crate::store::Grant;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
@@ -102,7 +102,7 @@ impl Entry {
 #[derive(Debug, Default)]
 pub(super) struct Entries {
     /// Claims without a seat.
-    pub(super) of: HashMap<OwnerToken, Entry>,
+    pub(super) of: ByToken<Entry>,
     /// Holds that go on without their handle: exported, forgotten, lost by the clock.
     left: Vec<Entry>,
     /// At how many entries to look for those that nobody will ask for again.
