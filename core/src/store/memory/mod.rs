@@ -7,6 +7,7 @@ mod slot;
 
 use crate::capability::{Capabilities, Fence, Scope};
 use crate::fork::PerProcess;
+use crate::hash::HashGiven;
 use crate::lease::BootTime;
 use crate::mode::Mode;
 use crate::name::Name;
@@ -17,7 +18,7 @@ use crate::url::Url;
 use crate::{Code, Error, Result};
 use slot::Slot;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -29,10 +30,28 @@ const SHARDS: usize = 64;
 
 type Bells = Vec<Arc<Signal>>;
 
+/// A name and its hash, which is made once for shard and map.
+#[derive(Debug, PartialEq, Eq)]
+struct Key {
+    hash: u64,
+    name: Name,
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+/// What a handle's seat keeps: the hash of its name.
+struct Hashed(u64);
+
+type Slots = HashMap<Key, Slot, HashGiven>;
+
 #[derive(Debug)]
 struct Space {
     hasher: RandomState,
-    shards: Vec<Mutex<HashMap<Name, Slot>>>,
+    shards: Vec<Mutex<Slots>>,
     fences: AtomicU64,
 }
 
@@ -75,29 +94,68 @@ impl Memory {
         })
     }
 
-    /// Works on the slot of a name, forgets it if nothing is left in it, and rings afterwards.
+    /// Works on the slot of a name.
     fn with<T>(&self, name: &Name, work: impl FnOnce(&mut Slot, &mut Work<'_>) -> T) -> T {
         let space = self.space();
+        let hash = space.hasher.hash_one(name);
+        space.with(hash, name, BootTime::now(), work)
+    }
+
+    /// Works on the slot of a claim's name.
+    fn with_claim<T>(&self, claim: &Claim, work: impl FnOnce(&mut Slot, &mut Work<'_>) -> T) -> T {
+        self.with_claim_at(claim, BootTime::now(), work)
+    }
+
+    fn with_claim_at<T>(
+        &self,
+        claim: &Claim,
+        now: BootTime,
+        work: impl FnOnce(&mut Slot, &mut Work<'_>) -> T,
+    ) -> T {
+        let space = self.space();
+        let known = claim.seat.with(|hashed: &mut Hashed| hashed.0);
+        let hash = known.unwrap_or_else(|| {
+            let hash = space.hasher.hash_one(&claim.name);
+            claim.seat.put(Hashed(hash));
+            hash
+        });
+        space.with(hash, &claim.name, now, work)
+    }
+}
+
+impl Space {
+    /// Works on the slot of a name, forgets it if nothing is left in it, and rings afterwards.
+    fn with<T>(
+        &self,
+        hash: u64,
+        name: &Name,
+        now: BootTime,
+        work: impl FnOnce(&mut Slot, &mut Work<'_>) -> T,
+    ) -> T {
+        let key = Key {
+            hash,
+            name: name.clone(),
+        };
         let mut bells = Bells::new();
         let mut context = Work {
-            now: BootTime::now(),
-            fences: &space.fences,
+            now,
+            fences: &self.fences,
             bells: &mut bells,
         };
-        let mut shard = space.shard(name);
-        let result = if let Some(slot) = shard.get_mut(name) {
+        let mut shard = self.shard(hash);
+        let result = if let Some(slot) = shard.get_mut(&key) {
             slot.expire(&mut context);
             let result = work(slot, &mut context);
             slot.admit(&mut context);
             if slot.is_empty() {
-                shard.remove(name);
+                shard.remove(&key);
             }
             result
         } else {
             let mut slot = Slot::default();
             let result = work(&mut slot, &mut context);
             if !slot.is_empty() {
-                shard.insert(name.clone(), slot);
+                shard.insert(key, slot);
             }
             result
         };
@@ -110,12 +168,10 @@ impl Memory {
         }
         result
     }
-}
 
-impl Space {
-    fn shard(&self, name: &Name) -> MutexGuard<'_, HashMap<Name, Slot>> {
-        let index = self.hasher.hash_one(name) as usize % SHARDS;
-        self.shards[index].lock()
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Slots> {
+        // Other bits than those by which a map spreads its keys.
+        self.shards[(hash >> 32) as usize % SHARDS].lock()
     }
 }
 
@@ -171,27 +227,29 @@ impl Backend for Memory {
     }
 
     fn attempt(&self, claim: &Claim, bell: Option<&Arc<Signal>>) -> Result<Attempt> {
-        self.with(&claim.name, |slot, work| slot.attempt(claim, bell, work))
+        self.with_claim_at(claim, claim.asked, |slot, work| {
+            slot.attempt(claim, bell, work)
+        })
     }
 
     fn cancel(&self, claim: &Claim) -> Result<Cancelled> {
-        Ok(self.with(&claim.name, |slot, work| slot.cancel(claim, work)))
+        Ok(self.with_claim(claim, |slot, work| slot.cancel(claim, work)))
     }
 
     fn extend(&self, claim: &Claim, ttl: Duration) -> Result<Answer> {
-        Ok(self.with(&claim.name, |slot, work| slot.extend(claim, ttl, work)))
+        Ok(self.with_claim(claim, |slot, work| slot.extend(claim, ttl, work)))
     }
 
     fn release(&self, claim: &Claim) -> Result<Answer> {
-        Ok(self.with(&claim.name, |slot, _| slot.release(claim)))
+        Ok(self.with_claim(claim, |slot, _| slot.release(claim)))
     }
 
     fn change_mode(&self, claim: &Claim, to: Mode) -> Result<Attempt> {
-        self.with(&claim.name, |slot, work| slot.change_mode(claim, to, work))
+        self.with_claim(claim, |slot, work| slot.change_mode(claim, to, work))
     }
 
     fn is_held(&self, claim: &Claim) -> Result<bool> {
-        Ok(self.with(&claim.name, |slot, _| slot.holds(claim.token)))
+        Ok(self.with_claim(claim, |slot, _| slot.holds(claim.token)))
     }
 
     fn wait_free(&self, name: &Name, until: BootTime) -> Result<bool> {
@@ -242,10 +300,10 @@ impl Backend for Memory {
             let shard = self.space().shards[index].lock();
             let found = shard
                 .iter()
-                .filter(|(name, _)| name.as_bytes().starts_with(prefix));
+                .filter(|(key, _)| key.name.as_bytes().starts_with(prefix));
             page.locks.extend(
                 found
-                    .map(|(name, slot)| slot.inspect(name, now))
+                    .map(|(key, slot)| slot.inspect(&key.name, now))
                     .filter(|lock| !lock.holders.is_empty()),
             );
         }
