@@ -323,8 +323,14 @@ impl<const CLIENTS: usize, const N: usize> Tapes<CLIENTS, N> {
             let full = tape.full.load(Ordering::Acquire);
             end = end.min(if full == 0 { NEVER } else { full });
         }
-        // Beyond it some holds are not known, so that a refusal could not be explained.
+        // Beyond it some holds and their ends are not known: a refusal could not be explained, and
+        // a grant may have followed a release that is not there.
         ops.retain(|op| op.invoked < end && (op.answer != Answer::Busy || op.returned < end));
+        for op in &mut ops {
+            if op.kind == Kind::Acquire && op.returned >= end {
+                (op.answer, op.returned, op.token) = (Answer::Unknown, NEVER, 0);
+            }
+        }
         ops
     }
 }
@@ -456,6 +462,25 @@ mod tests {
         }
         assert!(judge(&ops, Orphans::End).is_sound());
         assert_eq!(token_regressions(&ops), 0);
+    }
+
+    #[test]
+    fn a_grant_after_the_end_of_a_tape_may_follow_a_release_that_is_not_there() {
+        let tapes = Tapes::<4, 2>::new();
+        let note = |client, kind, asked, answered, token| {
+            tapes.of(client).begin(kind, asked);
+            tapes.of(client).end(Answer::Done, token, answered);
+        };
+        note(0, Kind::Acquire, 1, 2, 1);
+        note(0, Kind::Release, 3, 4, 0);
+        note(1, Kind::Acquire, 10, 11, 2);
+        tapes.of(2).begin(Kind::Acquire, 20);
+        tapes.of(0).begin(Kind::Acquire, 30);
+        note(1, Kind::Release, 31, 32, 0);
+        tapes.of(2).end(Answer::Done, 3, 33);
+        let ops = tapes.read(|_| None);
+        assert_eq!(ops.len(), 4);
+        assert!(judge(&ops, Orphans::Stay).is_sound());
     }
 
     #[test]
