@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use synlock_core::{Code, Lock, LockOptions, Mode, Result, Store, Wait};
 use synlock_tests::names::unique;
 use synlock_tests::process::is_full_load;
-use synlock_tests::redis::{Options, RedisServer, free_port, openssl};
+use synlock_tests::redis::{Options, RedisServer, openssl};
+use synlock_tests::services::free_port;
 
 fn ms(number: u64) -> Duration {
     Duration::from_millis(number)

@@ -4,10 +4,13 @@ pub mod history;
 pub mod names;
 pub mod page;
 pub mod process;
-pub mod redis;
 pub mod scene;
 pub mod segment;
+#[path = "../services/mod.rs"]
+pub mod services;
 #[cfg(target_arch = "x86_64")]
 pub mod step;
 pub mod taker;
 pub mod torture;
+
+pub use services::redis;

@@ -1,8 +1,9 @@
 //! A Redis server of one's own: on a free port of 127.0.0.1 and on a unix socket, without
 //! persistence, killed when dropped.
 
+use super::free_port;
 use crate::names::TempDir;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -26,12 +27,6 @@ pub struct RedisServer {
     tls_port: u16,
     options: Options,
     child: Child,
-}
-
-/// A port that nobody listens on at this moment.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its number").port()
 }
 
 impl RedisServer {
