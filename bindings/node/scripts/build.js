@@ -16,7 +16,7 @@ if (spawnSync('cargo', ['--version']).status !== 0) {
 const packed = path.join(here, 'crates', 'Cargo.toml');
 const manifest = fs.existsSync(packed) ? packed : path.join(here, '..', '..', 'Cargo.toml');
 const options = { cwd: path.dirname(manifest), stdio: ['ignore', 'inherit', 'inherit'] };
-execFileSync('cargo', ['build', '-q', '-p', 'synlock-node', ...(dev ? [] : ['--release'])], options);
+execFileSync('cargo', ['build', '-q', '-p', 'synlock-node', ...(dev ? [] : ['--release', '--features', 'packaged'])], options);
 const metadata = execFileSync('cargo', ['metadata', '--format-version', '1', '--no-deps'], {
   cwd: path.dirname(manifest),
   maxBuffer: 1 << 28,
