@@ -24,6 +24,8 @@ mod files;
 pub mod flock;
 #[cfg(feature = "memory")]
 pub mod memory;
+#[cfg(any(feature = "redis", feature = "memcached"))]
+mod net;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod seat;

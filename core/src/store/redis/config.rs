@@ -2,17 +2,11 @@
 
 use crate::codes::Code;
 use crate::secret::Secret;
+pub(super) use crate::store::net::Address;
 use crate::url::Url;
 use crate::{Error, Result};
 use std::fmt;
 use std::time::Duration;
-
-/// Where the server listens.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Address {
-    Tcp { host: String, port: u16 },
-    Unix(String),
-}
 
 /// How to trust a server's certificate.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

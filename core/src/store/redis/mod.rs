@@ -15,7 +15,6 @@ mod listing;
 #[cfg(feature = "fuzz")]
 mod noise;
 mod scripts;
-mod socket;
 mod stream;
 mod subscription;
 #[cfg(feature = "redis-tls")]

@@ -1,11 +1,11 @@
 //! A byte stream to a server: a socket, or TLS on top of one.
 
 use super::config::Config;
-use super::socket::Socket;
 #[cfg(feature = "redis-tls")]
 use super::tls;
 use crate::Result;
 use crate::lease::BootTime;
+use crate::store::net::Socket;
 use std::io;
 use std::os::fd::RawFd;
 
@@ -19,7 +19,7 @@ pub(super) enum Stream {
 
 impl Stream {
     pub fn connect(config: &Config, deadline: BootTime) -> Result<Self> {
-        let socket = Socket::connect(config, deadline)?;
+        let socket = Socket::connect(&config.address, config.connect_timeout, deadline)?;
         match &config.tls {
             None => Ok(Stream::Plain(socket)),
             #[cfg(feature = "redis-tls")]

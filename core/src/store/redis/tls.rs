@@ -1,9 +1,9 @@
 //! TLS on top of a socket, by rustls.
 
 use super::config::{Address, Config, Tls};
-use super::socket::{Socket, wait};
 use crate::codes::Code;
 use crate::lease::BootTime;
+use crate::store::net::{Socket, wait};
 use crate::{Error, Result};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;

@@ -1,6 +1,6 @@
-//! A socket whose every wait is bounded by a deadline, that raises no signal and crosses no fork.
+//! A socket to a server, for every store that has one: each wait is bounded by a deadline, no write
+//! raises a signal, and it crosses no fork.
 
-use super::config::{Address, Config};
 use crate::codes::Code;
 use crate::fork::ProcessFd;
 use crate::lease::BootTime;
@@ -13,14 +13,22 @@ use std::time::Duration;
 /// How long a receive may block in the kernel before the deadline is looked at.
 const SLICE: Duration = Duration::from_millis(500);
 
+/// Where a server listens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Address {
+    Tcp { host: String, port: u16 },
+    Unix(String),
+}
+
 /// A connected socket. It blocks for a slice at most.
 #[derive(Debug)]
 pub(super) struct Socket(ProcessFd);
 
 impl Socket {
-    pub fn connect(config: &Config, deadline: BootTime) -> Result<Self> {
-        let deadline = deadline.min(BootTime::now().after(config.connect_timeout));
-        let socket = match &config.address {
+    /// Connects within `within`, and before `deadline`.
+    pub fn connect(address: &Address, within: Duration, deadline: BootTime) -> Result<Self> {
+        let deadline = deadline.min(BootTime::now().after(within));
+        let socket = match address {
             Address::Tcp { host, port } => connect_tcp(host, *port, deadline),
             Address::Unix(path) => connect_unix(path, deadline),
         }?;
