@@ -24,7 +24,12 @@ mod files;
 pub mod flock;
 #[cfg(feature = "memory")]
 pub mod memory;
-#[cfg(any(feature = "redis", feature = "memcached"))]
+#[cfg(any(
+    feature = "redis",
+    feature = "memcached",
+    feature = "postgres",
+    feature = "mysql"
+))]
 mod net;
 #[cfg(feature = "redis")]
 pub mod redis;

@@ -1,6 +1,12 @@
 //! A socket to a server, for every store that has one: each wait is bounded by a deadline, no write
 //! raises a signal, and it crosses no fork.
 
+mod stream;
+#[cfg(feature = "tls")]
+mod tls;
+
+pub(super) use stream::Stream;
+
 use crate::codes::Code;
 use crate::fork::ProcessFd;
 use crate::lease::BootTime;
@@ -18,6 +24,15 @@ const SLICE: Duration = Duration::from_millis(500);
 pub(super) enum Address {
     Tcp { host: String, port: u16 },
     Unix(String),
+}
+
+/// How to trust a server's certificate.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Tls {
+    /// PEM file of authorities; the public ones if there is none.
+    pub ca_file: Option<String>,
+    /// Accept any certificate.
+    pub insecure: bool,
 }
 
 /// A connected socket. It blocks for a slice at most.

@@ -2,20 +2,11 @@
 
 use crate::codes::Code;
 use crate::secret::Secret;
-pub(super) use crate::store::net::Address;
+pub(super) use crate::store::net::{Address, Tls};
 use crate::url::Url;
 use crate::{Error, Result};
 use std::fmt;
 use std::time::Duration;
-
-/// How to trust a server's certificate.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct Tls {
-    /// PEM file of authorities; the public ones if there is none.
-    pub ca_file: Option<String>,
-    /// Accept any certificate.
-    pub insecure: bool,
-}
 
 #[derive(Clone)]
 pub(super) struct Config {

@@ -2,10 +2,10 @@
 
 use super::config::Config;
 use super::frame;
-use super::stream::Stream;
 use crate::codes::Code;
 use crate::lease::BootTime;
 use crate::secret::Secret;
+use crate::store::net::Stream;
 use crate::{Error, Result};
 use redis::Value;
 use std::io;
@@ -38,7 +38,10 @@ pub(super) fn pack(words: &[&[u8]]) -> Vec<u8> {
 impl Connection {
     /// Connects, authenticates, selects the database.
     pub fn open(config: &Config, deadline: BootTime) -> Result<Self> {
-        let stream = Stream::connect(config, deadline)?;
+        let mut stream = Stream::connect(&config.address, config.connect_timeout, deadline)?;
+        if let Some(tls) = &config.tls {
+            stream = stream.secure(&config.address, tls, deadline)?;
+        }
         let mut connection = Connection {
             stream,
             buffer: Vec::new(),

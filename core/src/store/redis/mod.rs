@@ -15,10 +15,7 @@ mod listing;
 #[cfg(feature = "fuzz")]
 mod noise;
 mod scripts;
-mod stream;
 mod subscription;
-#[cfg(feature = "redis-tls")]
-mod tls;
 mod verbs;
 mod watch;
 

@@ -1,9 +1,8 @@
 //! TLS on top of a socket, by rustls.
 
-use super::config::{Address, Config, Tls};
+use super::{Socket, Tls, wait};
 use crate::codes::Code;
 use crate::lease::BootTime;
-use crate::store::net::{Socket, wait};
 use crate::{Error, Result};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
@@ -16,7 +15,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 
 #[derive(Debug)]
-pub(super) struct TlsStream {
+pub(in crate::store) struct TlsStream {
     socket: Socket,
     tls: ClientConnection,
 }
@@ -46,16 +45,8 @@ impl Write for Wire<'_> {
 }
 
 impl TlsStream {
-    pub fn connect(
-        socket: Socket,
-        config: &Config,
-        options: &Tls,
-        deadline: BootTime,
-    ) -> Result<Self> {
-        let Address::Tcp { host, .. } = &config.address else {
-            return Err(Error::new(Code::InvalidUrl, "TLS needs a host"));
-        };
-        let name = ServerName::try_from(host.clone()).map_err(|_| {
+    pub fn connect(socket: Socket, host: &str, options: &Tls, deadline: BootTime) -> Result<Self> {
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| {
             Error::new(
                 Code::InvalidUrl,
                 "the host is no name that a certificate can have",
