@@ -180,6 +180,54 @@ typedef struct {
   uint32_t attempts;
   uint32_t pid;
 } synlock_event;
+typedef void (*synlock_destroy)(void *user);
+typedef struct {
+  size_t struct_size;
+  const char *name;
+  size_t name_length;
+  const char *owner;
+  const char *label;
+  int64_t ttl_ms;
+  int64_t time_ms;
+  int32_t mode;
+  uint32_t permits_take;
+  uint32_t permits_of;
+  int32_t waits;
+} synlock_ask;
+typedef struct {
+  size_t struct_size;
+  int64_t fencing_token;
+  int64_t until_ms;
+  int64_t poll_ms;
+  int32_t recovered;
+  int32_t reserved;
+  char *words;
+  size_t words_size;
+  void *rows;
+} synlock_reply;
+typedef int32_t (*synlock_callback)(void *user,
+                                    const synlock_ask *ask,
+                                    synlock_reply *reply);
+typedef struct {
+  size_t struct_size;
+  void *user;
+  synlock_destroy destroy;
+  synlock_callback attempt;
+  synlock_callback release;
+  synlock_callback is_held;
+  synlock_callback extend;
+  synlock_callback change_mode;
+  synlock_callback inspect;
+  synlock_callback list;
+  synlock_callback break_lock;
+  synlock_callback ping;
+  const char *fence;
+  const char *scope;
+  int32_t shared;
+  int32_t permits;
+  int32_t frees_on_death;
+  int32_t survives_restart;
+} synlock_callbacks;
 synlock_status synlock_error_code(const synlock_error *error);
 const char *synlock_error_name(const synlock_error *error);
 const char *synlock_error_message(const synlock_error *error);
@@ -369,3 +417,14 @@ const char *synlock_status_text(int32_t status);
 const char *synlock_status_class(int32_t status);
 uint64_t synlock_debug_live(uint8_t kind);
 void synlock_process_end(void);
+synlock_status synlock_store_custom(const char *name,
+                                    const synlock_callbacks *callbacks,
+                                    const char *const *keys,
+                                    const char *const *values,
+                                    size_t n,
+                                    synlock_store **store,
+                                    synlock_error **error);
+synlock_status synlock_reply_add(synlock_reply *reply,
+                                 const synlock_ask *ask,
+                                 const synlock_holder *holder,
+                                 synlock_error **error);

@@ -813,6 +813,204 @@ typedef struct {
   uint32_t pid;
 } synlock_event;
 
+/**
+ * Called when a custom store is not used any more.
+ */
+typedef void (*synlock_destroy)(void *user);
+
+/**
+ * What a custom store is asked about. Text lives until the callback returns.
+ */
+typedef struct {
+  /**
+   * sizeof(synlock_ask) of the library: later ones may have more fields.
+   */
+  size_t struct_size;
+  /**
+   * The lock's name, of `list` the beginning of names: `name_length`
+   * bytes, not NUL-terminated.
+   */
+  const char *name;
+  /**
+   * Its length.
+   */
+  size_t name_length;
+  /**
+   * The owner: 32 hexadecimal digits, never used for two holds. Whoever
+   * knows them may release the lock. Empty where nobody's hold is meant.
+   */
+  const char *owner;
+  /**
+   * Words for whoever inspects the lock, or NULL.
+   */
+  const char *label;
+  /**
+   * How long the hold lasts without being lengthened, ms; 0 without a
+   * lease.
+   */
+  int64_t ttl_ms;
+  /**
+   * How long the answer may take, ms; -1 leaves it to the store.
+   */
+  int64_t time_ms;
+  /**
+   * A synlock_mode; of `change_mode` the new one.
+   */
+  int32_t mode;
+  /**
+   * Permits to take, of
+   */
+  uint32_t permits_take;
+  /**
+   * so many; both 0 unless the mode is SYNLOCK_PERMITS.
+   */
+  uint32_t permits_of;
+  /**
+   * 1 if the caller will ask again should the lock be taken.
+   */
+  int32_t waits;
+} synlock_ask;
+
+/**
+ * What a custom store answers besides the status that it returns. Filled
+ * with what zero, NULL and -1 say below before the callback is called.
+ */
+typedef struct {
+  /**
+   * sizeof(synlock_reply) of the library.
+   */
+  size_t struct_size;
+  /**
+   * Of a grant: its fencing token, 0 for none.
+   */
+  int64_t fencing_token;
+  /**
+   * Of SYNLOCK_BUSY: when the holder's lease can end, ms; -1 if unknown.
+   */
+  int64_t until_ms;
+  /**
+   * Of SYNLOCK_BUSY: when to ask again, ms; -1 for the library's 50.
+   */
+  int64_t poll_ms;
+  /**
+   * Of a grant: 1 if the owner before died inside.
+   */
+  int32_t recovered;
+  /**
+   * 0.
+   */
+  int32_t reserved;
+  /**
+   * Where to write why it failed: NUL-terminated UTF-8 of at most
+   * `words_size` bytes.
+   */
+  char *words;
+  /**
+   * Room in `words`.
+   */
+  size_t words_size;
+  /**
+   * The library's; see `synlock_reply_add`.
+   */
+  void *rows;
+} synlock_reply;
+
+/**
+ * Answers one question to a custom store: returns a synlock_status. Those
+ * from 100 on are errors; SYNLOCK_UNAVAILABLE says that surely nothing was
+ * done, SYNLOCK_UNCERTAIN that it may have been, and the hold is released
+ * by the next call. It must not throw, nor use the lock it is asked about.
+ */
+typedef int32_t (*synlock_callback)(void *user,
+                                    const synlock_ask *ask,
+                                    synlock_reply *reply);
+
+/**
+ * A store of one's own. Set `struct_size`; what is NULL or 0 the store
+ * cannot do. Callbacks are called by threads that call the library and by no
+ * other, several at once unless the program sees to it; in a forked child
+ * too, but for `destroy`.
+ */
+typedef struct {
+  /**
+   * sizeof(synlock_callbacks).
+   */
+  size_t struct_size;
+  /**
+   * The first argument of every callback.
+   */
+  void *user;
+  /**
+   * Called once, when the last handle of the store and its locks is gone.
+   */
+  synlock_destroy destroy;
+  /**
+   * May this owner hold the lock now: SYNLOCK_OK or SYNLOCK_BUSY, in one
+   * step. Asked again by an owner that holds it, it is a grant. Needed.
+   */
+  synlock_callback attempt;
+  /**
+   * End the owner's hold: SYNLOCK_OK, or SYNLOCK_LOST if it has none.
+   * Needed.
+   */
+  synlock_callback release;
+  /**
+   * Does the owner hold the lock: SYNLOCK_OK or SYNLOCK_LOST. Needed.
+   */
+  synlock_callback is_held;
+  /**
+   * Lengthen the owner's hold to `ttl_ms` from now, never shorten it:
+   * SYNLOCK_OK or SYNLOCK_LOST. Needed for leases.
+   */
+  synlock_callback extend;
+  /**
+   * Turn the owner's hold into one of the mode: SYNLOCK_OK, SYNLOCK_BUSY or
+   * SYNLOCK_LOST.
+   */
+  synlock_callback change_mode;
+  /**
+   * Tell of each holder by `synlock_reply_add`: SYNLOCK_OK.
+   */
+  synlock_callback inspect;
+  /**
+   * Tell of every holder of the names that begin so: SYNLOCK_OK.
+   */
+  synlock_callback list;
+  /**
+   * Take the lock from whoever holds it: SYNLOCK_OK, or SYNLOCK_NOT_HELD.
+   */
+  synlock_callback break_lock;
+  /**
+   * Can the store serve: SYNLOCK_OK.
+   */
+  synlock_callback ping;
+  /**
+   * How far fencing tokens can be trusted to grow: "E", "H", "D"; NULL for
+   * none. See synlock_capabilities.
+   */
+  const char *fence;
+  /**
+   * "process", "host" or "cluster"; NULL is "process".
+   */
+  const char *scope;
+  /**
+   * 1: shared locks.
+   */
+  int32_t shared;
+  /**
+   * 1: counting semaphores.
+   */
+  int32_t permits;
+  /**
+   * 1: a hold ends with its owner's process. Needed without `extend`.
+   */
+  int32_t frees_on_death;
+  /**
+   * 1: holds survive a restart of what keeps them.
+   */
+  int32_t survives_restart;
+} synlock_callbacks;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -1438,6 +1636,39 @@ SYNLOCK_API uint64_t synlock_debug_live(uint8_t kind);
  * handles; call it once, from the process that made them.
  */
 SYNLOCK_API void synlock_process_end(void);
+
+/**
+ * Makes a store of the program's own callbacks, which are copied. Its URL is
+ * `custom:` and `name`: 1 to 64 letters, digits, `-`, `_` and `.`. `keys`
+ * and `values` are `n` options of its locks, as in a URL.
+ *
+ * Waiting is asking again, on the caller's thread. Nothing happens in the
+ * background: a lease is never renewed (SYNLOCK_UNSUPPORTED unless a lock
+ * has a TTL, or the store frees locks at death), and a dispatch queue
+ * answers SYNLOCK_UNSUPPORTED.
+ *
+ * If it fails, `destroy` is not called.
+ */
+SYNLOCK_API
+synlock_status synlock_store_custom(const char *name,
+                                    const synlock_callbacks *callbacks,
+                                    const char *const *keys,
+                                    const char *const *values,
+                                    size_t n,
+                                    synlock_store **store,
+                                    synlock_error **error);
+
+/**
+ * In `inspect` and `list` of a custom store: tells of one holder. What its
+ * fields say is that of synlock_holder: NULL, 0 and -1 where a thing is not
+ * known; a NULL name is that of the question. The row and its text are
+ * copied.
+ */
+SYNLOCK_API
+synlock_status synlock_reply_add(synlock_reply *reply,
+                                 const synlock_ask *ask,
+                                 const synlock_holder *holder,
+                                 synlock_error **error);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -12,6 +12,9 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -132,6 +135,110 @@ public:
     }
 };
 
+/// A store of one's own: what `synlock_callbacks` says of each callback holds for its function here.
+/// What they throw becomes an error, with its words; SYNLOCK_UNCERTAIN, where it may have acted.
+class CustomStore {
+public:
+    virtual ~CustomStore() = default;
+    virtual synlock_status attempt(const synlock_ask &ask, synlock_reply &reply) = 0;
+    virtual synlock_status release(const synlock_ask &ask) = 0;
+    virtual synlock_status is_held(const synlock_ask &ask) = 0;
+    virtual synlock_status extend(const synlock_ask &) { return SYNLOCK_UNSUPPORTED; }
+    virtual synlock_status change_mode(const synlock_ask &, synlock_reply &) { return SYNLOCK_UNSUPPORTED; }
+    /// Tells of each holder by `add`.
+    virtual synlock_status inspect(const synlock_ask &, synlock_reply &) { return SYNLOCK_UNSUPPORTED; }
+    virtual synlock_status list(const synlock_ask &, synlock_reply &) { return SYNLOCK_UNSUPPORTED; }
+    virtual synlock_status break_lock(const synlock_ask &) { return SYNLOCK_UNSUPPORTED; }
+    virtual synlock_status ping(const synlock_ask &) { return SYNLOCK_OK; }
+
+    static std::string name(const synlock_ask &ask) { return {ask.name, ask.name_length}; }
+    static void add(synlock_reply &reply, const synlock_ask &ask, const synlock_holder &holder) {
+        detail::check([&](synlock_error **error) { return synlock_reply_add(&reply, &ask, &holder, error); });
+    }
+};
+
+/// What a custom store can do; the functions that it does not have are left out of its callbacks.
+struct CustomTraits {
+    bool leases = false, change_mode = false, inspect = false, list = false, break_lock = false;
+    bool shared = false, permits = false, frees_on_death = false, survives_restart = false;
+    /// "E", "H", "D", or none.
+    const char *fence = nullptr;
+    const char *scope = "process";
+};
+
+namespace detail {
+
+/// Calls one function of a custom store; nothing is thrown through C.
+template <synlock_status Failed, typename Call>
+std::int32_t answer(synlock_reply *reply, Call &&call) noexcept {
+    const char *words = "it threw what is no std::exception";
+    std::string said;
+    try {
+        return call();
+    } catch (const Error &error) {
+        try { said = error.what(); words = said.c_str(); } catch (...) { words = ""; }
+        std::snprintf(reply->words, reply->words_size, "%s", words);
+        return error.code() < 100 ? Failed : error.code();
+    } catch (const std::exception &error) {
+        std::snprintf(reply->words, reply->words_size, "%s", error.what());
+    } catch (...) {
+        std::snprintf(reply->words, reply->words_size, "%s", words);
+    }
+    return Failed;
+}
+
+inline CustomStore &custom(void *user) { return *static_cast<CustomStore *>(user); }
+
+inline synlock_callbacks callbacks(CustomStore *store, const CustomTraits &can) {
+    using A = const synlock_ask *;
+    using R = synlock_reply *;
+    synlock_callbacks table{};
+    table.struct_size = sizeof table;
+    table.user = store;
+    table.destroy = [](void *user) { delete static_cast<CustomStore *>(user); };
+    table.attempt = [](void *user, A ask, R reply) {
+        return answer<SYNLOCK_UNCERTAIN>(reply, [&] { return custom(user).attempt(*ask, *reply); });
+    };
+    table.release = [](void *user, A ask, R reply) {
+        return answer<SYNLOCK_UNCERTAIN>(reply, [&] { return custom(user).release(*ask); });
+    };
+    table.is_held = [](void *user, A ask, R reply) {
+        return answer<SYNLOCK_UNAVAILABLE>(reply, [&] { return custom(user).is_held(*ask); });
+    };
+    if (can.leases)
+        table.extend = [](void *user, A ask, R reply) {
+            return answer<SYNLOCK_UNCERTAIN>(reply, [&] { return custom(user).extend(*ask); });
+        };
+    if (can.change_mode)
+        table.change_mode = [](void *user, A ask, R reply) {
+            return answer<SYNLOCK_UNCERTAIN>(reply, [&] { return custom(user).change_mode(*ask, *reply); });
+        };
+    if (can.inspect)
+        table.inspect = [](void *user, A ask, R reply) {
+            return answer<SYNLOCK_UNAVAILABLE>(reply, [&] { return custom(user).inspect(*ask, *reply); });
+        };
+    if (can.list)
+        table.list = [](void *user, A ask, R reply) {
+            return answer<SYNLOCK_UNAVAILABLE>(reply, [&] { return custom(user).list(*ask, *reply); });
+        };
+    if (can.break_lock)
+        table.break_lock = [](void *user, A ask, R reply) {
+            return answer<SYNLOCK_UNCERTAIN>(reply, [&] { return custom(user).break_lock(*ask); });
+        };
+    table.ping = [](void *user, A ask, R reply) {
+        return answer<SYNLOCK_UNAVAILABLE>(reply, [&] { return custom(user).ping(*ask); });
+    };
+    table.fence = can.fence;
+    table.scope = can.scope;
+    table.shared = can.shared;
+    table.permits = can.permits;
+    table.frees_on_death = can.frees_on_death;
+    table.survives_restart = can.survives_restart;
+    return table;
+}
+
+} // namespace detail
+
 /// Where locks are kept. Usable from any thread.
 class Store : public detail::Handle<synlock_store, synlock_store_free> {
 public:
@@ -144,6 +251,22 @@ public:
         detail::check([&](synlock_error **error) {
             return synlock_store_open(url.c_str(), keys.data(), values.data(), keys.size(), &handle_, error);
         });
+    }
+
+    /// A store of one's own, `custom:` and `name`.
+    Store(const std::string &name, std::unique_ptr<CustomStore> custom, const CustomTraits &can,
+          const std::vector<std::pair<std::string, std::string>> &settings = {}) {
+        std::vector<const char *> keys, values;
+        for (const auto &[key, value] : settings) {
+            keys.push_back(key.c_str());
+            values.push_back(value.c_str());
+        }
+        const synlock_callbacks table = detail::callbacks(custom.get(), can);
+        detail::check([&](synlock_error **error) {
+            return synlock_store_custom(name.c_str(), &table, keys.data(), values.data(), keys.size(), &handle_, error);
+        });
+        // The table's `destroy` deletes it.
+        (void)custom.release();
     }
 
     void ping(milliseconds timeout = forever) const {

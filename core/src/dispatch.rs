@@ -78,13 +78,19 @@ static TASKS: AtomicU64 = AtomicU64::new(1);
 /// ends an acquire: it then comes to `Cancelled`, or to a grant that had been made already.
 ///
 /// # Errors
-/// `ConcurrentUse`, `ForkedHandle`, `Exhausted`; then `done` is never called.
+/// `ConcurrentUse`, `ForkedHandle`, `Exhausted`, and `Unsupported` on a custom store; then `done` is
+/// never called.
 pub fn submit_with(
     lock: &Lock,
     op: Op,
     cancel: Option<Cancel>,
     done: impl FnOnce(Result<Outcome>) + Send + 'static,
 ) -> Result<()> {
+    if lock.store().is_caller_thread_only() {
+        return Err(Error::unsupported(
+            "a custom store is asked on threads of the program alone: event loops call its locks directly",
+        ));
+    }
     let used = lock.enter_for_long()?;
     let id = TASKS.fetch_add(1, Ordering::Relaxed);
     let bell = Arc::new(Signal::with_hook(move || {

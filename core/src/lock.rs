@@ -64,6 +64,11 @@ impl Lock {
         let needs_lease = can.ttl && !can.frees_on_death;
         let ttl = options.ttl.or(needs_lease.then_some(DEFAULT_LEASE));
         let renew = ttl.is_some() && options.renew.unwrap_or(options.ttl.is_none());
+        if renew && store.is_caller_thread_only() {
+            return Err(Error::unsupported(
+                "nobody renews a lease of a custom store in the background: give a ttl, and refresh it",
+            ));
+        }
         Ok(Lock(Shared::new(store, name, options, ttl, renew)))
     }
 

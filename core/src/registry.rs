@@ -7,6 +7,7 @@ use crate::lease::{BootTime, Wait};
 use crate::lock::Lock;
 use crate::name::Name;
 use crate::options::{LockOptions, Reentry, check_ttl};
+use crate::store::custom::{self, Callbacks, Traits};
 use crate::store::{Backend, Check, Inspection, Page};
 use crate::sync::Mutex;
 use crate::url::Url;
@@ -233,6 +234,30 @@ impl Store {
             defaults,
             observers: Observers::default(),
         }))
+    }
+
+    /// A store made of the host's own callbacks. `name` is what its URL shows, `custom:NAME`;
+    /// `options` are those of its locks.
+    ///
+    /// # Errors
+    /// `InvalidArgument`, `Unsupported` for promises that contradict each other, `UnknownOption`.
+    pub fn custom(
+        name: &str,
+        can: Traits,
+        callbacks: Box<dyn Callbacks>,
+        options: &[(&str, &str)],
+    ) -> Result<Self> {
+        let backend = custom::open(name, can, callbacks)?;
+        let mut url = Url::parse(backend.url(), options)?;
+        let defaults = lock_defaults(&mut url)
+            .and_then(|defaults| url.finish().map(|()| defaults))
+            .map_err(|error| error.with_store(backend.url()).with_operation("open"))?;
+        Ok(Self::over(backend, defaults))
+    }
+
+    /// Whether its locks may be used on the callers' own threads alone: custom stores.
+    pub fn is_caller_thread_only(&self) -> bool {
+        self.0.backend.is_caller_thread_only()
     }
 
     /// What the store can do.

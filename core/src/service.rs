@@ -17,6 +17,7 @@ use crate::sync;
 use crate::watchdog::Watch;
 use crate::{Error, Result};
 use inbox::Inbox;
+use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::os::fd::AsRawFd;
@@ -42,6 +43,15 @@ struct Service {
 }
 
 static SERVICE: PerProcess<Service> = PerProcess::new();
+
+thread_local! {
+    static IS_OURS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is one of the library's own.
+pub(crate) fn is_this_thread() -> bool {
+    IS_OURS.get()
+}
 
 /// Hands a command to the thread, starting it if need be.
 pub(crate) fn send(command: Command) -> Result<()> {
@@ -76,7 +86,10 @@ pub(crate) fn spawn_quiet(name: &str, run: impl FnOnce() + Send + 'static) -> Re
     let made = std::thread::Builder::new()
         .name(name.into())
         .stack_size(512 * 1024)
-        .spawn(run);
+        .spawn(|| {
+            IS_OURS.set(true);
+            run();
+        });
     // SAFETY: `before` was filled by the call above.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut()) };
     made.map(|_| ()).map_err(|error| {
@@ -91,6 +104,9 @@ pub(crate) fn schedule(at: BootTime, watch: Watch) {
 
 /// Releases a claim whose state is unknown, until the store confirms it or its TTL has passed.
 pub(crate) fn burn(store: Store, claim: Claim) {
+    if store.backend().release_later(&claim) {
+        return;
+    }
     let _ = send(Command::Burn(store, claim));
 }
 

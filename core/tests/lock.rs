@@ -339,3 +339,47 @@ fn a_host_turn_asks_the_store_nothing() {
     assert_eq!(acquired.attempts, 2);
     assert!(acquired.waited >= Duration::from_millis(500));
 }
+
+/// Panics where its name says so.
+struct Panics;
+
+impl synlock_core::store::custom::Callbacks for Panics {
+    fn call(
+        &self,
+        verb: synlock_core::store::custom::Verb,
+        ask: &synlock_core::store::custom::Ask<'_>,
+    ) -> synlock_core::Result<synlock_core::store::custom::Reply> {
+        assert!(ask.name != verb.name().as_bytes(), "out of paper");
+        Ok(synlock_core::store::custom::Reply::of(Code::Ok))
+    }
+}
+
+#[test]
+fn a_panic_in_a_custom_store_is_an_error_with_its_words() {
+    let can = synlock_core::store::custom::Traits {
+        shared: false,
+        permits: false,
+        ttl: false,
+        frees_on_death: true,
+        change_mode: false,
+        inspect: false,
+        list: false,
+        break_lock: false,
+        ping: false,
+        survives_restart: false,
+        fence: synlock_core::Fence::None,
+        scope: synlock_core::Scope::Process,
+    };
+    let store = Store::custom("panics", can, Box::new(Panics), &[]).unwrap();
+    let error = store
+        .lock("attempt")
+        .unwrap()
+        .acquire(Wait::No, None)
+        .unwrap_err();
+    assert_eq!(error.code(), Code::Uncertain);
+    assert!(error.message().contains("out of paper"), "{error}");
+    let held = store.lock("is_held").unwrap();
+    held.acquire(Wait::No, None).unwrap();
+    assert_eq!(held.is_acquired().unwrap_err().code(), Code::Unavailable);
+    held.release().unwrap();
+}

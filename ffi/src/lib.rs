@@ -18,6 +18,7 @@
 compile_error!("handles need 64-bit pointers");
 
 pub mod cancel;
+pub mod custom;
 pub mod dispatch;
 pub mod error;
 pub mod events;

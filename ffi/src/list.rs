@@ -51,6 +51,25 @@ pub struct synlock_holder {
     pub pid: u32,
 }
 
+impl synlock_holder {
+    /// Nothing known.
+    pub(crate) const EMPTY: Self = synlock_holder {
+        struct_size: size_of::<Self>(),
+        name: std::ptr::null(),
+        name_length: 0,
+        owner: std::ptr::null(),
+        mode: std::ptr::null(),
+        host: std::ptr::null(),
+        label: std::ptr::null(),
+        remaining_ms: -1,
+        held_ms: -1,
+        fencing_token: 0,
+        waiters: -1,
+        permits: 0,
+        pid: 0,
+    };
+}
+
 #[derive(Debug)]
 struct Row {
     name: Vec<u8>,

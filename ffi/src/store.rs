@@ -66,9 +66,9 @@ fn plain_wait(timeout_ms: i64) -> Result<Wait> {
 }
 
 fn fixed(text: &str) -> *const c_char {
-    const WORDS: [&std::ffi::CStr; 12] = [
-        c"none", c"E", c"H", c"D", c"process", c"host", c"cluster", c"server", c"memory", c"shm",
-        c"flock", c"redis",
+    const WORDS: [&std::ffi::CStr; 13] = [
+        c"custom", c"none", c"E", c"H", c"D", c"process", c"host", c"cluster", c"server",
+        c"memory", c"shm", c"flock", c"redis",
     ];
     WORDS
         .iter()
@@ -109,7 +109,7 @@ pub unsafe extern "C" fn synlock_store_open(
 
 /// # Safety
 /// Both arrays have `n` elements of NUL-terminated text.
-unsafe fn pairs<'a>(
+pub(crate) unsafe fn pairs<'a>(
     keys: *const *const c_char,
     values: *const *const c_char,
     n: usize,

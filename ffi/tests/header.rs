@@ -94,7 +94,7 @@ fn generate(config: Config) -> String {
     let mut builder = Builder::new().with_config(config);
     for file in [
         "status", "error", "options", "store", "lock", "hold", "list", "cancel", "scope",
-        "dispatch", "events", "version",
+        "dispatch", "events", "version", "custom",
     ] {
         builder = builder.with_src(sources.join(format!("{file}.rs")));
     }

@@ -23,7 +23,11 @@ pub fn tests(list: &mut List) {
         list.add("refresh_after_loss_fails", refresh_after_loss);
         list.add("remaining_is_conservative", remaining);
         list.add("a_late_release_says_so_or_is_lost", late);
-        list.add("the_watchdog_renews_until_release", watchdog);
+        if list.is_caller_thread_only {
+            list.add("nobody_renews_in_the_background", no_watchdog);
+        } else {
+            list.add("the_watchdog_renews_until_release", watchdog);
+        }
         list.add("a_waiter_waits_for_the_end_of_a_lease", waits_for_lease);
     }
     if !list.can.frees_on_death {
@@ -235,6 +239,14 @@ fn watchdog(case: &Case) {
     // No renewal followed the release.
     b.ensure_held().unwrap();
     assert_eq!(a.state(), State::Idle);
+}
+
+fn no_watchdog(case: &Case) {
+    let mut options = LockOptions::default();
+    options.ttl = Some(ms(900));
+    options.renew = Some(true);
+    let refused = case.store.lock_with(&case.name, options);
+    assert_eq!(code(refused), Code::Unsupported);
 }
 
 fn waits_for_lease(case: &Case) {

@@ -5,6 +5,10 @@ use std::time::{Duration, Instant};
 use synlock_core::{Code, Completion, Dispatch, Op, Outcome, Wait};
 
 pub fn tests(list: &mut List) {
+    if list.is_caller_thread_only {
+        list.add("dispatch_is_refused", refused);
+        return;
+    }
     list.add("dispatch_acquires_and_releases", round_trip);
     list.add("dispatch_cancels_a_wait", cancel);
     list.add("dispatch_serves_many_waiters", many);
@@ -26,6 +30,20 @@ fn next(dispatch: &Dispatch) -> Completion {
         unsafe { libc::poll(&raw mut poll, 1, 1000) };
         assert!(Instant::now() < end, "no completion came");
     }
+}
+
+fn refused(case: &Case) {
+    let (dispatch, lock) = (Dispatch::new().unwrap(), case.lock());
+    let error = dispatch
+        .submit(&lock, Op::Acquire(Wait::No), 1)
+        .unwrap_err();
+    assert_eq!(error.code(), Code::Unsupported);
+    assert!(
+        error.message().contains("threads of the program"),
+        "{error}"
+    );
+    // Nothing was begun.
+    lock.acquire(Wait::No, None).unwrap();
 }
 
 fn round_trip(case: &Case) {

@@ -2,6 +2,7 @@
 //! refused, and no store may claim less than the table in `matrix.rs`.
 
 mod acquire;
+mod custom;
 mod fork;
 mod hold;
 mod host;

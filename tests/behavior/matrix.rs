@@ -45,6 +45,12 @@ fn claims(case: &Case) {
             "H",
             (true, true, true, true, true),
         ),
+        // What the callbacks of `custom.rs` can do.
+        "custom" => (
+            (true, true, true, true, true),
+            "E",
+            (false, false, false, true, true),
+        ),
         other => panic!("the matrix has no row for {other}"),
     };
     assert_eq!(claimed, least);
@@ -79,7 +85,7 @@ fn refuses(case: &Case) {
 }
 
 fn fingerprint(case: &Case) {
-    let again = synlock_core::Store::open(&case.url).unwrap();
+    let again = case.open_again();
     assert_eq!(again.fingerprint(), case.store.fingerprint());
     assert!(!again.fingerprint().is_empty());
 }

@@ -13,6 +13,8 @@ pub struct Setup {
     /// First part of the names of its cases.
     pub name: &'static str,
     pub url: String,
+    /// Opens it, if its URL does not.
+    open: Option<fn() -> Store>,
     /// Keeps the server or the directory.
     _keep: Arc<dyn std::any::Any + Send + Sync>,
 }
@@ -28,6 +30,7 @@ impl Setup {
             setups.push(Setup {
                 name: "memory",
                 url: format!("memory:{}", unique("behavior")),
+                open: None,
                 _keep: Arc::new(()),
             });
         }
@@ -36,6 +39,7 @@ impl Setup {
             setups.push(Setup {
                 name: "shm",
                 url: format!("shm:{}/segment", folder.path().display()),
+                open: None,
                 _keep: Arc::new(folder),
             });
         }
@@ -44,6 +48,7 @@ impl Setup {
             setups.push(Setup {
                 name: "flock",
                 url: format!("flock:{}", folder.path().display()),
+                open: None,
                 _keep: Arc::new(folder),
             });
         }
@@ -55,22 +60,40 @@ impl Setup {
             setups.push(Setup {
                 name: "redis",
                 url: server.url(),
+                open: None,
                 _keep: server.clone(),
             });
             setups.push(Setup {
                 name: "redis-socket",
                 url: server.socket_url(),
+                open: None,
                 _keep: server.clone(),
             });
             if cfg!(feature = "redis-tls") {
                 setups.push(Setup {
                     name: "redis-tls",
                     url: server.tls_url(),
+                    open: None,
                     _keep: server,
                 });
             }
         }
+        if wanted("custom") {
+            setups.push(Setup {
+                name: "custom",
+                url: "custom:behavior".to_owned(),
+                open: Some(super::custom::open),
+                _keep: Arc::new(()),
+            });
+        }
         setups
+    }
+
+    fn open(&self) -> synlock_core::Result<Store> {
+        match self.open {
+            Some(open) => Ok(open()),
+            None => Store::open(&self.url),
+        }
     }
 }
 
@@ -81,9 +104,15 @@ pub struct Case {
     pub url: String,
     pub name: String,
     pub can: Capabilities,
+    open: Setup,
 }
 
 impl Case {
+    /// The same store, opened once more.
+    pub fn open_again(&self) -> Store {
+        self.open.open().unwrap()
+    }
+
     pub fn lock(&self) -> Lock {
         self.lock_with(|_| {})
     }
@@ -140,15 +169,18 @@ pub const PATIENCE: Wait = Wait::For(Duration::from_secs(20));
 pub struct List {
     setup: Setup,
     pub can: Capabilities,
+    /// Nothing may be done in the background.
+    pub is_caller_thread_only: bool,
     trials: Vec<Trial>,
 }
 
 impl List {
     pub fn new(setup: Setup) -> Self {
-        let can = *Store::open(&setup.url).unwrap().capabilities();
+        let store = setup.open().unwrap();
         List {
             setup,
-            can,
+            can: *store.capabilities(),
+            is_caller_thread_only: store.is_caller_thread_only(),
             trials: Vec::new(),
         }
     }
@@ -164,13 +196,14 @@ impl List {
             .push(Trial::test(format!("{}::{name}", setup.name), move || {
                 // All of it, or the closure would take the URL alone and the server would end.
                 let setup = &setup;
-                let store = Store::open(&setup.url)?;
+                let store = setup.open()?;
                 let can = *store.capabilities();
                 let input = Case {
                     store,
                     url: setup.url.clone(),
                     name: unique("case"),
                     can,
+                    open: setup.clone(),
                 };
                 std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| case(&input))).map_err(
                     |panic| {

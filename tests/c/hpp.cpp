@@ -1,6 +1,9 @@
 // The C++ wrapper: owners, exceptions, and the standard's own guards.
 #include "check.h"
+#include <memory>
 #include <mutex>
+#include <stdexcept>
+#include <string>
 #include <synlock.hpp>
 #include <thread>
 
@@ -35,6 +38,57 @@ static void stores() {
         SAME("UNKNOWN_SCHEME", error.name());
         CHECK(strstr(error.what(), "flock") && !error.retriable());
     }
+}
+
+class OneLock : public synlock::CustomStore {
+public:
+    explicit OneLock(bool *gone) : gone_(gone) {}
+    ~OneLock() override { *gone_ = true; }
+    synlock_status attempt(const synlock_ask &ask, synlock_reply &reply) override {
+        if (name(ask) == "broken") throw std::runtime_error("the disk is on fire");
+        if (!owner_.empty() && owner_ != ask.owner) return SYNLOCK_BUSY;
+        owner_ = ask.owner;
+        reply.fencing_token = ++fence_;
+        return SYNLOCK_OK;
+    }
+    synlock_status release(const synlock_ask &ask) override {
+        if (owner_ != ask.owner) return SYNLOCK_LOST;
+        owner_.clear();
+        return SYNLOCK_OK;
+    }
+    synlock_status is_held(const synlock_ask &ask) override { return owner_ == ask.owner ? SYNLOCK_OK : SYNLOCK_LOST; }
+
+private:
+    bool *gone_;
+    std::string owner_;
+    std::int64_t fence_ = 0;
+};
+
+static void customs() {
+    bool gone = false;
+    {
+        synlock::CustomTraits can;
+        can.frees_on_death = true;
+        can.fence = "E";
+        synlock::Store store{"one", std::make_unique<OneLock>(&gone), can, {{"timeout", "1"}}};
+        CHECK(store.url() == "custom:one");
+        synlock::Lock lock{store, "x"}, other{store, "x"}, broken{store, "broken"};
+        CHECK(lock.acquire() && lock.fencing_token() == 1 && lock.is_acquired() && !other.acquire());
+        try {
+            broken.acquire();
+            CHECK(false);
+        } catch (const synlock::Error &error) {
+            IS(SYNLOCK_UNCERTAIN, error.code());
+            CHECK(strstr(error.what(), "the disk is on fire"));
+        }
+        lock.release();
+        IS(SYNLOCK_UNSUPPORTED, thrown([&] { store.break_lock("x"); }));
+        CHECK(!gone);
+    }
+    CHECK(gone);
+    gone = false;
+    IS(SYNLOCK_UNSUPPORTED, thrown([&] { synlock::Store("none", std::make_unique<OneLock>(&gone), synlock::CustomTraits{}); }));
+    CHECK(gone);
 }
 
 static void locks() {
@@ -126,6 +180,7 @@ static void exports() {
 int main() {
     check_setting();
     CASE(stores);
+    CASE(customs);
     CASE(locks);
     CASE(guards);
     CASE(shared);

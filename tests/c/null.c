@@ -22,6 +22,11 @@ static void errors(void) {
     synlock_error_free(error);
 }
 
+static int32_t never(void *user, const synlock_ask *ask, synlock_reply *reply) {
+    (void)user, (void)ask, (void)reply;
+    return SYNLOCK_INTERNAL;
+}
+
 static void stores(void) {
     synlock_store *store = NULL, *made = NULL;
     synlock_list *list = NULL;
@@ -67,7 +72,22 @@ static void stores(void) {
     REFUSED(synlock_store_list(store, "", 0, NULL, 10, NULL, NULL));
     CHECK(made == NULL && list == NULL);
 
+    synlock_callbacks callbacks = {.struct_size = sizeof callbacks, .frees_on_death = 1};
+    REFUSED(synlock_store_custom("null", NULL, NULL, NULL, 0, &made, NULL));
+    REFUSED(synlock_store_custom("null", &callbacks, NULL, NULL, 0, &made, NULL));
+    callbacks.attempt = callbacks.release = callbacks.is_held = never;
+    REFUSED(synlock_store_custom(NULL, &callbacks, NULL, NULL, 0, &made, NULL));
+    REFUSED(synlock_store_custom("null", &callbacks, NULL, NULL, 0, NULL, NULL));
+    REFUSED(synlock_store_custom("null", &callbacks, keys, NULL, 1, &made, NULL));
+    CHECK(made == NULL);
+
     synlock_holder holder = {.struct_size = sizeof holder};
+    synlock_ask ask = {.struct_size = sizeof ask, .name = "x", .name_length = 1};
+    synlock_reply reply = {.struct_size = sizeof reply};
+    REFUSED(synlock_reply_add(NULL, &ask, &holder, NULL));
+    REFUSED(synlock_reply_add(&reply, NULL, &holder, NULL));
+    REFUSED(synlock_reply_add(&reply, &ask, NULL, NULL));
+    IS(SYNLOCK_INVALID_ARGUMENT, synlock_reply_add(&reply, &ask, &holder, NULL));
     FINE(synlock_store_inspect(store, "x", 1, &list, NULL));
     REFUSED(synlock_list_get(NULL, 0, &holder, NULL));
     REFUSED(synlock_list_get(list, 0, NULL, NULL));

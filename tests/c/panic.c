@@ -78,6 +78,8 @@ static void every_status(void) {
     synlock_event event = {.struct_size = sizeof event};
     synlock_completion done;
     STATUS(synlock_store_open, "memory:panic", NULL, NULL, 0, (synlock_store **)&untouched);
+    STATUS(synlock_store_custom, "panic", NULL, NULL, NULL, 0, (synlock_store **)&untouched);
+    STATUS(synlock_reply_add, NULL, NULL, NULL);
     STATUS(synlock_store_ping, store, 0);
     STATUS(synlock_store_url, store, text, sizeof text, &length);
     STATUS(synlock_store_fingerprint, store, text, sizeof text, &length);

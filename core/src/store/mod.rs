@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod check;
+pub mod custom;
 #[cfg(all(any(feature = "flock", feature = "shm"), not(loom)))]
 mod files;
 #[cfg(feature = "flock")]
@@ -186,6 +187,18 @@ pub trait Backend: Send + Sync + Debug {
     /// Tells a store that needed no token the one of a hold, from now on.
     fn name_owner(&self, claim: &Claim) {
         let _ = claim;
+    }
+
+    /// Whether it may be asked on its callers' threads alone: nobody renews its leases in the
+    /// background, and event loops are refused.
+    fn is_caller_thread_only(&self) -> bool {
+        false
+    }
+
+    /// Takes charge of a release whose fate is unknown; false leaves it to the background.
+    fn release_later(&self, claim: &Claim) -> bool {
+        let _ = claim;
+        false
     }
 
     /// Connects, and says whether the store can serve.
