@@ -69,6 +69,19 @@ impl Setup {
                 open: None,
                 _keep: server.clone(),
             });
+            for (name, dialect) in [
+                ("redis-plain", "plain"),
+                ("redis-symfony", "symfony"),
+                ("redis-python-redis-lock", "python-redis-lock"),
+                ("redis-redis-semaphore", "redis-semaphore"),
+                ("redis-redisson", "redisson"),
+            ] {
+                setups.push(Setup {
+                    name,
+                    url: format!("{}?dialect={dialect}", server.url()),
+                    _keep: server.clone(),
+                });
+            }
             if cfg!(feature = "redis-tls") {
                 setups.push(Setup {
                     name: "redis-tls",

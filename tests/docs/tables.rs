@@ -77,6 +77,48 @@ fn capabilities() -> String {
     table
 }
 
+fn dialects() -> String {
+    let mut table = String::from(
+        "| `dialect=` | a lock `N` is | of | shared, promotion |\n|---|---|---|---|\n",
+    );
+    for (dialect, key, peers) in [
+        (
+            "plain",
+            "the text `N`: a token",
+            "redis-py, node-redlock, redsync, rslock, symfony/lock before 5.2, and whatever does `SET N token NX PX`",
+        ),
+        (
+            "symfony",
+            "the sorted set `N`",
+            "symfony/lock's `RedisStore` since 5.2",
+        ),
+        (
+            "python-redis-lock",
+            "the text `lock:N`, with the list `lock-signal:N`",
+            "python-redis-lock",
+        ),
+        (
+            "redis-semaphore",
+            "the text `mutex:N`",
+            "the mutex of redis-semaphore",
+        ),
+        (
+            "redisson",
+            "the hash `N`, with a channel",
+            "Redisson's `RLock`; its fair lock's own queue is not heeded",
+        ),
+    ] {
+        let store = Store::open(&format!("redis://localhost?dialect={dialect}")).unwrap();
+        let can = store.capabilities();
+        table += &format!(
+            "| `{dialect}` | {key} | {peers} | {}, {} |\n",
+            yes(can.shared),
+            yes(can.promote)
+        );
+    }
+    table
+}
+
 fn defaults() -> String {
     let options = options::LockOptions::default();
     let lease = lock::DEFAULT_LEASE.as_secs();
@@ -129,6 +171,7 @@ fn codes() -> String {
 #[test]
 fn the_readme_has_the_capabilities() {
     check("README.md", "capabilities", &capabilities());
+    check("README.md", "dialects", &dialects());
 }
 
 #[test]

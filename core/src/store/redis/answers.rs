@@ -76,32 +76,38 @@ fn parts(reply: &Value) -> Result<(i64, i64, Vec<String>)> {
     ))
 }
 
+/// The end of a peer's hold that has no lease.
+const FOREVER: i64 = (1 << 53) - 1;
+
 /// token|layout|mode|take|of|fence|ttl|since|until|offered|host pid label
 fn holder(record: &str, now: i64) -> Option<Holder> {
     let fields: Vec<&str> = record.splitn(11, '|').collect();
     let &[token, _, mode, take, _, fence, _, since, until, _, who] = fields.as_slice() else {
         return None;
     };
+    // Of a peer's hold little is known.
     let mut who = who.splitn(3, ' ');
-    let (host, pid, label) = (who.next()?, who.next()?, who.next().unwrap_or_default());
+    let (host, pid) = (who.next().unwrap_or_default(), who.next());
+    let label = who.next().unwrap_or_default();
     let label = label.replace("%0A", "\n").replace("%25", "%");
+    let ends: i64 = until.parse().ok()?;
     // The server may say anything.
     let span = |from: i64, to: i64| {
         Duration::from_millis(u64::try_from(to.saturating_sub(from)).unwrap_or(0))
     };
     Some(Holder {
-        owner: token.get(..8)?.to_owned(),
+        owner: token.get(..8).unwrap_or(token).to_owned(),
         mode: match mode {
             "s" => "shared",
             "p" => "permits",
             _ => "exclusive",
         },
         permits: take.parse().ok()?,
-        host: Some(host.to_owned()),
-        pid: pid.parse().ok(),
+        host: Some(host.to_owned()).filter(|host| !host.is_empty()),
+        pid: pid.and_then(|pid| pid.parse().ok()),
         label: Some(label).filter(|label| !label.is_empty()),
-        remaining: Some(span(now, until.parse().ok()?)),
-        held: Some(span(since.parse().ok()?, now)),
+        remaining: (ends != FOREVER).then(|| span(now, ends)),
+        held: since.parse().ok().map(|since| span(since, now)),
         fence: fence.parse().ok(),
     })
 }

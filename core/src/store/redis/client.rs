@@ -1,9 +1,10 @@
 //! Exchanges with the server: kept connections, retries, scripts.
 
-use super::config::Config;
+use super::config::{Config, Dialect};
 use super::connection::{Broken, Connection, check, pack};
 use super::keys::Keys;
-use super::scripts::Script;
+use super::polls::Polls;
+use super::scripts::{Form, Verb, script};
 use super::subscription::Subscription;
 use super::watch::Watches;
 use crate::Result;
@@ -14,6 +15,7 @@ use crate::lease::BootTime;
 use crate::name::Name;
 use crate::sync::Mutex;
 use redis::Value;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Idle connections kept per process.
@@ -33,6 +35,10 @@ pub(super) struct Process {
     idle: Mutex<Vec<Connection>>,
     pub subscription: Subscription,
     pub watches: Watches,
+    pub polls: Polls,
+    /// On a dialect: the server's rights allow no keys of ours beside the peer's.
+    bare: AtomicBool,
+    cautions: Mutex<Vec<String>>,
     /// `host pid`, as others see it.
     who: String,
 }
@@ -71,6 +77,9 @@ impl Redis {
                 idle: Mutex::default(),
                 subscription: Subscription::new()?,
                 watches: Watches::default(),
+                polls: Polls::default(),
+                bare: AtomicBool::new(false),
+                cautions: Mutex::default(),
                 who,
             })
         })
@@ -153,29 +162,120 @@ impl Redis {
         self.exchange(request, limit).map(|(value, _)| value)
     }
 
+    /// Several requests that only read, and all their replies in one round trip.
+    pub fn many(&self, requests: &[Vec<u8>], limit: BootTime) -> Result<Vec<Value>> {
+        let Some((_, rest)) = requests.split_first() else {
+            return Ok(Vec::new());
+        };
+        let process = self.process()?;
+        let kept = process.idle.lock().pop();
+        let quiet = kept.and_then(|mut kept| kept.is_quiet().then_some(kept));
+        let mut connection = match quiet {
+            Some(connection) => connection,
+            None => Connection::open(&self.config, limit)?,
+        };
+        let first = connection
+            .exchange(&requests.concat(), limit)
+            .map_err(|broken| broken.error)?;
+        let mut replies = vec![first];
+        for _ in rest {
+            replies.push(connection.reply(limit)?);
+        }
+        process.idle.lock().push(connection);
+        Ok(replies)
+    }
+
+    pub fn is_native(&self) -> bool {
+        self.config.dialect == Dialect::Native
+    }
+
+    /// Whether there is no queue, for want of rights to keys of ours.
+    pub fn is_bare(&self) -> bool {
+        !self.is_native()
+            && self
+                .known_process()
+                .is_some_and(|process| process.bare.load(Ordering::Relaxed))
+    }
+
+    fn form(&self, bare: bool) -> Form {
+        Form {
+            dialect: self.config.dialect,
+            bare,
+            cluster: false,
+        }
+    }
+
+    /// Something to tell once.
+    pub fn take_words(&self) -> Option<String> {
+        self.known_process()?.cautions.lock().pop()
+    }
+
+    /// The request that looks at the lock which stands at `key`.
+    pub fn inspection_request(&self, key: &[u8], shown: &[u8], whole: bool) -> Result<Vec<u8>> {
+        let bare = self.is_bare();
+        let script = script(self.form(bare), Verb::Inspect);
+        let keys = Keys::at(&self.config, key, shown, bare)?;
+        let count = keys.0.len().to_string();
+        let (word, text) = if whole {
+            ("EVAL", &script.text)
+        } else {
+            ("EVALSHA", &script.sha)
+        };
+        let mut words: Vec<&[u8]> = vec![word.as_bytes(), text.as_bytes(), count.as_bytes()];
+        words.extend(keys.0.iter().map(Vec::as_slice));
+        words.push(shown);
+        Ok(pack(&words))
+    }
+
     pub fn run(
         &self,
-        script: &Script,
+        verb: Verb,
         name: &Name,
         args: &[&[u8]],
         deadline: Option<BootTime>,
     ) -> Result<Value> {
-        self.run_told(script, name, args, deadline)
+        self.run_told(verb, name, args, deadline)
             .map(|(value, _)| value)
     }
 
     /// As `run`; also tells whether the request was sent more than once.
     pub fn run_told(
         &self,
-        script: &Script,
+        verb: Verb,
         name: &Name,
         args: &[&[u8]],
         deadline: Option<BootTime>,
     ) -> Result<(Value, bool)> {
         let limit = self.limit(deadline);
-        let keys = Keys::of(&self.config.prefix, name);
-        let mut words: Vec<&[u8]> = Vec::with_capacity(16);
-        words.extend::<[&[u8]; 3]>([b"EVALSHA", script.sha.as_bytes(), b"4"]);
+        let bare = self.is_bare();
+        let answer = self.run_form(self.form(bare), verb, name, args, limit);
+        match answer {
+            Err(error) if !bare && !self.is_native() && error.code() == Code::Permission => {
+                // The lock itself may be allowed.
+                let told = self.run_form(self.form(true), verb, name, args, limit)?;
+                let process = self.process()?;
+                if !process.bare.swap(true, Ordering::Relaxed) {
+                    process.cautions.lock().push(NO_HELPERS.to_owned());
+                }
+                Ok(told)
+            }
+            answer => answer,
+        }
+    }
+
+    fn run_form(
+        &self,
+        form: Form,
+        verb: Verb,
+        name: &Name,
+        args: &[&[u8]],
+        limit: BootTime,
+    ) -> Result<(Value, bool)> {
+        let script = script(form, verb);
+        let keys = Keys::of(&self.config, name, form.bare);
+        let count = [b'0' + keys.0.len() as u8];
+        let mut words: Vec<&[u8]> = Vec::with_capacity(20);
+        words.extend::<[&[u8]; 3]>([b"EVALSHA", script.sha.as_bytes(), &count]);
         words.extend(keys.0.iter().map(Vec::as_slice));
         words.push(name.as_bytes());
         words.extend(args);
@@ -191,6 +291,9 @@ impl Redis {
         Ok((check(value)?, told || again))
     }
 }
+
+/// What an owner of locks in a peer's format should know.
+const NO_HELPERS: &str = "the server's rights allow no keys `synlock:q*`: waiters poll, in no order, and there are no fencing tokens";
 
 fn send_on(
     connection: &mut Connection,

@@ -8,9 +8,74 @@ use crate::{Error, Result};
 use std::fmt;
 use std::time::Duration;
 
+/// Whose format the locks have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Dialect {
+    /// Ours.
+    Native,
+    /// `SET key token NX PX`: redis-py, redlock, redsync, rslock, Symfony before 5.2 and many more.
+    Plain,
+    /// The sorted set of symfony/lock since 5.2.
+    Symfony,
+    /// python-redis-lock.
+    PythonRedisLock,
+    /// The mutex of redis-semaphore.
+    RedisSemaphore,
+    /// Redisson's lock.
+    Redisson,
+}
+
+impl Dialect {
+    pub const ALL: [Dialect; 6] = [
+        Dialect::Native,
+        Dialect::Plain,
+        Dialect::Symfony,
+        Dialect::PythonRedisLock,
+        Dialect::RedisSemaphore,
+        Dialect::Redisson,
+    ];
+
+    fn read(text: &str) -> Result<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|dialect| dialect.name() == text)
+            .ok_or_else(|| {
+                Error::invalid(format!(
+                    "the option `dialect` is one of {}",
+                    Self::ALL.map(Dialect::name).join(", ")
+                ))
+            })
+    }
+
+    /// As the option `dialect` says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Dialect::Native => "native",
+            Dialect::Plain => "plain",
+            Dialect::Symfony => "symfony",
+            Dialect::PythonRedisLock => "python-redis-lock",
+            Dialect::RedisSemaphore => "redis-semaphore",
+            Dialect::Redisson => "redisson",
+        }
+    }
+
+    /// Name of the store.
+    pub fn store(self) -> &'static str {
+        match self {
+            Dialect::Native => "redis",
+            Dialect::Plain => "redis-plain",
+            Dialect::Symfony => "redis-symfony",
+            Dialect::PythonRedisLock => "redis-python-redis-lock",
+            Dialect::RedisSemaphore => "redis-redis-semaphore",
+            Dialect::Redisson => "redis-redisson",
+        }
+    }
+}
+
 #[derive(Clone)]
 pub(super) struct Config {
     pub address: Address,
+    pub dialect: Dialect,
     pub tls: Option<Tls>,
     /// Hidden as well: a token may stand in its place.
     pub user: Option<Secret>,
@@ -87,8 +152,14 @@ impl Config {
                 .map_err(|_| Error::invalid("the option `db` is negative or too large"))?,
             (None, number) => number.unwrap_or(0),
         };
-        let prefix = url.take("prefix").unwrap_or_else(|| "synlock:".to_owned());
-        if prefix.contains(['{', '}']) || prefix.len() > 256 {
+        let dialect = url
+            .take("dialect")
+            .map_or(Ok(Dialect::Native), |text| Dialect::read(&text))?;
+        let own = dialect == Dialect::Native;
+        let prefix = url
+            .take("prefix")
+            .unwrap_or_else(|| if own { "synlock:" } else { "" }.to_owned());
+        if own && prefix.contains(['{', '}']) || prefix.len() > 256 {
             return Err(Error::invalid(
                 "the option `prefix` must not contain braces, and have at most 256 bytes",
             ));
@@ -108,6 +179,7 @@ impl Config {
         let user = url.take("username").or_else(|| url.user.take());
         Ok(Config {
             address,
+            dialect,
             tls: wants_tls.then_some(Tls { ca_file, insecure }),
             user: user.map(Secret::new),
             password: url.take_password()?,

@@ -14,6 +14,7 @@ mod keys;
 mod listing;
 #[cfg(feature = "fuzz")]
 mod noise;
+mod polls;
 mod scripts;
 mod subscription;
 mod verbs;

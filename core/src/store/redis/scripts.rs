@@ -1,60 +1,138 @@
-//! The scripts, and their digests.
+//! The scripts, and their digests. Each is put together from pieces: how the keys look, who holds, who
+//! waits, and the verb.
 
-use std::sync::LazyLock;
+use super::config::Dialect;
+use std::sync::OnceLock;
 
 /// A script as `EVAL` and `EVALSHA` want it.
 #[derive(Debug)]
 pub(super) struct Script {
-    pub text: &'static str,
+    pub text: String,
     pub sha: String,
 }
 
-macro_rules! scripts {
-    ($($name:ident = $file:literal $(, at once $fast:literal)?;)*) => {
-        $(pub(super) static $name: LazyLock<Script> = LazyLock::new(|| {
-            let text = concat!(
-                include_str!("scripts/begin.lua"),
-                $(include_str!(concat!("scripts/", $fast, ".lua")),)?
-                include_str!("scripts/common.lua"),
-                include_str!(concat!("scripts/", $file, ".lua")),
-            );
-            #[cfg(any(
-                canary = "always_fits",
-                canary = "flat_fence",
-                canary = "forgetful_fence"
-            ))]
-            let text = broken(text);
-            Script { text, sha: redis::Script::new(text).get_hash().to_owned() }
-        });)*
+/// What a script does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Verb {
+    Acquire,
+    Release,
+    Extend,
+    Cancel,
+    ChangeMode,
+    Adopt,
+    Break,
+    Inspect,
+    Watch,
+}
+
+/// What it finds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Form {
+    pub dialect: Dialect,
+    /// Without keys of our own beside the peer's.
+    pub bare: bool,
+    /// On a Cluster.
+    pub cluster: bool,
+}
+
+const VERBS: usize = 9;
+const FORMS: usize = 4 * Dialect::ALL.len();
+
+static SCRIPTS: [[OnceLock<Script>; VERBS]; FORMS] =
+    [const { [const { OnceLock::new() }; VERBS] }; FORMS];
+
+/// The script, the same for as long as the process lives.
+pub(super) fn script(form: Form, verb: Verb) -> &'static Script {
+    let number = form.dialect as usize * 4 + usize::from(form.bare) * 2 + usize::from(form.cluster);
+    SCRIPTS[number][verb as usize].get_or_init(|| {
+        let text = compose(form, verb);
+        let text = broken(text);
+        let sha = redis::Script::new(&text).get_hash().to_owned();
+        Script { text, sha }
+    })
+}
+
+macro_rules! piece {
+    ($name:literal) => {
+        include_str!(concat!("scripts/", $name, ".lua"))
     };
 }
 
-scripts! {
-    ACQUIRE = "acquire", at once "acquire_fast";
-    RELEASE = "release", at once "release_fast";
-    EXTEND = "extend", at once "extend_fast";
-    CANCEL = "cancel";
-    CHANGE_MODE = "change_mode";
-    ADOPT = "adopt";
-    BREAK = "break";
-    INSPECT = "inspect";
-    WATCH = "watch";
+fn compose(form: Form, verb: Verb) -> String {
+    let own = form.dialect == Dialect::Native;
+    let begin = match (own, form.bare) {
+        (true, _) => piece!("begin"),
+        (false, false) => piece!("begin_dialect"),
+        (false, true) => piece!("begin_bare"),
+    };
+    let at_once = match verb {
+        Verb::Acquire if own => piece!("acquire_fast"),
+        Verb::Release if own => piece!("release_fast"),
+        Verb::Extend if own => piece!("extend_fast"),
+        _ => "",
+    };
+    let notes = if own { "" } else { piece!("notes") };
+    let let_go = match form.dialect {
+        Dialect::Native | Dialect::Symfony => "",
+        Dialect::Plain | Dialect::RedisSemaphore => piece!("let_go"),
+        Dialect::PythonRedisLock => piece!("let_go_list"),
+        Dialect::Redisson => piece!("let_go_channel"),
+    };
+    let layout = match form.dialect {
+        Dialect::Native => piece!("layout_native"),
+        Dialect::Symfony => piece!("layout_symfony"),
+        Dialect::Redisson => piece!("layout_redisson"),
+        Dialect::Plain | Dialect::RedisSemaphore | Dialect::PythonRedisLock => {
+            piece!("layout_text")
+        }
+    };
+    let queue = if form.bare {
+        piece!("no_queue")
+    } else {
+        piece!("queue")
+    };
+    let broadcast = if form.cluster {
+        "local BROADCAST = true\n"
+    } else {
+        "local BROADCAST = false\n"
+    };
+    let verb = match verb {
+        Verb::Acquire => piece!("acquire"),
+        Verb::Release => piece!("release"),
+        Verb::Extend => piece!("extend"),
+        Verb::Cancel => piece!("cancel"),
+        Verb::ChangeMode => piece!("change_mode"),
+        Verb::Adopt => piece!("adopt"),
+        Verb::Break => piece!("break"),
+        Verb::Inspect => piece!("inspect"),
+        Verb::Watch => piece!("watch"),
+    };
+    [
+        begin,
+        at_once,
+        piece!("clock"),
+        broadcast,
+        notes,
+        let_go,
+        layout,
+        piece!("hold"),
+        queue,
+        verb,
+    ]
+    .concat()
 }
 
 /// Broken on purpose, to show that the tests would notice.
-#[cfg(any(
-    canary = "always_fits",
-    canary = "flat_fence",
-    canary = "forgetful_fence"
-))]
-fn broken(text: &str) -> &'static str {
+fn broken(text: String) -> String {
     let (sound, wrong) = if cfg!(canary = "always_fits") {
         ("if mode == 'x' then return false end", "do return true end")
     } else if cfg!(canary = "forgetful_fence") {
         // As a plain counter: after a flush it starts again.
-        ("if value == block then", "if false then")
-    } else {
+        ("if value == tonumber(block) then", "if false then")
+    } else if cfg!(canary = "flat_fence") {
         ("value - block + 1", "1")
+    } else {
+        return text;
     };
-    Box::leak(text.replacen(sound, wrong, 1).into_boxed_str())
+    text.replacen(sound, wrong, 1)
 }

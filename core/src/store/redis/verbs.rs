@@ -2,10 +2,11 @@
 
 use super::answers::{fence_or_lost, inspection, is_among, number};
 use super::client::Redis;
-use super::config::{Address, Config};
+use super::config::{Address, Config, Dialect};
 use super::connection::{check, pack, protocol};
+use super::scripts::Verb;
 use super::subscription::{Stray, is_forbidden};
-use super::{listing, scripts, watch};
+use super::{listing, watch};
 use crate::capability::{Capabilities, Fence, Scope};
 use crate::codes::Code;
 use crate::lease::BootTime;
@@ -29,6 +30,8 @@ const LAYOUT: &str = if cfg!(feature = "next-layout") {
 };
 /// How long a place in the queue lives without a refresh: three safety polls.
 const QUEUE_LIFE: Duration = Duration::from_secs(15);
+/// When the second in the queue looks at a peer's lock.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
 /// How often a store without rights to subscribe is asked.
 pub(super) const POLL: Duration = Duration::from_millis(100);
 
@@ -70,7 +73,8 @@ fn record_head(claim: &Claim) -> String {
 fn granted(claim: &Claim, before: BootTime, fence: u64) -> Grant {
     Grant {
         lease: Some(before.after(ttl(claim))),
-        fence: Some(fence),
+        // Zero says that there is none: without keys of our own beside a peer's.
+        fence: Some(fence).filter(|fence| *fence > 0),
         recovered: false,
     }
 }
@@ -94,13 +98,66 @@ impl Redis {
         let count = if channel.is_some() { 7 } else { 5 };
         let args = words.map(str::as_bytes);
         let args = args.get(..count).unwrap_or(&args);
-        match self.run(&scripts::ACQUIRE, &claim.name, args, claim.deadline)? {
-            Value::Array(parts) => refusal(&parts),
+        match self.run(Verb::Acquire, &claim.name, args, claim.deadline)? {
+            Value::Array(parts) => self.refusal(claim, channel.is_some(), &parts),
             fence => match fence_or_lost(&fence)? {
-                Some(fence) if fence > 0 => Ok(Attempt::Granted(granted(claim, before, fence))),
+                Some(fence) if fence > 0 || self.is_bare() => {
+                    Ok(Attempt::Granted(granted(claim, before, fence)))
+                }
                 _ => Err(protocol("an odd answer to an acquire")),
             },
         }
+    }
+
+    /// `{0, ms until a lease ends or -1, how many wait before, whether a holder is none of ours}` or
+    /// `{-1, the others' number of permits}`.
+    fn refusal(&self, claim: &Claim, waits: bool, parts: &[Value]) -> Result<Attempt> {
+        let field = |at: usize| parts.get(at).and_then(number);
+        match (field(0), field(1)) {
+            (Some(0), Some(left)) => {
+                // A little later, so that the server has surely ended it.
+                let until = u64::try_from(left)
+                    .ok()
+                    .map(|ms| BootTime::now().after(Duration::from_millis(ms.saturating_add(1))));
+                let poll = match (field(2), field(3)) {
+                    (Some(before), Some(1)) if waits => self.look_at_peer(claim, before)?,
+                    _ => None,
+                };
+                Ok(Attempt::Busy(Busy { until, poll }))
+            }
+            (Some(-1), Some(of)) => Err(Error::invalid(format!(
+                "others use this name with {of} permits"
+            ))),
+            _ => Err(protocol("an odd answer to an acquire")),
+        }
+    }
+
+    /// When to look again at a lock that a peer holds, who tells nobody of its release. The head does
+    /// that for all, the second for the case that the head is dead.
+    fn look_at_peer(&self, claim: &Claim, before: i64) -> Result<Option<BootTime>> {
+        let pause = match before {
+            0 => self.process()?.polls.next(claim.token),
+            1 => SECOND_LOOK,
+            _ => return Ok(None),
+        };
+        Ok(Some(BootTime::now().after(pause)))
+    }
+
+    fn forget_polls(&self, claim: &Claim) {
+        if let Some(process) = self.known_process().filter(|_| !self.is_native()) {
+            process.polls.forget(claim.token);
+        }
+    }
+
+    /// As an attempt, without a queue: for want of rights there is none.
+    fn attempt_bare(&self, claim: &Claim, busy: Attempt) -> Result<Attempt> {
+        let Attempt::Busy(busy) = busy else {
+            return Ok(busy);
+        };
+        Ok(Attempt::Busy(Busy {
+            poll: self.look_at_peer(claim, 0)?,
+            ..busy
+        }))
     }
 
     /// A wake-up for nobody: the lock was handed to a waiter that has left.
@@ -110,39 +167,21 @@ impl Redis {
                 let token = stray.token.to_hex();
                 // If this is lost, the offer lapses after a second.
                 let soon = BootTime::now().after(Duration::from_millis(200));
-                let _ = self.run(&scripts::RELEASE, &name, &[token.as_bytes()], Some(soon));
+                let _ = self.run(Verb::Release, &name, &[token.as_bytes()], Some(soon));
             }
         }
     }
 }
 
-/// `{0, ms until a lease ends or -1}` or `{-1, the others' number of permits}`.
-fn refusal(parts: &[Value]) -> Result<Attempt> {
-    match (
-        parts.first().and_then(number),
-        parts.get(1).and_then(number),
-    ) {
-        (Some(0), Some(left)) => {
-            // A little later, so that the server has surely ended it.
-            let until = u64::try_from(left)
-                .ok()
-                .map(|ms| BootTime::now().after(Duration::from_millis(ms.saturating_add(1))));
-            Ok(Attempt::Busy(Busy { until, poll: None }))
-        }
-        (Some(-1), Some(of)) => Err(Error::invalid(format!(
-            "others use this name with {of} permits"
-        ))),
-        _ => Err(protocol("an odd answer to an acquire")),
-    }
-}
-
 impl Backend for Redis {
     fn capabilities(&self) -> Capabilities {
+        let dialect = self.config.dialect;
+        let shares = matches!(dialect, Dialect::Native | Dialect::Symfony);
         Capabilities {
-            store: "redis",
-            shared: true,
-            promote: true,
-            permits: true,
+            store: dialect.store(),
+            shared: shares,
+            promote: shares,
+            permits: dialect == Dialect::Native,
             ttl: true,
             frees_on_death: false,
             fence: Fence::Hybrid,
@@ -168,8 +207,10 @@ impl Backend for Redis {
             Address::Unix(path) => path.clone(),
         };
         format!(
-            "redis:{server}/{}/{}",
-            self.config.database, self.config.prefix
+            "{}:{server}/{}/{}",
+            self.config.dialect.store(),
+            self.config.database,
+            self.config.prefix
         )
     }
 
@@ -182,11 +223,15 @@ impl Backend for Redis {
             return self.ask(claim, None);
         };
         let subscription = &self.process()?.subscription;
-        if !subscription.stands() {
+        if self.is_bare() || !subscription.stands() {
             // Nothing may be queued before the server has acknowledged the subscription.
             let answer = self.ask(claim, None)?;
             if matches!(answer, Attempt::Granted(_)) {
                 return Ok(answer);
+            }
+            // The first request may have found out.
+            if self.is_bare() {
+                return self.attempt_bare(claim, answer);
             }
             match subscription.ensure(&self.config, self.limit(claim.deadline)) {
                 Ok(()) => {}
@@ -208,15 +253,20 @@ impl Backend for Redis {
         let answer = self.ask(claim, Some(&subscription.channel));
         if !matches!(answer, Ok(Attempt::Busy(_))) {
             subscription.unregister(claim.token);
+            self.forget_polls(claim);
         }
         answer
     }
 
     fn confirm(&self, claim: &Claim, bell: &Arc<Signal>) -> Result<Attempt> {
+        // A head that polls would ask twice each time; an attempt takes an offer up as well.
+        if !self.is_native() {
+            return self.attempt(claim, Some(bell));
+        }
         let before = BootTime::now();
         let (token, ttl) = (claim.token.to_hex(), millis(ttl(claim)));
         let reply = self.run(
-            &scripts::EXTEND,
+            Verb::Extend,
             &claim.name,
             &[token.as_bytes(), ttl.as_bytes()],
             claim.deadline,
@@ -232,10 +282,11 @@ impl Backend for Redis {
 
     fn cancel(&self, claim: &Claim) -> Result<Cancelled> {
         self.process()?.subscription.unregister(claim.token);
+        self.forget_polls(claim);
         let before = BootTime::now();
         let (token, ttl) = (claim.token.to_hex(), millis(ttl(claim)));
         let reply = self.run(
-            &scripts::CANCEL,
+            Verb::Cancel,
             &claim.name,
             &[token.as_bytes(), ttl.as_bytes()],
             claim.deadline,
@@ -244,6 +295,10 @@ impl Backend for Redis {
             Some(fence) => Cancelled::Granted(granted(claim, before, fence)),
             None => Cancelled::Gone,
         })
+    }
+
+    fn take_caution(&self) -> Option<String> {
+        self.take_words()
     }
 
     fn park(&self, bell: &Arc<Signal>, until: BootTime) -> Result<Wake> {
@@ -267,7 +322,7 @@ impl Backend for Redis {
         let before = BootTime::now();
         let token = claim.token.to_hex();
         let reply = self.run(
-            &scripts::EXTEND,
+            Verb::Extend,
             &claim.name,
             &[token.as_bytes(), millis(ttl).as_bytes()],
             claim.deadline,
@@ -281,7 +336,7 @@ impl Backend for Redis {
     fn release(&self, claim: &Claim) -> Result<Answer> {
         let token = claim.token.to_hex();
         let (reply, resent) = self.run_told(
-            &scripts::RELEASE,
+            Verb::Release,
             &claim.name,
             &[token.as_bytes()],
             claim.deadline,
@@ -307,7 +362,7 @@ impl Backend for Redis {
             mode_letter(to).as_bytes(),
             block.as_bytes(),
         ];
-        let reply = self.run(&scripts::CHANGE_MODE, &claim.name, &args, claim.deadline)?;
+        let reply = self.run(Verb::ChangeMode, &claim.name, &args, claim.deadline)?;
         let Value::Array(parts) = reply else {
             return Err(protocol("an odd answer to a change of mode"));
         };
@@ -328,7 +383,7 @@ impl Backend for Redis {
     }
 
     fn is_held(&self, claim: &Claim) -> Result<bool> {
-        let reply = self.run(&scripts::INSPECT, &claim.name, &[], claim.deadline)?;
+        let reply = self.run(Verb::Inspect, &claim.name, &[], claim.deadline)?;
         is_among(&claim.token.to_hex(), &reply)
     }
 
@@ -337,7 +392,7 @@ impl Backend for Redis {
     }
 
     fn inspect(&self, name: &Name, deadline: Option<BootTime>) -> Result<Inspection> {
-        let reply = self.run(&scripts::INSPECT, name, &[], deadline)?;
+        let reply = self.run(Verb::Inspect, name, &[], deadline)?;
         inspection(name.as_bytes(), &reply)
     }
 
@@ -352,7 +407,7 @@ impl Backend for Redis {
     }
 
     fn break_lock(&self, name: &Name, deadline: Option<BootTime>) -> Result<bool> {
-        let reply = self.run(&scripts::BREAK, name, &[], deadline)?;
+        let reply = self.run(Verb::Break, name, &[], deadline)?;
         number(&reply)
             .map(|count| count > 0)
             .ok_or_else(|| protocol("an odd answer to a break"))
@@ -364,7 +419,7 @@ impl Backend for Redis {
         let who = self.who(claim.label.as_deref())?;
         let args = [token.as_str(), &heir, &ttl, &who];
         let reply = self.run(
-            &scripts::ADOPT,
+            Verb::Adopt,
             &claim.name,
             &args.map(str::as_bytes),
             claim.deadline,

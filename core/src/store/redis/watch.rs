@@ -3,7 +3,8 @@
 use super::answers::number;
 use super::client::Redis;
 use super::connection::protocol;
-use super::scripts;
+use super::polls;
+use super::scripts::Verb;
 use super::subscription::is_forbidden;
 use super::verbs::{POLL, millis};
 use crate::Result;
@@ -110,6 +111,10 @@ fn wait(redis: &Redis, name: &Name, watch: &mut Watch, until: BootTime) -> Resul
 /// Asks, and registers the watch; when to ask next, `None` if nobody holds.
 fn look(redis: &Redis, name: &Name, watch: &Watch) -> Result<Option<BootTime>> {
     let subscription = &redis.process()?.subscription;
+    if redis.is_bare() {
+        let free = redis.inspect(name, None)?.holders.is_empty();
+        return Ok((!free).then(|| BootTime::now().after(POLL)));
+    }
     // Nothing may be registered before the server has acknowledged the subscription.
     match subscription.ensure(&redis.config, redis.limit(None)) {
         Ok(()) => {}
@@ -126,7 +131,7 @@ fn look(redis: &Redis, name: &Name, watch: &Watch) -> Result<Option<BootTime>> {
         subscription.channel.as_bytes(),
         life.as_bytes(),
     ];
-    match redis.run(&scripts::WATCH, name, &args, None)? {
+    match redis.run(Verb::Watch, name, &args, None)? {
         Value::Nil => Ok(None),
         left => {
             let left = number(&left)
@@ -134,7 +139,13 @@ fn look(redis: &Redis, name: &Name, watch: &Watch) -> Result<Option<BootTime>> {
                 .ok_or_else(|| protocol("an odd answer to a watch"))?;
             // A little later, so that the server has surely ended it.
             let ends = Duration::from_millis(left.saturating_add(1));
-            Ok(Some(BootTime::now().after(ends.min(SAFETY_POLL))))
+            // A peer's release is not announced.
+            let longest = if redis.is_native() {
+                SAFETY_POLL
+            } else {
+                polls::LONGEST
+            };
+            Ok(Some(BootTime::now().after(ends.min(longest))))
         }
     }
 }

@@ -1,5 +1,6 @@
 -- ARGV: name, token|layout|mode|take|of|, ttl, block, who, fair, and of one who waits: channel, queue life.
--- Answers the fencing token, or {0, ms until a lease ends or -1}, or {-1, the others' number of permits}.
+-- Answers the fencing token, or {0, ms until a lease ends or -1, how many wait before, whether a holder is
+-- none of ours}, or {-1, the others' number of permits}.
 local token, layout, mode, take, of = string.match(ARGV[2], '^(%x+)|(%d+)|(%a)|(%d+)|(%d+)|$')
 local ttl, block, who, channel = tonumber(ARGV[3]), ARGV[4], ARGV[5], ARGV[7]
 local mine = held[token]
@@ -24,16 +25,6 @@ if fits(mode, tonumber(take), permits) and (not head or head == token) then
   return first
 end
 save()
-if channel then
-  local life = tonumber(ARGV[8])
-  -- The queue is read before and written after: a key of a foreign type leaves nothing half done.
-  local queued = redis.call('ZSCORE', Q, token)
-  redis.call('HSET', W, token, table.concat({whole(now + life), channel, ARGV[3], mode, take, of, block, layout, who}, '|'))
-  if not queued then
-    local last = redis.call('ZRANGE', Q, -1, -1, 'WITHSCORES')
-    redis.call('ZADD', Q, (tonumber(last[2]) or 0) + 1, token)
-  end
-  redis.call('PEXPIRE', Q, life * 2)
-  redis.call('PEXPIRE', W, life * 2)
-end
-return {0, until_free()}
+local before
+if channel then before = queue_up(token, tonumber(ARGV[8]), channel, ARGV[3], mode, take, of, block, layout, who) end
+return {0, until_free(), before or -1, foreign and 1 or 0}

@@ -1,7 +1,7 @@
 -- ARGV: name, token, heir, ttl, who. Answers the fencing token, or false.
 -- A replay finds the heir in place.
 local heir = held[ARGV[3]]
-if heir then return tonumber(heir[FENCE]) end
+if heir then return tonumber(heir[FENCE]) or 0 end
 local mine = held[ARGV[2]]
 if not mine then return false end
 drop(ARGV[2])

@@ -5,9 +5,8 @@ save()
 local last
 for _, r in pairs(held) do last = math.max(last or 0, r[UNTIL] - now) end
 if not last then
-  redis.call('HDEL', W, ARGV[2])
+  unwatch(ARGV[2])
   return false
 end
-redis.call('HSET', W, ARGV[2], whole(now) .. '|' .. ARGV[3] .. '|0|w|0|0|0|0|')
-redis.call('PEXPIRE', W, math.max(redis.call('PTTL', W), tonumber(ARGV[4])))
+watch(ARGV[2], ARGV[3], tonumber(ARGV[4]))
 return last
