@@ -79,6 +79,7 @@ impl Setup {
                 setups.push(Setup {
                     name,
                     url: format!("{}?dialect={dialect}", server.url()),
+                    open: None,
                     _keep: server.clone(),
                 });
             }
