@@ -19,6 +19,12 @@ use std::time::Duration;
 
 mod check;
 pub mod custom;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+#[allow(
+    dead_code,
+    reason = "the tables and the advisory locks use different parts of it"
+)]
+mod db;
 #[cfg(all(any(feature = "flock", feature = "shm"), not(loom)))]
 mod files;
 #[cfg(feature = "flock")]

@@ -55,6 +55,11 @@ impl Socket {
         self.0.as_raw_fd()
     }
 
+    /// Whether this is the process that opened it.
+    pub fn is_ours(&self) -> bool {
+        self.0.is_ours()
+    }
+
     /// Sends all of it; how much went out stands in `sent` even if it fails.
     pub fn send(&self, bytes: &[u8], deadline: BootTime, sent: &mut usize) -> io::Result<()> {
         *sent = 0;

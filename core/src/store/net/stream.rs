@@ -50,6 +50,18 @@ impl Stream {
         }
     }
 
+    /// Says something last, if it goes out at once; in a child of a fork, nothing.
+    pub fn part(&mut self, words: &[u8]) {
+        let socket = match self {
+            Stream::Plain(socket) => socket,
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.socket(),
+        };
+        if socket.is_ours() {
+            let _ = self.send(words, BootTime::from_nanos(0), &mut 0);
+        }
+    }
+
     pub fn send(&mut self, bytes: &[u8], deadline: BootTime, sent: &mut usize) -> io::Result<()> {
         match self {
             Stream::Plain(socket) => socket.send(bytes, deadline, sent),

@@ -84,6 +84,10 @@ impl TlsStream {
         self.socket.fd()
     }
 
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
     /// Moves bytes in whichever direction TLS wants next.
     fn turn(&mut self, deadline: BootTime) -> io::Result<()> {
         if self.tls.wants_write() {
