@@ -81,6 +81,60 @@ export interface Capabilities {
   scope: 'process' | 'host' | 'cluster';
 }
 
+/** What a custom store is asked about; times are ms. */
+export interface Ask {
+  /** Of `list`, the beginning of names. */
+  name: Buffer;
+  /** 32 hexadecimal digits, never used for two holds. Whoever knows them may release the lock. */
+  owner: string;
+  /** Of `changeMode` the new one. */
+  mode: 'exclusive' | 'shared' | 'permits';
+  permits: [take: number, of: number] | null;
+  /** null without a lease. */
+  ttl: number | null;
+  /** How long the answer may take; null leaves it to the store. */
+  time: number | null;
+  label: string | null;
+  /** Whether the caller will ask again should the lock be taken. */
+  waits: boolean;
+}
+
+/** Granted with or without a fencing token, or busy: until when, and when to ask again, ms. */
+export type Attempt =
+  | boolean
+  | bigint
+  | { granted: true; fencingToken?: bigint; recovered?: boolean }
+  | { granted: false; until?: number; poll?: number };
+
+/**
+ * What an object must be able to do to be a store, each at once and in one step, and what it may; it can do
+ * what it has. What it throws becomes a SynlockError with it as the `cause`: its own status if it is one,
+ * else SYNLOCK_UNCERTAIN from what acts (the hold is released by the next call) and SYNLOCK_UNAVAILABLE
+ * from what looks.
+ */
+export interface CustomStore {
+  /** May this owner hold the lock now? Asked again by an owner that holds it, it is a grant. */
+  attempt(ask: Ask): Attempt;
+  /** Ends the owner's hold; false if it has none. */
+  release(ask: Ask): boolean;
+  isHeld(ask: Ask): boolean;
+  /** Lengthens the owner's hold to `ttl` from now, never shortens it; false if it has none. */
+  extend?(ask: Ask): boolean;
+  /** As attempt; throws LockLost if the owner has no hold. */
+  changeMode?(ask: Ask): Attempt;
+  inspect?(ask: Ask): Iterable<Partial<Holder>>;
+  list?(ask: Ask): Iterable<{ name: Name; holders: Iterable<Partial<Holder>>; waiters?: number | null }>;
+  /** False if nobody held the lock. */
+  breakLock?(ask: Ask): boolean;
+  ping?(ask: Ask): void;
+  readonly shared?: boolean;
+  readonly permits?: boolean;
+  readonly freesOnDeath?: boolean;
+  readonly survivesRestart?: boolean;
+  readonly fence?: 'E' | 'H' | 'D';
+  readonly scope?: 'process' | 'host' | 'cluster';
+}
+
 /** One hold. Never keeps the process alive; released when the process exits. */
 export class Lock {
   private constructor();
@@ -117,6 +171,11 @@ export class Store extends EventEmitter {
   constructor(url?: string, options?: Record<string, string | number | boolean>);
   static open(url?: string, options?: Record<string, string | number | boolean>): Promise<Store>;
   static openSync(url?: string, options?: Record<string, string | number | boolean>): Store;
+  /**
+   * A store that keeps its locks in an object of one's own, `custom:NAME`. It is asked on this thread
+   * alone: a wait asks again and again, and nobody renews a lease.
+   */
+  static custom(store: CustomStore, options?: { name?: string } & Record<string, string | number | boolean>): Store;
   /** Without credentials. */
   readonly url: string;
   readonly fingerprint: string;

@@ -4,10 +4,20 @@ const { isUtf8 } = require('node:buffer');
 const { EventEmitter } = require('node:events');
 const { channel } = require('node:diagnostics_channel');
 const native = require('./native.js');
-const { classes, make, check, statusOf, nameOf } = require('./errors.js');
+const { classes, make, check: checked, statusOf, nameOf } = require('./errors.js');
+const { asker, traits, withCause } = require('./custom.js');
 
 Symbol.dispose ??= Symbol('Symbol.dispose');
 Symbol.asyncDispose ??= Symbol('Symbol.asyncDispose');
+
+/** Returns the outcome, or throws what it stands for, with what a custom store threw as its cause. */
+function check(outcome) {
+  try {
+    return checked(outcome);
+  } catch (error) {
+    throw withCause(error);
+  }
+}
 
 // Completions: every operation has a number; the addon rings on this thread's loop when some have come.
 const pending = new Map();
@@ -118,9 +128,31 @@ function split(options = {}) {
   return own;
 }
 
+/** Asks again until it is not busy, the time is over, or the signal is given: for custom stores. */
+async function poll(once, wait, signal) {
+  const end = wait < 0 ? Infinity : performance.now() + wait;
+  for (let pause = 10; ; pause = Math.min(pause * 1.5, 100)) {
+    const outcome = once();
+    if (outcome.status !== statusOf.BUSY || wait === 0 || signal?.aborted) return outcome;
+    const left = end - performance.now();
+    if (left <= 0) return { ...outcome, status: statusOf.TIMEOUT };
+    await new Promise((resolve) => {
+      const done = () => {
+        clearTimeout(timer);
+        signal?.removeEventListener('abort', done);
+        resolve();
+      };
+      const timer = setTimeout(done, Math.min(left, pause * (0.75 + Math.random() / 2)));
+      signal?.addEventListener('abort', done, { once: true });
+    });
+    if (signal?.aborted) return { ...outcome, status: statusOf.CANCELLED };
+  }
+}
+
 class Lock {
   #native;
   #local;
+  #direct;
   #name;
   #controller;
   #left;
@@ -131,6 +163,7 @@ class Lock {
     this.#native = handle;
     this.#name = name;
     this.#local = local;
+    this.#direct = handle.isDirect;
     this.#how = how;
     held.add(handle);
     // What is left to do when this object is collected.
@@ -210,8 +243,14 @@ class Lock {
     return this.#ended(this.#native.releaseSync());
   }
 
+  /** Runs an operation beside the loop, or here if the store is custom. */
+  #do(op, argument, here) {
+    if (this.#direct) return here();
+    return run((id) => this.#native.submit(hub, id, op, argument));
+  }
+
   async refresh(ttl) {
-    check(await run((id) => this.#native.submit(hub, id, 'refresh', ttl)));
+    check(await this.#do('refresh', ttl, () => this.#native.refreshSync(ttl)));
   }
 
   refreshSync(ttl) {
@@ -220,22 +259,24 @@ class Lock {
 
   /** Turns a shared hold into the exclusive one; false while others read, and it stays shared. */
   async promote({ timeout = 0 } = {}) {
-    const outcome = await run((id) => this.#native.submit(hub, id, 'promote', milliseconds(timeout, 'timeout')));
+    const wait = milliseconds(timeout, 'timeout');
+    const once = () => this.#native.promoteSync(0);
+    const outcome = this.#direct ? await poll(once, wait) : await this.#do('promote', wait);
     if ([statusOf.BUSY, statusOf.TIMEOUT].includes(outcome.status)) return false;
     check(outcome);
     return true;
   }
 
   async demote() {
-    check(await run((id) => this.#native.submit(hub, id, 'demote')));
+    check(await this.#do('demote', undefined, () => this.#native.demoteSync()));
   }
 
   async ensureHeld() {
-    check(await run((id) => this.#native.submit(hub, id, 'check')));
+    check(await this.#do('check', undefined, () => this.#native.checkSync()));
   }
 
   async isAcquired() {
-    const outcome = await run((id) => this.#native.submit(hub, id, 'check'));
+    const outcome = await this.#do('check', undefined, () => this.#native.checkSync());
     if ([statusOf.LOST, statusOf.NOT_HELD].includes(outcome.status)) return false;
     check(outcome);
     return true;
@@ -275,20 +316,32 @@ function parseLock(found) {
 
 const events = channel('synlock');
 
+/** An object to make a store of. */
+class Custom {
+  constructor(store, name) {
+    this.store = store;
+    this.name = name;
+  }
+}
+
 class Store extends EventEmitter {
   #native;
   #local;
+  #direct;
   #observer;
 
   constructor(url = process.env.SYNLOCK_URL ?? '', options = {}) {
     super();
     const text = (value) => (typeof value === 'boolean' ? String(Number(value)) : String(value));
     const pairs = Object.entries(options).map(([key, value]) => [key, text(value)]);
-    this.#native = new native.NativeStore(String(url), pairs);
+    this.#direct = url instanceof Custom;
+    this.#native = this.#direct
+      ? native.NativeStore.custom(url.name, asker(url.store), traits(url.store), pairs)
+      : new native.NativeStore(String(url), pairs);
     check(this.#native.made());
     this.#native.observeWarnings(hub, warned);
     // Where no operation waits for a server, the loop need not be left.
-    this.#local = this.capabilities.scope !== 'cluster';
+    this.#local = this.#direct || this.capabilities.scope !== 'cluster';
     this.on('newListener', (event) => {
       if (event === 'event') this.#observe();
     });
@@ -301,6 +354,14 @@ class Store extends EventEmitter {
 
   static openSync(url, options) {
     return new Store(url, options);
+  }
+
+  /**
+   * A store that keeps its locks in an object of one's own, `custom:NAME`. It is asked on this thread
+   * alone, and answers at once: a wait asks again and again, and nobody renews a lease.
+   */
+  static custom(store, { name = 'node', ...options } = {}) {
+    return new Store(new Custom(store, String(name)), options);
   }
 
   get url() {
@@ -336,7 +397,7 @@ class Store extends EventEmitter {
   async acquire(name, options = {}) {
     const outcome = await this.#acquire(name, options, options.timeout);
     if (outcome instanceof Lock) return outcome;
-    throw make(outcome.status === statusOf.BUSY ? { ...outcome, status: statusOf.TIMEOUT } : outcome);
+    throw withCause(make(outcome.status === statusOf.BUSY ? { ...outcome, status: statusOf.TIMEOUT } : outcome));
   }
 
   /** Resolves with the lock, or with null if somebody holds it. */
@@ -344,7 +405,7 @@ class Store extends EventEmitter {
     const outcome = await this.#acquire(name, options, 0);
     if (outcome instanceof Lock) return outcome;
     if (outcome.status === statusOf.BUSY) return null;
-    throw make(outcome);
+    throw withCause(make(outcome));
   }
 
   async #acquire(name, options, timeout) {
@@ -353,6 +414,11 @@ class Store extends EventEmitter {
     const handle = this.#make(name, options);
     const wait = patience(handle, timeout);
     if (signal?.aborted) throw cancelled();
+    if (this.#direct) {
+      const outcome = await poll(() => handle.trySync(), wait, signal);
+      if (signal?.aborted && outcome.status !== 0) throw cancelled();
+      return outcome.status === 0 ? new Lock(hub, handle, name, true, outcome) : outcome;
+    }
     if (this.#local) {
       const outcome = handle.trySync();
       if (outcome.status === 0) return new Lock(hub, handle, name, true, outcome);
@@ -410,6 +476,7 @@ class Store extends EventEmitter {
   }
 
   async #ask(what, name, text, number) {
+    if (this.#direct) return JSON.parse(check(this.#native.askSync(what, bytes(name), text, number)).value);
     const outcome = check(await run((id) => this.#native.ask(hub, id, what, bytes(name), text, number)));
     return JSON.parse(outcome.value);
   }
@@ -454,6 +521,7 @@ class Store extends EventEmitter {
   /** Takes over a hold that another process exported; one of several adopters wins. */
   async adopt(text, options = {}) {
     const own = split(options);
+    if (this.#direct) throw make({ status: statusOf.UNSUPPORTED, message: 'holds of a custom store cannot be handed over', store: this.url });
     let handle;
     const outcome = check(
       await run((id) => {

@@ -221,6 +221,10 @@ fn mode_numbers(mode: Mode) -> (i32, u32, u32) {
 }
 
 impl Callbacks for Table {
+    fn abandon(&self) {
+        self.made.store(false, Ordering::Release);
+    }
+
     fn call(&self, verb: Verb, ask: &Ask<'_>) -> Result<Reply> {
         let Some(callback) = self.callbacks.of(verb) else {
             return Err(Error::unsupported(format!(

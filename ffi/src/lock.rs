@@ -93,6 +93,7 @@ impl LockObject {
         let options = self.lock.options();
         let renewed = options.renew.unwrap_or(options.ttl.is_none());
         !self.lock.auto_release()
+            && !self.lock.store().is_caller_thread_only()
             && (self.lock.ttl().is_none() || renewed)
             && self.lock.state() == synlock_core::State::Held
     }

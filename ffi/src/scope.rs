@@ -2,7 +2,7 @@
 
 use crate::error::synlock_error;
 use crate::guard::{Out, guard, hand_out, number, value};
-use crate::handle::{self, Kind, Object, with_lock, with_scope};
+use crate::handle::{self, Kind, Object, with_lock, with_scope, with_store};
 use crate::status::synlock_status;
 use crate::store::synlock_store;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +27,19 @@ impl ScopeObject {
             members.retain(|(handle, kind)| handle::pin(*handle, *kind).is_ok());
         }
         members.push((handle, kind));
+    }
+}
+
+impl ScopeObject {
+    /// The callbacks of a request that is over are gone, and must not be called to release its locks.
+    fn abandon_custom(&self) {
+        let members = self.members.lock().clone();
+        for (store, _) in members.into_iter().filter(|(_, kind)| *kind == Kind::Store) {
+            let _ = with_store(store, |store| {
+                store.backend().abandon();
+                Ok(())
+            });
+        }
     }
 }
 
@@ -79,7 +92,12 @@ pub unsafe extern "C" fn synlock_scope_request(
         // SAFETY: promised by the caller.
         let out = unsafe { Out::new(scope) }?;
         // One that was closed as it should be is gone already.
-        let _ = handle::free(REQUEST.swap(0, Ordering::AcqRel), Kind::Scope);
+        let last = REQUEST.swap(0, Ordering::AcqRel);
+        let _ = with_scope(last, |scope| {
+            scope.abandon_custom();
+            Ok(())
+        });
+        let _ = handle::free(last, Kind::Scope);
         let handle = handle::insert(Object::Scope(ScopeObject::default()))?;
         REQUEST.store(handle, Ordering::Release);
         out.set(std::ptr::without_provenance_mut(handle as usize));

@@ -210,6 +210,25 @@ static void no_thread_of_ours_calls(void) {
     CHECK(it.destroyed == 1 && !it.foreign && !*it.owner);
 }
 
+/* The callbacks of a script are gone with its request, even if it could not free anything. */
+static void an_abandoned_request_is_not_called(void) {
+    one it;
+    synlock_callbacks callbacks = table(&it);
+    synlock_store *store = make(&callbacks);
+    synlock_scope *first = NULL, *second = NULL;
+    IS(SYNLOCK_OK, synlock_scope_request(&first, NULL));
+    IS(SYNLOCK_OK, synlock_scope_add_store(first, store, NULL));
+    synlock_lock_options options = SYNLOCK_LOCK_OPTIONS_INIT;
+    options.scope = first;
+    synlock_lock *lock = check_lock(store, "x", &options);
+    IS(SYNLOCK_OK, synlock_lock_acquire(lock, SYNLOCK_NO_WAIT, NULL));
+    int before = it.calls;
+    IS(SYNLOCK_OK, synlock_scope_request(&second, NULL));
+    CHECK(it.calls == before && !it.releases && !it.destroyed);
+    IS(SYNLOCK_INVALID_HANDLE, synlock_lock_release(lock, NULL));
+    synlock_scope_free(second);
+}
+
 static void a_child_destroys_nothing(void) {
     one it;
     synlock_callbacks callbacks = table(&it);
@@ -243,6 +262,7 @@ int main(void) {
     CASE(failures_have_words);
     CASE(what_it_cannot_promise);
     CASE(no_thread_of_ours_calls);
+    CASE(an_abandoned_request_is_not_called);
     CASE(a_child_destroys_nothing);
     return check_totals();
 }

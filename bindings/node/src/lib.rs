@@ -6,6 +6,7 @@
     reason = "private; index.d.ts documents what users see"
 )]
 
+mod custom;
 mod hub;
 mod lock;
 mod store;

@@ -181,6 +181,16 @@ impl NativeLock {
     }
 
     #[napi(catch_unwind)]
+    pub fn promote_sync(&self, timeout: f64) -> Outcome {
+        self.run(|lock| lock.promote(wait(timeout)?), |(), _| {})
+    }
+
+    #[napi(catch_unwind)]
+    pub fn demote_sync(&self) -> Outcome {
+        self.run(Lock::demote, |(), _| {})
+    }
+
+    #[napi(catch_unwind)]
     pub fn check_sync(&self) -> Outcome {
         self.run(Lock::ensure_held, |(), _| {})
     }
@@ -198,6 +208,13 @@ impl NativeLock {
             |lock| lock.on_lost(move || teller.tell(id, Outcome::default())),
             |(), _| {},
         )
+    }
+
+    /// Whether its store is asked on the caller's thread alone.
+    #[napi(getter, catch_unwind)]
+    pub fn is_direct(&self) -> bool {
+        self.lock()
+            .is_some_and(|lock| lock.store().is_caller_thread_only())
     }
 
     #[napi(getter, catch_unwind)]
@@ -252,7 +269,9 @@ impl NativeLock {
     #[napi(catch_unwind)]
     pub fn collected(&mut self) {
         let made = std::mem::take(&mut self.made);
-        let idle = |lock: &Lock| lock.state() == State::Idle;
+        // A custom store is asked here, and nowhere else.
+        let idle =
+            |lock: &Lock| lock.state() == State::Idle || lock.store().is_caller_thread_only();
         if !made.get().is_none_or(|made| made.as_ref().is_ok_and(idle)) {
             // Without a service thread it is dropped here.
             let _ = dispatch::run(move || drop(made));

@@ -1,9 +1,11 @@
 //! Stores.
 
+use crate::custom::{NativeAsk, NativeReply, NativeTraits, Object};
 use crate::hub::Hub;
 use crate::lock::{NativeLock, NativeOptions};
 use crate::{Outcome, wait};
-use napi::bindgen_prelude::Uint8Array;
+use napi::Env;
+use napi::bindgen_prelude::{Function, Uint8Array};
 use napi_derive::napi;
 use std::fmt::Write;
 use std::sync::{Arc, OnceLock};
@@ -13,6 +15,13 @@ use synlock_core::{Error, Lock, Result, Store};
 #[napi]
 pub struct NativeStore {
     store: Result<Store>,
+}
+
+fn pairs(options: &[Vec<String>]) -> Vec<(&str, &str)> {
+    options
+        .iter()
+        .filter_map(|pair| Some((pair.first()?.as_str(), pair.get(1)?.as_str())))
+        .collect()
 }
 
 /// A JSON string.
@@ -70,13 +79,23 @@ fn describe(found: &Inspection) -> String {
 impl NativeStore {
     #[napi(constructor, catch_unwind)]
     pub fn new(url: String, options: Vec<Vec<String>>) -> Self {
-        let pairs: Vec<(&str, &str)> = options
-            .iter()
-            .filter_map(|pair| Some((pair.first()?.as_str(), pair.get(1)?.as_str())))
-            .collect();
         NativeStore {
-            store: Store::open_with(&url, &pairs),
+            store: Store::open_with(&url, &pairs(&options)),
         }
+    }
+
+    /// A store that `answer` answers for, on this thread.
+    #[napi(factory, catch_unwind)]
+    pub fn custom(
+        env: Env,
+        name: String,
+        answer: Function<'_, NativeAsk, NativeReply>,
+        can: NativeTraits,
+        options: Vec<Vec<String>>,
+    ) -> napi::Result<Self> {
+        let object = Object::new(env, &answer)?;
+        let make = || Store::custom(&name, can.traits()?, Box::new(object), &pairs(&options));
+        Ok(NativeStore { store: make() })
     }
 
     /// Status 0, or why the store could not be opened.
@@ -195,6 +214,21 @@ impl NativeStore {
             })
         };
         Outcome::of(start(), |(), _| {})
+    }
+
+    /// As `ask`, on this thread.
+    #[napi(catch_unwind)]
+    pub fn ask_sync(
+        &self,
+        what: String,
+        name: Uint8Array,
+        text: Option<String>,
+        number: Option<f64>,
+    ) -> Outcome {
+        let answer = self
+            .opened()
+            .and_then(|store| ask(store, &what, &name, text.as_deref(), number));
+        Outcome::of(answer, |value, outcome| outcome.value = Some(value))
     }
 
     /// Tells the hub under `id` of every event; returns the observer's number.

@@ -1,4 +1,4 @@
-import { Lock, LockTimeout, Store, SynlockError } from '../index.js';
+import { type Ask, type CustomStore, Lock, LockTimeout, Store, SynlockError } from '../index.js';
 
 const store: Store = await Store.open('memory:', { fair: true });
 const result: number = await store.using('x', { timeout: 5, signal: AbortSignal.timeout(5) }, async (lock) => {
@@ -16,6 +16,16 @@ lock?.releaseSync();
   const state: 'held' | string = held.state + sync.state;
   void state;
 }
+class Drawer implements CustomStore {
+  readonly freesOnDeath = true;
+  attempt = (ask: Ask) => ask.name.length > 0 && { granted: true as const, fencingToken: 1n };
+  release = () => true;
+  isHeld = () => true;
+}
+const drawer: Store = Store.custom(new Drawer(), { name: 'drawer', timeout: 5 });
+void drawer;
+// @ts-expect-error it lacks isHeld
+Store.custom({ attempt: () => true, release: () => true });
 // @ts-expect-error a lock is not made by hand
 new Lock();
 // @ts-expect-error there is no such option

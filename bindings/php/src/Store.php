@@ -20,12 +20,16 @@ final class Store
     private Native $native;
     private ?\Closure $log = null;
     private ?Events $events = null;
+    private ?Internal\Custom $callbacks = null;
 
     /**
      * @param array<string, string> $settings
      */
-    private function __construct(private readonly string $given, private readonly array $settings)
-    {
+    private function __construct(
+        private readonly string $given,
+        private readonly array $settings,
+        private readonly ?CustomStore $custom = null,
+    ) {
         $this->native();
     }
 
@@ -37,6 +41,34 @@ final class Store
      * @throws SynlockException `InvalidUrl`, `InvalidArgument`; `NotAvailable` if libsynlock cannot be used
      */
     public static function open(string $url = '', array $options = []): self
+    {
+        return new self($url, self::settings($url, $options));
+    }
+
+    /**
+     * A store that keeps its locks in an object of one's own. The object is called inside the calls that use
+     * the locks: a wait asks it again and again, and nobody renews a lease (its locks need a `ttl`, unless
+     * its property `freesOnDeath` is true).
+     *
+     * @param CustomStore                               $store   its properties `shared`, `permits`, `freesOnDeath`,
+     *                                                           `survivesRestart`, `fence` (`E`, `H`, `D`) and `scope`
+     *                                                           (`process`, `host`, `cluster`) say what it can do
+     * @param string                                    $name    what its URL shows, `custom:NAME`
+     * @param array<string, string|int|float|bool|null> $options of its locks, as in a URL
+     *
+     * @throws SynlockException `InvalidArgument`, `Unsupported`
+     */
+    public static function custom(CustomStore $store, string $name = 'php', array $options = []): self
+    {
+        return new self($name, self::settings($name, $options), $store);
+    }
+
+    /**
+     * @param array<string, string|int|float|bool|null> $options
+     *
+     * @return array<string, string>
+     */
+    private static function settings(string $url, array $options): array
     {
         $settings = [];
         foreach ($options as $key => $value) {
@@ -50,7 +82,7 @@ final class Store
             }
         }
 
-        return new self($url, $settings);
+        return $settings;
     }
 
     public function __destruct()
@@ -398,7 +430,9 @@ final class Store
     {
         if (!isset($this->native) || $this->native->ended) {
             $native = Native::current();
-            $this->handle = $native->openStore($this->given, $this->settings);
+            $callbacks = $this->custom === null ? null : new Internal\Custom($native, $this->custom);
+            $this->handle = $native->openStore($this->given, $this->settings, $callbacks?->table);
+            $this->callbacks = $callbacks;
             $this->native = $native;
             $this->listen();
         }

@@ -23,7 +23,7 @@ pub fn raise(py: Python<'_>, error: &Error) -> PyErr {
             make.bind(py).call1(arguments)
         });
     match made {
-        Ok(exception) => PyErr::from_value(exception),
+        Ok(exception) => crate::custom::cause(py, error, PyErr::from_value(exception)),
         Err(broken) => broken,
     }
 }

@@ -1,5 +1,6 @@
 //! The Python face: a private native module under the hand-written package `synlock`.
 
+mod custom;
 mod dispatch;
 mod errors;
 mod lock;

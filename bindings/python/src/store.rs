@@ -1,5 +1,6 @@
 //! Stores.
 
+use crate::custom::{Can, Object};
 use crate::errors::{contained, detached, wait};
 use crate::lock::{Handle, Options};
 use pyo3::prelude::*;
@@ -47,6 +48,25 @@ impl Backing {
             Ok(Backing {
                 store: Store::open_with(url, &options)?,
             })
+        })
+    }
+
+    /// A store that `ask` answers for.
+    #[staticmethod]
+    fn custom(
+        py: Python<'_>,
+        name: &str,
+        ask: Py<PyAny>,
+        can: Can,
+        options: Vec<(String, String)>,
+    ) -> PyResult<Self> {
+        contained(py, || {
+            let options: Vec<(&str, &str)> = options
+                .iter()
+                .map(|(key, value)| (key.as_str(), value.as_str()))
+                .collect();
+            let store = Store::custom(name, can.traits()?, Box::new(Object(ask)), &options)?;
+            Ok(Backing { store })
         })
     }
 

@@ -17,6 +17,7 @@ use crate::{Code, Error, OwnerToken, Result};
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// When to ask again for a lock that is taken, unless the callback says.
@@ -171,6 +172,9 @@ pub trait Callbacks: Send + Sync {
     /// # Errors
     /// Whatever the host likes. `Unavailable` says that surely nothing was done.
     fn call(&self, verb: Verb, ask: &Ask<'_>) -> Result<Reply>;
+
+    /// The host is going: it must not be called any more, not even when this is dropped.
+    fn abandon(&self) {}
 }
 
 /// A hold to release whose release was not answered.
@@ -186,6 +190,7 @@ struct Custom {
     generation: u64,
     callbacks: ManuallyDrop<Box<dyn Callbacks>>,
     burnt: PerProcess<Mutex<Vec<Burnt>>>,
+    abandoned: AtomicBool,
 }
 
 impl std::fmt::Debug for Custom {
@@ -239,6 +244,7 @@ pub(crate) fn open(
         generation: fork::generation(),
         callbacks: ManuallyDrop::new(callbacks),
         burnt: PerProcess::new(),
+        abandoned: AtomicBool::new(false),
     }))
 }
 
@@ -275,6 +281,10 @@ impl Custom {
             return Err(Error::unsupported(
                 "a custom store is asked on threads of the program alone, not in the background",
             ));
+        }
+        if self.abandoned.load(Ordering::Acquire) {
+            let words = "the request that made this custom store is over";
+            return Err(Error::new(Code::Unavailable, words));
         }
         self.settle();
         self.call_now(verb, ask, expected)
@@ -396,6 +406,11 @@ impl Backend for Custom {
         true
     }
 
+    fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Release);
+        self.callbacks.abandon();
+    }
+
     fn ping(&self, deadline: Option<BootTime>) -> Result<()> {
         if !self.can.ping {
             return Ok(());
@@ -454,6 +469,9 @@ impl Backend for Custom {
     }
 
     fn release_later(&self, claim: &Claim) -> bool {
+        if self.abandoned.load(Ordering::Acquire) {
+            return true;
+        }
         let keep = claim.ttl.unwrap_or(BURNT_WITHOUT_LEASE);
         let mut burnt = self.burnt.get_or_init(Mutex::default).lock();
         if burnt.len() < MOST_BURNT {

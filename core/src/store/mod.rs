@@ -207,6 +207,9 @@ pub trait Backend: Send + Sync + Debug {
         false
     }
 
+    /// The host that keeps it is going: nothing is asked of it any more.
+    fn abandon(&self) {}
+
     /// Connects, and says whether the store can serve.
     fn ping(&self, deadline: Option<BootTime>) -> Result<()>;
 

@@ -120,8 +120,11 @@ final class Native
             $retriable = $this->ffi->synlock_error_is_retriable($error) === 1;
             $this->forget();
         }
+        // What a custom store threw.
+        $thrown = $status >= 100 && \str_starts_with((string) $store, 'custom:') ? Custom::$thrown : null;
+        Custom::$thrown = null;
 
-        return new $class($message, $status, $name, $store, $retriable);
+        return new $class($message, $status, $name, $store, $retriable, $thrown);
     }
 
     /** Frees the error object of a call whose outcome is told without an exception. */
@@ -136,7 +139,7 @@ final class Native
     /**
      * @param array<string, string> $settings
      */
-    public function openStore(string $url, array $settings): CData
+    public function openStore(string $url, array $settings, ?CData $callbacks = null): CData
     {
         $slot = $this->ffi->new('synlock_store *');
         $count = \count($settings);
@@ -154,7 +157,9 @@ final class Native
                 ++$i;
             }
         }
-        $this->check($this->ffi->synlock_store_open($url, $keys, $values, $count, \FFI::addr($slot), $this->errorSlot));
+        $this->check($callbacks === null
+            ? $this->ffi->synlock_store_open($url, $keys, $values, $count, \FFI::addr($slot), $this->errorSlot)
+            : $this->ffi->synlock_store_custom($url, \FFI::addr($callbacks), $keys, $values, $count, \FFI::addr($slot), $this->errorSlot));
         if (!\FFI::isNull($this->scope)) {
             $this->check($this->ffi->synlock_scope_add_store($this->scope, $slot, $this->errorSlot));
         }

@@ -8,6 +8,7 @@ True
 
 from . import aio
 from ._base import Acquired
+from ._custom import Ask, Busy, CustomStore, Granted
 from ._errors import (
     AlreadyHeld,
     ConcurrentUse,
@@ -40,10 +41,14 @@ from ._synlock import schemes
 __all__ = [
     "Acquired",
     "AlreadyHeld",
+    "Ask",
+    "Busy",
     "ConcurrentUse",
+    "CustomStore",
     "Deadlock",
     "Exhausted",
     "ForkedHandle",
+    "Granted",
     "InternalError",
     "InvalidArgument",
     "InvalidHandle",

@@ -90,10 +90,16 @@ def _kind(thing: object) -> str:
 class BaseStore:
     """Where locks are kept. Opening connects to nothing; works in threads and in forked children."""
 
+    #: Made of an object of the program's.
+    _is_custom = False
+
     def __init__(self, url: str | None = None, **options: object) -> None:
         self._url = url or os.environ.get("SYNLOCK_URL", "")
         self._options = {key: _option_text(value) for key, value in options.items()}
-        self._backing = _synlock.Backing(self._url, list(self._options.items()))
+        self._begin(_synlock.Backing(self._url, list(self._options.items())))
+
+    def _begin(self, backing: _synlock.Backing) -> None:
+        self._backing = backing
         # Told only to those who had asked for it when the store was opened.
         if logger.isEnabledFor(logging.INFO):
             self._backing.observe(_log)
@@ -104,9 +110,11 @@ class BaseStore:
 
     @functools.cached_property
     def _asks_a_server(self) -> bool:
-        return bool(self._backing.capabilities()["clock"] == "server")
+        return not self._is_custom and bool(self._backing.capabilities()["clock"] == "server")
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self._is_custom:
+            raise TypeError("a custom store cannot be pickled: make one of the object there")
         return _open, (type(self), self._url, self._options)
 
     @property

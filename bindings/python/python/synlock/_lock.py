@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from . import _gevent, _synlock
-from ._base import BaseLock, BaseStore, name_bytes
+from ._base import BaseLock, BaseStore, _option_text, name_bytes
+from ._custom import CustomStore, asker, traits
 from ._errors import ConcurrentUse, LockBusy, LockLost, LockTimeout, NotHeld, SynlockError
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -22,6 +23,21 @@ class Store(BaseStore):
 
     Options beside the URL win over those in it, in the URL's units (milliseconds).
     """
+
+    @classmethod
+    def custom(cls, store: CustomStore, name: str = "python", **options: object) -> Store:
+        """A store that keeps its locks in an object of one's own; see `CustomStore`.
+
+        `name` is what its URL shows, `custom:NAME`. The object is asked by the threads that use the locks
+        and by no other: a wait asks again and again, nobody renews a lease (its locks need a `ttl`, unless
+        the object frees the locks of dead processes), and `synlock.aio` refuses it.
+        """
+        made = cls.__new__(cls)
+        made._is_custom = True
+        made._url = f"custom:{name}"
+        made._options = {key: _option_text(value) for key, value in options.items()}
+        made._begin(_synlock.Backing.custom(name, asker(store), traits(store), list(made._options.items())))
+        return made
 
     def lock(self, name: str | bytes, **options: Any) -> Lock:
         """A lock of this store; options as for `Lock`."""
@@ -54,7 +70,7 @@ class Store(BaseStore):
 
     def wait_free(self, name: str | bytes, timeout: float | None = None) -> bool:
         """Waits until nobody holds the lock, without taking it."""
-        if not _gevent.is_patched():
+        if not _gevent.is_patched() or self._is_custom:
             return self._backing.wait_free(name_bytes(name), timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:

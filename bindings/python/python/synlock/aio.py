@@ -14,12 +14,19 @@ from typing import Any
 
 from . import _synlock
 from ._base import BaseLock, BaseStore, name_bytes
-from ._errors import ConcurrentUse, LockBusy, LockLost, LockTimeout, NotHeld, SynlockError
+from ._errors import ConcurrentUse, LockBusy, LockLost, LockTimeout, NotHeld, SynlockError, make
 from ._loop import collector, in_thread, operations, to_the_end
 
 
 class Store(BaseStore):
     """As `synlock.Store`, awaited. What has no descriptor to wait for runs in the loop's executor."""
+
+    @classmethod
+    def _of(cls, store: BaseStore | str | None) -> BaseStore:
+        if isinstance(store, BaseStore) and store._is_custom:
+            words = "a custom store is asked by the threads that use it: synlock.Lock, not synlock.aio"
+            raise make(106, words, store.url)
+        return super()._of(store)
 
     def lock(self, name: str | bytes, **options: Any) -> Lock:
         """A lock of this store; options as for `synlock.Lock`."""

@@ -1,0 +1,230 @@
+import asyncio
+import gc
+import pickle
+import threading
+import time
+import weakref
+
+import pytest
+
+import synlock
+
+
+class Drawer:
+    """Locks in a dict."""
+
+    frees_on_death = True
+    fence = "E"
+
+    def __init__(self):
+        self.holds = {}
+        self.fences = 0
+        self.threads = set()
+        self.asked = []
+        self.mutex = threading.Lock()
+
+    def attempt(self, ask):
+        self.threads.add(threading.current_thread())
+        self.asked.append(ask)
+        with self.mutex:
+            owner, until, _ = self.holds.get(ask.name, (None, None, None))
+            taken = owner not in (None, ask.owner) and (until is None or until > time.monotonic())
+            if taken:
+                return synlock.Busy(until=until and until - time.monotonic(), poll=0.005)
+            self.fences += 1
+            self.holds[ask.name] = (ask.owner, ask.ttl and time.monotonic() + ask.ttl, ask)
+            return synlock.Granted(self.fences)
+
+    def release(self, ask):
+        self.threads.add(threading.current_thread())
+        with self.mutex:
+            return self.is_held(ask) and bool(self.holds.pop(ask.name))
+
+    def is_held(self, ask):
+        return self.holds.get(ask.name, (None,))[0] == ask.owner
+
+
+class Cabinet(Drawer):
+    """With all there is."""
+
+    scope = "host"
+
+    def extend(self, ask):
+        if not self.is_held(ask):
+            return False
+        _, until, first = self.holds[ask.name]
+        self.holds[ask.name] = (ask.owner, max(until, time.monotonic() + ask.ttl), first)
+        return True
+
+    def holder(self, name):
+        owner, until, ask = self.holds[name]
+        return {"owner": owner, "label": ask.label, "pid": 7, "remaining": until and until - time.monotonic()}
+
+    def inspect(self, ask):
+        return [self.holder(ask.name)] if ask.name in self.holds else []
+
+    def list(self, ask):
+        return [{"name": n, "holders": [self.holder(n)]} for n in self.holds if n.startswith(ask.name)]
+
+    def break_lock(self, ask):
+        return self.holds.pop(ask.name, None) is not None
+
+    def ping(self, ask):
+        raise OSError("the cabinet is locked")
+
+
+def test_an_object_becomes_a_store():
+    drawer = Drawer()
+    store = synlock.Store.custom(drawer, "drawer")
+    assert store.url == "custom:drawer" and repr(store) == "<synlock.Store custom:drawer>"
+    can = store.capabilities
+    assert (can["store"], can["fence"], can["ttl"], can["list"]) == ("custom", "E", False, False)
+    with store.lock("x", label="mine") as lock:
+        assert lock.fencing_token == 1 and lock.is_acquired()
+        asked = drawer.asked[-1]
+        assert (asked.name, asked.mode, asked.ttl, asked.label) == (b"x", "exclusive", None, "mine")
+        assert asked.owner == lock.owner_token and len(asked.owner) == 32
+        assert not store.lock("x").acquire(blocking=False)
+        assert not store.lock("x").acquire(timeout=0.03)
+        assert store.lock("y").acquire(blocking=False)
+    assert b"x" not in drawer.holds
+    store.ping()
+    with pytest.raises(synlock.Unsupported):
+        store.inspect("x")
+    with pytest.raises(synlock.Unsupported):
+        store.lock("x", ttl=1)
+
+
+def test_a_wait_is_answered_on_the_callers_thread():
+    drawer = Drawer()
+    store = synlock.Store.custom(drawer)
+    first = store.lock("x")
+    first.acquire()
+    got = []
+
+    def wait():
+        with store.lock("x"):
+            got.append(threading.current_thread())
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    time.sleep(0.05)
+    first.release()
+    waiter.join(20)
+    assert got == [waiter]
+    assert drawer.threads == {threading.current_thread(), waiter}
+
+
+def test_leases_inspection_and_breaking():
+    cabinet = Cabinet()
+    store = synlock.Store.custom(cabinet, ttl=30_000)
+    lock = store.lock("invoice 1", label="a label")
+    lock.acquire()
+    assert 25 < lock.remaining <= 30
+    lock.refresh(90)
+    assert lock.remaining > 80
+    (holder,) = store.inspect("invoice 1")["holders"]
+    assert (holder["owner"], holder["label"], holder["pid"]) == (lock.owner_token[:8], "a label", 7)
+    assert holder["remaining"] > 80
+    others = [store.lock(f"invoice {i}") for i in range(2, 9)]
+    for other in others:
+        other.acquire()
+    page, cursor = store.list("invoice", limit=5)
+    rest, end = store.list("invoice", cursor, limit=5)
+    assert [found["name"] for found in page + rest] == [b"invoice %d" % i for i in range(1, 9)] and end is None
+    assert not store.wait_free("invoice 1", 0.05)
+    assert store.break_lock("invoice 1") and not store.break_lock("invoice 1")
+    assert store.wait_free("invoice 1", 0)
+    with pytest.raises(synlock.LockLost):
+        lock.release()
+    with pytest.raises(synlock.Unsupported, match="renews"):
+        store.lock("x", ttl=5, renew=True)
+
+
+def test_exceptions_are_the_cause():
+    cabinet = Cabinet()
+    store = synlock.Store.custom(cabinet)
+    with pytest.raises(synlock.Unavailable, match="the cabinet is locked") as caught:
+        store.ping()
+    assert type(caught.value.__cause__) is OSError and caught.value.store == "custom:python"
+    released = []
+
+    class Broken(Drawer):
+        failure = ZeroDivisionError("by zero")
+
+        def attempt(self, ask):
+            super().attempt(ask)
+            raise self.failure
+
+        def release(self, ask):
+            released.append(ask.owner)
+            return super().release(ask)
+
+    broken = Broken()
+    lock = synlock.Store.custom(broken).lock("x")
+    with pytest.raises(synlock.Uncertain) as caught:
+        lock.acquire()
+    assert caught.value.__cause__ is Broken.failure
+    # It may hold: the next call releases it.
+    owner = broken.asked[-1].owner
+    assert released == [] and b"x" in broken.holds
+    Broken.failure = synlock.PermissionDenied("no key")
+    Broken.failure.status = 202
+    with pytest.raises(synlock.PermissionDenied) as caught:
+        lock.acquire(False)
+    assert released[0] == owner
+    # What interrupts a program is no store's trouble.
+    Broken.failure = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        lock.acquire(False)
+
+
+def test_what_is_no_answer():
+    class Forgets(Drawer):
+        def attempt(self, ask):
+            pass
+
+    class Awaits(Drawer):
+        async def attempt(self, ask):
+            return True
+
+    with pytest.raises(synlock.ProtocolError, match="None"):
+        synlock.Store.custom(Forgets()).lock("x").acquire()
+    with pytest.raises(synlock.Unsupported, match="coroutine"):
+        synlock.Store.custom(Awaits()).lock("x").acquire()
+    with pytest.raises(TypeError, match="attempt"):
+        synlock.Store.custom(object())
+    with pytest.raises(synlock.InvalidArgument):
+        synlock.Store.custom(Drawer(), "a/b")
+    elsewhere = Drawer()
+    elsewhere.scope = "galaxy"
+    with pytest.raises(synlock.InvalidArgument, match="scope"):
+        synlock.Store.custom(elsewhere)
+
+
+def test_event_loops_and_pickles_refuse():
+    store = synlock.Store.custom(Drawer())
+    with pytest.raises(synlock.Unsupported, match="aio"):
+        synlock.aio.Lock(store, "x")
+    with pytest.raises(TypeError):
+        pickle.dumps(store)
+
+    async def main():
+        with store.lock("x"):
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+
+
+def test_it_is_let_go_of():
+    drawer = Drawer()
+    gone = weakref.ref(drawer)
+    lock = synlock.Store.custom(drawer).lock("x")
+    lock.acquire()
+    del drawer
+    gc.collect()
+    assert gone() is not None
+    lock.release()
+    del lock
+    gc.collect()
+    assert gone() is None
