@@ -121,11 +121,39 @@ pub fn generation() -> u64 {
 static FORKS_BEGUN: AtomicU64 = AtomicU64::new(0);
 static FORKS_OVER: AtomicU64 = AtomicU64::new(0);
 
+/// What must be done around a fork by whoever keeps what cannot be told to a child any more. The last
+/// one runs in the child of a process that may have had other threads: atomics only.
+#[derive(Debug)]
+pub(crate) struct Around {
+    pub before: fn(),
+    pub in_parent: fn(),
+    pub in_child: fn(),
+}
+
+/// SQLite is the only one.
+static AROUND: std::sync::OnceLock<&'static Around> = std::sync::OnceLock::new();
+
+/// Has this done around every fork from now on.
+#[cfg_attr(
+    not(feature = "sqlite"),
+    expect(dead_code, reason = "only SQLite needs it")
+)]
+pub(crate) fn around(what: &'static Around) {
+    let _ = page();
+    AROUND.get_or_init(|| what);
+}
+
 extern "C" fn fork_begins() {
     FORKS_BEGUN.fetch_add(1, Ordering::SeqCst);
+    if let Some(around) = AROUND.get() {
+        (around.before)();
+    }
 }
 
 extern "C" fn fork_ends() {
+    if let Some(around) = AROUND.get() {
+        (around.in_parent)();
+    }
     FORKS_OVER.fetch_add(1, Ordering::SeqCst);
 }
 
@@ -168,6 +196,9 @@ fn forget_forks() {
 }
 
 extern "C" fn sweep_in_child() {
+    if let Some(around) = AROUND.get() {
+        (around.in_child)();
+    }
     forget_forks();
     close_all();
     LINE.is_swept();

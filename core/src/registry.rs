@@ -59,6 +59,7 @@ const STORES: &[Entry] = &[
         ],
         crate::store::redis::open
     ),
+    entry!("sqlite", &["sqlite"], crate::store::sql::sqlite::open),
 ];
 
 /// Schemes that this build can open.

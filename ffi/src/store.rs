@@ -66,9 +66,9 @@ fn plain_wait(timeout_ms: i64) -> Result<Wait> {
 }
 
 fn fixed(text: &str) -> *const c_char {
-    const WORDS: [&std::ffi::CStr; 13] = [
+    const WORDS: &[&std::ffi::CStr] = &[
         c"custom", c"none", c"E", c"H", c"D", c"process", c"host", c"cluster", c"server",
-        c"memory", c"shm", c"flock", c"redis",
+        c"memory", c"shm", c"flock", c"redis", c"sqlite",
     ];
     WORDS
         .iter()

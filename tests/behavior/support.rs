@@ -52,6 +52,15 @@ impl Setup {
                 _keep: Arc::new(folder),
             });
         }
+        if cfg!(feature = "sqlite") && wanted("sqlite") {
+            let folder = TempDir::new("synlock-behavior");
+            setups.push(Setup {
+                name: "sqlite",
+                url: format!("sqlite:{}/locks.db", folder.path().display()),
+                open: None,
+                _keep: Arc::new(folder),
+            });
+        }
         if cfg!(feature = "redis") && wanted("redis") {
             let server = Arc::new(RedisServer::start_with(Options {
                 tls: cfg!(feature = "redis-tls"),

@@ -45,6 +45,7 @@ fn capabilities() -> String {
         "shm:app",
         "flock:/run/lock/synlock",
         "redis://localhost",
+        "sqlite:/path/to/locks.db",
     ] {
         let store = Store::open(url).unwrap();
         let can = store.capabilities();

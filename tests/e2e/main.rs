@@ -26,6 +26,7 @@ fn main() {
     let server = Arc::new(RedisServer::start());
     let folder = TempDir::new("synlock-e2e");
     let segment = TempDir::within("/dev/shm", "synlock-e2e");
+    let database = TempDir::new("synlock-e2e");
     let setups = [
         Setup {
             name: "memory",
@@ -44,6 +45,12 @@ fn main() {
             url: format!("flock:{}", folder.path().display()),
             shared: true,
             _keep: Arc::new(folder),
+        },
+        Setup {
+            name: "sqlite",
+            url: format!("sqlite:{}/locks.db", database.path().display()),
+            shared: true,
+            _keep: Arc::new(database),
         },
         Setup {
             name: "redis",

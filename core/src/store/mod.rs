@@ -25,7 +25,7 @@ pub mod custom;
     reason = "the tables and the advisory locks use different parts of it"
 )]
 mod db;
-#[cfg(all(any(feature = "flock", feature = "shm"), not(loom)))]
+#[cfg(all(any(feature = "flock", feature = "shm", feature = "sqlite"), not(loom)))]
 mod files;
 #[cfg(feature = "flock")]
 pub mod flock;
@@ -45,6 +45,11 @@ mod seat;
 mod segment;
 #[cfg(feature = "shm")]
 pub mod shm;
+#[cfg(all(
+    any(feature = "sqlite", feature = "postgres", feature = "mysql"),
+    not(loom)
+))]
+pub mod sql;
 
 pub use check::Check;
 pub use seat::Seat;

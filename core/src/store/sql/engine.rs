@@ -1,0 +1,128 @@
+//! What the table stores ask of a database. Each call is one exchange where the engine can.
+
+use super::book::{Note, Row};
+use crate::Result;
+use crate::capability::Scope;
+use crate::lease::BootTime;
+use crate::signal::{Signal, Wake};
+use std::fmt::Debug;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+/// The key of a row: the SHA-256 of the lock's name.
+pub(super) type Id = [u8; 32];
+
+/// What a claim of a free row writes.
+#[derive(Debug)]
+pub(super) struct Grab<'a> {
+    pub id: &'a Id,
+    pub name: &'a [u8],
+    /// Fencing tokens drawn.
+    pub block: i64,
+    /// Until when from the server's now, in µs.
+    pub ttl: i64,
+    pub state: &'a str,
+}
+
+/// What a changed row has.
+#[derive(Debug)]
+pub(super) struct Swap<'a> {
+    pub id: &'a Id,
+    /// The version that was read; with any other nothing is written.
+    pub version: i64,
+    pub fence: i64,
+    pub since: i64,
+    pub until: i64,
+    pub state: &'a str,
+    #[expect(dead_code, reason = "for engines that can tell")]
+    pub notes: &'a [Note],
+}
+
+/// Whether a row was written, or what stands in it: nothing if it is not there, or if another
+/// writer was faster and it must be read again.
+#[derive(Debug)]
+pub(super) enum Wrote<T> {
+    Done(T),
+    Found(Option<Row>),
+}
+
+/// A row as `list` reads it.
+#[derive(Debug)]
+pub(super) struct Listed {
+    pub id: Vec<u8>,
+    pub name: Vec<u8>,
+    pub row: Row,
+}
+
+/// Where an engine's locks reach, and how it judges time and wakes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Traits {
+    pub store: &'static str,
+    pub scope: Scope,
+    pub clock: &'static str,
+    pub wakes: bool,
+}
+
+/// A database with a table of locks.
+pub(super) trait Engine: Send + Sync + Debug {
+    fn traits(&self) -> Traits;
+
+    /// Until when an exchange may take.
+    fn limit(&self, deadline: Option<BootTime>) -> BootTime;
+
+    fn ping(&self, limit: BootTime) -> Result<()>;
+
+    /// Makes the table if it is not there.
+    fn create_table(&self, limit: BootTime) -> Result<()>;
+
+    /// Takes a row that is free or not there; the last fencing token drawn.
+    fn grab(&self, grab: &Grab<'_>, limit: BootTime) -> Result<Wrote<i64>>;
+
+    /// Empties a row whose state is exactly `state`.
+    fn free(&self, id: &Id, state: &str, limit: BootTime) -> Result<Wrote<()>>;
+
+    /// Lengthens the only hold of a row whose state is exactly `state`, unless it has ended.
+    fn touch(&self, id: &Id, state: &str, ttl: i64, limit: BootTime) -> Result<Wrote<()>>;
+
+    fn read(&self, id: &Id, limit: BootTime) -> Result<Option<Row>>;
+
+    /// Writes a row if it has not changed since it was read, and sends the notes.
+    fn swap(&self, swap: &Swap<'_>, limit: BootTime) -> Result<bool>;
+
+    /// Rows that are not free, in the order of their keys after `after`.
+    fn list(
+        &self,
+        after: &[u8],
+        prefix: &[u8],
+        limit: usize,
+        until: BootTime,
+    ) -> Result<Vec<Listed>>;
+
+    /// Drops rows that have been free for longer than `idle` µs, among some after `after`; their
+    /// fencing tokens stay below those of rows to come.
+    fn purge(&self, after: &Id, idle: i64, limit: BootTime) -> Result<()>;
+
+    /// The channel on which this process is told, once it is sure that it is.
+    fn channel(&self, limit: BootTime) -> Result<Option<String>> {
+        let _ = limit;
+        Ok(None)
+    }
+
+    fn register(&self, token: crate::OwnerToken, bell: &Arc<Signal>) {
+        let _ = (token, bell);
+    }
+
+    fn unregister(&self, token: crate::OwnerToken) {
+        let _ = token;
+    }
+
+    fn park(&self, bell: &Arc<Signal>, until: BootTime) -> Result<Wake> {
+        Ok(bell.sleep(until))
+    }
+
+    fn pump_fd(&self) -> Option<RawFd> {
+        None
+    }
+
+    fn pump(&self) {}
+}

@@ -1,0 +1,417 @@
+//! SQLite: a file on this host. No server and no round trips, so a busy lock is seen by a read alone,
+//! which waits for nobody; writers wait for each other within the caller's time.
+//!
+//! Time is the host's wall clock, as for everybody else who opens the file.
+
+mod gate;
+mod pool;
+
+use super::book::Row;
+use super::config::{Common, TABLE, quoted, take_path, take_table};
+use super::engine::{Engine, Grab, Id, Listed, Swap, Traits, Wrote};
+use super::native::Native;
+use crate::capability::Scope;
+use crate::codes::Code;
+use crate::lease::BootTime;
+use crate::store::Backend;
+use crate::url::Url;
+use crate::{Error, Result};
+use gate::Pass;
+use pool::Source;
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// What a table of locks is made of.
+const TABLE_SQL: &str = include_str!("table.sql");
+
+/// Opens a `sqlite:` URL; opens no file.
+///
+/// # Errors
+/// `InvalidUrl`, `InvalidArgument`, `Unsupported` for a database in memory.
+pub fn open(url: &mut Url) -> Result<Arc<dyn Backend>> {
+    let path = take_path(url, "sqlite:/path/to/locks.db")?;
+    let full_sync = match url.take("sync").as_deref() {
+        None | Some("normal") => false,
+        Some("full") => true,
+        Some(_) => return Err(Error::invalid("the option `sync` is normal or full")),
+    };
+    let source = Source {
+        path,
+        wal: true,
+        full_sync,
+        allow_network_fs: url.take_bool("allow_network_fs")?.unwrap_or(false),
+    };
+    let table = take_table(url, TABLE)?;
+    let io_timeout = url
+        .take_millis("io_timeout")?
+        .unwrap_or(Duration::from_secs(2));
+    let fingerprint = format!("sqlite:{}#{table}", source.path);
+    let common = Common::read(url, fingerprint)?;
+    let engine = Sqlite::new(source, &table, io_timeout);
+    Ok(Arc::new(Native::new(engine, common)))
+}
+
+/// The statements that make a table of locks.
+pub(super) fn ddl(table: &str) -> String {
+    TABLE_SQL.replace("{table}", &quoted(table, '"'))
+}
+
+#[derive(Debug)]
+struct Sqlite {
+    source: Source,
+    io_timeout: Duration,
+    ddl: String,
+    sql: Sql,
+}
+
+/// The statements, with the table's name in them.
+#[derive(Debug)]
+struct Sql {
+    grab: String,
+    free: String,
+    touch: String,
+    read: String,
+    swap: String,
+    list: String,
+    window: String,
+    floor: String,
+    purge: String,
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_micros()).unwrap_or(i64::MAX / 4)
+    })
+}
+
+/// What an error of SQLite means; never `Busy`, which is an answer about a lock.
+fn trouble(error: &rusqlite::Error) -> Error {
+    let code = match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            return Error::new(
+                Code::Unavailable,
+                "another program keeps the database locked",
+            );
+        }
+        Some(
+            ErrorCode::PermissionDenied
+            | ErrorCode::ReadOnly
+            | ErrorCode::CannotOpen
+            | ErrorCode::AuthorizationForStatementDenied,
+        ) => Code::Permission,
+        Some(ErrorCode::DiskFull | ErrorCode::OutOfMemory | ErrorCode::TooBig) => Code::Exhausted,
+        Some(ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            Code::Storage
+        }
+        _ => Code::Protocol,
+    };
+    Error::new(code, format!("SQLite: {error}"))
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+    )
+}
+
+fn lacks_table(error: &rusqlite::Error) -> bool {
+    error.to_string().contains("no such table")
+}
+
+/// How an operation ended on its connection.
+enum Ended<T> {
+    With(T),
+    Busy,
+    NoTable,
+    Failed(Error),
+}
+
+impl Sqlite {
+    fn new(source: Source, table: &str, io_timeout: Duration) -> Self {
+        let with_table = |text: &str| text.replace("{table}", &quoted(table, '"'));
+        Sqlite {
+            source,
+            io_timeout,
+            ddl: ddl(table),
+            sql: Sql {
+                grab: with_table(include_str!("grab.sql")),
+                free: with_table(include_str!("free.sql")),
+                touch: with_table(include_str!("touch.sql")),
+                read: with_table(include_str!("read.sql")),
+                swap: with_table(include_str!("swap.sql")),
+                list: with_table(include_str!("list.sql")),
+                window: with_table(include_str!("window.sql")),
+                floor: with_table(include_str!("floor.sql")),
+                purge: with_table(include_str!("purge.sql")),
+            },
+        }
+    }
+
+    fn once<T>(&self, work: &mut impl FnMut(&Connection) -> rusqlite::Result<T>) -> Ended<T> {
+        let _pass = match Pass::get() {
+            Ok(pass) => pass,
+            Err(error) => return Ended::Failed(error),
+        };
+        let kept = match pool::take(&self.source) {
+            Some(kept) => kept,
+            None => {
+                if let Err(error) = pool::prepare(&self.source) {
+                    return Ended::Failed(error);
+                }
+                match pool::open(&self.source) {
+                    Ok(kept) => kept,
+                    Err(error) if is_busy(&error) => return Ended::Busy,
+                    Err(error) => return Ended::Failed(trouble(&error)),
+                }
+            }
+        };
+        match work(&kept.connection) {
+            Ok(done) => {
+                pool::give_back(&self.source, kept);
+                Ended::With(done)
+            }
+            Err(error) if is_busy(&error) => {
+                pool::give_back(&self.source, kept);
+                Ended::Busy
+            }
+            Err(error) if lacks_table(&error) => {
+                pool::give_back(&self.source, kept);
+                Ended::NoTable
+            }
+            // A connection that failed otherwise is closed.
+            Err(error) => Ended::Failed(trouble(&error)),
+        }
+    }
+
+    /// Works on a connection, again and again while others write; makes the table if it lacks.
+    fn run<T>(
+        &self,
+        limit: BootTime,
+        mut work: impl FnMut(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T> {
+        let mut made = false;
+        let mut pause = Duration::from_micros(100);
+        loop {
+            match self.once(&mut work) {
+                Ended::With(done) => return Ok(done),
+                Ended::Failed(error) => return Err(error),
+                Ended::NoTable if made => {
+                    return Err(Error::new(
+                        Code::Protocol,
+                        "the table is not there although it was made just now",
+                    ));
+                }
+                Ended::NoTable => {
+                    self.create_table(limit)?;
+                    made = true;
+                }
+                Ended::Busy => {
+                    if limit.has_passed() {
+                        return Err(Error::new(
+                            Code::Unavailable,
+                            "another program keeps the database locked",
+                        ));
+                    }
+                    if !Pass::is_wanted_back() {
+                        std::thread::sleep(spread(pause).min(limit.left()));
+                        pause = (pause * 2).min(Duration::from_millis(5));
+                    }
+                }
+            }
+        }
+    }
+
+    fn read_on(&self, connection: &Connection, id: &Id) -> rusqlite::Result<Option<Row>> {
+        let row = connection
+            .prepare_cached(&self.sql.read)?
+            .query_row(params![&id[..]], |row| read_row(row, 0))
+            .optional()?;
+        // Read after the row: what had ended then has ended now.
+        Ok(row.map(|row| Row { now: now(), ..row }))
+    }
+}
+
+/// Between half of it and all of it, differently for each thread and time.
+fn spread(pause: Duration) -> Duration {
+    static TURN: AtomicU32 = AtomicU32::new(0);
+    let turn = TURN
+        .fetch_add(1, Ordering::Relaxed)
+        .wrapping_mul(0x9E37_79B9)
+        ^ std::process::id();
+    pause / 2 + pause * (turn >> 8 & 0xff) / 512
+}
+
+fn read_row(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<Row> {
+    let state: Vec<u8> = row.get(at + 4)?;
+    Ok(Row {
+        version: row.get(at)?,
+        fence: row.get(at + 1)?,
+        since: row.get(at + 2)?,
+        until: row.get(at + 3)?,
+        state: String::from_utf8_lossy(&state).into_owned(),
+        now: 0,
+    })
+}
+
+impl Engine for Sqlite {
+    fn traits(&self) -> Traits {
+        Traits {
+            store: "sqlite",
+            scope: Scope::Host,
+            clock: "host",
+            wakes: false,
+        }
+    }
+
+    fn limit(&self, deadline: Option<BootTime>) -> BootTime {
+        let own = BootTime::now().after(self.io_timeout);
+        deadline.map_or(own, |deadline| deadline.min(own))
+    }
+
+    fn ping(&self, limit: BootTime) -> Result<()> {
+        self.run(limit, |connection| {
+            connection.query_row("PRAGMA schema_version", [], |_| Ok(()))
+        })
+    }
+
+    fn create_table(&self, limit: BootTime) -> Result<()> {
+        self.run(limit, |connection| connection.execute_batch(&self.ddl))
+    }
+
+    fn grab(&self, grab: &Grab<'_>, limit: BootTime) -> Result<Wrote<i64>> {
+        self.run(limit, |connection| {
+            // A reader waits for nobody.
+            let found = self.read_on(connection, grab.id)?;
+            if found.as_ref().is_some_and(|row| row.until > row.now) {
+                return Ok(Wrote::Found(found));
+            }
+            let now = now();
+            let taken = connection
+                .prepare_cached(&self.sql.grab)?
+                .query_row(
+                    params![
+                        &grab.id[..],
+                        grab.name,
+                        grab.block,
+                        now,
+                        now.saturating_add(grab.ttl),
+                        grab.state.as_bytes()
+                    ],
+                    |row| row.get(0),
+                )
+                .optional()?;
+            match taken {
+                Some(fence) => Ok(Wrote::Done(fence)),
+                None => Ok(Wrote::Found(self.read_on(connection, grab.id)?)),
+            }
+        })
+    }
+
+    fn free(&self, id: &Id, state: &str, limit: BootTime) -> Result<Wrote<()>> {
+        self.run(limit, |connection| {
+            let freed = connection.prepare_cached(&self.sql.free)?.execute(params![
+                &id[..],
+                state.as_bytes(),
+                now()
+            ])?;
+            match freed {
+                0 => Ok(Wrote::Found(self.read_on(connection, id)?)),
+                _ => Ok(Wrote::Done(())),
+            }
+        })
+    }
+
+    fn touch(&self, id: &Id, state: &str, ttl: i64, limit: BootTime) -> Result<Wrote<()>> {
+        self.run(limit, |connection| {
+            let now = now();
+            let touched = connection
+                .prepare_cached(&self.sql.touch)?
+                .execute(params![
+                    &id[..],
+                    state.as_bytes(),
+                    now,
+                    now.saturating_add(ttl)
+                ])?;
+            match touched {
+                0 => Ok(Wrote::Found(self.read_on(connection, id)?)),
+                _ => Ok(Wrote::Done(())),
+            }
+        })
+    }
+
+    fn read(&self, id: &Id, limit: BootTime) -> Result<Option<Row>> {
+        self.run(limit, |connection| self.read_on(connection, id))
+    }
+
+    fn swap(&self, swap: &Swap<'_>, limit: BootTime) -> Result<bool> {
+        self.run(limit, |connection| {
+            let written = connection.prepare_cached(&self.sql.swap)?.execute(params![
+                &swap.id[..],
+                swap.version,
+                swap.fence,
+                swap.since,
+                swap.until,
+                swap.state.as_bytes()
+            ])?;
+            Ok(written > 0)
+        })
+    }
+
+    fn list(
+        &self,
+        after: &[u8],
+        prefix: &[u8],
+        limit: usize,
+        until: BootTime,
+    ) -> Result<Vec<Listed>> {
+        self.run(until, |connection| {
+            let now = now();
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let length = i64::try_from(prefix.len()).unwrap_or(i64::MAX);
+            connection
+                .prepare_cached(&self.sql.list)?
+                .query_map(params![after, prefix, length, now, limit], |row| {
+                    Ok(Listed {
+                        id: row.get(0)?,
+                        name: row.get(1)?,
+                        row: Row {
+                            now,
+                            ..read_row(row, 2)?
+                        },
+                    })
+                })?
+                .collect()
+        })
+    }
+
+    fn purge(&self, after: &Id, idle: i64, limit: BootTime) -> Result<()> {
+        let before = now().saturating_sub(idle);
+        let found: Option<(Vec<u8>, i64)> = self.run(limit, |connection| {
+            connection
+                .prepare_cached(&self.sql.window)?
+                .query_row(params![&after[..], before], |row| {
+                    Ok((
+                        row.get::<_, Option<Vec<u8>>>(0)?,
+                        row.get::<_, Option<i64>>(1)?,
+                    ))
+                })
+                .map(|(last, fence)| last.zip(fence))
+        })?;
+        let Some((last, fence)) = found else {
+            return Ok(());
+        };
+        self.run(limit, |connection| {
+            connection
+                .prepare_cached(&self.sql.floor)?
+                .execute(params![fence, now()])?;
+            connection
+                .prepare_cached(&self.sql.purge)?
+                .execute(params![&after[..], last, before, fence])
+                .map(drop)
+        })
+    }
+}

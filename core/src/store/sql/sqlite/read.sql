@@ -1,0 +1,1 @@
+SELECT version, fence, since, until, state FROM {table} WHERE id = ?1

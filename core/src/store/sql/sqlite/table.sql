@@ -1,0 +1,9 @@
+CREATE TABLE IF NOT EXISTS {table} (
+    id BLOB NOT NULL PRIMARY KEY,
+    name BLOB NOT NULL,
+    version INTEGER NOT NULL,
+    fence INTEGER NOT NULL,
+    since INTEGER NOT NULL,
+    until INTEGER NOT NULL,
+    state BLOB NOT NULL
+);
