@@ -395,6 +395,11 @@ impl Shared {
         let now = if at_once { started } else { BootTime::now() };
         // It bounded the acquire; what is asked of the hold later has its own time.
         claim.deadline = None;
+        if self.is_remote
+            && let Some(words) = self.store.backend().take_caution()
+        {
+            self.warn_of_store(words);
+        }
         let acquired = Acquired {
             waited: now.since(started),
             contended,

@@ -55,7 +55,15 @@ const STORES: &[Entry] = &[
             "unix",
             "valkey",
             "valkeys",
-            "valkey+unix"
+            "valkey+unix",
+            "redis+sentinel",
+            "rediss+sentinel",
+            "redis+cluster",
+            "rediss+cluster",
+            "valkey+sentinel",
+            "valkeys+sentinel",
+            "valkey+cluster",
+            "valkeys+cluster"
         ],
         crate::store::redis::open
     ),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use synlock_core::{Capabilities, Code, Lock, LockOptions, Mode, Store, Wait};
 use synlock_tests::names::{TempDir, unique};
 use synlock_tests::redis::{Options, RedisServer};
+use synlock_tests::services::redis_sets::{Cluster, Sentinels};
 
 /// One store, set up one way.
 #[derive(Clone)]
@@ -100,6 +101,27 @@ impl Setup {
                     _keep: server,
                 });
             }
+        }
+        if cfg!(feature = "redis") && wanted("redis") {
+            let cluster = Arc::new(Cluster::start());
+            for (name, query) in [
+                ("redis-cluster", ""),
+                ("redis-cluster-symfony", "?dialect=symfony"),
+            ] {
+                setups.push(Setup {
+                    name,
+                    url: format!("{}{query}", cluster.url()),
+                    open: None,
+                    _keep: cluster.clone(),
+                });
+            }
+            let sentinels = Sentinels::start();
+            setups.push(Setup {
+                name: "redis-sentinel",
+                url: sentinels.url(),
+                open: None,
+                _keep: Arc::new(sentinels),
+            });
         }
         if wanted("custom") {
             setups.push(Setup {

@@ -1,14 +1,12 @@
 //! What the suites for every store do not ask of `redis:`: its faults, its requests, its keys.
 
-mod fake;
-
-use fake::{Act, Fake, Proxy};
 use std::time::{Duration, Instant};
 use synlock_core::{Code, Lock, LockOptions, Mode, Result, Store, Wait};
 use synlock_tests::names::unique;
 use synlock_tests::process::is_full_load;
 use synlock_tests::redis::{Options, RedisServer, openssl};
 use synlock_tests::services::free_port;
+use synlock_tests::services::redis_fake::{Act, Fake, Proxy};
 
 fn ms(number: u64) -> Duration {
     Duration::from_millis(number)

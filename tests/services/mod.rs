@@ -7,7 +7,10 @@ pub mod mariadb;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod redis;
+pub mod redis_fake;
+pub mod redis_sets;
 mod template;
+pub mod wall;
 
 /// A port that nobody listens on at this moment.
 pub fn free_port() -> u16 {

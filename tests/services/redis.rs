@@ -17,6 +17,8 @@ pub struct Options {
     pub tls: bool,
     /// Further words of the command line, such as `--maxmemory 4mb`.
     pub extra: Vec<String>,
+    /// Variables of the server's process.
+    pub environment: Vec<(String, String)>,
 }
 
 /// A running server.
@@ -225,6 +227,7 @@ fn launch(folder: &Path, port: u16, tls_port: u16, options: &Options) -> Child {
     }
     command
         .args(&options.extra)
+        .envs(options.environment.iter().map(|(key, value)| (key, value)))
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a log"))
         .stderr(log);

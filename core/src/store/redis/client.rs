@@ -1,8 +1,9 @@
 //! Exchanges with the server: kept connections, retries, scripts.
 
-use super::config::{Config, Dialect};
-use super::connection::{Broken, Connection, check, pack};
-use super::keys::Keys;
+use super::config::{Config, Dialect, Place};
+use super::connection::{Broken, Connection, Kind, check, pack};
+use super::keys::{Keys, slot};
+use super::nodes::{Next, Node, Nodes};
 use super::polls::Polls;
 use super::scripts::{Form, Verb, script};
 use super::subscription::Subscription;
@@ -18,8 +19,11 @@ use redis::Value;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Idle connections kept per process.
+/// Idle connections kept per process, and on a Cluster.
 const MOST_IDLE: usize = 16;
+const MOST_IDLE_ON_MANY: usize = 64;
+/// How often an answer may send a request to another server.
+const MOST_MOVES: u32 = 16;
 /// Between attempts to connect to a server that refuses.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
@@ -33,14 +37,61 @@ pub(super) struct Redis {
 #[derive(Debug)]
 pub(super) struct Process {
     idle: Mutex<Vec<Connection>>,
+    pub nodes: Nodes,
+    /// A server has been asked what it is like.
+    looked: AtomicBool,
     pub subscription: Subscription,
     pub watches: Watches,
     pub polls: Polls,
     /// On a dialect: the server's rights allow no keys of ours beside the peer's.
     bare: AtomicBool,
-    cautions: Mutex<Vec<String>>,
+    cautions: Cautions,
     /// `host pid`, as others see it.
     who: String,
+}
+
+/// A request on its way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Request<'a> {
+    pub bytes: &'a [u8],
+    /// Of a Cluster, where its key is.
+    pub slot: u16,
+    /// Asks how many replicas have what it wrote.
+    pub acks: bool,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub value: Value,
+    /// The request was sent more than once.
+    pub resent: bool,
+    /// Replicas that have it, if that was asked.
+    pub acks: Option<i64>,
+}
+
+/// Words to tell once.
+#[derive(Debug, Default)]
+struct Cautions {
+    any: AtomicBool,
+    list: Mutex<Vec<String>>,
+}
+
+impl Cautions {
+    fn add(&self, words: String) {
+        self.list.lock().push(words);
+        self.any.store(true, Ordering::Release);
+    }
+
+    fn take(&self) -> Option<String> {
+        if !self.any.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut list = self.list.lock();
+        let words = list.pop();
+        self.any.store(!list.is_empty(), Ordering::Release);
+        words
+    }
 }
 
 /// A call that failed: whether the server may have carried it out decides the code.
@@ -75,11 +126,13 @@ impl Redis {
             let who = format!("{} {}", host.replace(' ', "_"), std::process::id());
             Ok(Process {
                 idle: Mutex::default(),
+                nodes: Nodes::default(),
+                looked: AtomicBool::new(false),
                 subscription: Subscription::new()?,
                 watches: Watches::default(),
                 polls: Polls::default(),
                 bare: AtomicBool::new(false),
-                cautions: Mutex::default(),
+                cautions: Cautions::default(),
                 who,
             })
         })
@@ -108,47 +161,103 @@ impl Redis {
         })
     }
 
-    /// Sends a request over a kept or a new connection. A lost reply is asked for again, on a new
-    /// connection, after the old one was ended on the server; so the request must be idempotent.
-    /// Tells whether it was sent more than once.
-    fn exchange(&self, request: &[u8], limit: BootTime) -> Result<(Value, bool)> {
+    /// A connection to this server that nothing has arrived on, or a new one.
+    fn connect(&self, node: &Node, limit: BootTime) -> Result<Connection> {
+        let process = self.process()?;
+        loop {
+            let mut idle = process.idle.lock();
+            let Some(at) = idle.iter().rposition(|kept| kept.node == *node) else {
+                break;
+            };
+            let mut kept = idle.swap_remove(at);
+            drop(idle);
+            // Otherwise the server has closed it, by a restart for instance: nothing is lost yet.
+            if kept.is_quiet() || cfg!(canary = "keep_broken") {
+                return Ok(kept);
+            }
+        }
+        let looks = !process.looked.swap(true, Ordering::Relaxed);
+        let kind = if looks { Kind::First } else { Kind::Server };
+        let opened = Connection::open(&self.config, node, kind, limit);
+        if looks && opened.is_err() {
+            process.looked.store(false, Ordering::Relaxed);
+        }
+        let connection = opened?;
+        if let Some(words) = connection.memory.as_deref().and_then(eviction) {
+            process.cautions.add(words);
+        }
+        Ok(connection)
+    }
+
+    fn keep(&self, process: &Process, connection: Connection) {
+        let most = match self.config.place {
+            Place::Cluster(_) => MOST_IDLE_ON_MANY,
+            Place::One(_) | Place::Sentinel { .. } => MOST_IDLE,
+        };
+        let mut idle = process.idle.lock();
+        if idle.len() < most {
+            idle.push(connection);
+        }
+    }
+
+    /// A connection to any server that hears what is published.
+    pub fn connect_any(&self, limit: BootTime) -> Result<Connection> {
+        let nodes = &self.process()?.nodes;
+        let mut last = None;
+        for node in nodes.all(&self.config, limit)? {
+            match Connection::open(&self.config, &node, Kind::Server, limit) {
+                Ok(connection) => return Ok(connection),
+                Err(error) if error.code() != Code::Unavailable => return Err(error),
+                Err(error) => {
+                    nodes.distrust(&node);
+                    last = Some(error);
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::new(Code::Unavailable, "there is no server")))
+    }
+
+    /// Sends a request over a kept or a new connection, and to another server as answers say. A lost
+    /// reply is asked for again, on a new connection, after the old one was ended on the server; so the
+    /// request must be idempotent.
+    fn exchange(&self, request: Request<'_>, limit: BootTime) -> Result<Reply> {
         let process = self.process()?;
         let mut sent_before = false;
-        let mut old: Option<i64> = None;
+        let mut old: Option<(Node, i64)> = None;
+        let mut asked: Option<Node> = None;
+        let mut moves = 0;
         loop {
-            let kept = process.idle.lock().pop();
-            let opened = match kept {
-                None => Connection::open(&self.config, limit),
-                Some(mut connection) => {
-                    if !connection.is_quiet() {
-                        // The server has closed it, by a restart for instance: nothing is lost yet.
-                        continue;
-                    }
-                    Ok(connection)
-                }
-            };
-            let mut broken = match opened {
-                Err(error) => Broken { error, sent: false },
-                Ok(mut connection) => {
-                    match send_on(&mut connection, old.take(), request, limit) {
-                        Ok(value) => {
-                            let mut idle = process.idle.lock();
-                            if idle.len() < MOST_IDLE {
-                                idle.push(connection);
-                            }
-                            return Ok((value, sent_before));
+            let once = self.once(process, request, &mut old, asked.take(), limit);
+            let (mut broken, moved) = match once {
+                Err(broken) => (broken, false),
+                Ok((value, acks, node)) => {
+                    match process
+                        .nodes
+                        .next(&self.config, &value, &node, request.slot)
+                    {
+                        Next::Stay => {
+                            return Ok(Reply {
+                                value,
+                                resent: sent_before,
+                                acks,
+                            });
                         }
-                        Err(broken) => {
-                            old = connection.id;
-                            // The others were made before whatever broke this one.
-                            process.idle.lock().clear();
-                            broken
+                        next => {
+                            let moved = !matches!(next, Next::Later);
+                            if let Next::Ask(node) = next {
+                                asked = Some(node);
+                            }
+                            moves += u32::from(moved);
+                            (unserved(value), moved && moves <= MOST_MOVES)
                         }
                     }
                 }
             };
             sent_before |= broken.sent;
             broken.sent = sent_before;
+            if moved && !limit.has_passed() {
+                continue;
+            }
             let again = broken.error.code() == Code::Unavailable
                 && BootTime::now().after(RETRY_PAUSE) < limit;
             if !again {
@@ -158,31 +267,95 @@ impl Redis {
         }
     }
 
-    pub fn one(&self, request: &[u8], limit: BootTime) -> Result<Value> {
-        self.exchange(request, limit).map(|(value, _)| value)
+    /// One try: the answer, how many replicas have it, and who gave it.
+    fn once(
+        &self,
+        process: &Process,
+        request: Request<'_>,
+        old: &mut Option<(Node, i64)>,
+        asked: Option<Node>,
+        limit: BootTime,
+    ) -> std::result::Result<(Value, Option<i64>, Node), Broken> {
+        let unsent = |error| Broken { error, sent: false };
+        let asks = asked.is_some();
+        let node = match asked {
+            Some(node) => node,
+            None => process
+                .nodes
+                .target(&self.config, request.slot, limit)
+                .map_err(unsent)?,
+        };
+        let mut connection = match self.connect(&node, limit) {
+            Ok(connection) => connection,
+            Err(error) => {
+                self.distrust(process, &node);
+                return Err(unsent(error));
+            }
+        };
+        // A request that is still on its way on the old connection must not act after this one.
+        let ends = old.take_if(|(from, _)| *from == node).map(|(_, id)| id);
+        let acks = request
+            .acks
+            .then_some((self.config.min_acks, self.config.ack_timeout));
+        match send_on(&mut connection, ends, asks, acks, request.bytes, limit) {
+            Ok((value, acks)) => {
+                self.keep(process, connection);
+                Ok((value, acks, node))
+            }
+            Err(broken) => {
+                if cfg!(canary = "keep_broken") {
+                    self.keep(process, connection);
+                    return Err(broken);
+                }
+                *old = connection.id.map(|id| (node.clone(), id));
+                // The others were made before whatever broke this one.
+                process.idle.lock().retain(|kept| kept.node != node);
+                self.distrust(process, &node);
+                Err(broken)
+            }
+        }
     }
 
-    /// Several requests that only read, and all their replies in one round trip.
-    pub fn many(&self, requests: &[Vec<u8>], limit: BootTime) -> Result<Vec<Value>> {
-        let Some((_, rest)) = requests.split_first() else {
-            return Ok(Vec::new());
-        };
-        let process = self.process()?;
-        let kept = process.idle.lock().pop();
-        let quiet = kept.and_then(|mut kept| kept.is_quiet().then_some(kept));
-        let mut connection = match quiet {
-            Some(connection) => connection,
-            None => Connection::open(&self.config, limit)?,
-        };
-        let first = connection
-            .exchange(&requests.concat(), limit)
-            .map_err(|broken| broken.error)?;
-        let mut replies = vec![first];
-        for _ in rest {
-            replies.push(connection.reply(limit)?);
+    /// A server failed: where there are several, another may have its place.
+    fn distrust(&self, process: &Process, node: &Node) {
+        if !matches!(self.config.place, Place::One(_)) {
+            process.nodes.distrust(node);
+            process.subscription.distrust(node);
         }
-        process.idle.lock().push(connection);
-        Ok(replies)
+    }
+
+    /// Sends a request that concerns no lock.
+    pub fn one(&self, bytes: &[u8], limit: BootTime) -> Result<Value> {
+        let request = Request {
+            bytes,
+            slot: 0,
+            acks: false,
+        };
+        self.exchange(request, limit).map(|reply| reply.value)
+    }
+
+    /// Several requests to one server that only read, and all their replies in one round trip.
+    pub fn many(&self, node: &Node, requests: &[Vec<u8>], limit: BootTime) -> Result<Vec<Value>> {
+        if requests.is_empty() {
+            return Ok(Vec::new());
+        }
+        let process = self.process()?;
+        let asked = self.connect(node, limit).and_then(|mut connection| {
+            let first = connection
+                .exchange(&requests.concat(), limit)
+                .map_err(|broken| broken.error)?;
+            let mut replies = vec![first];
+            while replies.len() < requests.len() {
+                replies.push(connection.reply(limit)?);
+            }
+            self.keep(process, connection);
+            Ok(replies)
+        });
+        if asked.is_err() {
+            process.idle.lock().retain(|kept| kept.node != *node);
+            self.distrust(process, node);
+        }
+        asked
     }
 
     pub fn is_native(&self) -> bool {
@@ -201,13 +374,13 @@ impl Redis {
         Form {
             dialect: self.config.dialect,
             bare,
-            cluster: false,
+            cluster: matches!(self.config.place, Place::Cluster(_)),
         }
     }
 
     /// Something to tell once.
     pub fn take_words(&self) -> Option<String> {
-        self.known_process()?.cautions.lock().pop()
+        self.known_process()?.cautions.take()
     }
 
     /// The request that looks at the lock which stands at `key`.
@@ -235,32 +408,33 @@ impl Redis {
         deadline: Option<BootTime>,
     ) -> Result<Value> {
         self.run_told(verb, name, args, deadline)
-            .map(|(value, _)| value)
+            .map(|reply| reply.value)
     }
 
-    /// As `run`; also tells whether the request was sent more than once.
+    /// As `run`; also tells what the way there was like.
     pub fn run_told(
         &self,
         verb: Verb,
         name: &Name,
         args: &[&[u8]],
         deadline: Option<BootTime>,
-    ) -> Result<(Value, bool)> {
+    ) -> Result<Reply> {
         let limit = self.limit(deadline);
         let bare = self.is_bare();
         let answer = self.run_form(self.form(bare), verb, name, args, limit);
-        match answer {
-            Err(error) if !bare && !self.is_native() && error.code() == Code::Permission => {
-                // The lock itself may be allowed.
-                let told = self.run_form(self.form(true), verb, name, args, limit)?;
-                let process = self.process()?;
-                if !process.bare.swap(true, Ordering::Relaxed) {
-                    process.cautions.lock().push(NO_HELPERS.to_owned());
-                }
-                Ok(told)
-            }
-            answer => answer,
+        let Err(error) = &answer else { return answer };
+        // Without rights to keys of ours, or where they are on another server, there is still the lock.
+        let forbidden = error.code() == Code::Permission;
+        let apart = error.code() == Code::Unsupported;
+        if bare || self.is_native() || !(forbidden || apart) {
+            return answer;
         }
+        let told = self.run_form(self.form(true), verb, name, args, limit)?;
+        let process = self.process()?;
+        if forbidden && !process.bare.swap(true, Ordering::Relaxed) {
+            process.cautions.add(NO_HELPERS.to_owned());
+        }
+        Ok(told)
     }
 
     fn run_form(
@@ -270,7 +444,7 @@ impl Redis {
         name: &Name,
         args: &[&[u8]],
         limit: BootTime,
-    ) -> Result<(Value, bool)> {
+    ) -> Result<Reply> {
         let script = script(form, verb);
         let keys = Keys::of(&self.config, name, form.bare);
         let count = [b'0' + keys.0.len() as u8];
@@ -279,36 +453,108 @@ impl Redis {
         words.extend(keys.0.iter().map(Vec::as_slice));
         words.push(name.as_bytes());
         words.extend(args);
-        let (value, told) = self.exchange(&pack(&words), limit)?;
-        if !matches!(&value, Value::ServerError(error) if error.code() == "NOSCRIPT")
-            || cfg!(canary = "no_eval")
+        let slot = match (&self.config.place, keys.0.first()) {
+            (Place::Cluster(_), Some(key)) => slot(key),
+            _ => 0,
+        };
+        let acks = self.config.min_acks > 0 && verb.grants();
+        let send = |bytes: &[u8]| self.exchange(Request { bytes, slot, acks }, limit);
+        let mut reply = send(&pack(&words))?;
+        if matches!(&reply.value, Value::ServerError(error) if error.code() == "NOSCRIPT")
+            && !cfg!(canary = "no_eval")
         {
-            return Ok((check(value)?, told));
+            words[0] = b"EVAL";
+            words[1] = script.text.as_bytes();
+            let again = send(&pack(&words))?;
+            reply = Reply {
+                resent: reply.resent || again.resent,
+                ..again
+            };
         }
-        words[0] = b"EVAL";
-        words[1] = script.text.as_bytes();
-        let (value, again) = self.exchange(&pack(&words), limit)?;
-        Ok((check(value)?, told || again))
+        reply.value = check(reply.value)?;
+        Ok(reply)
     }
+}
+
+/// An error in place of an answer, of a server that did nothing.
+fn unserved(value: Value) -> Broken {
+    let error = match check(value) {
+        Err(error) => Error::new(Code::Unavailable, error.message().to_owned()),
+        Ok(_) => Error::new(Code::Unavailable, "the servers point to one another"),
+    };
+    Broken { error, sent: false }
+}
+
+/// Words about a server that throws locks away when its memory is full.
+fn eviction(memory: &str) -> Option<String> {
+    let field = |name: &str| {
+        memory
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+    };
+    let policy = field("maxmemory_policy")?;
+    if field("maxmemory")? == "0" || policy == "noeviction" || cfg!(canary = "no_caution") {
+        return None;
+    }
+    Some(format!(
+        "when its memory is full, this server throws keys away, locks among them (maxmemory-policy {}): set it to noeviction",
+        crate::error::printable(policy.as_bytes())
+    ))
 }
 
 /// What an owner of locks in a peer's format should know.
 const NO_HELPERS: &str = "the server's rights allow no keys `synlock:q*`: waiters poll, in no order, and there are no fencing tokens";
 
+/// Sends a request, with what goes before and after it, and reads the reply.
 fn send_on(
     connection: &mut Connection,
-    old: Option<i64>,
+    ends: Option<i64>,
+    asks: bool,
+    acks: Option<(u32, Duration)>,
     request: &[u8],
     limit: BootTime,
-) -> std::result::Result<Value, Broken> {
-    let Some(old) = old else {
-        return connection.exchange(request, limit);
+) -> std::result::Result<(Value, Option<i64>), Broken> {
+    if ends.is_none() && !asks && acks.is_none() {
+        return connection
+            .exchange(request, limit)
+            .map(|value| (value, None));
+    }
+    let mut all = Vec::new();
+    let mut before = 0;
+    if let Some(id) = ends {
+        all.extend(pack(&[
+            b"CLIENT",
+            b"KILL",
+            b"ID",
+            id.to_string().as_bytes(),
+        ]));
+        before += 1;
+    }
+    if asks {
+        all.extend(pack(&[b"ASKING"]));
+        before += 1;
+    }
+    all.extend_from_slice(request);
+    if let Some((count, time)) = acks {
+        // Half of what is left at most, so that its answer arrives.
+        let time = time.min(limit.left() / 2).as_millis().max(1).to_string();
+        all.extend(pack(&[
+            b"WAIT",
+            count.to_string().as_bytes(),
+            time.as_bytes(),
+        ]));
+    }
+    let lost = |error| Broken { error, sent: true };
+    let mut value = connection.exchange(&all, limit)?;
+    for _ in 0..before {
+        value = connection.reply(limit).map_err(lost)?;
+    }
+    let acks = match acks {
+        None => None,
+        Some(_) => match connection.reply(limit).map_err(lost)? {
+            Value::Int(number) => Some(number),
+            _ => Some(0),
+        },
     };
-    // A request that is still on its way on the old connection must not act after this one.
-    let mut both = pack(&[b"CLIENT", b"KILL", b"ID", old.to_string().as_bytes()]);
-    both.extend_from_slice(request);
-    connection.exchange(&both, limit)?;
-    connection
-        .reply(limit)
-        .map_err(|error| Broken { error, sent: true })
+    Ok((value, acks))
 }

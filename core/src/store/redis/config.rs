@@ -1,11 +1,13 @@
 //! Options of a `redis:` URL.
 
+use super::nodes::Node;
 use crate::codes::Code;
 use crate::secret::Secret;
 pub(super) use crate::store::net::{Address, Tls};
 use crate::url::Url;
 use crate::{Error, Result};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Whose format the locks have.
@@ -72,14 +74,55 @@ impl Dialect {
     }
 }
 
+/// Where the locks are.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    /// On one server.
+    One(Node),
+    /// On the master that these sentinels name.
+    Sentinel {
+        sentinels: Vec<Node>,
+        master: String,
+    },
+    /// On a Cluster, some of whose servers these are.
+    Cluster(Vec<Node>),
+}
+
+/// Equal for those who share locks, however they reach the servers; for a list, if it names the same.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |node: &Node| match &**node {
+            Address::Tcp { host, port } => format!("{host}:{port}"),
+            Address::Unix(path) => path.clone(),
+        };
+        let list = |nodes: &[Node]| {
+            let mut texts: Vec<_> = nodes.iter().map(text).collect();
+            texts.sort();
+            texts.join(",")
+        };
+        match self {
+            Place::One(node) => f.write_str(&text(node)),
+            Place::Sentinel { sentinels, master } => {
+                write!(f, "{}/{master}", list(sentinels))
+            }
+            Place::Cluster(nodes) => f.write_str(&list(nodes)),
+        }
+    }
+}
+
 #[derive(Clone)]
 pub(super) struct Config {
-    pub address: Address,
+    pub place: Place,
     pub dialect: Dialect,
     pub tls: Option<Tls>,
     /// Hidden as well: a token may stand in its place.
     pub user: Option<Secret>,
     pub password: Option<Secret>,
+    pub sentinel_user: Option<Secret>,
+    pub sentinel_password: Option<Secret>,
+    /// How many replicas must have a grant.
+    pub min_acks: u32,
+    pub ack_timeout: Duration,
     pub database: u32,
     pub prefix: String,
     pub connect_timeout: Duration,
@@ -102,8 +145,8 @@ impl fmt::Debug for Config {
 
 impl Config {
     pub fn read(url: &mut Url) -> Result<Self> {
-        let scheme = url.scheme.as_str();
-        let wants_tls = matches!(scheme, "rediss" | "valkeys");
+        let scheme = url.scheme.clone();
+        let wants_tls = scheme.starts_with("rediss") || scheme.starts_with("valkeys");
         let wants_unix = scheme == "unix" || scheme.ends_with("+unix");
         let bad = |words: &str| Error::new(Code::InvalidUrl, words);
         if url.has_raw_at {
@@ -111,40 +154,13 @@ impl Config {
                 "there is an `@` in the path: write `//` before a user, and in a password %2F for `/`",
             ));
         }
-        let path = url.path.clone();
-        let number = path.trim_start_matches('/');
-        let is_socket = wants_unix
-            || (url.host.is_empty()
-                && path.starts_with('/')
-                && number.parse::<u32>().is_err()
-                && !number.is_empty());
-        let (address, from_path) = if is_socket {
-            if wants_tls {
-                return Err(bad("TLS over a unix socket makes no sense"));
-            }
-            if number.is_empty() {
-                return Err(bad("the URL lacks the path of the socket"));
-            }
-            (Address::Unix(path), None)
+        let (place, from_path) = if scheme.ends_with("+sentinel") {
+            (Self::read_sentinels(url)?, None)
+        } else if scheme.ends_with("+cluster") {
+            (Self::read_cluster(url)?, None)
         } else {
-            let host = if url.host.is_empty() {
-                "localhost".to_owned()
-            } else {
-                url.host.clone()
-            };
-            let database = match number {
-                "" => None,
-                text => Some(text.parse().map_err(|_| {
-                    bad("the path is neither a database number nor, without a host, a socket")
-                })?),
-            };
-            (
-                Address::Tcp {
-                    host,
-                    port: url.port.unwrap_or(6379),
-                },
-                database,
-            )
+            let (address, from_path) = Self::read_server(url, wants_tls, wants_unix)?;
+            (Place::One(Arc::new(address)), from_path)
         };
         let database = match (url.take_int("db")?, from_path) {
             (Some(_), Some(_)) => return Err(bad("the database is given twice")),
@@ -176,9 +192,28 @@ impl Config {
                 "this build has no TLS for redis",
             ));
         }
+        if matches!(place, Place::Cluster(_)) && database != 0 {
+            return Err(bad("a cluster has database 0 alone"));
+        }
+        let min_acks = url.take_int("min_acks")?.unwrap_or(0);
+        let min_acks = u32::try_from(min_acks)
+            .ok()
+            .filter(|acks| *acks <= 100)
+            .ok_or_else(|| Error::invalid("the option `min_acks` is a number from 0 to 100"))?;
+        let (sentinel_user, sentinel_password) = if matches!(place, Place::Sentinel { .. }) {
+            (url.take("sentinel_username"), url.take("sentinel_password"))
+        } else {
+            (None, None)
+        };
         let user = url.take("username").or_else(|| url.user.take());
         Ok(Config {
-            address,
+            place,
+            sentinel_user: sentinel_user.map(Secret::new),
+            sentinel_password: sentinel_password.map(Secret::new),
+            min_acks,
+            ack_timeout: url
+                .take_millis("ack_timeout")?
+                .unwrap_or(Duration::from_secs(1)),
             dialect,
             tls: wants_tls.then_some(Tls { ca_file, insecure }),
             user: user.map(Secret::new),
@@ -194,4 +229,105 @@ impl Config {
             url: url.redacted(),
         })
     }
+
+    /// Host and port, or a socket; and the number of the database, if the path is one.
+    fn read_server(url: &Url, wants_tls: bool, wants_unix: bool) -> Result<(Address, Option<u32>)> {
+        let bad = |words: &str| Error::new(Code::InvalidUrl, words);
+        let path = url.path.clone();
+        let number = path.trim_start_matches('/');
+        let is_socket = wants_unix
+            || (url.host.is_empty()
+                && path.starts_with('/')
+                && number.parse::<u32>().is_err()
+                && !number.is_empty());
+        if is_socket {
+            if wants_tls {
+                return Err(bad("TLS over a unix socket makes no sense"));
+            }
+            if number.is_empty() {
+                return Err(bad("the URL lacks the path of the socket"));
+            }
+            Ok((Address::Unix(path), None))
+        } else {
+            let host = if url.host.is_empty() {
+                "localhost".to_owned()
+            } else {
+                url.host.clone()
+            };
+            let database = match number {
+                "" => None,
+                text => Some(text.parse().map_err(|_| {
+                    bad("the path is neither a database number nor, without a host, a socket")
+                })?),
+            };
+            Ok((
+                Address::Tcp {
+                    host,
+                    port: url.port.unwrap_or(6379),
+                },
+                database,
+            ))
+        }
+    }
+
+    /// `host:port,host:port/MASTER`.
+    fn read_sentinels(url: &Url) -> Result<Place> {
+        let master = url.path.trim_start_matches('/').to_owned();
+        if master.is_empty() || master.contains('/') {
+            return Err(Error::new(
+                Code::InvalidUrl,
+                "the path is the name of the master that the sentinels watch, and nothing else",
+            ));
+        }
+        Ok(Place::Sentinel {
+            sentinels: hosts(url, 26_379)?,
+            master,
+        })
+    }
+
+    fn read_cluster(url: &Url) -> Result<Place> {
+        if !url.path.trim_start_matches('/').is_empty() {
+            return Err(Error::new(
+                Code::InvalidUrl,
+                "a cluster has one database, and no path",
+            ));
+        }
+        Ok(Place::Cluster(hosts(url, 6379)?))
+    }
+}
+
+/// A list of servers; each may have its port.
+fn hosts(url: &Url, port: u16) -> Result<Vec<Node>> {
+    let bad = |words: &str| Error::new(Code::InvalidUrl, words);
+    if url.host.is_empty() {
+        return Err(bad(
+            "the URL names no server: write `//host:port,host:port`",
+        ));
+    }
+    let mut list: Vec<&str> = url.host.split(',').collect();
+    let last = list.pop().unwrap_or_default();
+    let mut nodes = Vec::new();
+    for one in list {
+        let (host, port) = match one.split_once(':') {
+            Some((host, number)) => (
+                host,
+                number
+                    .parse()
+                    .map_err(|_| bad("the port of a server is not a number from 1 to 65535"))?,
+            ),
+            None => (one, port),
+        };
+        nodes.push((host, port));
+    }
+    nodes.push((last, url.port.unwrap_or(port)));
+    nodes
+        .into_iter()
+        .map(|(host, port)| match host {
+            "" => Err(bad("the URL has an empty name in its list of servers")),
+            host => Ok(Arc::new(Address::Tcp {
+                host: host.to_owned(),
+                port,
+            })),
+        })
+        .collect()
 }

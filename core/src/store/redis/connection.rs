@@ -1,7 +1,8 @@
 //! One connection: set-up, one exchange at a time. Whoever gets an error drops it.
 
-use super::config::Config;
+use super::config::{Config, Place};
 use super::frame;
+use super::nodes::Node;
 use crate::codes::Code;
 use crate::lease::BootTime;
 use crate::secret::Secret;
@@ -15,8 +16,21 @@ use std::os::fd::RawFd;
 pub(super) struct Connection {
     stream: Stream,
     buffer: Vec<u8>,
+    /// Which server it leads to.
+    pub node: Node,
+    /// What the server said of its memory, if it was asked.
+    pub memory: Option<String>,
     /// Number of the connection on the server, so that another one can end it there.
     pub id: Option<i64>,
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    Server,
+    /// A server that is also asked what it is like.
+    First,
+    Sentinel,
 }
 
 /// An exchange that failed, and whether the server may have got the request.
@@ -37,20 +51,33 @@ pub(super) fn pack(words: &[&[u8]]) -> Vec<u8> {
 
 impl Connection {
     /// Connects, authenticates, selects the database.
-    pub fn open(config: &Config, deadline: BootTime) -> Result<Self> {
-        let mut stream = Stream::connect(&config.address, config.connect_timeout, deadline)?;
+    pub fn open(config: &Config, node: &Node, kind: Kind, deadline: BootTime) -> Result<Self> {
+        let mut stream = Stream::connect(node, config.connect_timeout, deadline)?;
         if let Some(tls) = &config.tls {
-            stream = stream.secure(&config.address, tls, deadline)?;
+            stream = stream.secure(node, tls, deadline)?;
         }
         let mut connection = Connection {
             stream,
             buffer: Vec::new(),
+            node: node.clone(),
+            memory: None,
             id: None,
+        };
+        connection.log_in(config, kind, deadline)?;
+        Ok(connection)
+    }
+
+    fn log_in(&mut self, config: &Config, kind: Kind, deadline: BootTime) -> Result<()> {
+        let at_sentinel = kind == Kind::Sentinel;
+        let (user, password) = if at_sentinel {
+            (&config.sentinel_user, &config.sentinel_password)
+        } else {
+            (&config.user, &config.password)
         };
         let mut request = Vec::new();
         let mut steps = 0;
-        if let Some(password) = &config.password {
-            let user = config.user.as_ref().map(Secret::reveal);
+        if let Some(password) = password {
+            let user = user.as_ref().map(Secret::reveal);
             let words: Vec<&[u8]> = [Some("AUTH"), user, Some(password.reveal())]
                 .into_iter()
                 .flatten()
@@ -59,38 +86,68 @@ impl Connection {
             request.extend(pack(&words));
             steps += 1;
         }
-        if config.database != 0 {
+        if config.database != 0 && !at_sentinel {
             let number = config.database.to_string();
             request.extend(pack(&[b"SELECT", number.as_bytes()]));
             steps += 1;
+        }
+        // A replica must not be written to, nor believed: sentinels may be late.
+        let asks_role = matches!(config.place, Place::Sentinel { .. }) && !at_sentinel;
+        if asks_role {
+            request.extend(pack(&[b"ROLE"]));
+        }
+        if kind == Kind::First {
+            request.extend(pack(&[b"INFO", b"memory"]));
         }
         // For whoever looks at CLIENT LIST.
         let name = format!("synlock-{}", std::process::id());
         request.extend(pack(&[b"CLIENT", b"SETNAME", name.as_bytes()]));
         request.extend(pack(&[b"CLIENT", b"ID"]));
         let mut sent = 0;
-        connection
-            .stream
+        self.stream
             .send(&request, deadline, &mut sent)
             .map_err(|error| trouble(&error))?;
         for _ in 0..steps {
-            match connection.reply(deadline)? {
+            match self.reply(deadline)? {
                 // Some servers repeat what they did not understand, the password for instance.
                 Value::ServerError(error) => return Err(map_error(&error, false)),
                 Value::Array(_) => return Err(protocol("an odd answer to the login")),
                 _ => {}
             }
         }
+        if asks_role {
+            self.check_role(deadline)?;
+        }
+        if kind == Kind::First
+            && let Value::BulkString(text) = self.reply(deadline)?
+        {
+            self.memory = Some(String::from_utf8_lossy(&text).into_owned());
+        }
         // Not every server lets its clients have a name, or ask for their number.
-        connection.reply(deadline)?;
-        match connection.reply(deadline)? {
-            Value::Int(id) => connection.id = Some(id),
+        self.reply(deadline)?;
+        match self.reply(deadline)? {
+            Value::Int(id) => self.id = Some(id),
             Value::ServerError(error) if error.code() == "NOAUTH" => {
                 return Err(map_error(&error, true));
             }
             _ => {}
         }
-        Ok(connection)
+        Ok(())
+    }
+
+    /// Refuses a server that is no master. One that does not tell refuses to write, if it is none.
+    fn check_role(&mut self, deadline: BootTime) -> Result<()> {
+        if let Value::Array(parts) = self.reply(deadline)?
+            && let Some(Value::BulkString(role)) = parts.first()
+            && role != b"master"
+            && !cfg!(canary = "any_role")
+        {
+            return Err(Error::new(
+                Code::Unavailable,
+                "the server is a replica, and no master",
+            ));
+        }
+        Ok(())
     }
 
     pub fn fd(&self) -> RawFd {
@@ -238,7 +295,14 @@ fn map_error(error: &redis::ServerError, quote: bool) -> Error {
         "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" => {
             (Code::Unavailable, "the server cannot serve now")
         }
-        "MOVED" | "ASK" | "CROSSSLOT" => (Code::Unsupported, "the server is part of a cluster"),
+        "MOVED" | "ASK" => (
+            Code::Unsupported,
+            "the server is part of a cluster: write redis+cluster:",
+        ),
+        "CROSSSLOT" => (
+            Code::Unsupported,
+            "the keys of this name are on several servers of the cluster",
+        ),
         _ if text.contains("invalid password")
             || text.contains("without any password configured") =>
         {

@@ -1,6 +1,7 @@
 //! Keys on the server, as `core/FORMATS.md` says.
 
 use super::config::{Config, Dialect};
+use super::nodes::SLOTS;
 use crate::Result;
 use crate::name::Name;
 use sha2::{Digest, Sha256};
@@ -121,6 +122,16 @@ fn crc16(bytes: &[u8]) -> u16 {
     })
 }
 
+/// The slot of a Cluster that has the key.
+pub(super) fn slot(key: &[u8]) -> u16 {
+    let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
+        let rest = key.get(open + 1..)?;
+        let close = rest.iter().position(|byte| *byte == b'}')?;
+        rest.get(..close).filter(|tag| !tag.is_empty())
+    });
+    crc16(tag.unwrap_or(key)) % SLOTS
+}
+
 /// The name in a lock's key, if it is one.
 pub(super) fn name_in_key<'a>(config: &Config, key: &'a [u8]) -> Option<&'a [u8]> {
     let rest = key.strip_prefix(config.prefix.as_bytes())?;
@@ -222,6 +233,20 @@ mod tests {
         assert_eq!(name_in_key(&native, &keys.0[0]), Some(&b"invoice"[..]));
         assert_eq!(name_in_key(&native, &keys.0[1]), None);
         assert_eq!(glob(b"a*b"), b"a\\*b");
+    }
+
+    #[test]
+    fn slots_are_those_of_the_specification() {
+        // Of redis-cli's CLUSTER KEYSLOT.
+        for (key, expected) in [
+            ("foo", 12182),
+            ("{foo}bar", 12182),
+            ("x{foo}{bar}", 12182),
+            ("foo{}", 5542),
+            ("{", 4092),
+        ] {
+            assert_eq!(slot(key.as_bytes()), expected, "{key}");
+        }
     }
 
     #[test]

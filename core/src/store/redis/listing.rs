@@ -4,6 +4,7 @@ use super::answers::{inspection, name_beside, text};
 use super::client::Redis;
 use super::connection::{check, pack, protocol};
 use super::keys;
+use super::nodes::Node;
 use crate::lease::BootTime;
 use crate::name::Name;
 use crate::store::{Inspection, Page};
@@ -17,36 +18,50 @@ pub(super) fn list(
     limit: usize,
     deadline: Option<BootTime>,
 ) -> Result<Page> {
-    let mut cursor = cursor.unwrap_or("0").to_owned();
-    if cursor.is_empty() || !cursor.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(Error::invalid("this is no cursor of ours"));
-    }
+    let (mut server, mut at) = read_cursor(cursor.unwrap_or("0"))?;
     let pattern = keys::pattern(&redis.config, prefix);
     let limit_at = redis.limit(deadline);
+    let nodes = redis.process()?.nodes.all(&redis.config, limit_at)?;
     let mut page = Page::default();
     loop {
-        let (next, found) = scan(redis, &cursor, &pattern, limit_at)?;
-        cursor = next;
-        let locks = inspect_all(redis, &found, limit_at)?;
+        let Some(node) = nodes.get(server) else {
+            return Ok(page);
+        };
+        let (next, found) = scan(redis, node, &at, &pattern, limit_at)?;
+        let locks = inspect_all(redis, node, &found, limit_at)?;
         page.locks.extend(
             locks
                 .into_iter()
                 .filter(|lock| lock.name.starts_with(prefix)),
         );
-        if cursor == "0" {
-            return Ok(page);
+        at = next;
+        if at == "0" {
+            server += 1;
         }
-        if page.locks.len() >= limit
-            || BootTime::now().after(redis.config.io_timeout / 2) > limit_at
-        {
-            page.cursor = Some(cursor);
+        let time_is_up = BootTime::now().after(redis.config.io_timeout / 2) > limit_at;
+        if server < nodes.len() && (page.locks.len() >= limit || time_is_up) {
+            page.cursor = Some(match server {
+                0 => at,
+                server => format!("{server}-{at}"),
+            });
             return Ok(page);
         }
     }
 }
 
+/// `cursor` of the first server, `number-cursor` of the others.
+fn read_cursor(text: &str) -> Result<(usize, String)> {
+    let odd = || Error::invalid("this is no cursor of ours");
+    let (server, cursor) = text.split_once('-').unwrap_or(("0", text));
+    if cursor.is_empty() || !cursor.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(odd());
+    }
+    Ok((server.parse().map_err(|_| odd())?, cursor.to_owned()))
+}
+
 fn scan(
     redis: &Redis,
+    node: &Node,
     cursor: &str,
     pattern: &[u8],
     limit: BootTime,
@@ -54,7 +69,8 @@ fn scan(
     let odd = || protocol("an odd answer to SCAN");
     let cursor = cursor.as_bytes();
     let request = pack(&[b"SCAN", cursor, b"MATCH", pattern, b"COUNT", b"1000"]);
-    let Value::Array(parts) = check(redis.one(&request, limit)?)? else {
+    let reply = redis.many(node, &[request], limit)?.pop();
+    let Value::Array(parts) = check(reply.ok_or_else(odd)?)? else {
         return Err(odd());
     };
     let [next, Value::Array(found)] = parts.as_slice() else {
@@ -71,7 +87,12 @@ fn scan(
 const AT_ONCE: usize = 256;
 
 /// The held ones among the locks at these keys, in one round trip for each few hundred.
-fn inspect_all(redis: &Redis, found: &[Vec<u8>], limit: BootTime) -> Result<Vec<Inspection>> {
+fn inspect_all(
+    redis: &Redis,
+    node: &Node,
+    found: &[Vec<u8>],
+    limit: BootTime,
+) -> Result<Vec<Inspection>> {
     let shown: Vec<(&[u8], &[u8])> = found
         .iter()
         .filter_map(|key| Some((key.as_slice(), keys::name_in_key(&redis.config, key)?)))
@@ -88,7 +109,7 @@ fn inspect_all(redis: &Redis, found: &[Vec<u8>], limit: BootTime) -> Result<Vec<
                 requests.push(pack(&[b"GET", key]));
             }
         }
-        let mut replies = redis.many(&requests, limit)?.into_iter();
+        let mut replies = redis.many(node, &requests, limit)?.into_iter();
         for (_, shown) in some {
             let reply = replies.next();
             let mut name = (*shown).to_vec();

@@ -1,4 +1,4 @@
-//! `redis:`: locks on a Redis or Valkey server, standalone.
+//! `redis:`: locks on a Redis or Valkey server, on the master that sentinels name, or on a Cluster.
 //!
 //! Every verb is one script, so that it is one step on the server and one round trip. Waiters queue
 //! on the server and are handed the lock by its releaser; the offer stands for a second and is taken
@@ -12,6 +12,7 @@ mod connection;
 mod frame;
 mod keys;
 mod listing;
+mod nodes;
 #[cfg(feature = "fuzz")]
 mod noise;
 mod polls;

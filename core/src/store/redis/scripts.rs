@@ -25,6 +25,16 @@ pub(super) enum Verb {
     Watch,
 }
 
+impl Verb {
+    /// Whether a hold may begin or last longer by it.
+    pub fn grants(self) -> bool {
+        matches!(
+            self,
+            Verb::Acquire | Verb::Extend | Verb::Cancel | Verb::ChangeMode | Verb::Adopt
+        )
+    }
+}
+
 /// What it finds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Form {

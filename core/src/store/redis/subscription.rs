@@ -3,8 +3,8 @@
 //! Whichever waiting thread finds the reader's place free reads for all; when it leaves, it rings
 //! for the next. The service thread reads through `pump`.
 
-use super::config::Config;
 use super::connection::{Connection, check, pack, protocol};
+use super::nodes::Node;
 use crate::fork::{self, ProcessFd};
 use crate::hash::ByToken;
 use crate::lease::BootTime;
@@ -33,6 +33,8 @@ pub(super) struct Subscription {
     reader: Mutex<Option<Connection>>,
     /// Its descriptor, -1 while there is none; readable without the lock.
     fd: AtomicI32,
+    /// Which server it leads to.
+    node: Mutex<Option<Node>>,
     waiters: Mutex<ByToken<Weak<Signal>>>,
     /// Readable while the reader's place is free and somebody should take it.
     vacancy: ProcessFd,
@@ -44,6 +46,7 @@ impl Subscription {
             channel: format!("synlock:wake:{}", OwnerToken::draw()?.to_hex()),
             reader: Mutex::new(None),
             fd: AtomicI32::new(-1),
+            node: Mutex::new(None),
             waiters: Mutex::default(),
             vacancy: fork::eventfd()?,
         })
@@ -59,26 +62,41 @@ impl Subscription {
     }
 
     /// Subscribes, if need be, and returns once the server has acknowledged it.
-    pub fn ensure(&self, config: &Config, deadline: BootTime) -> Result<()> {
+    pub fn ensure(
+        &self,
+        connect: impl FnOnce() -> Result<Connection>,
+        deadline: BootTime,
+    ) -> Result<()> {
         if self.stands() {
             return Ok(());
         }
         let mut reader = self.reader.lock();
-        if reader.is_some() {
+        if reader.is_some() && self.stands() {
             return Ok(());
         }
-        let mut connection = Connection::open(config, deadline)?;
+        *reader = None;
+        let mut connection = connect()?;
         connection.send(&pack(&[b"SUBSCRIBE", self.channel.as_bytes()]), deadline)?;
         match check(connection.reply(deadline)?)? {
             Value::Array(parts) if parts.len() == 3 => {}
             _ => return Err(protocol("an odd answer to SUBSCRIBE")),
         }
+        *self.node.lock() = Some(connection.node.clone());
         self.fd.store(connection.fd(), Ordering::Release);
         *reader = Some(connection);
         drop(reader);
         // Whoever waited on the connection that broke must queue anew.
         self.ring_all();
         Ok(())
+    }
+
+    /// This server failed: what is published on the next one is not heard here. Whoever waits asks
+    /// again, and the first of them subscribes anew.
+    pub fn distrust(&self, node: &Node) {
+        if self.stands() && self.node.lock().take_if(|known| known == node).is_some() {
+            self.fd.store(-1, Ordering::Release);
+            self.ring_all();
+        }
     }
 
     pub fn register(&self, token: OwnerToken, bell: &Arc<Signal>) {

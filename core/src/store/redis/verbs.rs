@@ -2,7 +2,7 @@
 
 use super::answers::{fence_or_lost, inspection, is_among, number};
 use super::client::Redis;
-use super::config::{Address, Config, Dialect};
+use super::config::{Config, Dialect, Place};
 use super::connection::{check, pack, protocol};
 use super::scripts::Verb;
 use super::subscription::{Stray, is_forbidden};
@@ -98,10 +98,13 @@ impl Redis {
         let count = if channel.is_some() { 7 } else { 5 };
         let args = words.map(str::as_bytes);
         let args = args.get(..count).unwrap_or(&args);
-        match self.run(Verb::Acquire, &claim.name, args, claim.deadline)? {
+        let reply = self.run_told(Verb::Acquire, &claim.name, args, claim.deadline)?;
+        let acks = reply.acks;
+        match reply.value {
             Value::Array(parts) => self.refusal(claim, channel.is_some(), &parts),
             fence => match fence_or_lost(&fence)? {
-                Some(fence) if fence > 0 || self.is_bare() => {
+                Some(fence) if fence > 0 || !self.is_native() => {
+                    self.check_acks(claim, acks)?;
                     Ok(Attempt::Granted(granted(claim, before, fence)))
                 }
                 _ => Err(protocol("an odd answer to an acquire")),
@@ -121,6 +124,10 @@ impl Redis {
                     .map(|ms| BootTime::now().after(Duration::from_millis(ms.saturating_add(1))));
                 let poll = match (field(2), field(3)) {
                     (Some(before), Some(1)) if waits => self.look_at_peer(claim, before)?,
+                    // Nobody counts there who hears an offer: to the dead it lapses unnoticed.
+                    (Some(1), _) if waits && self.is_cluster() => {
+                        Some(BootTime::now().after(SECOND_LOOK))
+                    }
                     _ => None,
                 };
                 Ok(Attempt::Busy(Busy { until, poll }))
@@ -141,6 +148,36 @@ impl Redis {
             _ => return Ok(None),
         };
         Ok(Some(BootTime::now().after(pause)))
+    }
+
+    fn is_cluster(&self) -> bool {
+        matches!(self.config.place, Place::Cluster(_))
+    }
+
+    fn lacks_acks(&self, acks: Option<i64>) -> bool {
+        acks.is_some_and(|acks| acks < i64::from(self.config.min_acks)) && !cfg!(canary = "no_acks")
+    }
+
+    fn shortfall(&self, acks: Option<i64>) -> String {
+        format!(
+            "{} of the {} replicas that `min_acks` asks for have the lock",
+            acks.unwrap_or(0),
+            self.config.min_acks
+        )
+    }
+
+    /// Gives a grant back that too few replicas have: a failover would forget it.
+    fn check_acks(&self, claim: &Claim, acks: Option<i64>) -> Result<()> {
+        if !self.lacks_acks(acks) {
+            return Ok(());
+        }
+        let released = self.release(claim);
+        let code = if released.is_ok() {
+            Code::Unavailable
+        } else {
+            Code::Uncertain
+        };
+        Err(Error::new(code, self.shortfall(acks)))
     }
 
     fn forget_polls(&self, claim: &Claim) {
@@ -202,10 +239,7 @@ impl Backend for Redis {
 
     fn fingerprint(&self) -> String {
         // However it is reached, the same database and prefix on a server of the same name.
-        let server = match &self.config.address {
-            Address::Tcp { host, port } => format!("{host}:{port}"),
-            Address::Unix(path) => path.clone(),
-        };
+        let server = self.config.place.to_string();
         format!(
             "{}:{server}/{}/{}",
             self.config.dialect.store(),
@@ -233,7 +267,8 @@ impl Backend for Redis {
             if self.is_bare() {
                 return self.attempt_bare(claim, answer);
             }
-            match subscription.ensure(&self.config, self.limit(claim.deadline)) {
+            let limit = self.limit(claim.deadline);
+            match subscription.ensure(|| self.connect_any(limit), limit) {
                 Ok(()) => {}
                 Err(error) if is_forbidden(&error) => {
                     let Attempt::Busy(busy) = answer else {
@@ -265,14 +300,15 @@ impl Backend for Redis {
         }
         let before = BootTime::now();
         let (token, ttl) = (claim.token.to_hex(), millis(ttl(claim)));
-        let reply = self.run(
+        let reply = self.run_told(
             Verb::Extend,
             &claim.name,
             &[token.as_bytes(), ttl.as_bytes()],
             claim.deadline,
         )?;
-        match fence_or_lost(&reply)? {
+        match fence_or_lost(&reply.value)? {
             Some(fence) => {
+                self.check_acks(claim, reply.acks)?;
                 self.process()?.subscription.unregister(claim.token);
                 Ok(Attempt::Granted(granted(claim, before, fence)))
             }
@@ -285,13 +321,14 @@ impl Backend for Redis {
         self.forget_polls(claim);
         let before = BootTime::now();
         let (token, ttl) = (claim.token.to_hex(), millis(ttl(claim)));
-        let reply = self.run(
+        let reply = self.run_told(
             Verb::Cancel,
             &claim.name,
             &[token.as_bytes(), ttl.as_bytes()],
             claim.deadline,
         )?;
-        Ok(match fence_or_lost(&reply)? {
+        Ok(match fence_or_lost(&reply.value)? {
+            Some(_) if self.check_acks(claim, reply.acks).is_err() => Cancelled::Gone,
             Some(fence) => Cancelled::Granted(granted(claim, before, fence)),
             None => Cancelled::Gone,
         })
@@ -321,13 +358,17 @@ impl Backend for Redis {
     fn extend(&self, claim: &Claim, ttl: Duration) -> Result<Answer> {
         let before = BootTime::now();
         let token = claim.token.to_hex();
-        let reply = self.run(
+        let reply = self.run_told(
             Verb::Extend,
             &claim.name,
             &[token.as_bytes(), millis(ttl).as_bytes()],
             claim.deadline,
         )?;
-        Ok(match fence_or_lost(&reply)? {
+        Ok(match fence_or_lost(&reply.value)? {
+            // It lasts at least as long as before.
+            Some(_) if self.lacks_acks(reply.acks) => {
+                return Err(Error::new(Code::Uncertain, self.shortfall(reply.acks)));
+            }
             Some(_) => Answer::Done(Some(before.after(ttl))),
             None => Answer::NotOurs,
         })
@@ -335,15 +376,15 @@ impl Backend for Redis {
 
     fn release(&self, claim: &Claim) -> Result<Answer> {
         let token = claim.token.to_hex();
-        let (reply, resent) = self.run_told(
+        let reply = self.run_told(
             Verb::Release,
             &claim.name,
             &[token.as_bytes()],
             claim.deadline,
         )?;
-        match number(&reply) {
+        match number(&reply.value) {
             // The request whose reply was lost may have released it, or it was lost before.
-            Some(0) if resent && !cfg!(canary = "no_resent") => Err(Error::new(
+            Some(0) if reply.resent && !cfg!(canary = "no_resent") => Err(Error::new(
                 Code::Uncertain,
                 "it is not held any more, but a reply was lost: whether this release ended it is unknown",
             )),
@@ -418,12 +459,17 @@ impl Backend for Redis {
         let (token, heir, ttl) = (claim.token.to_hex(), heir.to_hex(), millis(ttl(claim)));
         let who = self.who(claim.label.as_deref())?;
         let args = [token.as_str(), &heir, &ttl, &who];
-        let reply = self.run(
+        let reply = self.run_told(
             Verb::Adopt,
             &claim.name,
             &args.map(str::as_bytes),
             claim.deadline,
         )?;
-        Ok(fence_or_lost(&reply)?.map(|fence| granted(claim, before, fence)))
+        match fence_or_lost(&reply.value)? {
+            Some(_) if self.lacks_acks(reply.acks) => {
+                Err(Error::new(Code::Uncertain, self.shortfall(reply.acks)))
+            }
+            fence => Ok(fence.map(|fence| granted(claim, before, fence))),
+        }
     }
 }

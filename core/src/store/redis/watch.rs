@@ -116,7 +116,8 @@ fn look(redis: &Redis, name: &Name, watch: &Watch) -> Result<Option<BootTime>> {
         return Ok((!free).then(|| BootTime::now().after(POLL)));
     }
     // Nothing may be registered before the server has acknowledged the subscription.
-    match subscription.ensure(&redis.config, redis.limit(None)) {
+    let limit = redis.limit(None);
+    match subscription.ensure(|| redis.connect_any(limit), limit) {
         Ok(()) => {}
         Err(error) if is_forbidden(&error) => {
             let free = redis.inspect(name, None)?.holders.is_empty();

@@ -1,0 +1,350 @@
+//! Rows 12, 13 and 17: a Redis whose wall clock jumps, whose memory is full, whose network fails.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use synlock_core::{Code, Lock, LockOptions, Result, Store, Wait};
+use synlock_tests::names::unique;
+use synlock_tests::page::FencedResource;
+use synlock_tests::process::is_full_load;
+use synlock_tests::redis::{Options, RedisServer};
+use synlock_tests::services::redis_fake::{Act, Fake, Fault, Proxy};
+use synlock_tests::services::wall::Wall;
+
+fn ms(number: u64) -> Duration {
+    Duration::from_millis(number)
+}
+
+fn code<T>(result: Result<T>) -> Code {
+    result.err().map_or(Code::Ok, |error| error.code())
+}
+
+fn leased(store: &Store, name: &str, ttl: Duration) -> Lock {
+    let mut options = store.defaults().clone();
+    options.ttl = Some(ttl);
+    store.lock_with(name, options).unwrap()
+}
+
+/// The server's clock jumps while locks are held: who has lost is told and fenced off, and no time that is
+/// shown is more than was asked for.
+#[test]
+fn clock_jumps() {
+    let wall = Wall::new();
+    let server = RedisServer::start_with(Options {
+        environment: wall.environment(),
+        ..Options::default()
+    });
+    let before = server.command(&["TIME"]);
+    wall.ahead(Duration::from_secs(100_000));
+    let after = server.command(&["TIME"]);
+    let seconds = |time: &str| time.lines().next().unwrap().parse::<u64>().unwrap();
+    assert!(
+        seconds(&after) - seconds(&before) >= 100_000,
+        "the clock is the test's"
+    );
+    let ttl = Duration::from_secs(2);
+    for dialect in ["native", "plain", "symfony"] {
+        let store = Store::open(&format!("{}?dialect={dialect}", server.url())).unwrap();
+        let resource = FencedResource::default();
+        let steps = [1000, 2001, 3_600_000];
+        let (mut stolen, rounds) = (0, if is_full_load() { 70 } else { 6 });
+        for round in 0..rounds {
+            let jump = ms(steps[round / 2 % 3]);
+            let (one, two) = (leased(&store, "n", ttl), leased(&store, "n", ttl));
+            // The time is right, or ahead by an hour after a step back.
+            wall.back(Duration::ZERO);
+            one.acquire(Wait::For(Duration::from_secs(10)), None)
+                .unwrap();
+            let token = one.fencing_token().unwrap();
+            assert!(
+                resource.write(1, token),
+                "round {round}: a fresh token is refused"
+            );
+            if round % 2 == 0 {
+                wall.ahead(jump);
+            } else {
+                wall.back(jump);
+            }
+            let left = one.remaining().unwrap();
+            assert!(left <= ttl, "{left:?}");
+            match two.acquire(Wait::No, None) {
+                Ok(taken) => {
+                    stolen += 1;
+                    assert!(resource.write(2, taken.fence.unwrap()));
+                    assert!(!resource.write(1, token), "round {round}: a stale write");
+                    assert_eq!(code(one.ensure_held()), Code::Lost, "round {round}");
+                    assert_eq!(code(one.release()), Code::Lost);
+                    assert!(two.remaining().unwrap() <= ttl);
+                    two.release().unwrap();
+                }
+                Err(error) => {
+                    assert_eq!(error.code(), Code::Busy, "{error}");
+                    one.ensure_held().unwrap();
+                    let held = &store.inspect("n").unwrap().holders[0];
+                    assert!(held.remaining.unwrap() <= ttl + jump, "{held:?}");
+                    one.refresh(None).unwrap();
+                    assert!(one.remaining().unwrap() <= ttl);
+                    assert!(resource.write(1, token));
+                    one.release().unwrap();
+                }
+            }
+        }
+        assert!(
+            stolen >= rounds / 4,
+            "{stolen} of {rounds} leases ended by a jump"
+        );
+    }
+}
+
+/// Writes to the cache that the server also is, through one connection.
+fn fill(server: &RedisServer, count: u64, ttl: bool) {
+    let mut stream = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
+    let mut answers = BufReader::new(stream.try_clone().unwrap());
+    let value = "v".repeat(200);
+    let mut line = String::new();
+    for batch in 0..count / 500 {
+        let mut text = String::new();
+        for number in 0..500 {
+            let end = if ttl { " PX 600000" } else { "" };
+            text += &format!("SET cache:{batch}:{number} {value}{end}\r\n");
+        }
+        stream.write_all(text.as_bytes()).unwrap();
+        for _ in 0..500 {
+            line.clear();
+            answers.read_line(&mut line).unwrap();
+        }
+    }
+}
+
+/// A cache that throws locks away says so once at first use, and each loss is told by the next check.
+#[test]
+fn eviction() {
+    let policies = [
+        "allkeys-lru",
+        "allkeys-random",
+        "allkeys-lfu",
+        "volatile-lru",
+        "volatile-ttl",
+    ];
+    let mut lost = HashMap::new();
+    for policy in policies {
+        let memory = ["--maxmemory", "4mb", "--maxmemory-policy", policy];
+        let server = RedisServer::start_with(Options {
+            extra: memory.map(str::to_owned).to_vec(),
+            ..Options::default()
+        });
+        let store = Store::open(&server.url()).unwrap();
+        let warned = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&warned);
+        let id = store.observe_warnings(Arc::new(move |event| {
+            heard.lock().unwrap().push(event.message.clone());
+        }));
+        let locks: Vec<_> = (0..40)
+            .map(|number| leased(&store, &format!("lock{number}"), ms(300_000)))
+            .collect();
+        for lock in &locks {
+            lock.acquire(Wait::No, None).unwrap();
+        }
+        let words = warned.lock().unwrap().clone();
+        let tells = words.iter().filter(|words| words.contains(policy)).count();
+        assert_eq!(tells, 1, "{policy}: {words:?}");
+        fill(
+            &server,
+            if is_full_load() { 100_000 } else { 25_000 },
+            policy.starts_with("volatile"),
+        );
+        // The truth is the server's; told is what the handles say. Each command may throw away more.
+        let is_there = |number: usize| {
+            let key = format!("synlock:*}}:lock{number}");
+            !server.command(&["KEYS", &key]).is_empty()
+        };
+        for (number, lock) in locks.iter().enumerate() {
+            let was_there = is_there(number);
+            let found = code(lock.ensure_held());
+            assert!(was_there || found == Code::Lost, "{policy}: a silent loss");
+            assert!(
+                found == Code::Ok || !is_there(number),
+                "{policy}: {found:?}"
+            );
+            assert!(matches!(found, Code::Ok | Code::Lost), "{found:?}");
+            *lost.entry(policy).or_insert(0) += u32::from(found == Code::Lost);
+        }
+        store.unobserve(id);
+    }
+    assert!(
+        lost.values().all(|count| *count > 0),
+        "every policy throws away: {lost:?}"
+    );
+    // A server that throws nothing away is nothing to warn of.
+    for extra in [vec![], vec!["--maxmemory", "100mb"]] {
+        let server = RedisServer::start_with(Options {
+            extra: extra.into_iter().map(str::to_owned).collect(),
+            ..Options::default()
+        });
+        let store = Store::open(&server.url()).unwrap();
+        let heard = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&heard);
+        store.observe_warnings(Arc::new(move |_| {
+            count.fetch_add(1, SeqCst);
+        }));
+        store.lock("n").unwrap().try_acquire().unwrap();
+        assert_eq!(heard.load(SeqCst), 0);
+    }
+}
+
+/// How long the machine itself kept a thread from running since the last look: that is none of the store's.
+struct Stalls {
+    longest: Arc<AtomicU64>,
+    over: Arc<AtomicBool>,
+}
+
+impl Stalls {
+    fn watch() -> Self {
+        let stalls = Stalls {
+            longest: Arc::default(),
+            over: Arc::default(),
+        };
+        let (longest, over) = (Arc::clone(&stalls.longest), Arc::clone(&stalls.over));
+        std::thread::spawn(move || {
+            while !over.load(SeqCst) {
+                let start = Instant::now();
+                std::thread::sleep(ms(1));
+                let late = start.elapsed().saturating_sub(ms(1)).as_micros();
+                longest.fetch_max(u64::try_from(late).unwrap_or(u64::MAX), SeqCst);
+            }
+        });
+        stalls
+    }
+
+    fn take(&self) -> Duration {
+        Duration::from_micros(self.longest.swap(0, SeqCst))
+    }
+}
+
+impl Drop for Stalls {
+    fn drop(&mut self) {
+        self.over.store(true, SeqCst);
+    }
+}
+
+const TIMEOUT: Duration = Duration::from_millis(300);
+
+/// Runs a call; it must be back within the timeout, a tenth of it and 50 ms.
+fn in_time<T>(stalls: &Stalls, what: &str, call: impl FnOnce() -> Result<T>) -> Code {
+    stalls.take();
+    let start = Instant::now();
+    let found = code(call());
+    let took = start.elapsed();
+    let bound = TIMEOUT * 11 / 10 + ms(50) + stalls.take() * 2;
+    assert!(took <= bound, "{what}: {took:?} of {bound:?}");
+    found
+}
+
+/// Each verb at each step of the protocol, in each weather; then no reply belongs to another request.
+#[test]
+fn partitions_and_stalls() {
+    let server = RedisServer::start();
+    let stalls = Stalls::watch();
+    let direct = Store::open(&server.url()).unwrap();
+    // The scripts are known to the server.
+    let known = leased(&direct, "known", ms(5000));
+    known.acquire(Wait::No, None).unwrap();
+    known.refresh(None).unwrap();
+    direct.inspect("known").unwrap();
+    known.release().unwrap();
+    let allowed = |found: Code| {
+        matches!(
+            found,
+            Code::Ok | Code::Unavailable | Code::Uncertain | Code::Busy | Code::NotHeld
+        )
+    };
+    let mut broken = 0;
+    for fault in [Fault::Silence, Fault::OneWay, Fault::Reset, Fault::Cut] {
+        for k in 1..=if is_full_load() { 8 } else { 5 } {
+            let proxy = Proxy::start(server.port());
+            let url = format!("{}?io_timeout={}", proxy.url(), TIMEOUT.as_millis());
+            let store = Store::open(&url).unwrap();
+            let name = unique("weather");
+            let mut options = LockOptions::default();
+            options.ttl = Some(ms(3000));
+            let lock = store.lock_with(&name, options).unwrap();
+            proxy.fail(k, fault);
+            let what = format!("{fault:?} at reply {k}");
+            let mut codes = vec![in_time(&stalls, &what, || lock.try_acquire())];
+            codes.push(in_time(&stalls, &what, || lock.refresh(None)));
+            codes.push(in_time(&stalls, &what, || store.inspect(&name)));
+            codes.push(in_time(&stalls, &what, || lock.release()));
+            assert!(
+                codes.iter().all(|found| allowed(*found)),
+                "{what}: {codes:?}"
+            );
+            broken += u32::from(codes.iter().any(|found| *found != Code::Ok));
+            let _ = lock.abandon();
+            proxy.heal();
+            // Each answer is of the lock that was asked for.
+            for number in 0..12 {
+                let name = format!("{name}/{number}");
+                let mut options = LockOptions::default();
+                options.label = Some(format!("label of {name}").into());
+                let lock = store.lock_with(&name, options).unwrap();
+                lock.acquire(Wait::For(ms(5000)), None).unwrap();
+                let found = store.inspect(&name).unwrap();
+                assert_eq!(found.name, name.as_bytes());
+                let label = found.holders[0].label.as_deref();
+                assert_eq!(label, Some(&*format!("label of {name}")), "{what}");
+                lock.release().unwrap();
+            }
+            // No ghost outlives its lease.
+            let after = direct.lock(&name).unwrap();
+            after.acquire(Wait::For(ms(4500)), None).unwrap();
+            after.release().unwrap();
+        }
+    }
+    assert!(broken >= 8, "{broken} calls met the weather");
+}
+
+/// A server that stops (SIGSTOP) between two verbs, and goes on.
+#[test]
+fn paused_server() {
+    let server = RedisServer::start();
+    let stalls = Stalls::watch();
+    let url = format!("{}?io_timeout={}", server.url(), TIMEOUT.as_millis());
+    let store = Store::open(&url).unwrap();
+    for round in 0..if is_full_load() { 20 } else { 2 } {
+        for step in 0..5 {
+            let name = format!("paused{round}/{step}");
+            let lock = leased(&store, &name, ms(2000));
+            if step > 0 {
+                lock.acquire(Wait::For(ms(5000)), None).unwrap();
+            }
+            server.pause();
+            let what = format!("step {step}");
+            let found = in_time(&stalls, &what, || match step {
+                0 => lock.try_acquire().map(drop),
+                1 => lock.refresh(None).map(drop),
+                2 => lock.ensure_held(),
+                3 => store.inspect(&name).map(drop),
+                _ => lock.release().map(drop),
+            });
+            assert!(
+                matches!(found, Code::Unavailable | Code::Uncertain),
+                "{what}: {found:?}"
+            );
+            server.resume();
+            let _ = lock.abandon();
+            let _ = lock.release();
+            let later = store.lock(&name).unwrap();
+            later.acquire(Wait::For(ms(8000)), None).unwrap();
+            later.release().unwrap();
+        }
+    }
+    // One that takes connections and says nothing.
+    let mute = Fake::start(Act::Mute);
+    let url = format!("{}?io_timeout={}", mute.url("redis"), TIMEOUT.as_millis());
+    let store = Store::open(&url).unwrap();
+    let found = in_time(&stalls, "mute", || store.lock("n").unwrap().try_acquire());
+    assert_eq!(found, Code::Unavailable);
+}

@@ -1,0 +1,361 @@
+//! Redis on several servers: a Cluster's redirections, the sentinels' failover, grants that replicas have.
+
+use std::time::{Duration, Instant};
+use synlock_core::{Code, Lock, Result, Store, Wait};
+use synlock_tests::names::unique;
+use synlock_tests::process::is_full_load;
+use synlock_tests::redis::RedisServer;
+use synlock_tests::services::free_port;
+use synlock_tests::services::redis_fake::{Act, Fake};
+use synlock_tests::services::redis_sets::{Cluster, Sentinels, master_and_replica, until};
+
+fn ms(number: u64) -> Duration {
+    Duration::from_millis(number)
+}
+
+fn code<T>(result: Result<T>) -> Code {
+    result.err().map_or(Code::Ok, |error| error.code())
+}
+
+fn tried(lock: &Lock) -> Code {
+    code(lock.acquire(Wait::No, None))
+}
+
+#[test]
+fn a_clusters_locks_are_on_all_its_servers() {
+    let cluster = Cluster::start();
+    let store = Store::open(&cluster.url()).unwrap();
+    store.ping(Wait::For(ms(5000))).unwrap();
+    let stem = unique("spread");
+    let names: Vec<_> = (0..60)
+        .map(|number| format!("{stem}/{number:02}"))
+        .collect();
+    let locks: Vec<_> = names.iter().map(|name| store.lock(name).unwrap()).collect();
+    for lock in &locks {
+        assert_eq!(tried(lock), Code::Ok);
+    }
+    for node in &cluster.nodes {
+        assert_ne!(node.command(&["DBSIZE"]), "0");
+    }
+    // Each page goes on where the last ended, on whichever server that was.
+    let mut listed = Vec::new();
+    let mut cursor = None;
+    loop {
+        let page = store.list(stem.as_bytes(), cursor.as_deref(), 5).unwrap();
+        listed.extend(page.locks.into_iter().map(|lock| lock.name));
+        cursor = page.cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    listed.sort();
+    let expected: Vec<_> = names.iter().map(|name| name.as_bytes().to_vec()).collect();
+    assert_eq!(listed, expected);
+    for lock in &locks {
+        lock.release().unwrap();
+    }
+    // Database and path make no sense there.
+    let port = cluster.nodes[0].port();
+    for wrong in ["?db=1", "/1"] {
+        let url = format!("redis+cluster://127.0.0.1:{port}{wrong}");
+        assert_eq!(code(Store::open(&url)), Code::InvalidUrl);
+    }
+    let single = Store::open(&format!("redis://127.0.0.1:{port}")).unwrap();
+    let told = names
+        .iter()
+        .find_map(|name| single.lock(name).unwrap().try_acquire().err());
+    let told = told.expect("a server that has not all slots");
+    assert!(told.message().contains("redis+cluster:"), "{told}");
+}
+
+#[test]
+fn a_slot_that_moves_takes_its_locks_along() {
+    let cluster = Cluster::start();
+    let url = format!("{}?dialect=plain&io_timeout=300", cluster.url());
+    let store = Store::open(&url).unwrap();
+    // A lock with its helpers, and one that has none: the tag of theirs ends at the first brace.
+    for name in ["job", "a}b"] {
+        let (held, other) = (store.lock(name).unwrap(), store.lock(name).unwrap());
+        assert_eq!(tried(&held), Code::Ok);
+        let (from, slot) = cluster.owner(name);
+        let to = (from + 1) % 3;
+        let (slot, ids) = (slot.to_string(), [cluster.id(from), cluster.id(to)]);
+        let set = |on: usize, words: &[&str]| {
+            let words = [&["CLUSTER", "SETSLOT", &slot], words].concat();
+            assert_eq!(cluster.nodes[on].command(&words), "OK");
+        };
+        // A Cluster serves no several keys at once while their slot is on its way.
+        let on_its_way = if name == "job" {
+            Code::Unavailable
+        } else {
+            Code::Ok
+        };
+        set(to, &["IMPORTING", &ids[0]]);
+        set(from, &["MIGRATING", &ids[1]]);
+        assert_eq!(code(held.ensure_held()), on_its_way);
+        let port = cluster.nodes[to].port().to_string();
+        let keys = cluster.nodes[from].command(&["CLUSTER", "GETKEYSINSLOT", &slot, "1000"]);
+        for key in keys.lines() {
+            let moved = ["MIGRATE", "127.0.0.1", &port, key, "0", "2000"];
+            assert_eq!(cluster.nodes[from].command(&moved), "OK");
+        }
+        // ASK.
+        assert_eq!(code(held.refresh(Some(ms(60_000)))), on_its_way);
+        assert!(cluster.nodes[to].calls("asking") > 0);
+        set(to, &["NODE", &ids[1]]);
+        set(from, &["NODE", &ids[1]]);
+        // MOVED; and nothing was lost.
+        held.ensure_held().unwrap();
+        assert_eq!(tried(&other), Code::Busy);
+        held.release().unwrap();
+        assert_eq!(tried(&other), Code::Ok);
+        // Known now: no detour any more.
+        let before = cluster.nodes[from].calls("evalsha");
+        other.release().unwrap();
+        assert_eq!(cluster.nodes[from].calls("evalsha"), before);
+    }
+}
+
+#[test]
+fn servers_that_point_to_one_another_are_left_in_time() {
+    let fake = Fake::start(Act::Circle);
+    let url = format!("{}?io_timeout=400", fake.url("redis+cluster"));
+    let lock = Store::open(&url).unwrap().lock("x").unwrap();
+    let start = Instant::now();
+    assert_eq!(tried(&lock), Code::Unavailable);
+    assert!(start.elapsed() < ms(1500), "{:?}", start.elapsed());
+    let heard = String::from_utf8_lossy(&fake.heard()).into_owned();
+    let asked = heard.matches("EVALSHA").count();
+    assert!(asked < 100, "asked {asked} times");
+}
+
+#[test]
+fn a_cluster_without_one_of_its_servers() {
+    let mut cluster = Cluster::start();
+    let url = format!("{}?io_timeout=500", cluster.url());
+    let store = Store::open(&url).unwrap();
+    let names: Vec<_> = (0..40).map(|number| format!("n{number}")).collect();
+    let locks: Vec<_> = names.iter().map(|name| store.lock(name).unwrap()).collect();
+    for lock in &locks {
+        assert_eq!(tried(lock), Code::Ok);
+    }
+    cluster.nodes[2].pause();
+    for lock in &locks {
+        let start = Instant::now();
+        let found = code(lock.ensure_held());
+        assert!(start.elapsed() < ms(2000), "{:?}", start.elapsed());
+        assert!(
+            matches!(found, Code::Ok | Code::Unavailable | Code::Uncertain),
+            "{found:?}"
+        );
+    }
+    cluster.nodes[2].resume();
+    until("a cluster again", || {
+        cluster.nodes.iter().all(|node| {
+            node.command(&["CLUSTER", "INFO"])
+                .contains("cluster_state:ok")
+        })
+    });
+    // What it missed was no loss; what it forgets is one.
+    for lock in &locks {
+        lock.ensure_held().unwrap();
+    }
+    cluster.nodes[2].restart();
+    until("a cluster again", || {
+        cluster.nodes.iter().all(|node| {
+            node.command(&["CLUSTER", "INFO"])
+                .contains("cluster_state:ok")
+        })
+    });
+    let lost: Vec<_> = locks.iter().map(|lock| code(lock.ensure_held())).collect();
+    assert!(
+        lost.contains(&Code::Lost) && lost.contains(&Code::Ok),
+        "{lost:?}"
+    );
+    for lock in &locks {
+        let _ = lock.release();
+        assert_eq!(tried(lock), Code::Ok);
+    }
+}
+
+#[test]
+fn keys_of_one_name_on_several_servers_of_a_cluster_are_a_lock_without_queue() {
+    let cluster = Cluster::start();
+    let store = Store::open(&format!("{}?dialect=plain", cluster.url())).unwrap();
+    // The tag of the helpers ends at the first brace; the key has none.
+    let (one, two) = (store.lock("a}b").unwrap(), store.lock("a}b").unwrap());
+    assert_eq!(tried(&one), Code::Ok);
+    assert_eq!(tried(&two), Code::Busy);
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| two.acquire(Wait::For(ms(20_000)), None).map(drop));
+        std::thread::sleep(ms(50));
+        one.release().unwrap();
+        waiter.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_failover_is_followed_and_what_a_replica_has_is_held_on() {
+    let mut set = Sentinels::start();
+    let store = Store::open(&format!("{}?min_acks=1", set.url())).unwrap();
+    let (held, waiting) = (store.lock("held").unwrap(), store.lock("held").unwrap());
+    let fence = held.acquire(Wait::No, None).unwrap().fence;
+    std::thread::scope(|scope| {
+        // With one replica promoted and none left, no grant can be acknowledged any more.
+        let plain = Store::open(&set.url()).unwrap();
+        let waiter = {
+            let lock = plain.lock("held").unwrap();
+            scope.spawn(move || {
+                let end = Instant::now() + Duration::from_secs(40);
+                loop {
+                    match lock.acquire(Wait::For(ms(20_000)), None) {
+                        // While there is no master.
+                        Err(error)
+                            if matches!(error.code(), Code::Unavailable | Code::Uncertain)
+                                && Instant::now() < end =>
+                        {
+                            std::thread::sleep(ms(20));
+                        }
+                        result => return result.map(|acquired| (acquired.fence, lock)),
+                    }
+                }
+            })
+        };
+        while plain.inspect("held").unwrap().waiters != Some(1) {
+            std::thread::sleep(ms(1));
+        }
+        set.servers[0].kill();
+        let promoted = set.servers[1].port();
+        until("a new master", || set.master_port() == promoted);
+        until("a store that serves", || held.ensure_held().is_ok());
+        assert_eq!(tried(&waiting), Code::Busy);
+        held.release().unwrap();
+        let (later, lock) = waiter.join().unwrap().unwrap();
+        assert!(later > fence, "{later:?} after {fence:?}");
+        assert_eq!(
+            code(store.lock("other").unwrap().try_acquire()),
+            Code::Unavailable
+        );
+        assert!(!store.is_locked("other").unwrap());
+        lock.release().unwrap();
+    });
+}
+
+#[test]
+fn a_replica_is_never_used() {
+    let servers = master_and_replica();
+    let sentinel = Fake::start(Act::Master(servers[1].port()));
+    let url = format!("{}/main?io_timeout=400", sentinel.url("redis+sentinel"));
+    let store = Store::open(&url).unwrap();
+    let start = Instant::now();
+    assert_eq!(tried(&store.lock("x").unwrap()), Code::Unavailable);
+    assert_eq!(code(store.inspect("x")), Code::Unavailable);
+    assert!(start.elapsed() < ms(2500), "{:?}", start.elapsed());
+    assert_eq!(servers[1].calls("evalsha"), 0);
+    // As soon as the sentinel knows better, it works.
+    sentinel.set(Act::Master(servers[0].port()));
+    assert_eq!(tried(&store.lock("x").unwrap()), Code::Ok);
+}
+
+#[test]
+fn sentinels_that_do_not_help_are_unavailable_in_time() {
+    let down = format!(
+        "redis+sentinel://127.0.0.1:{},127.0.0.1:{}/main?io_timeout=300",
+        free_port(),
+        free_port()
+    );
+    let mute = Fake::start(Act::Mute);
+    let none = Fake::start(Act::Say(b"*-1\r\n".to_vec()));
+    let server = RedisServer::start();
+    for url in [
+        down,
+        format!("{}/main?io_timeout=300", mute.url("redis+sentinel")),
+        format!("{}/main?io_timeout=300", none.url("redis+sentinel")),
+    ] {
+        let start = Instant::now();
+        let store = Store::open(&url).unwrap();
+        assert_eq!(tried(&store.lock("x").unwrap()), Code::Unavailable, "{url}");
+        assert!(start.elapsed() < ms(1500), "{:?}", start.elapsed());
+    }
+    // No sentinel at all.
+    let plain = format!("{}/main", server.url().replace("redis:", "redis+sentinel:"));
+    let store = Store::open(&plain).unwrap();
+    assert_eq!(tried(&store.lock("x").unwrap()), Code::Protocol);
+    for wrong in [
+        "redis+sentinel://h",
+        "redis+sentinel:/main",
+        "redis+sentinel://h/a/b",
+    ] {
+        assert_eq!(code(Store::open(wrong)), Code::InvalidUrl, "{wrong}");
+    }
+}
+
+#[test]
+fn failover_forgets_no_grant_that_a_replica_has() {
+    let mut granted = 0;
+    for round in 0..if is_full_load() { 200 } else { 6 } {
+        let mut servers = master_and_replica();
+        let url = format!("{}?min_acks=1&ack_timeout=200", servers[0].url());
+        let lock = Store::open(&url).unwrap().lock("n").unwrap();
+        // A replica that is deaf at this moment has nothing.
+        let deaf = round % 2 == 1;
+        if deaf {
+            servers[1].pause();
+        }
+        let answer = lock.acquire(Wait::No, None);
+        servers[0].kill();
+        servers[1].resume();
+        assert_eq!(servers[1].command(&["REPLICAOF", "NO", "ONE"]), "OK");
+        let found = Store::open(&servers[1].url())
+            .unwrap()
+            .inspect("n")
+            .unwrap();
+        match answer {
+            Ok(acquired) => {
+                granted += 1;
+                assert_eq!(
+                    found.holders.len(),
+                    1,
+                    "round {round}: a grant is forgotten"
+                );
+                assert_eq!(found.holders[0].fence, acquired.fence);
+            }
+            Err(error) => {
+                assert!(deaf, "{error}");
+                assert_eq!(error.code(), Code::Unavailable, "{error}");
+            }
+        }
+    }
+    assert!(
+        granted >= if is_full_load() { 90 } else { 3 },
+        "{granted} grants"
+    );
+}
+
+#[test]
+fn a_grant_that_too_few_replicas_have_is_given_back() {
+    let server = RedisServer::start();
+    let store = Store::open(&format!("{}?min_acks=1&ack_timeout=50", server.url())).unwrap();
+    for round in 0..3 {
+        let error = store.lock("n").unwrap().try_acquire().unwrap_err();
+        assert_eq!(error.code(), Code::Unavailable, "{error}");
+        assert!(error.message().contains("0 of the 1 replicas"), "{error}");
+        assert!(!store.is_locked("n").unwrap(), "round {round}");
+    }
+    let plain = Store::open(&server.url()).unwrap();
+    let (held, waiting) = (plain.lock("n").unwrap(), store.lock("n").unwrap());
+    assert_eq!(tried(&held), Code::Ok);
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| code(waiting.acquire(Wait::For(ms(10_000)), None)));
+        while plain.inspect("n").unwrap().waiters != Some(1) {
+            std::thread::sleep(ms(1));
+        }
+        held.release().unwrap();
+        assert_eq!(waiter.join().unwrap(), Code::Unavailable);
+    });
+    assert!(!plain.is_locked("n").unwrap());
+    assert_eq!(
+        code(Store::open(&format!("{}?min_acks=x", server.url()))),
+        Code::InvalidArgument
+    );
+}

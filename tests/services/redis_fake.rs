@@ -1,0 +1,260 @@
+//! Servers that misbehave: one that answers what it is told, and a proxy that loses a reply.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+/// What to answer to everything but the login.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// These bytes, then silence.
+    Say(Vec<u8>),
+    /// These bytes, then the end.
+    SayAndClose(Vec<u8>),
+    /// The first bytes, then the others for ever.
+    Endless(Vec<u8>, Vec<u8>),
+    /// A map of a cluster in which everything is here, and that everything has moved here.
+    Circle,
+    /// A sentinel's word that the master is at this port.
+    Master(u16),
+    /// Nothing, not even to the login.
+    Mute,
+}
+
+/// A server on a free port; it ends with the test program.
+#[derive(Debug)]
+pub struct Fake {
+    port: u16,
+    act: Arc<Mutex<Act>>,
+    heard: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Fake {
+    /// Starts it.
+    pub fn start(act: Act) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a socket or a lock");
+        let port = listener.local_addr().expect("a socket or a lock").port();
+        let (act, heard) = (Arc::new(Mutex::new(act)), Arc::new(Mutex::default()));
+        let fake = Fake {
+            port,
+            act: Arc::clone(&act),
+            heard: Arc::clone(&heard),
+        };
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (act, heard) = (Arc::clone(&act), Arc::clone(&heard));
+                thread::spawn(move || serve(stream, &act, &heard));
+            }
+        });
+        fake
+    }
+
+    /// `SCHEME://127.0.0.1:PORT`.
+    pub fn url(&self, scheme: &str) -> String {
+        format!("{scheme}://127.0.0.1:{}", self.port)
+    }
+
+    /// What to answer from now on.
+    pub fn set(&self, act: Act) {
+        *self.act.lock().expect("a socket or a lock") = act;
+    }
+
+    /// All that clients have sent.
+    pub fn heard(&self) -> Vec<u8> {
+        self.heard.lock().expect("a socket or a lock").clone()
+    }
+}
+
+fn serve(mut stream: TcpStream, act: &Mutex<Act>, heard: &Mutex<Vec<u8>>) -> Option<()> {
+    let mut chunk = [0; 4096];
+    loop {
+        let got = stream.read(&mut chunk).ok().filter(|got| *got > 0)?;
+        heard
+            .lock()
+            .expect("a socket or a lock")
+            .extend(&chunk[..got]);
+        let act = act.lock().expect("a socket or a lock").clone();
+        let is_login = chunk[..got].ends_with(b"$6\r\nCLIENT\r\n$2\r\nID\r\n");
+        match act {
+            Act::Mute => {}
+            // The first login of a process also asks what the server is like.
+            _ if is_login => {
+                let asks = chunk[..got].windows(6).any(|word| word == b"memory");
+                let words = if asks {
+                    "$-1\r\n+OK\r\n:7\r\n"
+                } else {
+                    "+OK\r\n:7\r\n"
+                };
+                stream.write_all(words.as_bytes()).ok()?;
+            }
+            Act::Circle => {
+                let port = stream.local_addr().ok()?.port();
+                let map = format!("a 127.0.0.1:{port}@1 master - 0 1 1 connected 0-16383\n");
+                let text = if chunk[..got].windows(5).any(|word| word == b"NODES") {
+                    format!("${}\r\n{map}\r\n", map.len())
+                } else {
+                    format!("-MOVED 1 127.0.0.1:{port}\r\n")
+                };
+                stream.write_all(text.as_bytes()).ok()?;
+            }
+            Act::Master(port) => {
+                let port = port.to_string();
+                let text = format!("*2\r\n$9\r\n127.0.0.1\r\n${}\r\n{port}\r\n", port.len());
+                stream.write_all(text.as_bytes()).ok()?;
+            }
+            Act::Say(bytes) => stream.write_all(&bytes).ok()?,
+            Act::SayAndClose(bytes) => return stream.write_all(&bytes).ok(),
+            Act::Endless(first, then) => {
+                stream.write_all(&first).ok()?;
+                loop {
+                    stream.write_all(&then).ok()?;
+                }
+            }
+        }
+    }
+}
+
+/// What becomes of a connection when its time has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// The reply is lost, and the connection ends.
+    Cut,
+    /// Nothing arrives any more, in either direction, as when packets are dropped.
+    Silence,
+    /// Requests arrive, replies do not.
+    OneWay,
+    /// The connection is reset.
+    Reset,
+}
+
+/// Passes everything on to a server, but for one reply.
+#[derive(Debug)]
+pub struct Proxy {
+    port: u16,
+    state: Arc<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// So many replies until the one that is lost.
+    left: AtomicI64,
+    fault: Mutex<Fault>,
+    /// What holds for all connections, until it is over.
+    weather: Mutex<Option<Fault>>,
+}
+
+impl Proxy {
+    /// Before the server at this port.
+    pub fn start(server: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a socket or a lock");
+        let port = listener.local_addr().expect("a socket or a lock").port();
+        let state = Arc::new(State {
+            left: AtomicI64::new(0),
+            fault: Mutex::new(Fault::Cut),
+            weather: Mutex::new(None),
+        });
+        let proxy = Proxy {
+            port,
+            state: Arc::clone(&state),
+        };
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else {
+                    continue;
+                };
+                let (to, from) = (
+                    server.try_clone().expect("a socket or a lock"),
+                    client.try_clone().expect("a socket or a lock"),
+                );
+                let both = Arc::clone(&state);
+                thread::spawn(move || copy(from, to, &both, false));
+                let both = Arc::clone(&state);
+                thread::spawn(move || copy(server, client, &both, true));
+            }
+        });
+        proxy
+    }
+
+    /// `redis://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Loses the reply after `count - 1` others, and cuts its connection.
+    pub fn lose(&self, count: i64) {
+        self.fail(count, Fault::Cut);
+    }
+
+    /// From the reply after `count - 1` others on, this happens to every connection until `heal`.
+    pub fn fail(&self, count: i64, fault: Fault) {
+        *self.state.fault.lock().expect("a socket or a lock") = fault;
+        self.state.left.store(count, Ordering::SeqCst);
+    }
+
+    /// New connections work again; those of before are cut.
+    pub fn heal(&self) {
+        self.state.left.store(0, Ordering::SeqCst);
+        *self.state.weather.lock().expect("a socket or a lock") = None;
+    }
+
+    /// Whether the reply that `lose` spoke of has come and gone.
+    pub fn has_lost(&self) -> bool {
+        self.state.left.load(Ordering::SeqCst) <= 0
+    }
+}
+
+fn copy(mut from: TcpStream, mut to: TcpStream, state: &State, replies: bool) {
+    let mut chunk = [0; 65536];
+    while let Ok(got) = from.read(&mut chunk) {
+        if replies && state.left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            let fault = *state.fault.lock().expect("a socket or a lock");
+            if fault == Fault::Cut {
+                break;
+            }
+            *state.weather.lock().expect("a socket or a lock") = Some(fault);
+        }
+        let weather = *state.weather.lock().expect("a socket or a lock");
+        match weather {
+            Some(Fault::Reset) => {
+                reset(if replies { &to } else { &from });
+                break;
+            }
+            Some(Fault::OneWay) if !replies => {}
+            Some(_) => {
+                while state.weather.lock().expect("a socket or a lock").is_some() {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                break;
+            }
+            None => {}
+        }
+        if got == 0 || to.write_all(&chunk[..got]).is_err() {
+            break;
+        }
+    }
+    // A moment, so that what was sent to the other side before is read there.
+    thread::sleep(Duration::from_millis(1));
+    let _ = from.shutdown(Shutdown::Both);
+    let _ = to.shutdown(Shutdown::Both);
+}
+
+/// Ends a connection with RST rather than FIN.
+fn reset(client: &TcpStream) {
+    let linger = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    // SAFETY: the option's value is a linger, valid during the call.
+    unsafe {
+        libc::setsockopt(
+            std::os::fd::AsRawFd::as_raw_fd(client),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            size_of::<libc::linger>() as libc::socklen_t,
+        )
+    };
+}
