@@ -78,19 +78,16 @@ function run(start) {
 }
 
 // What is held when the process ends is released then.
-const held = new Set();
 let ending = false;
 process.on('exit', () => {
   ending = true;
-  for (const lock of held) lock.endWithProcess();
+  native.endWithProcess();
   deliver();
 });
-// And what nobody can release any more, when that is found out.
-const collected = new FinalizationRegistry(({ handle, lostId }) => {
-  held.delete(handle);
-  pending.delete(lostId);
-  handle.collected();
-});
+// Nobody is left to be told of a loss. (What is held is released when the native handle is collected.)
+const collected = new FinalizationRegistry((lostId) => pending.delete(lostId));
+// But a store of JavaScript must be asked outside the collection.
+const collectedDirect = new FinalizationRegistry((handle) => handle.collected());
 
 const encoder = new TextEncoder();
 
@@ -114,6 +111,14 @@ function patience(handle, timeout) {
 }
 
 const OPTIONS = ['ttl', 'renew', 'shared', 'permits', 'autoRelease', 'fair', 'strict', 'reentry', 'label'];
+
+/** Whether a handle with the store's own options will do. */
+function isPlain(options) {
+  for (const key of Object.keys(options)) {
+    if (key !== 'timeout' && key !== 'signal') return false;
+  }
+  return true;
+}
 
 function split(options = {}) {
   const own = {};
@@ -149,26 +154,82 @@ async function poll(once, wait, signal) {
   }
 }
 
-class Lock {
+/** How many names' handles a store keeps for the next acquire. */
+const MOST_PLACES = 256;
+
+/** The native handles of a store. One that is idle waits in its name's place for the next hold. */
+class Handles {
   #native;
+  #places = new Map();
+
+  constructor(store, direct) {
+    this.#native = store;
+    this.direct = direct;
+    this.answerAtOnce = store.answersAtOnce;
+  }
+
+  make(name, options) {
+    const handle = this.#native.lock(bytes(name), split(options));
+    check(handle.made());
+    // A property of the object's own is read without leaving JavaScript.
+    handle.number = handle.seat;
+    return handle;
+  }
+
+  /** Whether such a lock may have a handle that others had before. */
+  keeps(name, options) {
+    return typeof name === 'string' && (options === undefined || isPlain(options));
+  }
+
+  /** Whether one short call will do. */
+  areShort(name, options) {
+    return options === undefined && this.answerAtOnce && typeof name === 'string';
+  }
+
+  place(name) {
+    let place = this.#places.get(name);
+    if (place === undefined) {
+      if (this.#places.size >= MOST_PLACES) this.#places.delete(this.#places.keys().next().value);
+      place = { handle: undefined };
+      this.#places.set(name, place);
+    }
+    return place;
+  }
+
+  /** Takes the idle handle out of its place, so that it can be collected with the lock that has it. */
+  lend(place, name) {
+    const { handle } = place;
+    if (handle === undefined) return this.make(name);
+    place.handle = undefined;
+    return handle;
+  }
+}
+
+class Lock {
+  /** None once it was given back: should somebody ask this lock again, it gets another. */
+  #native;
+  #handles;
+  #place;
   #local;
-  #direct;
   #name;
   #controller;
-  #left;
+  #lostId;
   #how;
+  #running = 0;
 
-  constructor(token, handle, name, local, how) {
+  constructor(token, handles, handle, place, name, local, how) {
     if (token !== hub) throw new TypeError('locks are made by a Store');
+    this.#handles = handles;
     this.#native = handle;
+    this.#place = place;
     this.#name = name;
     this.#local = local;
-    this.#direct = handle.isDirect;
     this.#how = how;
-    held.add(handle);
-    // What is left to do when this object is collected.
-    this.#left = { handle, lostId: undefined };
-    collected.register(this, this.#left, handle);
+    if (handles.direct) collectedDirect.register(this, handle, handle);
+  }
+
+  get #handle() {
+    return (this.#native ??= this.#handles.make(this.#name));
   }
 
   get name() {
@@ -176,32 +237,32 @@ class Lock {
   }
 
   get state() {
-    return this.#native.state;
+    return this.#handle.state;
   }
 
   /** Time that the acquire took, ms. */
   get waited() {
-    return this.#how.waited ?? 0;
+    return this.#how?.waited ?? 0;
   }
 
   get contended() {
-    return this.#how.contended ?? false;
+    return this.#how?.contended ?? false;
   }
 
   get remaining() {
-    return this.#native.remaining ?? null;
+    return this.#handle.remaining ?? null;
   }
 
   get fencingToken() {
-    return this.#native.fencingToken ?? null;
+    return this.#handle.fencingToken ?? null;
   }
 
   get ownerToken() {
-    return this.#native.ownerToken ?? null;
+    return this.#handle.ownerToken ?? null;
   }
 
   get mode() {
-    return this.#native.mode;
+    return this.#handle.mode;
   }
 
   get lost() {
@@ -214,69 +275,102 @@ class Lock {
       const controller = (this.#controller = new AbortController());
       // The listener must not keep this lock from being collected, nor the process alive.
       const resource = String(this.#name);
-      this.#left.lostId = listen(() => {
+      this.#lostId = listen(() => {
         controller.abort(make({ status: statusOf.LOST, resource }));
       });
-      check(this.#native.onLost(hub, this.#left.lostId));
+      collected.register(this, this.#lostId, controller);
+      check(this.#handle.onLost(hub, this.#lostId));
     }
     return this.#controller.signal;
   }
 
+  /** Runs an operation beside the loop, or here if the store is custom. */
+  #do(op, argument, here) {
+    return this.#handles.direct ? here() : this.#run(op, argument);
+  }
+
+  async #run(op, argument) {
+    this.#running++;
+    try {
+      return await run((id) => this.#handle.submit(hub, id, op, argument));
+    } finally {
+      this.#running--;
+    }
+  }
+
   #end() {
-    held.delete(this.#native);
-    collected.unregister(this.#native);
-    pending.delete(this.#left.lostId);
+    if (this.#handles.direct && this.#native !== undefined) collectedDirect.unregister(this.#native);
+    if (this.#lostId === undefined) return;
+    pending.delete(this.#lostId);
+    collected.unregister(this.#controller);
+    this.#lostId = undefined;
   }
 
   #ended(outcome) {
     // Lost, released before or released now: nothing is held. Otherwise the release goes on.
     if ([0, statusOf.LOST, statusOf.NOT_HELD, statusOf.UNCERTAIN].includes(outcome.status)) this.#end();
-    return { late: check(outcome).late ?? false };
+    const late = check(outcome).late ?? false;
+    this.#giveBack();
+    return { late };
+  }
+
+  /** The handle waits for the next hold, which is none of this lock's. */
+  #giveBack() {
+    const place = this.#place;
+    // What is still under way is not to meet the next hold.
+    if (place === undefined || this.#running > 0) return;
+    if (place.handle === undefined) place.handle = this.#native;
+    this.#native = undefined;
+  }
+
+  /** Releases in one short call, where that is possible. */
+  #give() {
+    const handle = this.#native;
+    if (handle === undefined || !this.#handles.answerAtOnce) return this.#ended(this.#handle.releaseSync());
+    const status = native.give(handle.number);
+    if (status > 0) return this.#ended(native.refusal());
+    this.#end();
+    this.#giveBack();
+    return { late: status !== 0 };
   }
 
   async release() {
-    if (this.#local) return this.#ended(this.#native.releaseSync());
-    return this.#ended(await run((id) => this.#native.submit(hub, id, 'release')));
+    if (this.#local) return this.#give();
+    return this.#ended(await this.#run('release'));
   }
 
   releaseSync() {
-    return this.#ended(this.#native.releaseSync());
-  }
-
-  /** Runs an operation beside the loop, or here if the store is custom. */
-  #do(op, argument, here) {
-    if (this.#direct) return here();
-    return run((id) => this.#native.submit(hub, id, op, argument));
+    return this.#local ? this.#give() : this.#ended(this.#handle.releaseSync());
   }
 
   async refresh(ttl) {
-    check(await this.#do('refresh', ttl, () => this.#native.refreshSync(ttl)));
+    check(await this.#do('refresh', ttl, () => this.#handle.refreshSync(ttl)));
   }
 
   refreshSync(ttl) {
-    check(this.#native.refreshSync(ttl));
+    check(this.#handle.refreshSync(ttl));
   }
 
   /** Turns a shared hold into the exclusive one; false while others read, and it stays shared. */
   async promote({ timeout = 0 } = {}) {
     const wait = milliseconds(timeout, 'timeout');
-    const once = () => this.#native.promoteSync(0);
-    const outcome = this.#direct ? await poll(once, wait) : await this.#do('promote', wait);
+    const once = () => this.#handle.promoteSync(0);
+    const outcome = this.#handles.direct ? await poll(once, wait) : await this.#run('promote', wait);
     if ([statusOf.BUSY, statusOf.TIMEOUT].includes(outcome.status)) return false;
     check(outcome);
     return true;
   }
 
   async demote() {
-    check(await this.#do('demote', undefined, () => this.#native.demoteSync()));
+    check(await this.#do('demote', undefined, () => this.#handle.demoteSync()));
   }
 
   async ensureHeld() {
-    check(await this.#do('check', undefined, () => this.#native.checkSync()));
+    check(await this.#do('check', undefined, () => this.#handle.checkSync()));
   }
 
   async isAcquired() {
-    const outcome = await this.#do('check', undefined, () => this.#native.checkSync());
+    const outcome = await this.#do('check', undefined, () => this.#handle.checkSync());
     if ([statusOf.LOST, statusOf.NOT_HELD].includes(outcome.status)) return false;
     check(outcome);
     return true;
@@ -284,7 +378,7 @@ class Lock {
 
   /** Hands the hold over as text that another process can adopt. */
   export() {
-    const text = check(this.#native.exportSync()).value;
+    const text = check(this.#handle.exportSync()).value;
     this.#end();
     return text;
   }
@@ -326,6 +420,7 @@ class Custom {
 
 class Store extends EventEmitter {
   #native;
+  #handles;
   #local;
   #direct;
   #observer;
@@ -340,6 +435,7 @@ class Store extends EventEmitter {
       : new native.NativeStore(String(url), pairs);
     check(this.#native.made());
     this.#native.observeWarnings(hub, warned);
+    this.#handles = new Handles(this.#native, this.#direct);
     // Where no operation waits for a server, the loop need not be left.
     this.#local = this.#direct || this.capabilities.scope !== 'cluster';
     this.on('newListener', (event) => {
@@ -387,21 +483,36 @@ class Store extends EventEmitter {
     this.#observer = this.#native.observe(hub, id);
   }
 
+  /** A handle, and the place that it goes back to. */
   #make(name, options) {
-    const handle = this.#native.lock(bytes(name), split(options));
-    check(handle.made());
-    return handle;
+    if (!this.#handles.keeps(name, options)) return [this.#handles.make(name, options), undefined];
+    const place = this.#handles.place(name);
+    return [this.#handles.lend(place, name), place];
+  }
+
+  /** The short way: takes what is free, in one short call. Null if it is not, which `ends` the acquire or not. */
+  #take(name, ends) {
+    const place = this.#handles.place(name);
+    const handle = this.#handles.lend(place, name);
+    const status = native.take(handle.number, ends);
+    if (status === 0) return new Lock(hub, this.#handles, handle, place, name, this.#local, undefined);
+    place.handle = handle;
+    if (status === statusOf.BUSY) return null;
+    throw make(native.refusal());
   }
 
   /** Resolves with the lock; rejects with SYNLOCK_TIMEOUT or SYNLOCK_CANCELLED. */
-  async acquire(name, options = {}) {
-    const outcome = await this.#acquire(name, options, options.timeout);
+  async acquire(name, options) {
+    const lock = this.#handles.areShort(name, options) ? this.#take(name, false) : null;
+    if (lock !== null) return lock;
+    const outcome = await this.#acquire(name, options, options?.timeout);
     if (outcome instanceof Lock) return outcome;
     throw withCause(make(outcome.status === statusOf.BUSY ? { ...outcome, status: statusOf.TIMEOUT } : outcome));
   }
 
   /** Resolves with the lock, or with null if somebody holds it. */
-  async tryAcquire(name, options = {}) {
+  async tryAcquire(name, options) {
+    if (this.#handles.areShort(name, options)) return this.#take(name, true);
     const outcome = await this.#acquire(name, options, 0);
     if (outcome instanceof Lock) return outcome;
     if (outcome.status === statusOf.BUSY) return null;
@@ -409,19 +520,20 @@ class Store extends EventEmitter {
   }
 
   async #acquire(name, options, timeout) {
-    const { signal } = options;
+    const signal = options?.signal;
     const cancelled = () => make({ status: statusOf.CANCELLED, operation: 'acquire' }, { cause: signal.reason });
-    const handle = this.#make(name, options);
+    const [handle, place] = this.#make(name, options);
     const wait = patience(handle, timeout);
     if (signal?.aborted) throw cancelled();
+    const granted = (how) => new Lock(hub, this.#handles, handle, place, name, this.#local, how);
     if (this.#direct) {
       const outcome = await poll(() => handle.trySync(), wait, signal);
       if (signal?.aborted && outcome.status !== 0) throw cancelled();
-      return outcome.status === 0 ? new Lock(hub, handle, name, true, outcome) : outcome;
+      return outcome.status === 0 ? granted(outcome) : outcome;
     }
     if (this.#local) {
       const outcome = handle.trySync();
-      if (outcome.status === 0) return new Lock(hub, handle, name, true, outcome);
+      if (outcome.status === 0) return granted(outcome);
       if (outcome.status !== statusOf.BUSY || wait === 0) return outcome;
     }
     const abort = () => handle.cancel();
@@ -437,30 +549,33 @@ class Store extends EventEmitter {
       if (outcome.status === 0) await run((id) => handle.submit(hub, id, 'release'));
       throw cancelled();
     }
-    return outcome.status === 0 ? new Lock(hub, handle, name, this.#local, outcome) : outcome;
+    return outcome.status === 0 ? granted(outcome) : outcome;
   }
 
   /** As acquire; blocks the thread. */
-  acquireSync(name, options = {}) {
-    const handle = this.#make(name, options);
-    const outcome = handle.acquireSync(patience(handle, options.timeout));
+  acquireSync(name, options) {
+    const lock = this.#handles.areShort(name, options) ? this.#take(name, false) : null;
+    if (lock !== null) return lock;
+    const [handle, place] = this.#make(name, options);
+    const outcome = handle.acquireSync(patience(handle, options?.timeout));
     if (outcome.status === statusOf.BUSY) outcome.status = statusOf.TIMEOUT;
     check(outcome);
-    return new Lock(hub, handle, name, this.#local, outcome);
+    return new Lock(hub, this.#handles, handle, place, name, this.#local, outcome);
   }
 
   /** As tryAcquire; blocks the thread for one exchange with the server. */
-  tryAcquireSync(name, options = {}) {
-    const handle = this.#make(name, options);
+  tryAcquireSync(name, options) {
+    if (this.#handles.areShort(name, options)) return this.#take(name, true);
+    const [handle, place] = this.#make(name, options);
     const outcome = handle.trySync();
     if (outcome.status === statusOf.BUSY) return null;
     check(outcome);
-    return new Lock(hub, handle, name, this.#local, outcome);
+    return new Lock(hub, this.#handles, handle, place, name, this.#local, outcome);
   }
 
   /** Runs `work` under the lock; rejects with SYNLOCK_LOST if the lock was lost and `work` did not throw. */
   async using(name, options, work) {
-    if (typeof options === 'function') [options, work] = [{}, options];
+    if (typeof options === 'function') [options, work] = [undefined, options];
     const lock = await this.acquire(name, options);
     // Watched from the start, so that the work can be told.
     void lock.signal;
@@ -532,7 +647,7 @@ class Store extends EventEmitter {
       }),
     );
     const name = Buffer.from(outcome.value, 'hex');
-    return new Lock(hub, handle, isUtf8(name) ? name.toString() : name, this.#local, {});
+    return new Lock(hub, this.#handles, handle, undefined, isUtf8(name) ? name.toString() : name, this.#local, {});
   }
 }
 

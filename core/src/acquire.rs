@@ -71,6 +71,17 @@ impl Shared {
         self.drive(step, &bell)
     }
 
+    /// The short way alone; nothing if the lock is not free.
+    pub(crate) fn acquire_at_once(&self) -> Result<Option<Acquired>> {
+        let started = BootTime::now();
+        let mut phase = self.lock_phase();
+        if matches!(&*phase, Phase::Pending(..)) {
+            // An interrupted acquire keeps its place, and its way to go on.
+            return Ok(None);
+        }
+        self.try_now(&mut phase, started)
+    }
+
     fn refuse_busy(&self) -> Error {
         self.tell_with(EventKind::Refused, |event| {
             event.code = Code::Busy;

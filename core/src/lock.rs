@@ -168,6 +168,23 @@ impl Lock {
         }
     }
 
+    /// As [`Lock::try_acquire`], but what is busy counts as not asked for: nobody is told. For a host that
+    /// waits in another way than it tries, and then calls [`Lock::acquire`].
+    ///
+    /// # Errors
+    /// As [`Lock::acquire`], but for `Busy`.
+    pub fn acquire_at_once(&self) -> Result<Option<Acquired>> {
+        let _used = self.enter()?;
+        self.0
+            .acquire_at_once()
+            .map_err(|error| self.about("acquire", error))
+    }
+
+    /// Whether no call waits for anybody, but for an `acquire` or `promote` that is told to.
+    pub fn answers_at_once(&self) -> bool {
+        self.0.answers_at_once
+    }
+
     /// Gives up the place in the queue that an interrupted acquire kept; nothing is held
     /// afterwards.
     ///

@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) renew: bool,
     /// A server keeps the lock, so that each request may take its time, by a clock of its own.
     pub(crate) is_remote: bool,
+    /// No verb of the store waits for anybody.
+    pub(crate) answers_at_once: bool,
     /// Whether holds have no token until somebody wants to see it.
     pub(crate) tokens_wait: bool,
     pub(crate) auto_release: AtomicBool,
@@ -96,6 +98,7 @@ impl Shared {
         Arc::new_cyclic(|me| Shared {
             me: me.clone(),
             is_remote: store.capabilities().clock == "server",
+            answers_at_once: store.backend().answers_at_once(),
             tokens_wait: !shares && !store.backend().needs_token(),
             auto_release: AtomicBool::new(options.auto_release),
             store,

@@ -383,3 +383,27 @@ fn a_panic_in_a_custom_store_is_an_error_with_its_words() {
     assert_eq!(held.is_acquired().unwrap_err().code(), Code::Unavailable);
     held.release().unwrap();
 }
+
+#[test]
+fn what_is_only_tried_on_the_way_to_a_wait_is_told_to_nobody() {
+    let store = store();
+    let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let heard = told.clone();
+    store.observe(Arc::new(move |event| {
+        heard.lock().unwrap().push(event.kind.name());
+    }));
+    let (first, second) = (store.lock("once").unwrap(), store.lock("once").unwrap());
+    assert!(first.answers_at_once());
+    assert!(first.acquire_at_once().unwrap().is_some());
+    assert_eq!(
+        first.acquire_at_once().unwrap_err().code(),
+        Code::AlreadyHeld
+    );
+    assert_eq!(second.acquire_at_once().unwrap(), None);
+    assert_eq!(second.state(), State::Idle);
+    first.release().unwrap();
+    assert!(second.acquire_at_once().unwrap().is_some());
+    second.release().unwrap();
+    let all = ["acquired", "released", "acquired", "released"];
+    assert_eq!(*told.lock().unwrap(), all);
+}

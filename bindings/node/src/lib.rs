@@ -9,6 +9,7 @@
 mod custom;
 mod hub;
 mod lock;
+pub mod seats;
 mod store;
 
 use napi::bindgen_prelude::BigInt;

@@ -1,14 +1,13 @@
 //! One hold.
 
 use crate::hub::Hub;
+use crate::seats::{self, Made};
 use crate::{Outcome, big, millis, wait};
 use napi::bindgen_prelude::BigInt;
 use napi_derive::napi;
 use std::sync::{Arc, OnceLock};
-use synlock_core::dispatch::{self, submit_with};
-use synlock_core::{
-    Cancel, Code, Error, Lock, LockOptions, Mode, Op, Reentry, Result, State, Wait,
-};
+use synlock_core::dispatch::submit_with;
+use synlock_core::{Cancel, Code, Error, Lock, LockOptions, Mode, Op, Reentry, Result, Wait};
 
 #[napi(object)]
 #[derive(Default)]
@@ -64,8 +63,8 @@ impl NativeOptions {
 
 #[napi]
 pub struct NativeLock {
-    /// Empty while an adoption is under way.
-    made: Arc<OnceLock<Result<Lock>>>,
+    made: Made,
+    seat: u32,
     cancel: Cancel,
 }
 
@@ -75,8 +74,9 @@ impl NativeLock {
     }
 
     /// A lock that somebody makes later.
-    pub fn later(made: Arc<OnceLock<Result<Lock>>>) -> Self {
+    pub fn later(made: Made) -> Self {
         NativeLock {
+            seat: seats::sit(&made),
             made,
             cancel: Cancel::new(),
         }
@@ -110,12 +110,25 @@ impl NativeLock {
     }
 }
 
+impl Drop for NativeLock {
+    /// When the package's object was collected: nobody has the lock any more.
+    fn drop(&mut self) {
+        seats::leave(self.seat, std::mem::take(&mut self.made));
+    }
+}
+
 #[napi]
 impl NativeLock {
     /// Status 0, or why the lock could not be made.
     #[napi(catch_unwind)]
     pub fn made(&self) -> Outcome {
         self.refusal()
+    }
+
+    /// What `take` and `give` know it by.
+    #[napi(getter, catch_unwind)]
+    pub fn seat(&self) -> u32 {
+        self.seat
     }
 
     #[napi(catch_unwind)]
@@ -210,13 +223,6 @@ impl NativeLock {
         )
     }
 
-    /// Whether its store is asked on the caller's thread alone.
-    #[napi(getter, catch_unwind)]
-    pub fn is_direct(&self) -> bool {
-        self.lock()
-            .is_some_and(|lock| lock.store().is_caller_thread_only())
-    }
-
     #[napi(getter, catch_unwind)]
     pub fn state(&self) -> String {
         self.lock()
@@ -265,24 +271,11 @@ impl NativeLock {
         }
     }
 
-    /// Nobody has the lock any more: what is held is released, off the loop, since a server may be asked.
+    /// Nobody has the lock any more.
     #[napi(catch_unwind)]
     pub fn collected(&mut self) {
-        let made = std::mem::take(&mut self.made);
-        // A custom store is asked here, and nowhere else.
-        let idle =
-            |lock: &Lock| lock.state() == State::Idle || lock.store().is_caller_thread_only();
-        if !made.get().is_none_or(|made| made.as_ref().is_ok_and(idle)) {
-            // Without a service thread it is dropped here.
-            let _ = dispatch::run(move || drop(made));
-        }
-    }
-
-    /// At the end of the process.
-    #[napi(catch_unwind)]
-    pub fn end_with_process(&self) {
-        if let Some(lock) = self.lock() {
-            lock.end_with_process();
-        }
+        seats::leave(self.seat, std::mem::take(&mut self.made));
+        // Nothing is left for the end of this.
+        self.seat = seats::sit(&self.made);
     }
 }

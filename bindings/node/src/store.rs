@@ -121,6 +121,13 @@ impl NativeStore {
             .unwrap_or_default()
     }
 
+    /// Whether locks of this store may be taken and given back by number.
+    #[napi(getter, catch_unwind)]
+    pub fn answers_at_once(&self) -> bool {
+        let store = self.store.as_ref();
+        store.is_ok_and(|store| store.backend().answers_at_once())
+    }
+
     #[napi(getter, catch_unwind)]
     pub fn fingerprint(&self) -> String {
         self.store

@@ -2,10 +2,14 @@
 
 const assert = require('node:assert');
 const { after, before, describe, it } = require('node:test');
+const v8 = require('node:v8');
+const vm = require('node:vm');
 const synlock = require('..');
 const { Store } = synlock;
 const { startRedis, flockUrl, shmUrl, sleep, name } = require('./support.js');
 
+v8.setFlagsFromString('--expose-gc');
+const collect = vm.runInNewContext('gc');
 const code = (wanted) => (error) => error instanceof synlock.SynlockError && error.code === `SYNLOCK_${wanted}`;
 
 const setups = {
@@ -64,6 +68,40 @@ for (const [kind, setup] of Object.entries(setups)) {
       assert.throws(() => store.acquireSync(key, { timeout: 20 }), code('TIMEOUT'));
       lock.releaseSync();
       store.tryAcquireSync(key)[Symbol.dispose]();
+    });
+
+    it('a lock that was given back leaves the next one of its name alone', async () => {
+      const key = name();
+      for (let i = 0; i < 3; i++) {
+        const first = i === 1 ? store.acquireSync(key) : await store.acquire(key, i === 2 ? { timeout: 5_000 } : undefined);
+        const { ownerToken } = first;
+        first.releaseSync();
+        const second = await store.tryAcquire(key);
+        assert.notEqual(second.ownerToken, ownerToken);
+        assert.deepEqual([first.state, first.remaining, first.ownerToken, first.mode], ['idle', null, null, 'exclusive']);
+        assert.throws(() => first.releaseSync(), code('NOT_HELD'));
+        await assert.rejects(first.release(), code('NOT_HELD'));
+        await assert.rejects(first.refresh(), code('NOT_HELD'));
+        first[Symbol.dispose]();
+        assert.equal(await first.isAcquired(), false);
+        assert.equal(first.signal.aborted, false);
+        assert.equal(second.state, 'held');
+        await second.ensureHeld();
+        await second.release();
+      }
+      assert.equal(await store.isLocked(key), false);
+    });
+
+    it('releases what nobody has any more, whoever had its handle before', async () => {
+      const key = name();
+      for (let i = 0; i < 3; i++) (await store.acquire(key)).releaseSync();
+      await store.acquire(key);
+      assert.equal(await store.isLocked(key), true);
+      for (let i = 0; i < 200 && (await store.isLocked(key)); i++) {
+        collect();
+        await sleep(10);
+      }
+      assert.equal(await store.isLocked(key), false);
     });
 
     it('an AbortSignal ends a wait, and nothing is held', async () => {

@@ -1,5 +1,6 @@
 //! The Python face: a private native module under the hand-written package `synlock`.
 
+mod book;
 mod custom;
 mod dispatch;
 mod errors;
@@ -11,6 +12,8 @@ use pyo3::prelude::*;
 /// The native half of `synlock`.
 #[pymodule(gil_used = false)]
 mod _synlock {
+    #[pymodule_export]
+    use super::book::Book;
     #[pymodule_export]
     use super::dispatch::Dispatch;
     #[pymodule_export]

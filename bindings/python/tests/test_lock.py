@@ -348,3 +348,82 @@ def test_pickles_keep_their_kind(url, name):
         again = pickle.loads(pickle.dumps(store.lock(name, ttl=None, label="x")))
         assert type(again).__module__ == type(store.lock(name)).__module__
         assert type(again.store) is type(store) and again.store.fingerprint == store.fingerprint
+
+
+def test_truth_and_numbers_of_any_kind(url, name):
+    lock = synlock.Lock(url, name)
+    assert lock.acquire(0) is True and lock.acquire(None) is False
+    lock.release()
+    assert lock.acquire(1, timeout=2) is True
+    assert synlock.Lock(url, name).acquire(True, 0) is False
+    lock.release()
+    with pytest.raises(synlock.InvalidArgument):
+        lock.acquire(timeout=float("nan"))
+    with pytest.raises(TypeError):
+        lock.acquire(timeout="soon")
+    assert not lock.locked()
+
+
+def test_readers_in_two_threads_release_their_own(url, name):
+    lock = synlock.Lock(url, name, shared=True)
+    turns = [threading.Event() for _ in range(4)]
+    states = []
+
+    def second():
+        lock.acquire()
+        turns[0].set()
+        turns[1].wait(20)
+        states.append(lock.state)
+        lock.release()
+        turns[2].set()
+        turns[3].wait(20)
+        states.append(lock.state)
+
+    thread = threading.Thread(target=second)
+    # The first of two in each thread: once through the long way, then again through the short one.
+    for _ in range(2):
+        lock.acquire()
+        lock.release()
+    lock.acquire()
+    thread.start()
+    assert turns[0].wait(20)
+    # The newest hold is the other thread's.
+    lock.release()
+    assert lock.state == "idle" and lock.locked()
+    with pytest.raises(synlock.NotHeld):
+        lock.release()
+    turns[1].set()
+    assert turns[2].wait(20)
+    assert not lock.locked()
+    lock.acquire()
+    turns[3].set()
+    thread.join(20)
+    assert states == ["held", "idle"]
+    lock.release()
+    assert not synlock.Store(url).is_locked(name)
+
+
+def test_tells_how_each_acquire_went(url, name):
+    lock = synlock.Lock(url, name)
+    assert lock.last_acquired is None
+    for _ in range(3):
+        with lock:
+            how = lock.last_acquired
+            assert (how.contended, how.attempts, how.recovered) == (False, 1, False)
+    holder = synlock.Lock(url, name)
+    holder.acquire()
+    threading.Timer(0.05, holder.release).start()
+    with lock:
+        assert lock.last_acquired.contended and lock.last_acquired.waited > 0
+
+
+def test_a_held_lock_in_a_circle_is_collected(url, name):
+    lock = synlock.Lock(url, name)
+    for _ in range(2):
+        lock.acquire()
+        lock.release()
+    lock.acquire()
+    lock.itself = lock
+    del lock
+    gc.collect()
+    assert synlock.Lock(url, name).acquire(timeout=5)

@@ -195,6 +195,12 @@ pub trait Backend: Send + Sync + Debug {
         true
     }
 
+    /// Whether every verb answers without waiting for anybody: a host may then keep its interpreter
+    /// meanwhile.
+    fn answers_at_once(&self) -> bool {
+        false
+    }
+
     /// Tells a store that needed no token the one of a hold, from now on.
     fn name_owner(&self, claim: &Claim) {
         let _ = claim;

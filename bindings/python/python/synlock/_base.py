@@ -156,11 +156,13 @@ def _open(kind: type[BaseStore], url: str, options: dict[str, str]) -> BaseStore
     return kind(url, **options)
 
 
-class BaseLock:
+class BaseLock(_synlock.Book):
     """The holds of one lock object, each tied to the thread or task that acquired it."""
 
     #: What a URL is opened as.
     _store_type: type[BaseStore] = BaseStore
+    #: Whether a hold belongs to a thread of the kernel, so that the native way can tell whose it is.
+    _is_of_threads = False
 
     def __init__(
         self,
@@ -195,22 +197,18 @@ class BaseLock:
             "reentry": reentry,
             "label": label,
         }
-        #: Owner and handle of every hold; more than one only for shared locks and permits.
-        self._holds: list[tuple[object, _synlock.Handle]] = []
-        #: How the last acquire of this object that was granted went; None before the first.
-        self.last_acquired: Acquired | None = None
         # A wrong option is told of here, not at the first acquire.
         first = self._new_handle()
-        self._idle: list[_synlock.Handle] = [first]
+        self._keep(first)
         if timeout is None:
             # What the URL says, if it does.
             self._timeout = first.timeout
 
     def __repr__(self) -> str:
-        return f"<{_kind(self)} {self.name!r} on {self.store.url}{' held' if self._holds else ''}>"
+        return f"<{_kind(self)} {self.name!r} on {self.store.url}{' held' if self._holds() else ''}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._holds:
+        if self._holds():
             raise TypeError("a held lock cannot be pickled: export() it, or pickle the store")
         return _remake, (type(self), self.store, self.name, self._timeout, self._options)
 
@@ -228,18 +226,19 @@ class BaseLock:
         return handle
 
     def _spare(self) -> _synlock.Handle:
-        while True:
-            try:
-                handle = self._idle.pop()
-            except IndexError:
-                return self._new_handle()
+        while (handle := self._lend()) is not None:
             if handle.state == "idle":
                 return handle
+        return self._new_handle()
 
     def _take(self, handle: _synlock.Handle, how: tuple[float, bool, int, bool] | None = None) -> None:
-        self._holds.append((self._me(make=True), handle))
-        if how is not None:
-            self.last_acquired = Acquired(*how)
+        self._note(self._me(make=True), handle, how, self._is_of_threads)
+
+    @property
+    def last_acquired(self) -> Acquired | None:
+        """How the last acquire of this object that was granted went; None before the first."""
+        how = self._how()
+        return None if how is None else Acquired(*how)
 
     def _become(self, handle: _synlock.Handle) -> None:
         """Turns into the lock of an adopted hold."""
@@ -248,14 +247,14 @@ class BaseLock:
         except UnicodeDecodeError:
             self.name = handle.name
         self._options.update(shared=handle.mode == "shared", permits=handle.permits)
-        self._idle.clear()
+        self._clear()
         _handles.add(handle)
         self._take(handle)
 
     def _find(self, own: bool = False) -> tuple[object, _synlock.Handle] | None:
         """The caller's newest hold. One who never had a hold of this object means the oldest one."""
         me = self._me()
-        holds = list(self._holds)
+        holds = self._holds()
         if me is None:
             return holds[0] if holds and not own else None
         # Whoever had one may be late, and another's hold must not suffer for that.
@@ -270,31 +269,24 @@ class BaseLock:
     def _pop(self, own: bool) -> tuple[object, _synlock.Handle]:
         """Takes the hold that is to be released out of the book."""
         found = self._find(own)
-        if found is not None:
-            try:
-                self._holds.remove(found)
-                return found
-            except ValueError:
-                pass
+        if found is not None and self._strike(found[1]):
+            return found
         raise self._not_held("release")
 
     def _put_back(self, hold: tuple[object, _synlock.Handle]) -> None:
         """After a release that was refused because another call was using the hold."""
-        self._holds.append(hold)
-
-    def _forget(self, handle: _synlock.Handle) -> None:
-        self._holds = [hold for hold in self._holds if hold[1] is not handle]
+        self._note(hold[0], hold[1])
 
     def _error(self, status: int, words: str, operation: str | None) -> SynlockError:
         name = name_bytes(self.name).decode("utf-8", "backslashreplace")
         return make(status, f"the lock {name!r} {words}", self.store.url, name, operation)
 
     def _not_held(self, operation: str | None) -> SynlockError:
-        return self._error(4, "is held, but not by this caller" if self._holds else "is not held", operation)
+        return self._error(4, "is held, but not by this caller" if self._holds() else "is not held", operation)
 
     def locked(self) -> bool:
         """Whether this object holds the lock, by its own knowledge (`is_acquired` asks the store)."""
-        return any(handle.state in ("held", "expired", "releasing") for _, handle in list(self._holds))
+        return any(handle.state in ("held", "expired", "releasing") for _, handle in self._holds())
 
     @property
     def state(self) -> str:
@@ -332,7 +324,7 @@ class BaseLock:
     def set_auto_release(self, on: bool) -> None:
         """Whether dropping the lock, or the end of the process, releases what it holds now and later."""
         self._options["auto_release"] = on
-        for handle in [*self._idle, *(handle for _, handle in self._holds)]:
+        for handle in [*self._idle(), *(handle for _, handle in self._holds())]:
             handle.set_auto_release(on)
 
 

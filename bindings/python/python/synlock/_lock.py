@@ -109,6 +109,8 @@ class Lock(BaseLock):
 
     def _begin(self) -> None:
         self._mine = threading.local()
+        # Under patches that replace it, owners are greenlets.
+        self._is_of_threads = type(self._mine).__module__ == "_thread"
 
     def _me(self, make: bool = False) -> object | None:
         me: object | None = getattr(self._mine, "me", None)
@@ -128,14 +130,11 @@ class Lock(BaseLock):
         _gevent.run(handle, op, argument)
         return True
 
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """Acquires; False if the lock was not free at once (or in time)."""
-        if not blocking and timeout != -1:
-            raise ValueError("can't specify a timeout for a non-blocking call")
-        if timeout < 0 and timeout != -1:
-            raise ValueError("timeout value must be a non-negative number")
-        wait = None if timeout == -1 else float(timeout)
-        return self._acquire(wait if blocking else 0.0)
+    # What is free is taken and given back in native code alone, which calls the methods below for the rest.
+    acquire = _synlock.Book._acquire_as_thread
+    release = _synlock.Book._release_as_thread
+    __enter__ = _synlock.Book._enter_as_thread
+    __exit__ = _synlock.Book._exit_as_thread
 
     def _acquire(self, wait: float | None) -> bool:
         handle = self._spare()
@@ -143,14 +142,10 @@ class Lock(BaseLock):
             by_greenlet = self._blocks_a_hub(wait != 0.0)
             how = _gevent.run(handle, "acquire", wait) if by_greenlet else handle.acquire(wait)
         except (LockBusy, LockTimeout):
-            self._idle.append(handle)
+            self._keep(handle)
             return False
         self._take(handle, how)
         return True
-
-    def release(self) -> None:
-        """Releases; raises `NotHeld`, or `LockLost` if the lock was not ours any more."""
-        self._release(own=False)
 
     def _release(self, own: bool) -> None:
         hold = self._pop(own)
@@ -161,14 +156,14 @@ class Lock(BaseLock):
         except ConcurrentUse:
             self._put_back(hold)
             raise
-        self._idle.append(handle)
+        self._keep(handle)
 
-    def __enter__(self) -> Lock:
+    def _enter(self) -> Lock:
         if not self._acquire(self._timeout):
             raise self._error(2, "was not free in time", "acquire")
         return self
 
-    def __exit__(
+    def _exit(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
@@ -242,7 +237,7 @@ class Lock(BaseLock):
         """Hands the hold over as text that another process can adopt."""
         handle = self._hold()
         text = self.store._call(handle.export)
-        self._forget(handle)
+        self._strike(handle)
         return text
 
 

@@ -90,9 +90,8 @@ class Lock(BaseLock):
         self._tasks: weakref.WeakKeyDictionary[Any, object] = weakref.WeakKeyDictionary()
 
     def __del__(self) -> None:
-        holds: list[tuple[object, _synlock.Handle]] = self.__dict__.get("_holds", [])
-        handles = [handle for _, handle in holds if handle.state == "held"]
-        holds.clear()
+        handles = [handle for _, handle in self._holds() if handle.state == "held"]
+        self._clear()
         if handles:
             collector.drop(handles)
 
@@ -118,7 +117,7 @@ class Lock(BaseLock):
         try:
             how = await operations().run(handle, "acquire", wait)
         except (LockBusy, LockTimeout):
-            self._idle.append(handle)
+            self._keep(handle)
             return False
         self._take(handle, how)
         return True
@@ -134,7 +133,7 @@ class Lock(BaseLock):
         except ConcurrentUse:
             self._put_back(hold)
             raise
-        self._idle.append(hold[1])
+        self._keep(hold[1])
 
     async def __aenter__(self) -> Lock:
         if not await self._acquire(self._timeout):
@@ -183,16 +182,16 @@ class Lock(BaseLock):
     async def export(self) -> str:
         """Hands the hold over as text that another process can adopt. Cancelled, it still holds."""
         handle = self._hold()
-        owner = next(owner for owner, known in self._holds if known is handle)
+        owner = next(owner for owner, known in self._holds() if known is handle)
 
         def back(text: str) -> _synlock.Handle:
             return self.store._backing.adopt(text, self._options)
 
         exported, cancelled = await operations().export(handle, back)
-        self._forget(handle)
+        self._strike(handle)
         if isinstance(exported, str):
             return exported
-        self._holds.append((owner, exported))
+        self._note(owner, exported)
         raise cancelled or asyncio.CancelledError
 
     async def lost_fd(self) -> int:

@@ -372,6 +372,10 @@ impl Backend for Flock {
         &self.url
     }
 
+    fn answers_at_once(&self) -> bool {
+        true
+    }
+
     fn ping(&self, _deadline: Option<BootTime>) -> Result<()> {
         self.look_at_directory_again();
         self.ping_directory()

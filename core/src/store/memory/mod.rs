@@ -222,6 +222,10 @@ impl Backend for Memory {
         format!("memory:{}", self.name)
     }
 
+    fn answers_at_once(&self) -> bool {
+        true
+    }
+
     fn ping(&self, _deadline: Option<BootTime>) -> Result<()> {
         Ok(())
     }

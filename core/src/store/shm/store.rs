@@ -312,6 +312,10 @@ impl Backend for Shm {
         false
     }
 
+    fn answers_at_once(&self) -> bool {
+        true
+    }
+
     fn name_owner(&self, claim: &Claim) {
         let name = |kept: &mut Kept| kept.name_owner(claim.token);
         claim.seat.with(name);
