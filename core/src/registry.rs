@@ -45,7 +45,11 @@ const STORES: &[Entry] = &[
         crate::store::memory::open
     ),
     entry!("shm", &["shm"], crate::store::shm::open),
-    entry!("flock", &["flock"], crate::store::flock::open),
+    entry!(
+        "flock",
+        &["flock", "flock+remove"],
+        crate::store::flock::open
+    ),
     entry!(
         "redis",
         &[

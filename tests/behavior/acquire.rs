@@ -46,7 +46,7 @@ fn conflict(case: &Case) {
 fn another_name(case: &Case) {
     let (a, b) = (
         case.lock(),
-        case.store.lock(format!("{}/other", case.name)).unwrap(),
+        case.store.lock(format!("{}.other", case.name)).unwrap(),
     );
     a.acquire(Wait::No, None).unwrap();
     b.acquire(Wait::No, None).unwrap();
@@ -183,7 +183,19 @@ fn odd_names(stem: &str) -> Vec<Vec<u8>> {
 }
 
 fn names(case: &Case) {
-    let locks: Vec<_> = odd_names(&case.name)
+    let (good, bad): (Vec<_>, Vec<_>) = odd_names(&case.name)
+        .into_iter()
+        .partition(|name| case.accepts(name));
+    for name in bad {
+        let lock = case.store.lock(&name);
+        assert_eq!(
+            code(lock.and_then(|lock| lock.acquire(Wait::No, None))),
+            Code::InvalidArgument,
+            "{:?}",
+            name.escape_ascii().to_string()
+        );
+    }
+    let locks: Vec<_> = good
         .iter()
         .map(|name| case.store.lock(name).unwrap())
         .collect();
@@ -191,7 +203,7 @@ fn names(case: &Case) {
         lock.acquire(Wait::No, None)
             .unwrap_or_else(|error| panic!("{:?}: {error:?}", lock.name()));
     }
-    for name in odd_names(&case.name) {
+    for name in good {
         assert_eq!(
             code(case.store.lock(&name).unwrap().acquire(Wait::No, None)),
             Code::Busy,
@@ -216,7 +228,8 @@ fn bad_names(case: &Case) {
                 .split_off(case.name.len()),
         )
         .unwrap();
-    longest.acquire(PATIENCE, None).unwrap();
+    let taken = longest.acquire(PATIENCE, None);
+    assert_eq!(taken.is_ok(), case.accepts(longest.name().as_bytes()));
     assert_eq!(code(case.store.inspect("")), Code::InvalidArgument);
 }
 

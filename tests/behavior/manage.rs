@@ -55,7 +55,7 @@ fn pages(case: &Case) {
     let locks: Vec<_> = (0..25)
         .map(|number| {
             case.store
-                .lock(format!("{}*page/{number}", case.name))
+                .lock(format!("{}*page-{number}", case.name))
                 .unwrap()
         })
         .collect();
@@ -63,7 +63,7 @@ fn pages(case: &Case) {
         lock.acquire(Wait::No, None).unwrap();
     }
     locks[7].release().unwrap();
-    let prefix = format!("{}*page/", case.name);
+    let prefix = format!("{}*page-", case.name);
     let mut names = std::collections::BTreeSet::new();
     let mut cursor = None;
     let mut pages = 0;

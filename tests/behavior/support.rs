@@ -62,6 +62,9 @@ impl Setup {
                 _keep: Arc::new(folder),
             });
         }
+        if cfg!(feature = "flock") {
+            setups.extend(flock_dialects().into_iter().filter(|one| wanted(one.name)));
+        }
         if cfg!(feature = "redis") && wanted("redis") {
             let server = Arc::new(RedisServer::start_with(Options {
                 tls: cfg!(feature = "redis-tls"),
@@ -142,6 +145,23 @@ impl Setup {
     }
 }
 
+fn flock_dialects() -> [Setup; 3] {
+    let setup = |name, scheme: &str, dialect: &str| {
+        let folder = TempDir::new("synlock-behavior");
+        Setup {
+            name,
+            url: format!("{scheme}:{}?dialect={dialect}", folder.path().display()),
+            open: None,
+            _keep: Arc::new(folder),
+        }
+    };
+    [
+        setup("flock-symfony", "flock", "symfony"),
+        setup("flock-remove", "flock+remove", "symfony"),
+        setup("flock-file", "flock", "file"),
+    ]
+}
+
 /// What a case works with: a store, and a name that no other case uses.
 #[derive(Clone)]
 pub struct Case {
@@ -156,6 +176,14 @@ impl Case {
     /// The same store, opened once more.
     pub fn open_again(&self) -> Store {
         self.open.open().unwrap()
+    }
+
+    /// Whether the store takes the name: on some dialects it must be a key that the peer could have.
+    pub fn accepts(&self, name: &[u8]) -> bool {
+        match self.can.store {
+            "flock-file" => name.len() <= 255 && !name.contains(&b'/') && !name.contains(&0),
+            _ => true,
+        }
     }
 
     pub fn lock(&self) -> Lock {

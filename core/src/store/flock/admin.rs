@@ -1,6 +1,7 @@
 //! For whoever looks after the locks: inspect, list, break, clean up.
 
 use super::config::Config;
+use super::dialect::Dialect;
 use super::directory::{Directory, UNFINISHED};
 use super::file::{GATE, LockFile, try_lock_directory};
 use super::header::Header;
@@ -42,6 +43,11 @@ pub fn clean_up(url: &str) -> Result<u64> {
     let mut url = Url::parse(url, &[])?;
     let config = Config::take(&mut url)?;
     url.finish()?;
+    if !config.dialect.is_native() {
+        return Err(Error::unsupported(
+            "the peers of a dialect may have its files open and would not notice",
+        ));
+    }
     let store = Flock::new(config);
     store
         .clean()
@@ -72,6 +78,10 @@ fn entries(directory: &File) -> Result<Vec<(u64, String)>> {
 impl Flock {
     pub(super) fn ping_directory(&self) -> Result<()> {
         let directory = File::from(self.directory()?.reopen()?);
+        if !self.config.dialect.is_native() {
+            // A peer may lock the directory itself.
+            return Ok(());
+        }
         // Whether this file system has flock at all; busy is an answer too.
         try_lock_directory(&directory).map_err(cannot_lock)?;
         Ok(())
@@ -132,12 +142,13 @@ impl Flock {
 
     fn waiters(&self, name: &Name) -> Option<u32> {
         let companion = &self.process().companion;
-        companion.waiters(super::companion::line(name))
+        companion.waiters(self.line(name))
     }
 
     fn holders(&self, file: &LockFile) -> Result<Vec<Holder>> {
         let mut lines = self.lines_about(file)?;
-        let header = Header::read(file).ok();
+        let native = self.config.dialect.is_native();
+        let header = native.then(|| Header::read(file).ok()).flatten();
         let me = std::process::id();
         let mut holders = self.own_holders(file);
         // Where many locks come and go the kernel may skip a line: asked again, if somebody is there.
@@ -212,6 +223,11 @@ impl Flock {
         cursor: Option<&str>,
         limit: usize,
     ) -> Result<Page> {
+        if self.config.dialect == Dialect::Symfony {
+            return Err(Error::unsupported(
+                "Symfony's file names do not say the whole name of a lock",
+            ));
+        }
         if cursor.is_some_and(|cursor| cursor.is_empty() || cursor.contains(['/', '\0'])) {
             return Err(Error::invalid("this is no cursor of ours"));
         }
@@ -232,7 +248,7 @@ impl Flock {
         drop(own);
         let mut files: Vec<String> = entries(&listing)?
             .into_iter()
-            .filter(|(inode, name)| held.contains(inode) && !name.starts_with('.'))
+            .filter(|(inode, name)| held.contains(inode) && self.may_be_lock(name))
             .map(|(_, name)| name)
             .filter(|name| cursor.is_none_or(|cursor| name.as_str() > cursor))
             .collect();
@@ -244,10 +260,10 @@ impl Flock {
             }
             page.cursor = Some(name.clone());
             // What is not a lock file of ours is not listed.
-            let Ok(Some(file)) = directory.file(&self.config, &name, false) else {
+            let Ok(Some(file)) = directory.file(&self.config, name.as_ref(), false) else {
                 continue;
             };
-            let Some(lock_name) = name_of(&name, &file) else {
+            let Some(lock_name) = self.name_of(&name, &file) else {
                 continue;
             };
             if !lock_name.starts_with(prefix) {
@@ -266,6 +282,22 @@ impl Flock {
             page.cursor = None;
         }
         Ok(page)
+    }
+
+    /// Whether a file of this name may be a lock's.
+    fn may_be_lock(&self, file_name: &str) -> bool {
+        match self.config.dialect {
+            Dialect::File => !file_name.starts_with(".synlock"),
+            _ => !file_name.starts_with('.'),
+        }
+    }
+
+    fn name_of(&self, file_name: &str, file: &LockFile) -> Option<Vec<u8>> {
+        if !self.config.dialect.is_native() || names::is_plain(file_name.as_bytes()) {
+            return Some(file_name.as_bytes().to_vec());
+        }
+        let header = Header::read(file).ok()?;
+        header.name().map(|(name, _)| name.to_vec())
     }
 
     pub(super) fn wait_until_free(&self, name: &Name, until: BootTime) -> Result<bool> {
@@ -296,6 +328,11 @@ impl Flock {
     /// Puts a new file in the place of one that somebody holds. The holder's path leads elsewhere
     /// from then on, which its next check finds out.
     pub(super) fn break_name(&self, name: &Name, deadline: Option<BootTime>) -> Result<bool> {
+        if !self.config.dialect.is_native() {
+            return Err(Error::unsupported(
+                "a peer that waits for the old file would hold it beside whoever has the new one",
+            ));
+        }
         let directory = self.directory()?;
         let _turn = self.turn(&directory, deadline)?;
         let Some(file) = self.open_file(name, false)? else {
@@ -305,9 +342,9 @@ impl Flock {
             return Ok(false);
         }
         let (fd, unfinished) = directory.unfinished(&self.config)?;
-        let placed = self
-            .fill(fd, &file, name)
-            .and_then(|()| directory.replace(&unfinished, &names::file_name(name.as_bytes())));
+        let placed = self.fill(fd, &file, name).and_then(|()| {
+            directory.replace(&unfinished, names::file_name(name.as_bytes()).as_ref())
+        });
         if placed.is_err() {
             directory.discard(&unfinished);
         }
@@ -347,7 +384,7 @@ impl Flock {
     }
 
     fn clean_file(&self, directory: &Directory, name: &str) -> Result<bool> {
-        let Some(file) = directory.file(&self.config, name, false)? else {
+        let Some(file) = directory.file(&self.config, name.as_ref(), false)? else {
             return Ok(false);
         };
         if !file.try_lock(Mode::Exclusive).map_err(cannot_lock)? {
@@ -364,7 +401,7 @@ impl Flock {
             if seen.has_content && Header::read(&file)?.last_fence().is_some() {
                 return Ok(false);
             }
-            directory.remove(name).map(|()| true)
+            directory.remove(name.as_ref()).map(|()| true)
         };
         let removed = remove();
         let _ = file.unlock();
@@ -377,18 +414,10 @@ impl Flock {
             .and_then(|data| data.modified())
             .map_err(cannot_look)?;
         if made.elapsed().is_ok_and(|age| age > LEFT_OVER) {
-            return directory.remove(name).map(|()| true);
+            return directory.remove(name.as_ref()).map(|()| true);
         }
         Ok(false)
     }
-}
-
-fn name_of(file_name: &str, file: &LockFile) -> Option<Vec<u8>> {
-    if names::is_plain(file_name.as_bytes()) {
-        return Some(file_name.as_bytes().to_vec());
-    }
-    let header = Header::read(file).ok()?;
-    header.name().map(|(name, _)| name.to_vec())
 }
 
 fn host() -> Option<String> {

@@ -4,6 +4,7 @@
 //! waiters poll, and locks are as safe as with it.
 
 use super::config::Config;
+use super::dialect::{Dialect, symfony_file_name};
 use super::queue::{Line, Queue, Table, Turn};
 use crate::Result;
 use crate::hash::ByToken;
@@ -57,6 +58,7 @@ pub(super) struct Look {
 /// This process' part in the companion.
 #[derive(Debug)]
 pub(super) struct Companion {
+    dialect: Dialect,
     place: Place,
     member: RwLock<Option<Arc<Member>>>,
     /// When to look at the file again; never, until the directory is known to be there.
@@ -71,13 +73,18 @@ pub(super) struct Companion {
 
 /// Which queue a name has. FNV-1a: names are to be spread, not to withstand whoever may write to the
 /// directory anyway.
-pub(super) fn line(name: &Name) -> Line {
-    let hash = name
-        .as_bytes()
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+pub(super) fn line(dialect: Dialect, name: &Name) -> Line {
+    match dialect {
+        Dialect::Native | Dialect::File => line_of(name.as_bytes()),
+        // Apart from the native lock of that name, which is another file.
+        Dialect::Symfony => line_of(symfony_file_name(name.as_bytes()).as_bytes()),
+    }
+}
+
+fn line_of(bytes: &[u8]) -> Line {
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     Line {
         slot: ((hash >> 48) as u32 % QUEUE_SLOTS) as u16,
         key: hash | 1,
@@ -86,11 +93,18 @@ pub(super) fn line(name: &Name) -> Line {
 
 impl Companion {
     pub(super) fn new(config: &Config) -> Self {
+        // Whoever may write to it can hurt its users, so it is not for all whom a dialect serves.
+        let mode = match (config.dialect.is_native(), config.group) {
+            (true, _) => config.mode,
+            (false, None) => 0o600,
+            (false, Some(_)) => 0o660,
+        };
         Companion {
+            dialect: config.dialect,
             place: Place {
                 kind: Kind::Queues,
                 path: config.dir.join(FILE_NAME),
-                mode: config.mode,
+                mode,
                 group: config.group,
                 slots: Some(QUEUE_SLOTS),
             },
@@ -246,7 +260,7 @@ impl Companion {
         let record = member.take_record().ok()?;
         let queued = Queued {
             record,
-            line: line(&claim.name),
+            line: line(self.dialect, &claim.name),
             looks: 0,
             again: BootTime::from_nanos(0),
             member,

@@ -41,7 +41,13 @@ struct Byte<'a>(&'a LockFile, i64);
 
 impl<'a> Byte<'a> {
     fn take(file: &'a LockFile, byte: i64) -> Result<Option<Self>> {
-        let taken = file.try_lock_byte(byte).map_err(cannot_lock)?;
+        let taken = file.try_lock_byte(byte).map_err(|error| {
+            if error.raw_os_error() == Some(libc::EBADF) {
+                let why = "changing the mode needs a file that one may write to";
+                return Error::new(Code::Permission, why);
+            }
+            cannot_lock(error)
+        })?;
         Ok(taken.then_some(Byte(file, byte)))
     }
 }
@@ -86,9 +92,12 @@ impl Flock {
             self.lose(claim);
             return Err(lost());
         };
-        let mut header = Header::read(file)?;
-        if !seen.has_content || !header.is_whole {
-            header.write_fixed(file, claim.name.as_bytes())?;
+        // On a dialect nothing is written, and every exclusive newcomer asks for the gate.
+        if self.config.dialect.is_native() {
+            let mut header = Header::read(file)?;
+            if !seen.has_content || !header.is_whole {
+                header.write_fixed(file, claim.name.as_bytes())?;
+            }
         }
         let Some(gate) = Byte::take(file, GATE)? else {
             return Ok(busy());
@@ -103,7 +112,7 @@ impl Flock {
             (Some(mode), _) if mode == to => {
                 if to == Mode::Shared {
                     // Readers that wait may come in.
-                    let line = super::companion::line(&claim.name);
+                    let line = super::companion::line(self.config.dialect, &claim.name);
                     self.process().companion.pass_on(line, true);
                 }
                 self.converted(claim, to)

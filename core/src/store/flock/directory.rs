@@ -1,6 +1,7 @@
 //! The directory of lock files: opened once, trusted only if nobody else can play tricks in it.
 
 use super::config::Config;
+use super::dialect::Dialect;
 use super::file::LockFile;
 use crate::codes::Code;
 use crate::fork::{ForkWatch, ProcessFd};
@@ -9,7 +10,7 @@ use crate::{Error, Result};
 use nix::fcntl::{AtFlags, OFlag, RenameFlags};
 use nix::sys::stat::{FileStat, Mode as Bits, SFlag};
 use nix::unistd::UnlinkatFlags;
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -50,7 +51,10 @@ fn unmask(config: &Config, bits: u32) -> Result<()> {
 impl Directory {
     /// Opens the directory, making it if only it is missing.
     pub(super) fn open(config: &Config) -> Result<Self> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let mut flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        if config.dialect.is_native() {
+            flags |= OFlag::O_NOFOLLOW;
+        }
         let bits = if config.mode & 0o060 != 0 {
             0o770
         } else {
@@ -59,7 +63,18 @@ impl Directory {
         let open = || again(|| Ok(nix::fcntl::open(&config.dir, flags, Bits::empty())?));
         let mut made = false;
         let fd = match open() {
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+            Err(error)
+                if error.raw_os_error() == Some(libc::ENOENT)
+                    && config.dialect == Dialect::Symfony =>
+            {
+                // As Symfony does, for all whom the umask leaves it to.
+                again(|| std::fs::create_dir_all(&config.dir))
+                    .map_err(|error| Error::from_io(error, "the directory cannot be made"))?;
+                open()
+            }
+            Err(error)
+                if error.raw_os_error() == Some(libc::ENOENT) && config.dialect.is_native() =>
+            {
                 match again_nix(|| nix::unistd::mkdir(&config.dir, Bits::from_bits_truncate(bits)))
                 {
                     Ok(()) => made = true,
@@ -119,6 +134,9 @@ impl Directory {
         if !is(stat, SFlag::S_IFDIR) {
             return Err(refuse("the path leads to something that is no directory"));
         }
+        if !config.dialect.is_native() {
+            return Ok(());
+        }
         if ![me, 0].contains(&stat.st_uid) && config.group != Some(stat.st_gid) {
             return Err(refuse(format!(
                 "the directory belongs to user {}: whoever owns it can take any lock away",
@@ -141,7 +159,12 @@ impl Directory {
 
     /// Whether the configured path still leads here.
     pub(super) fn is_in_place(&self, config: &Config) -> bool {
-        again_nix(|| nix::sys::stat::lstat(&config.dir))
+        let look = if config.dialect.is_native() {
+            nix::sys::stat::lstat
+        } else {
+            nix::sys::stat::stat
+        };
+        again_nix(|| look(config.dir.as_path()))
             .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == (self.dev, self.ino))
     }
 
@@ -167,13 +190,13 @@ impl Directory {
     pub(super) fn file(
         &self,
         config: &Config,
-        name: &str,
+        name: &OsStr,
         create: bool,
     ) -> Result<Option<LockFile>> {
         let mut disturbed = 0;
         for _ in 0..MOST_TRIES {
             let watch = ForkWatch::start();
-            let opened = match self.existing(name)? {
+            let opened = match self.existing(config, name)? {
                 Some(fd) => Some((fd, false)),
                 None if !create => return Ok(None),
                 None => self.create(config, name)?.map(|fd| (fd, true)),
@@ -182,7 +205,7 @@ impl Directory {
             let stat = again_nix(|| nix::sys::stat::fstat(&fd))
                 .map_err(|error| io(error, "the lock file has no state"))?;
             if self.check_file(&stat, config)? {
-                if made && stat.st_mode & 0o7777 != config.mode {
+                if made && config.exact_mode && stat.st_mode & 0o7777 != config.mode {
                     finish(&fd, config.group, config.mode)?;
                 }
                 let file = LockFile::new(fd, path_of(config, name)?, &stat);
@@ -200,7 +223,7 @@ impl Directory {
         ))
     }
 
-    fn existing(&self, name: &str) -> Result<Option<OwnedFd>> {
+    fn existing(&self, config: &Config, name: &OsStr) -> Result<Option<OwnedFd>> {
         // Opening a device can have effects of its own, so look first.
         match again(|| {
             Ok(nix::sys::stat::fstatat(
@@ -214,7 +237,17 @@ impl Directory {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
             Err(error) => return Err(Error::from_io(error, "the lock file cannot be looked at")),
         }
-        match self.open_at(name, OFlag::empty(), 0) {
+        let opened = match self.open_at(name, OFlag::O_RDWR, 0) {
+            // Locking needs no more; a peer may have made the file for its own user to write.
+            Err(error)
+                if !config.dialect.is_native()
+                    && matches!(error.raw_os_error(), Some(libc::EACCES | libc::EROFS)) =>
+            {
+                self.open_at(name, OFlag::O_RDONLY, 0)
+            }
+            opened => opened,
+        };
+        match opened {
             Ok(fd) => Ok(Some(fd)),
             Err(error) => match error.raw_os_error() {
                 Some(libc::ENOENT) => Ok(None),
@@ -225,8 +258,8 @@ impl Directory {
     }
 
     /// Makes the file; `None` if somebody else was faster.
-    fn create(&self, config: &Config, name: &str) -> Result<Option<OwnedFd>> {
-        if config.group.is_some() || config.mode != 0o600 {
+    fn create(&self, config: &Config, name: &OsStr) -> Result<Option<OwnedFd>> {
+        if config.exact_mode && (config.group.is_some() || config.mode != 0o600) {
             // Others of the group must never meet it half made.
             let (fd, unfinished) = self.unfinished(config)?;
             let flags = RenameFlags::RENAME_NOREPLACE;
@@ -242,20 +275,24 @@ impl Directory {
                 Err(error) => Err(io(error, "the lock file cannot be put in place")),
             };
         }
-        match self.open_at(name, OFlag::O_CREAT | OFlag::O_EXCL, config.mode) {
+        match self.open_at(
+            name,
+            OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL,
+            config.mode,
+        ) {
             Ok(fd) => Ok(Some(fd)),
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(None),
             Err(error) => Err(Error::from_io(error, "the lock file cannot be made")),
         }
     }
 
-    fn open_at(&self, name: &str, more: OFlag, bits: u32) -> std::io::Result<OwnedFd> {
-        let mut flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    fn open_at(&self, name: &OsStr, access: OFlag, bits: u32) -> std::io::Result<OwnedFd> {
+        let mut flags = access | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
         if !cfg!(canary = "follow_links") {
             flags |= OFlag::O_NOFOLLOW;
         }
         let bits = Bits::from_bits_truncate(bits);
-        again(|| Ok(nix::fcntl::openat(self.borrow(), name, flags | more, bits)?))
+        again(|| Ok(nix::fcntl::openat(self.borrow(), name, flags, bits)?))
     }
 
     /// A new file under a name that no lock has, with its permissions and group.
@@ -263,7 +300,11 @@ impl Directory {
         let token = crate::OwnerToken::draw()?.to_hex();
         let name = format!("{UNFINISHED}{}", &token[..16]);
         let fd = self
-            .open_at(&name, OFlag::O_CREAT | OFlag::O_EXCL, config.mode)
+            .open_at(
+                name.as_ref(),
+                OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL,
+                config.mode,
+            )
             .map_err(|error| Error::from_io(error, "a new lock file cannot be made"))?;
         match finish(&fd, config.group, config.mode) {
             Ok(()) => Ok((fd, name)),
@@ -275,21 +316,21 @@ impl Directory {
     }
 
     /// Puts an unfinished file in the place of a lock file.
-    pub(super) fn replace(&self, unfinished: &str, name: &str) -> Result<()> {
+    pub(super) fn replace(&self, unfinished: &str, name: &OsStr) -> Result<()> {
         let to = self.borrow();
         again_nix(|| nix::fcntl::renameat(to, unfinished, to, name))
             .map_err(|error| io(error, "the lock file cannot be replaced"))
     }
 
     /// Removes a file.
-    pub(super) fn remove(&self, name: &str) -> Result<()> {
+    pub(super) fn remove(&self, name: &OsStr) -> Result<()> {
         again_nix(|| nix::unistd::unlinkat(self.borrow(), name, UnlinkatFlags::NoRemoveDir))
             .map_err(|error| io(error, "the file cannot be removed"))
     }
 
     /// Removes a file that never got its name.
     pub(super) fn discard(&self, unfinished: &str) {
-        let _ = self.remove(unfinished);
+        let _ = self.remove(unfinished.as_ref());
     }
 
     /// True if the file may be used, false if it has just been removed.
@@ -301,7 +342,10 @@ impl Directory {
             return Err(not_regular());
         }
         let me = nix::unistd::geteuid().as_raw();
-        if ![me, 0, self.owner].contains(&stat.st_uid) && config.group != Some(stat.st_gid) {
+        if config.dialect.is_native()
+            && ![me, 0, self.owner].contains(&stat.st_uid)
+            && config.group != Some(stat.st_gid)
+        {
             return Err(refuse(format!(
                 "the lock file belongs to user {}, who may have planted it",
                 stat.st_uid
@@ -329,7 +373,7 @@ fn not_regular() -> Error {
     refuse("something that is no regular file is in the lock file's place")
 }
 
-fn path_of(config: &Config, name: &str) -> Result<CString> {
+fn path_of(config: &Config, name: &OsStr) -> Result<CString> {
     let path = config.dir.join(name);
     CString::new(path.as_os_str().as_bytes())
         .map_err(|_| Error::new(Code::Internal, "a path with a NUL"))

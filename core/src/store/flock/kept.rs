@@ -1,6 +1,7 @@
 //! What a handle's seat keeps from verb to verb: what follows from its name.
 
 use super::companion;
+use super::dialect::Dialect;
 use super::names;
 use super::queue::Line;
 use crate::store::Claim;
@@ -14,12 +15,12 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    pub(super) fn of(claim: &Claim) -> Self {
+    pub(super) fn of(dialect: Dialect, claim: &Claim) -> Self {
         let known = claim.seat.with(|kept: &mut Kept| *kept);
         known.unwrap_or_else(|| {
             let kept = Kept {
-                line: companion::line(&claim.name),
-                is_plain: names::is_plain(claim.name.as_bytes()),
+                line: companion::line(dialect, &claim.name),
+                is_plain: !dialect.is_native() || names::is_plain(claim.name.as_bytes()),
             };
             claim.seat.put(kept);
             kept

@@ -24,6 +24,12 @@
 //! `clone` does so when it first uses synlock; until then, and if it outlives its parent, it keeps
 //! the parent's locks.
 //!
+//! With `dialect=symfony` the files are those of Symfony's `FlockStore`, with `dialect=file` each name is
+//! a file of DIR that some other program locks (`flock(1)`, Python's filelock, Rust, Go). Nothing is
+//! written to such files, they and the directory may belong to anybody, and the path may lead over links:
+//! whoever shares files with a peer trusts those whom the peer trusts. First come, first served holds
+//! among synlock's waiters; a peer may come between.
+//!
 //! `flock:` alone (and Symfony's `flock://`) means `$XDG_RUNTIME_DIR/synlock`, for root
 //! `/run/lock/synlock`. The format of names and files is in `core/FORMATS.md`.
 
@@ -37,6 +43,8 @@ mod companion;
 mod config;
 #[cfg(not(loom))]
 mod convert;
+#[cfg(not(loom))]
+mod dialect;
 #[cfg(not(loom))]
 mod directory;
 #[cfg(not(loom))]
@@ -57,6 +65,8 @@ mod store;
 #[cfg(not(loom))]
 pub use admin::clean_up;
 #[cfg(not(loom))]
+pub use dialect::symfony_file_name;
+#[cfg(not(loom))]
 pub use header::LAYOUT;
 #[cfg(feature = "fuzz")]
 pub use header::read_noise;
@@ -70,7 +80,9 @@ use std::sync::Arc;
 /// Opens `flock:DIR`; touches the directory with the first operation only.
 ///
 /// Options: `mode=0600` (default) or `0660`, `group=NAME` (implies 0660 and trusts the group's
-/// members with the directory), `fencing=1` (a counter in every lock file), `allow_network_fs=1`.
+/// members with the directory), `fencing=1` (a counter in every lock file), `allow_network_fs=1`;
+/// `dialect=symfony` or `file`, with `mode=` (by default 0666, with `file` less the umask) and, for
+/// Symfony's, `remove=1`.
 ///
 /// # Errors
 /// `InvalidUrl` for a host, a relative path or `..` in it, or when there is no default directory;

@@ -3,11 +3,12 @@
 use super::books::{Books, Held};
 use super::companion::{self, Companion};
 use super::config::Config;
+use super::dialect::Dialect;
 use super::directory::{Directory, has_links};
 use super::file::{GATE, LockFile, Seen};
 use super::header::Header;
 use super::kept::Kept;
-use super::names;
+use super::queue::Line;
 use crate::capability::{Capabilities, Fence, Scope};
 use crate::codes::Code;
 use crate::fork::PerProcess;
@@ -70,8 +71,9 @@ impl Flock {
     pub(super) fn new(config: Config) -> Self {
         Flock {
             url: format!(
-                "flock:{}",
-                crate::error::printable(config.dir.as_os_str().as_encoded_bytes())
+                "flock:{}{}",
+                crate::error::printable(config.dir.as_os_str().as_encoded_bytes()),
+                config.dialect.suffix()
             ),
             config,
             process: PerProcess::new(),
@@ -109,7 +111,7 @@ impl Flock {
 
     /// Opens the file of a name; when descriptors run out, those kept idle are given up first.
     pub(super) fn open_file(&self, name: &Name, create: bool) -> Result<Option<Arc<LockFile>>> {
-        let file_name = names::file_name(name.as_bytes());
+        let file_name = self.config.dialect.file_name(name.as_bytes())?;
         let open = || {
             self.directory()?
                 .file(&self.config, &file_name, create)
@@ -187,16 +189,19 @@ impl Flock {
         content: bool,
     ) -> Result<Option<Option<u64>>> {
         let exclusive = claim.mode == Mode::Exclusive;
+        let gated = || -> Result<bool> {
+            let asked = exclusive && !cfg!(canary = "no_gate");
+            Ok(asked && file.is_byte_locked(GATE).map_err(cannot_lock)?)
+        };
+        if !self.config.dialect.is_native() {
+            return Ok((!gated()?).then_some(None));
+        }
         let label = claim.label.as_deref().filter(|_| exclusive);
         let hidden = !kept.is_plain;
         if !content && label.is_none() && !hidden && !self.config.fencing {
             return Ok(Some(None));
         }
-        if exclusive
-            && content
-            && !cfg!(canary = "no_gate")
-            && file.is_byte_locked(GATE).map_err(cannot_lock)?
-        {
+        if content && gated()? {
             return Ok(None);
         }
         let mut header = Header::read(file)?;
@@ -214,7 +219,7 @@ impl Flock {
 
     /// Tries to take the lock on a descriptor that was kept, or a new one.
     fn try_take(&self, claim: &Claim) -> Result<Option<Grant>> {
-        let (process, kept) = (self.process(), Kept::of(claim));
+        let (process, kept) = (self.process(), Kept::of(self.config.dialect, claim));
         let idle = process.books.lock().take_idle(&claim.name, kept.line);
         self.try_take_on(process, claim, kept, idle)
     }
@@ -254,13 +259,13 @@ impl Flock {
                     companion.leave(claim);
                     if claim.mode == Mode::Shared {
                         // The next may be a reader too.
-                        companion.pass_on(companion::line(&claim.name), true);
+                        companion.pass_on(self.line(&claim.name), true);
                     }
                     return Ok(Attempt::Granted(grant));
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    Self::give_up_place(self.process(), claim);
+                    self.give_up_place(self.process(), claim);
                     return Err(error);
                 }
             }
@@ -272,11 +277,24 @@ impl Flock {
         }))
     }
 
-    fn give_up_place(process: &Process, claim: &Claim) {
+    fn give_up_place(&self, process: &Process, claim: &Claim) {
         let companion = &process.companion;
         if companion.leave(claim) {
-            companion.pass_on(companion::line(&claim.name), true);
+            companion.pass_on(self.line(&claim.name), true);
         }
+    }
+
+    pub(super) fn line(&self, name: &Name) -> Line {
+        companion::line(self.config.dialect, name)
+    }
+
+    /// Removes the file of a hold that ends, while it is still locked: whoever was granted the lock of a
+    /// file that is gone looks again.
+    fn remove_file(&self, name: &Name) {
+        // What cannot be removed stays, as it does with Symfony.
+        let _ = self.directory().and_then(|directory| {
+            directory.remove(&self.config.dialect.file_name(name.as_bytes())?)
+        });
     }
 
     /// A look of a claim that has no queue to stand in: it polls.
@@ -303,11 +321,9 @@ impl Flock {
 
     /// Lets a hold go and keeps its descriptor, or closes it if it is of no more use.
     fn let_go(&self, process: &Process, claim: &Claim, file: Arc<LockFile>, reuse: bool) {
-        let (name, line) = (&claim.name, Kept::of(claim).line);
+        let (name, line) = (&claim.name, Kept::of(self.config.dialect, claim).line);
         if cfg!(canary = "unlink_on_release") {
-            let _ = self
-                .directory()
-                .and_then(|directory| directory.remove(&names::file_name(name.as_bytes())));
+            self.remove_file(name);
         }
         let reuse = file.unlock().is_ok() && reuse && !file.is_spoilt();
         let mut books = process.books.lock();
@@ -350,7 +366,7 @@ pub(super) fn cannot_look(error: std::io::Error) -> Error {
 impl Backend for Flock {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            store: "flock",
+            store: self.config.dialect.store(),
             shared: true,
             promote: true,
             permits: false,
@@ -360,8 +376,10 @@ impl Backend for Flock {
             wakes: true,
             fair: true,
             export: false,
-            list: true,
-            break_lock: true,
+            // Symfony's file names do not say the whole name.
+            list: self.config.dialect != Dialect::Symfony,
+            // A peer that waits for the old file would hold it beside whoever has the new one.
+            break_lock: self.config.dialect.is_native(),
             survives_restart: false,
             clock: "none",
             scope: Scope::Host,
@@ -385,7 +403,7 @@ impl Backend for Flock {
         if matches!(claim.mode, Mode::Permits { .. }) {
             return Err(Error::unsupported("this store has no permits"));
         }
-        let (process, kept) = (self.process(), Kept::of(claim));
+        let (process, kept) = (self.process(), Kept::of(self.config.dialect, claim));
         let companion = &process.companion;
         if !companion.has_begun() {
             self.directory()?;
@@ -423,7 +441,7 @@ impl Backend for Flock {
 
     fn cancel(&self, claim: &Claim) -> Result<Cancelled> {
         let process = self.process();
-        Self::give_up_place(process, claim);
+        self.give_up_place(process, claim);
         let mut books = process.books.lock();
         books.stop_waiting(claim);
         Ok(match books.held.get(&claim.token) {
@@ -440,7 +458,7 @@ impl Backend for Flock {
 
     fn release(&self, claim: &Claim) -> Result<Answer> {
         let process = self.process();
-        Self::give_up_place(process, claim);
+        self.give_up_place(process, claim);
         let held = {
             let mut books = process.books.lock();
             books.stop_waiting(claim);
@@ -451,7 +469,11 @@ impl Backend for Flock {
         };
         let current = held.file.glance();
         let ours = matches!(current, Ok(Some(_))) || cfg!(canary = "no_path_check");
-        self.let_go(process, claim, held.file, ours);
+        let remove = self.config.remove && ours && held.mode == Mode::Exclusive;
+        if remove {
+            self.remove_file(&claim.name);
+        }
+        self.let_go(process, claim, held.file, ours && !remove);
         match current {
             Ok(_) if ours => Ok(Answer::Done(None)),
             Ok(_) => Ok(Answer::NotOurs),

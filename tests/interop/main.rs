@@ -1,0 +1,17 @@
+//! synlock beside other programs that lock: see `README.md`.
+
+mod files;
+mod pair;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let pairs: Vec<pair::Pair> = [files::pairs()].into_iter().flatten().collect();
+    let mut trials: Vec<Trial> = pairs.iter().flat_map(pair::Pair::trials).collect();
+    trials.push(Trial::test("driver::turns_without_a_lock_are_lost", || {
+        files::unprotected();
+        Ok(())
+    }));
+    libtest_mimic::run(&arguments, trials).exit();
+}
