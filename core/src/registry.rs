@@ -50,6 +50,7 @@ const STORES: &[Entry] = &[
         &["flock", "flock+remove"],
         crate::store::flock::open
     ),
+    entry!("sysv", &["sysv", "semaphore"], crate::store::sysv::open),
     entry!(
         "redis",
         &[

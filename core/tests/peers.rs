@@ -1,9 +1,10 @@
 //! Vectors that peers' own code made: names, files and keys of theirs, which ours must equal.
 
-#![cfg(feature = "flock")]
+#![cfg(all(feature = "flock", feature = "sysv"))]
 
 use serde_json::Value;
 use synlock_core::store::flock::symfony_file_name;
+use synlock_core::store::sysv::{Generation, symfony_key};
 
 /// The rows of a file of vectors: a name, and what the peer makes of it.
 fn rows(file: &str) -> Vec<(Vec<u8>, Value)> {
@@ -38,5 +39,23 @@ fn symfonys_files_are_as_symfony_names_them() {
             expect["flock_file"].as_str(),
             "{expect}"
         );
+    }
+}
+
+#[test]
+fn symfonys_keys_are_as_the_kernel_has_them() {
+    for (name, expect) in rows("symfony_lock.json") {
+        for (generation, field) in [
+            (Generation::Crc32, "crc32"),
+            (Generation::Md5, "md5"),
+            (Generation::Xxh128, "xxh128"),
+        ] {
+            let key = i64::from(symfony_key(generation, &name));
+            assert_eq!(
+                Some(key),
+                expect["sysv_key"][field].as_i64(),
+                "{field} {expect}"
+            );
+        }
     }
 }

@@ -67,8 +67,30 @@ fn plain_wait(timeout_ms: i64) -> Result<Wait> {
 
 fn fixed(text: &str) -> *const c_char {
     const WORDS: &[&std::ffi::CStr] = &[
-        c"custom", c"none", c"E", c"H", c"D", c"process", c"host", c"cluster", c"server",
-        c"memory", c"shm", c"flock", c"redis", c"sqlite",
+        c"custom",
+        c"none",
+        c"E",
+        c"H",
+        c"D",
+        c"process",
+        c"host",
+        c"cluster",
+        c"server",
+        c"memory",
+        c"shm",
+        c"flock",
+        c"flock-symfony",
+        c"flock-file",
+        c"sysv",
+        c"sysv-php",
+        c"sysv-symfony",
+        c"redis",
+        c"redis-plain",
+        c"redis-symfony",
+        c"redis-python-redis-lock",
+        c"redis-redis-semaphore",
+        c"redis-redisson",
+        c"sqlite",
     ];
     WORDS
         .iter()
@@ -393,6 +415,19 @@ mod tests {
     #[test]
     fn every_word_of_a_store_has_a_static_string() {
         let mut seen = 0;
+        let mut urls: Vec<String> = [
+            "flock:/tmp/synlock-words?dialect=symfony",
+            "flock:/tmp/synlock-words?dialect=file",
+            "sysv:?dialect=php",
+            "sysv:?dialect=symfony",
+            "redis://localhost?dialect=plain",
+            "redis://localhost?dialect=symfony",
+            "redis://localhost?dialect=python-redis-lock",
+            "redis://localhost?dialect=redis-semaphore",
+            "redis://localhost?dialect=redisson",
+        ]
+        .map(str::to_owned)
+        .into();
         for (store, _) in stores().into_iter().filter(|(_, is_in)| *is_in) {
             let scheme = schemes().into_iter().find(|scheme| *scheme == store);
             let url = match scheme.expect("a scheme of the store's name") {
@@ -400,6 +435,9 @@ mod tests {
                 "redis" => "redis://localhost".to_owned(),
                 other => format!("{other}:words"),
             };
+            urls.push(url);
+        }
+        for url in urls {
             let store = Store::open(&url).unwrap();
             let can = store.capabilities();
             for word in [can.store, can.fence.class(), can.scope.name(), can.clock] {

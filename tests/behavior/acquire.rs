@@ -44,10 +44,7 @@ fn conflict(case: &Case) {
 }
 
 fn another_name(case: &Case) {
-    let (a, b) = (
-        case.lock(),
-        case.store.lock(format!("{}.other", case.name)).unwrap(),
-    );
+    let (a, b) = (case.lock(), case.store.lock(case.another()).unwrap());
     a.acquire(Wait::No, None).unwrap();
     b.acquire(Wait::No, None).unwrap();
 }

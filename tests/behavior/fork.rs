@@ -52,7 +52,7 @@ fn refused(case: &Case) {
 fn works(case: &Case) {
     let (held, idle) = (case.lock(), case.lock());
     held.acquire(Wait::No, None).unwrap();
-    let other = case.store.lock(format!("{}-child", case.name)).unwrap();
+    let other = case.store.lock(case.another()).unwrap();
     let elsewhere = case.can.scope == synlock_core::Scope::Process;
     assert!(in_child(|| {
         // In the child's own memory the parent's lock does not exist; anywhere else it does.

@@ -20,6 +20,7 @@ fn main() {
     if let Some(code) = process::child_main() {
         std::process::exit(code);
     }
+    synlock_tests::ipc::set_apart();
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
     for setup in Setup::all() {

@@ -78,6 +78,18 @@ fn claims(case: &Case) {
             "none",
             (true, true, false, true, false),
         ),
+        // Fair is the kernel's word.
+        "sysv" => (
+            (false, false, true, false, true),
+            "H",
+            (true, true, false, true, true),
+        ),
+        // A key does not say its name.
+        "sysv-php" | "sysv-symfony" => (
+            (false, false, false, false, true),
+            "none",
+            (true, true, false, false, true),
+        ),
         other => panic!("the matrix has no row for {other}"),
     };
     assert_eq!(claimed, least);

@@ -65,6 +65,8 @@ impl Setup {
         if cfg!(feature = "flock") {
             setups.extend(flock_dialects().into_iter().filter(|one| wanted(one.name)));
         }
+        #[cfg(feature = "sysv")]
+        setups.extend(sysv().into_iter().filter(|one| wanted(one.name)));
         if cfg!(feature = "redis") && wanted("redis") {
             let server = Arc::new(RedisServer::start_with(Options {
                 tls: cfg!(feature = "redis-tls"),
@@ -162,6 +164,46 @@ fn flock_dialects() -> [Setup; 3] {
     ]
 }
 
+/// A name that nobody else uses. PHP's semaphores have numbers.
+fn fresh_name(store: &str) -> String {
+    let name = unique("case");
+    if store == "sysv-php" {
+        // FNV-1a, folded to what is a key.
+        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        return ((hash >> 33) as u32 | 1).to_string();
+    }
+    name
+}
+
+/// Semaphore sets outlive whoever made them: removes those of a space of one's own.
+#[cfg(feature = "sysv")]
+struct Swept(String);
+
+#[cfg(feature = "sysv")]
+impl Drop for Swept {
+    fn drop(&mut self) {
+        let _ = synlock_core::store::sysv::clean_up(&self.0);
+    }
+}
+
+#[cfg(feature = "sysv")]
+fn sysv() -> [Setup; 3] {
+    let native = format!("sysv:{}", unique("behavior"));
+    let setup = |name, url: &str, keep| Setup {
+        name,
+        url: url.to_owned(),
+        open: None,
+        _keep: keep,
+    };
+    [
+        setup("sysv", &native, Arc::new(Swept(native.clone()))),
+        setup("sysv-php", "sysv:?dialect=php", Arc::new(())),
+        setup("sysv-symfony", "semaphore:?dialect=symfony", Arc::new(())),
+    ]
+}
+
 /// What a case works with: a store, and a name that no other case uses.
 #[derive(Clone)]
 pub struct Case {
@@ -178,10 +220,16 @@ impl Case {
         self.open.open().unwrap()
     }
 
+    /// Another name of this case alone.
+    pub fn another(&self) -> String {
+        fresh_name(self.can.store)
+    }
+
     /// Whether the store takes the name: on some dialects it must be a key that the peer could have.
     pub fn accepts(&self, name: &[u8]) -> bool {
         match self.can.store {
             "flock-file" => name.len() <= 255 && !name.contains(&b'/') && !name.contains(&0),
+            "sysv-php" => std::str::from_utf8(name).is_ok_and(|text| text.parse::<i64>().is_ok()),
             _ => true,
         }
     }
@@ -274,7 +322,7 @@ impl List {
                 let input = Case {
                     store,
                     url: setup.url.clone(),
-                    name: unique("case"),
+                    name: fresh_name(can.store),
                     can,
                     open: setup.clone(),
                 };

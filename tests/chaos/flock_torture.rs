@@ -1,6 +1,7 @@
 //! Row 1: 64 processes take one `flock:` lock, and one of them is killed every 5 ms.
 //!
-//! `row01-flock-torture [fair|unfair] [fencing]`; with `fencing`, a part of row 28: the tokens grow.
+//! `row01-flock-torture [fair|unfair] [fencing|removing]`; with `fencing`, a part of row 28: the tokens grow;
+//! with `removing`, each hold takes its file along when it ends, as Symfony 8.2 does.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,8 +15,11 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let has = |word: &str| words.iter().any(|given| given == word);
     let (fencing, fair) = (has("fencing"), !has("unfair"));
+    let removing = has("removing");
     let query = if fencing { "?fencing=1" } else { "" };
-    let mut torture = Torture::new(&format!("flock:{}{query}", dir.path().display()), "x");
+    let scheme = if removing { "flock+remove" } else { "flock" };
+    let url = format!("{scheme}:{}{query}", dir.path().display());
+    let mut torture = Torture::new(&url, "x");
     torture.options.fair = fair;
     torture.workers = 64;
     torture.time = Duration::from_millis(if full { 60_000 } else { 1_200 });
@@ -35,7 +39,7 @@ fn main() -> ExitCode {
     verdict.claim(report.lost == 0, "holds said to be lost", report.lost);
     verdict.claim(report.crashes == 0, "crashed workers", report.crashes);
     verdict.claim_history(&report.history, 10_000);
-    let least = match (fencing, fair) {
+    let least = match (fencing || removing, fair) {
         (true, _) => 100_000,
         (false, true) => 500_000,
         (false, false) => 5_000_000,

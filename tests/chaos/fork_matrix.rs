@@ -238,11 +238,14 @@ fn round(url: &str, fate: Fate, is_shared: bool, tally: &mut Tally) {
 
 fn main() -> ExitCode {
     let rounds = if is_full_load() { 100 } else { 3 };
+    synlock_tests::ipc::set_apart();
     let dir = TempDir::new("forks");
     let stores = [
         (format!("flock:{}", dir.path().display()), true),
         (format!("flock:{}?fencing=1", dir.path().display()), true),
         (format!("shm:{}/segment", dir.path().display()), true),
+        (format!("sysv:{}", unique("forks")), true),
+        ("sysv:?dialect=symfony".to_owned(), true),
         (format!("memory:{}", unique("forks")), false),
     ];
     let mut verdict = Verdict::default();

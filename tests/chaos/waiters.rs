@@ -1,4 +1,4 @@
-//! Row 29: 256 waiters on one lock, with random time limits, cancels, and a signal every millisecond. `row29-waiters flock|memory|shm|URL`.
+//! Row 29: 256 waiters on one lock, with random time limits, cancels, and a signal every millisecond. `row29-waiters flock|memory|shm|sysv|URL`.
 //!
 //! A store of one process gets 256 threads, any other 8 processes of 32 threads.
 
@@ -210,6 +210,7 @@ fn work(url: &str, page: &Page, threads: usize, seed: u64, pairs: &[usize]) -> i
 }
 
 fn main() -> ExitCode {
+    synlock_tests::ipc::set_apart();
     let dir = TempDir::new("waiters");
     let memory = TempDir::within("/dev/shm", "waiters");
     let word = std::env::args()
@@ -218,6 +219,7 @@ fn main() -> ExitCode {
     let url = match word.as_str() {
         "flock" => format!("flock:{}", dir.path().display()),
         "shm" => format!("shm:{}/segment", memory.path().display()),
+        "sysv" => format!("sysv:{}", unique("waiters")),
         "memory" => format!("memory:{}", unique("waiters")),
         url => url.to_owned(),
     };

@@ -44,6 +44,7 @@ fn capabilities() -> String {
         "memory:",
         "shm:app",
         "flock:/run/lock/synlock",
+        "sysv:",
         "redis://localhost",
         "sqlite:/path/to/locks.db",
     ] {

@@ -8,7 +8,7 @@ mod script;
 
 use libtest_mimic::{Arguments, Trial};
 use std::sync::Arc;
-use synlock_tests::names::TempDir;
+use synlock_tests::names::{TempDir, unique};
 use synlock_tests::redis::RedisServer;
 
 /// A store, kept alive by what it needs.
@@ -22,6 +22,7 @@ pub(crate) struct Setup {
 }
 
 fn main() {
+    synlock_tests::ipc::set_apart();
     let arguments = Arguments::from_args();
     let server = Arc::new(RedisServer::start());
     let folder = TempDir::new("synlock-e2e");
@@ -51,6 +52,12 @@ fn main() {
             url: format!("sqlite:{}/locks.db", database.path().display()),
             shared: true,
             _keep: Arc::new(database),
+        },
+        Setup {
+            name: "sysv",
+            url: format!("sysv:{}", unique("e2e")),
+            shared: true,
+            _keep: Arc::new(()),
         },
         Setup {
             name: "redis",

@@ -2,12 +2,17 @@
 
 mod files;
 mod pair;
+mod semaphores;
 
 use libtest_mimic::{Arguments, Trial};
 
 fn main() {
+    synlock_tests::ipc::set_apart();
     let arguments = Arguments::from_args();
-    let pairs: Vec<pair::Pair> = [files::pairs()].into_iter().flatten().collect();
+    let pairs: Vec<pair::Pair> = [files::pairs(), semaphores::pairs()]
+        .into_iter()
+        .flatten()
+        .collect();
     let mut trials: Vec<Trial> = pairs.iter().flat_map(pair::Pair::trials).collect();
     trials.push(Trial::test("driver::turns_without_a_lock_are_lost", || {
         files::unprotected();

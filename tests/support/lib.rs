@@ -1,6 +1,7 @@
 //! What the suites share: services, random names, child processes.
 
 pub mod history;
+pub mod ipc;
 pub mod names;
 pub mod page;
 pub mod process;

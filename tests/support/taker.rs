@@ -17,7 +17,10 @@ pub fn next_release(this: &str) -> &'static str {
             .join("next-layout");
         let built = Command::new(env!("CARGO"))
             .args(["build", "-q", "--no-default-features"])
-            .args(["--features", "memory,flock,shm,redis,sqlite,next-layout"])
+            .args([
+                "--features",
+                "memory,flock,shm,sysv,redis,sqlite,next-layout",
+            ])
             .args(["--bin", "flock-taker", "--manifest-path"])
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
             .arg("--target-dir")

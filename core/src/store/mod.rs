@@ -25,7 +25,10 @@ pub mod custom;
     reason = "the tables and the advisory locks use different parts of it"
 )]
 mod db;
-#[cfg(all(any(feature = "flock", feature = "shm", feature = "sqlite"), not(loom)))]
+#[cfg(any(
+    feature = "sysv",
+    all(any(feature = "flock", feature = "shm", feature = "sqlite"), not(loom))
+))]
 mod files;
 #[cfg(feature = "flock")]
 pub mod flock;
@@ -50,6 +53,8 @@ pub mod shm;
     not(loom)
 ))]
 pub mod sql;
+#[cfg(feature = "sysv")]
+pub mod sysv;
 
 pub use check::Check;
 pub use seat::Seat;
