@@ -13,6 +13,7 @@ use crate::service;
 use crate::shared::Shared;
 use crate::state::Released;
 use crate::store::{Answer, Attempt, Claim};
+use crate::url::encode;
 use crate::watchdog;
 use crate::{Error, Result};
 use std::os::fd::AsRawFd;
@@ -109,6 +110,7 @@ impl Shared {
             if !self.store.capabilities().ttl {
                 return Err(Error::unsupported("this store has no leases to lengthen"));
             }
+            self.store.backend().check_ttl(ttl)?;
         }
         let mut phase = self.lock_phase();
         let hold = self.held(&mut phase)?;
@@ -355,17 +357,6 @@ pub(crate) fn read_export(text: &str, fingerprint: &str) -> Result<(Name, Mode, 
         .filter(|token| *token != OwnerToken::NONE)
         .ok_or_else(bad)?;
     Ok((Name::new(decode(name).ok_or_else(bad)?)?, mode, token))
-}
-
-fn encode(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            text.push(char::from(*byte));
-        } else {
-            text.push_str(&format!("%{byte:02X}"));
-        }
-        text
-    })
 }
 
 fn decode(text: &str) -> Option<Vec<u8>> {

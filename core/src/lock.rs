@@ -61,6 +61,9 @@ impl Lock {
                 "this store has no leases: a lock is held until released or until its owner dies",
             ));
         }
+        if let Some(ttl) = options.ttl {
+            store.backend().check_ttl(ttl)?;
+        }
         let needs_lease = can.ttl && !can.frees_on_death;
         let ttl = options.ttl.or(needs_lease.then_some(DEFAULT_LEASE));
         let renew = ttl.is_some() && options.renew.unwrap_or(options.ttl.is_none());

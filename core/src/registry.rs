@@ -73,6 +73,7 @@ const STORES: &[Entry] = &[
         crate::store::redis::open
     ),
     entry!("sqlite", &["sqlite"], crate::store::sql::sqlite::open),
+    entry!("memcached", &["memcached"], crate::store::memcached::open),
 ];
 
 /// Schemes that this build can open.
@@ -120,6 +121,10 @@ fn backend(url: &str, extra: &[(&str, &str)]) -> Result<(Arc<dyn Backend>, LockO
     }
     let made = open(&mut parsed)
         .and_then(|made| parsed.finish().map(|()| made))
+        .and_then(|made| match defaults.ttl {
+            Some(ttl) => made.check_ttl(ttl).map(|()| made),
+            None => Ok(made),
+        })
         .map_err(|error| error.with_store(&shown).with_operation("open"))?;
     let mut opened = opened.lock();
     if let Some(known) = opened.get(&key) {

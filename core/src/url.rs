@@ -161,6 +161,18 @@ impl Url {
         self.options.remove(key)
     }
 
+    /// Takes all options `stem[…]`, and returns what stands in the brackets.
+    #[cfg(feature = "memcached")]
+    pub(crate) fn take_bracketed(&mut self, stem: &str) -> Vec<String> {
+        let inside = |key: &String| {
+            let rest = key.strip_prefix(stem)?.strip_prefix('[')?;
+            rest.strip_suffix(']').map(str::to_owned)
+        };
+        let found = self.options.keys().filter_map(inside).collect();
+        self.options.retain(|key, _| inside(key).is_none());
+        found
+    }
+
     /// Takes `0`/`1`/`true`/`false`/`yes`/`no`/`on`/`off`.
     ///
     /// # Errors
@@ -362,6 +374,18 @@ fn decode(text: &str) -> std::result::Result<String, String> {
         }
     }
     String::from_utf8(bytes).map_err(|_| "the URL is not UTF-8 once decoded".into())
+}
+
+/// Percent-encodes whatever could mean something in a URL.
+pub(crate) fn encode(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            text.push(char::from(*byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+        text
+    })
 }
 
 /// Levenshtein distance, for suggestions.

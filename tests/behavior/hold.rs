@@ -166,8 +166,9 @@ fn lease_ends(case: &Case) {
 fn refresh(case: &Case) {
     let (a, b) = (case.leased(ms(300)), case.lock());
     a.acquire(Wait::No, None).unwrap();
+    let third = a.ttl().unwrap() / 3;
     for _ in 0..6 {
-        std::thread::sleep(ms(100));
+        std::thread::sleep(third);
         a.refresh(None).unwrap();
     }
     assert_eq!(code(b.acquire(Wait::No, None)), Code::Busy);
@@ -179,9 +180,9 @@ fn refresh(case: &Case) {
 fn never_shortens(case: &Case) {
     let (a, b) = (case.leased(Duration::from_secs(60)), case.lock());
     a.acquire(Wait::No, None).unwrap();
-    a.refresh(Some(ms(50))).unwrap();
+    a.refresh(Some(case.ttl(ms(50)))).unwrap();
     assert!(a.remaining().unwrap() > Duration::from_secs(50));
-    std::thread::sleep(ms(120));
+    case.outlive(ms(50), ms(120));
     assert_eq!(code(b.acquire(Wait::No, None)), Code::Busy);
     a.ensure_held().unwrap();
 }
@@ -189,7 +190,7 @@ fn never_shortens(case: &Case) {
 fn refresh_after_loss(case: &Case) {
     let (a, b) = (case.leased(ms(60)), case.lock());
     a.acquire(Wait::No, None).unwrap();
-    std::thread::sleep(ms(120));
+    case.outlive(ms(60), ms(120));
     b.acquire(PATIENCE, None).unwrap();
     assert_eq!(code(a.refresh(None)), Code::Lost);
     assert_eq!(code(a.refresh(Some(Duration::from_secs(9)))), Code::Lost);
@@ -212,7 +213,7 @@ fn remaining(case: &Case) {
 fn late(case: &Case) {
     let a = case.leased(ms(40));
     a.acquire(Wait::No, None).unwrap();
-    std::thread::sleep(ms(120));
+    case.outlive(ms(40), ms(120));
     match a.release() {
         Ok(released) => assert!(released.late && a.was_late()),
         Err(error) => assert_eq!(error.code(), Code::Lost),
@@ -222,7 +223,7 @@ fn late(case: &Case) {
 
 fn watchdog(case: &Case) {
     let a = case.lock_with(|options| {
-        options.ttl = Some(ms(900));
+        options.ttl = Some(case.ttl(ms(900)));
         options.renew = Some(true);
     });
     a.acquire(Wait::No, None).unwrap();

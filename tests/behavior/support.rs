@@ -4,6 +4,7 @@ use libtest_mimic::{Failed, Trial};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use synlock_core::{Capabilities, Code, Lock, LockOptions, Mode, Store, Wait};
+use synlock_tests::memcached::{self, MemcachedServer};
 use synlock_tests::names::{TempDir, unique};
 use synlock_tests::redis::{Options, RedisServer};
 use synlock_tests::services::redis_sets::{Cluster, Sentinels};
@@ -136,6 +137,25 @@ impl Setup {
                 _keep: Arc::new(()),
             });
         }
+        if cfg!(feature = "memcached") && wanted("memcached") {
+            let server = Arc::new(MemcachedServer::start());
+            let on_socket = MemcachedServer::start_with(memcached::Options {
+                socket: true,
+                ..memcached::Options::default()
+            });
+            setups.push(Setup {
+                name: "memcached",
+                url: server.url(),
+                open: None,
+                _keep: server,
+            });
+            setups.push(Setup {
+                name: "memcached-socket",
+                url: on_socket.url(),
+                open: None,
+                _keep: Arc::new(on_socket),
+            });
+        }
         setups
     }
 
@@ -248,7 +268,23 @@ impl Case {
         self.lock_with(|options| options.mode = Mode::Shared)
     }
 
+    /// `ttl`, or a second on stores that count whole ones.
+    pub fn ttl(&self, ttl: Duration) -> Duration {
+        match self.store.backend().check_ttl(ttl) {
+            Ok(()) => ttl,
+            Err(_) => Duration::from_secs(1),
+        }
+    }
+
+    /// Sleeps, or long enough for a lease of a second to be over in the store where it is that long.
+    pub fn outlive(&self, ttl: Duration, sleep: Duration) {
+        let coarse = self.ttl(ttl) != ttl;
+        std::thread::sleep(if coarse { ms(2100) } else { sleep });
+    }
+
+    /// With a lease of `ttl`, or the store's shortest.
     pub fn leased(&self, ttl: Duration) -> Lock {
+        let ttl = self.ttl(ttl);
         self.lock_with(|options| options.ttl = Some(ttl))
     }
 

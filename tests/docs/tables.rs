@@ -47,6 +47,7 @@ fn capabilities() -> String {
         "sysv:",
         "redis://localhost",
         "sqlite:/path/to/locks.db",
+        "memcached://localhost",
     ] {
         let store = Store::open(url).unwrap();
         let can = store.capabilities();

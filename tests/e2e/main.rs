@@ -8,6 +8,7 @@ mod script;
 
 use libtest_mimic::{Arguments, Trial};
 use std::sync::Arc;
+use synlock_tests::memcached::MemcachedServer;
 use synlock_tests::names::{TempDir, unique};
 use synlock_tests::redis::RedisServer;
 
@@ -25,6 +26,7 @@ fn main() {
     synlock_tests::ipc::set_apart();
     let arguments = Arguments::from_args();
     let server = Arc::new(RedisServer::start());
+    let memcached = MemcachedServer::start();
     let folder = TempDir::new("synlock-e2e");
     let segment = TempDir::within("/dev/shm", "synlock-e2e");
     let database = TempDir::new("synlock-e2e");
@@ -64,6 +66,12 @@ fn main() {
             url: server.url(),
             shared: true,
             _keep: server,
+        },
+        Setup {
+            name: "memcached",
+            url: memcached.url(),
+            shared: true,
+            _keep: Arc::new(memcached),
         },
     ];
     let mut trials: Vec<Trial> = Vec::new();

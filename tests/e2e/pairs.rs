@@ -2,7 +2,7 @@
 
 use crate::Setup;
 use crate::command::Running;
-use crate::script::{can, hex};
+use crate::script::{can, hex, lease};
 use libtest_mimic::Failed;
 use std::time::Duration;
 use synlock_tests::names::unique;
@@ -74,7 +74,8 @@ pub(crate) fn run(setup: &Setup, one: &'static str, other: &'static str) -> Resu
     if can("frees_on_death") {
         one.expect(&format!("take k s {name} 0"), "0");
     } else {
-        one.expect(&format!("take k s {name} 0 ttl=700"), "0");
+        let (ttl, _) = lease(setup, 700);
+        one.expect(&format!("take k s {name} 0 ttl={ttl}"), "0");
     }
     one.kill();
     other.expect(&format!("take k s {name} 20000"), "0");

@@ -4,6 +4,7 @@
 use std::net::TcpListener;
 
 pub mod mariadb;
+pub mod memcached;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod redis;

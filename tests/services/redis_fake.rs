@@ -80,6 +80,8 @@ fn serve(mut stream: TcpStream, act: &Mutex<Act>, heard: &Mutex<Vec<u8>>) -> Opt
         let is_login = chunk[..got].ends_with(b"$6\r\nCLIENT\r\n$2\r\nID\r\n");
         match act {
             Act::Mute => {}
+            // What `memcached:` begins with.
+            _ if &chunk[..got] == b"mn\r\n" => stream.write_all(b"MN\r\n").ok()?,
             // The first login of a process also asks what the server is like.
             _ if is_login => {
                 let asks = chunk[..got].windows(6).any(|word| word == b"memory");

@@ -14,4 +14,4 @@ pub mod step;
 pub mod taker;
 pub mod torture;
 
-pub use services::redis;
+pub use services::{memcached, redis};

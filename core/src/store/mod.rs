@@ -32,6 +32,8 @@ mod db;
 mod files;
 #[cfg(feature = "flock")]
 pub mod flock;
+#[cfg(feature = "memcached")]
+pub mod memcached;
 #[cfg(feature = "memory")]
 pub mod memory;
 #[cfg(any(
@@ -225,6 +227,12 @@ pub trait Backend: Send + Sync + Debug {
 
     /// The host that keeps it is going: nothing is asked of it any more.
     fn abandon(&self) {}
+
+    /// Whether the store can keep a hold for so long; asked when a lock is made and refreshed.
+    fn check_ttl(&self, ttl: Duration) -> Result<()> {
+        let _ = ttl;
+        Ok(())
+    }
 
     /// Connects, and says whether the store can serve.
     fn ping(&self, deadline: Option<BootTime>) -> Result<()>;

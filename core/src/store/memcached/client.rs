@@ -1,0 +1,132 @@
+//! Exchanges with the server: kept connections and retries.
+
+use super::config::Config;
+use super::wire::{Broken, Connection};
+use crate::Result;
+use crate::codes::Code;
+use crate::error::Error;
+use crate::fork::PerProcess;
+use crate::lease::BootTime;
+use crate::sync::Mutex;
+use std::time::Duration;
+
+/// Idle connections kept per process.
+const MOST_IDLE: usize = 16;
+/// Between attempts to connect to a server that refuses.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+#[derive(Debug)]
+pub(super) struct Memcached {
+    pub config: Config,
+    process: PerProcess<Process>,
+}
+
+/// What each process makes for itself.
+#[derive(Debug)]
+pub(super) struct Process {
+    idle: Mutex<Vec<Connection>>,
+    /// `host pid`, as others see it.
+    pub who: String,
+}
+
+/// What came of an exchange, and whether it was begun more than once: an earlier, lost one may have
+/// made its change.
+pub(super) struct Told<T> {
+    pub answer: T,
+    pub again: bool,
+}
+
+impl Memcached {
+    pub fn new(config: Config) -> Self {
+        Memcached {
+            config,
+            process: PerProcess::new(),
+        }
+    }
+
+    pub fn process(&self) -> &Process {
+        self.process.get_or_init(|| {
+            let host = nix::unistd::gethostname()
+                .ok()
+                .and_then(|host| host.into_string().ok())
+                .unwrap_or_default();
+            Process {
+                idle: Mutex::default(),
+                who: format!("{} {}", host.replace([' ', '|'], "_"), std::process::id()),
+            }
+        })
+    }
+
+    /// Works on one connection, `wanted` if it is idle. What a lost reply leaves open is asked again on
+    /// a new one, so `work` must be idempotent.
+    pub fn run<T>(
+        &self,
+        deadline: Option<BootTime>,
+        wanted: u64,
+        mut work: impl FnMut(&mut Connection, BootTime) -> std::result::Result<T, Broken>,
+    ) -> Result<Told<T>> {
+        let own = BootTime::now().after(self.config.io_timeout);
+        let limit = deadline.map_or(own, |deadline| deadline.min(own));
+        let process = self.process();
+        let mut again = false;
+        loop {
+            let opened = match process.take(wanted) {
+                None => Connection::open(&self.config, limit),
+                Some(mut connection) => {
+                    if !connection.is_quiet() {
+                        // The server has closed it, by a restart for instance: nothing is lost yet.
+                        continue;
+                    }
+                    Ok(connection)
+                }
+            };
+            let broken = match opened {
+                Err(error) => Broken { error, sent: false },
+                Ok(mut connection) => match work(&mut connection, limit) {
+                    Ok(answer) => {
+                        process.keep(connection);
+                        return Ok(Told { answer, again });
+                    }
+                    Err(broken) => {
+                        // The others were made before whatever broke this one.
+                        process.idle.lock().clear();
+                        broken
+                    }
+                },
+            };
+            again |= broken.sent;
+            let trouble = broken.error.code() == Code::Unavailable;
+            if !trouble || BootTime::now().after(RETRY_PAUSE) >= limit {
+                return Err(if trouble && again {
+                    Error::new(
+                        Code::Uncertain,
+                        format!(
+                            "{}; the request may have been carried out",
+                            broken.error.message()
+                        ),
+                    )
+                } else {
+                    broken.error
+                });
+            }
+            std::thread::sleep(RETRY_PAUSE);
+        }
+    }
+}
+
+impl Process {
+    fn take(&self, wanted: u64) -> Option<Connection> {
+        let mut idle = self.idle.lock();
+        match idle.iter().position(|one| one.serial == wanted) {
+            Some(at) => Some(idle.swap_remove(at)),
+            None => idle.pop(),
+        }
+    }
+
+    fn keep(&self, connection: Connection) {
+        let mut idle = self.idle.lock();
+        if idle.len() < MOST_IDLE {
+            idle.push(connection);
+        }
+    }
+}
