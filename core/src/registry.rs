@@ -74,6 +74,16 @@ const STORES: &[Entry] = &[
     ),
     entry!("sqlite", &["sqlite"], crate::store::sql::sqlite::open),
     entry!("memcached", &["memcached"], crate::store::memcached::open),
+    entry!(
+        "postgres",
+        &["postgres", "postgresql", "pgsql"],
+        crate::store::sql::postgres::open
+    ),
+    entry!(
+        "mysql",
+        &["mysql", "mariadb"],
+        crate::store::sql::mysql::open
+    ),
 ];
 
 /// Schemes that this build can open.
@@ -427,6 +437,30 @@ impl Store {
             .backend
             .check()
             .map_err(|error| error.with_operation("check").with_store(self.url()))
+    }
+
+    /// Makes the table that the store keeps its locks in, if it is not there. Who may make tables can do
+    /// this beforehand; otherwise it happens when the table is found to be missing.
+    ///
+    /// # Errors
+    /// `Unsupported` on stores without a table, or trouble of the store.
+    pub fn create_table(&self, wait: Wait) -> Result<()> {
+        self.0
+            .backend
+            .create_table(wait.deadline())
+            .map_err(|error| error.with_operation("create table").with_store(self.url()))
+    }
+
+    /// The SQL that makes that table, on the store's own engine or on a named one (`sqlite`, `postgres`,
+    /// `mysql`); asks nobody.
+    ///
+    /// # Errors
+    /// `Unsupported` on stores without a table, `InvalidArgument` for an engine that is not known.
+    pub fn ddl(&self, engine: Option<&str>) -> Result<String> {
+        self.0
+            .backend
+            .ddl(engine)
+            .map_err(|error| error.with_operation("ddl").with_store(self.url()))
     }
 
     /// True as soon as nobody holds the lock, false when `wait` is over; takes nothing.

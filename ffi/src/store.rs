@@ -91,6 +91,8 @@ fn fixed(text: &str) -> *const c_char {
         c"redis-redis-semaphore",
         c"redis-redisson",
         c"sqlite",
+        c"postgres",
+        c"mysql",
     ];
     WORDS
         .iter()

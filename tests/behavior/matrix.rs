@@ -62,7 +62,12 @@ fn claims(case: &Case) {
             "H",
             (true, true, true, true, true),
         ),
-        "sqlite" => (
+        "postgres" => (
+            (true, true, true, true, false),
+            "D",
+            (true, true, true, true, true),
+        ),
+        "sqlite" | "mysql" => (
             (true, true, true, true, false),
             "D",
             (false, false, true, true, true),

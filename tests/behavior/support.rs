@@ -7,6 +7,8 @@ use synlock_core::{Capabilities, Code, Lock, LockOptions, Mode, Store, Wait};
 use synlock_tests::memcached::{self, MemcachedServer};
 use synlock_tests::names::{TempDir, unique};
 use synlock_tests::redis::{Options, RedisServer};
+use synlock_tests::services::mariadb::MariadbServer;
+use synlock_tests::services::postgres::PostgresServer;
 use synlock_tests::services::redis_sets::{Cluster, Sentinels};
 
 /// One store, set up one way.
@@ -68,6 +70,24 @@ impl Setup {
         }
         #[cfg(feature = "sysv")]
         setups.extend(sysv().into_iter().filter(|one| wanted(one.name)));
+        if cfg!(feature = "postgres") && wanted("postgres") {
+            let server = Arc::new(PostgresServer::start());
+            setups.push(Setup {
+                name: "postgres",
+                url: format!("postgres://{}", server.place()),
+                open: None,
+                _keep: server,
+            });
+        }
+        if cfg!(feature = "mysql") && wanted("mysql") {
+            let server = Arc::new(MariadbServer::start());
+            setups.push(Setup {
+                name: "mysql",
+                url: format!("mysql://{}", server.place()),
+                open: None,
+                _keep: server,
+            });
+        }
         if cfg!(feature = "redis") && wanted("redis") {
             let server = Arc::new(RedisServer::start_with(Options {
                 tls: cfg!(feature = "redis-tls"),

@@ -48,6 +48,8 @@ fn capabilities() -> String {
         "redis://localhost",
         "sqlite:/path/to/locks.db",
         "memcached://localhost",
+        "postgres://localhost",
+        "mysql://localhost/locks",
     ] {
         let store = Store::open(url).unwrap();
         let can = store.capabilities();

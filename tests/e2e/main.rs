@@ -11,6 +11,8 @@ use std::sync::Arc;
 use synlock_tests::memcached::MemcachedServer;
 use synlock_tests::names::{TempDir, unique};
 use synlock_tests::redis::RedisServer;
+use synlock_tests::services::mariadb::MariadbServer;
+use synlock_tests::services::postgres::PostgresServer;
 
 /// A store, kept alive by what it needs.
 #[derive(Clone)]
@@ -30,6 +32,8 @@ fn main() {
     let folder = TempDir::new("synlock-e2e");
     let segment = TempDir::within("/dev/shm", "synlock-e2e");
     let database = TempDir::new("synlock-e2e");
+    let postgres = Arc::new(PostgresServer::start());
+    let mariadb = Arc::new(MariadbServer::start());
     let setups = [
         Setup {
             name: "memory",
@@ -60,6 +64,18 @@ fn main() {
             url: format!("sysv:{}", unique("e2e")),
             shared: true,
             _keep: Arc::new(()),
+        },
+        Setup {
+            name: "postgres",
+            url: format!("postgres://{}", postgres.place()),
+            shared: true,
+            _keep: postgres,
+        },
+        Setup {
+            name: "mysql",
+            url: format!("mysql://{}", mariadb.place()),
+            shared: true,
+            _keep: mariadb,
         },
         Setup {
             name: "redis",

@@ -29,6 +29,10 @@ mod db;
     feature = "sysv",
     all(any(feature = "flock", feature = "shm", feature = "sqlite"), not(loom))
 ))]
+#[cfg_attr(
+    not(any(feature = "flock", feature = "shm")),
+    allow(dead_code, reason = "others need a part of it")
+)]
 mod files;
 #[cfg(feature = "flock")]
 pub mod flock;
@@ -327,6 +331,19 @@ pub trait Backend: Send + Sync + Debug {
         Err(Error::unsupported("this store has no check of its own"))
     }
 
+    /// Makes the table that the store keeps its locks in, if it is not there.
+    fn create_table(&self, deadline: Option<BootTime>) -> Result<()> {
+        let _ = deadline;
+        Err(no_table())
+    }
+
+    /// The statements that make the table on an engine (`sqlite`, `postgres`, `mysql`), on the store's
+    /// own if none is named.
+    fn ddl(&self, engine: Option<&str>) -> Result<String> {
+        let _ = engine;
+        Err(no_table())
+    }
+
     /// Takes several names, all or none.
     fn attempt_many(&self, claims: &[Claim]) -> Result<Vec<Grant>> {
         let _ = claims;
@@ -343,4 +360,8 @@ pub trait Backend: Send + Sync + Debug {
             "holds of this store cannot be handed to another process",
         ))
     }
+}
+
+fn no_table() -> Error {
+    Error::unsupported("this store keeps its locks in no table")
 }

@@ -18,6 +18,7 @@ use postgres_protocol::message::backend::{
 };
 use postgres_protocol::message::frontend;
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::fd::RawFd;
 use wire::{Wire, nonsense, unfit};
@@ -125,9 +126,7 @@ impl Postgres {
                 self.answer.binary.clone_from(&known.binary);
                 (known.name.clone(), false)
             }
-            None if self.prepares && self.prepared.len() < MOST_PREPARED => {
-                (format!("s{}", self.prepared.len()), true)
-            }
+            None if self.prepares && self.prepared.len() < MOST_PREPARED => (name_of(sql), true),
             None => (String::new(), true),
         };
         if fresh {
@@ -300,6 +299,14 @@ impl Postgres {
     pub fn fd(&self) -> RawFd {
         self.wire.fd()
     }
+}
+
+/// A name of a statement that no other statement has: behind a pooler, one client's may be found by
+/// another's.
+fn name_of(sql: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    sql.hash(&mut hasher);
+    format!("synlock_{:016x}", hasher.finish())
 }
 
 impl Drop for Postgres {

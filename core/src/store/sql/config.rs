@@ -13,12 +13,13 @@ pub(super) struct Common {
     /// For messages.
     pub url: String,
     pub fingerprint: String,
+    pub table: String,
     /// For how long a row is kept after its lock came free; zero keeps it for ever.
     pub purge_after: Duration,
 }
 
 impl Common {
-    pub fn read(url: &mut Url, fingerprint: String) -> Result<Self> {
+    pub fn read(url: &mut Url, fingerprint: String, table: String) -> Result<Self> {
         let purge_after = match url.take_int("purge_after")? {
             None => Duration::from_secs(24 * 3600),
             Some(ms) => Duration::from_millis(u64::try_from(ms).map_err(|_| {
@@ -28,6 +29,7 @@ impl Common {
         Ok(Common {
             url: url.redacted(),
             fingerprint,
+            table,
             purge_after,
         })
     }

@@ -22,6 +22,12 @@ pub(super) struct Grab<'a> {
     /// Until when from the server's now, in µs.
     pub ttl: i64,
     pub state: &'a str,
+    /// The handle was refused a moment ago.
+    #[cfg_attr(
+        not(feature = "mysql"),
+        expect(dead_code, reason = "others look in the same statement")
+    )]
+    pub asked_before: bool,
 }
 
 /// What a changed row has.
@@ -34,7 +40,10 @@ pub(super) struct Swap<'a> {
     pub since: i64,
     pub until: i64,
     pub state: &'a str,
-    #[expect(dead_code, reason = "for engines that can tell")]
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(dead_code, reason = "others cannot tell")
+    )]
     pub notes: &'a [Note],
 }
 
@@ -102,8 +111,14 @@ pub(super) trait Engine: Send + Sync + Debug {
     /// fencing tokens stay below those of rows to come.
     fn purge(&self, after: &Id, idle: i64, limit: BootTime) -> Result<()>;
 
-    /// The channel on which this process is told, once it is sure that it is.
-    fn channel(&self, limit: BootTime) -> Result<Option<String>> {
+    /// Whether this process is being told of hand-overs.
+    fn listens(&self) -> bool {
+        false
+    }
+
+    /// The channel on which this process is told, once it is sure that it is; nothing where waiters
+    /// poll.
+    fn channel(&self, limit: BootTime) -> Result<Option<&str>> {
         let _ = limit;
         Ok(None)
     }
@@ -125,4 +140,8 @@ pub(super) trait Engine: Send + Sync + Debug {
     }
 
     fn pump(&self) {}
+
+    fn take_caution(&self) -> Option<String> {
+        None
+    }
 }

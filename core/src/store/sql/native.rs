@@ -159,6 +159,7 @@ impl<E: Engine> Native<E> {
             block,
             ttl: book::micros(claim.ttl.unwrap_or(crate::lock::DEFAULT_LEASE)),
             state: &state,
+            asked_before: claim.seat.with(|notes: &mut Notes| notes.polls > 0) == Some(true),
         };
         let mut turns = 0;
         let row = loop {
@@ -293,6 +294,10 @@ impl<E: Engine> Backend for Native<E> {
         })
     }
 
+    fn take_caution(&self) -> Option<String> {
+        self.engine.take_caution()
+    }
+
     fn park(&self, bell: &Arc<Signal>, until: BootTime) -> Result<Wake> {
         self.engine.park(bell, until)
     }
@@ -418,6 +423,15 @@ impl<E: Engine> Backend for Native<E> {
         })
     }
 
+    fn create_table(&self, deadline: Option<BootTime>) -> Result<()> {
+        self.engine.create_table(self.engine.limit(deadline))
+    }
+
+    fn ddl(&self, engine: Option<&str>) -> Result<String> {
+        let own = self.engine.traits().store;
+        super::ddl(engine.unwrap_or(own), &self.common.table)
+    }
+
     fn adopt(&self, claim: &Claim, heir: OwnerToken) -> Result<Option<Grant>> {
         let (before, limit) = (BootTime::now(), self.engine.limit(claim.deadline));
         let who = self.who(claim);
@@ -432,12 +446,29 @@ impl<E: Engine> Backend for Native<E> {
 impl<E: Engine> Native<E> {
     /// Asks, and waits in the queue if it is busy and this process can be told.
     fn queue(&self, claim: &Claim, bell: &Arc<Signal>) -> Result<Attempt> {
-        let channel = self.engine.channel(self.engine.limit(claim.deadline))?;
-        if channel.is_some() {
-            self.engine.register(claim.token, bell);
+        let traits = self.engine.traits();
+        if !traits.wakes {
+            return self.ask(claim, None);
         }
-        let answer = self.ask(claim, channel.as_deref());
-        if channel.is_some() && !matches!(answer, Ok(Attempt::Busy(_))) {
+        if !self.engine.listens() {
+            // Nobody may be queued before the server has acknowledged that we listen; most locks are
+            // free.
+            let answer = self.ask(claim, None)?;
+            if matches!(answer, Attempt::Granted(_)) {
+                return Ok(answer);
+            }
+            match self.engine.channel(self.engine.limit(claim.deadline)) {
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(answer),
+                // No time was left for it: that the lock is taken is known all the same.
+                Err(_) if claim.deadline.is_some_and(BootTime::has_passed) => return Ok(answer),
+                Err(error) => return Err(error),
+            }
+        }
+        self.engine.register(claim.token, bell);
+        let channel = self.engine.channel(self.engine.limit(claim.deadline))?;
+        let answer = self.ask(claim, channel);
+        if !matches!(answer, Ok(Attempt::Busy(_))) {
             self.engine.unregister(claim.token);
         }
         answer

@@ -23,9 +23,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// What a table of locks is made of.
-const TABLE_SQL: &str = include_str!("table.sql");
-
 /// Opens a `sqlite:` URL; opens no file.
 ///
 /// # Errors
@@ -48,14 +45,9 @@ pub fn open(url: &mut Url) -> Result<Arc<dyn Backend>> {
         .take_millis("io_timeout")?
         .unwrap_or(Duration::from_secs(2));
     let fingerprint = format!("sqlite:{}#{table}", source.path);
-    let common = Common::read(url, fingerprint)?;
     let engine = Sqlite::new(source, &table, io_timeout);
+    let common = Common::read(url, fingerprint, table)?;
     Ok(Arc::new(Native::new(engine, common)))
-}
-
-/// The statements that make a table of locks.
-pub(super) fn ddl(table: &str) -> String {
-    TABLE_SQL.replace("{table}", &quoted(table, '"'))
 }
 
 #[derive(Debug)]
@@ -136,7 +128,7 @@ impl Sqlite {
         Sqlite {
             source,
             io_timeout,
-            ddl: ddl(table),
+            ddl: super::ddl("sqlite", table).unwrap_or_default(),
             sql: Sql {
                 grab: with_table(include_str!("grab.sql")),
                 free: with_table(include_str!("free.sql")),

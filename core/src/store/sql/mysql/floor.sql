@@ -1,0 +1,3 @@
+INSERT INTO {table} (id, name, version, fence, since, until, state)
+VALUES ('', '', 1, ?, 0, 0, '')
+ON DUPLICATE KEY UPDATE version = version + 1, fence = GREATEST(fence, VALUES(fence))

@@ -1,0 +1,1 @@
+DELETE FROM {table} WHERE id > ? AND id <= ? AND state = '' AND since < {now} - ? AND fence <= ?

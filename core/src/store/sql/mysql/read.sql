@@ -1,0 +1,1 @@
+SELECT version, fence, since, until, state, {now} FROM {table} WHERE id = ?

@@ -1,0 +1,211 @@
+//! One standing `LISTEN` per process and store, on which every hand-over arrives.
+//!
+//! Whichever waiting thread finds the reader's place free reads for all; when it leaves, it rings for
+//! the next. The service thread reads through `pump`. Behind a transaction pooler nothing would
+//! arrive: there the waiters poll, and say so.
+
+use crate::fork::{self, ProcessFd};
+use crate::hash::ByToken;
+use crate::lease::BootTime;
+use crate::owner::OwnerToken;
+use crate::signal::{Signal, Wake};
+use crate::store::db::{Config, Connection};
+use crate::sync::Mutex;
+use crate::{Error, Result};
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+#[derive(Debug)]
+pub(super) struct Listener {
+    channel: String,
+    /// The connection, while it stands; whoever locks it reads.
+    reader: Mutex<Option<Connection>>,
+    /// Its descriptor, -1 while there is none; readable without the lock.
+    fd: AtomicI32,
+    waiters: Mutex<ByToken<Weak<Signal>>>,
+    /// Readable while the reader's place is free and somebody should take it.
+    vacancy: ProcessFd,
+    /// A pooler stands between: sessions are not ours.
+    pooled: AtomicBool,
+    cautioned: AtomicBool,
+}
+
+impl Listener {
+    pub fn new() -> Result<Self> {
+        Ok(Listener {
+            channel: format!("synlock_{}", OwnerToken::draw()?.to_hex()),
+            reader: Mutex::new(None),
+            fd: AtomicI32::new(-1),
+            waiters: Mutex::default(),
+            vacancy: fork::eventfd()?,
+            pooled: AtomicBool::new(false),
+            cautioned: AtomicBool::new(false),
+        })
+    }
+
+    pub fn stands(&self) -> bool {
+        self.fd.load(Ordering::Acquire) >= 0
+    }
+
+    pub fn fd(&self) -> Option<RawFd> {
+        Some(self.fd.load(Ordering::Acquire)).filter(|fd| *fd >= 0)
+    }
+
+    /// Listens, if need be; the channel once the server has acknowledged it, nothing behind a pooler.
+    pub fn ensure(&self, config: &Config, deadline: BootTime) -> Result<Option<&str>> {
+        if self.pooled.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        if self.stands() {
+            return Ok(Some(&self.channel));
+        }
+        let mut reader = self.reader.lock();
+        if reader.is_some() {
+            return Ok(Some(&self.channel));
+        }
+        let mut connection = Connection::open(config, deadline)?;
+        let process = connection
+            .query("SELECT pg_backend_pid()", &[], deadline)
+            .map_err(Error::from)?
+            .number()?;
+        // A pooler invents the number that it tells at the login.
+        if process != Some(connection.session()) {
+            self.pooled.store(true, Ordering::Relaxed);
+            return Ok(None);
+        }
+        let listen = format!("LISTEN \"{}\"", self.channel);
+        connection
+            .query(&listen, &[], deadline)
+            .map_err(Error::from)?;
+        self.fd.store(connection.fd(), Ordering::Release);
+        *reader = Some(connection);
+        drop(reader);
+        // Whoever waited on the connection that broke must ask anew.
+        self.ring_all();
+        Ok(Some(&self.channel))
+    }
+
+    pub fn take_caution(&self) -> Option<String> {
+        (self.pooled.load(Ordering::Relaxed) && !self.cautioned.swap(true, Ordering::Relaxed)).then(
+            || {
+                "a pooler stands before the server: waiters cannot be told of a release, they poll, and their order is not kept"
+                    .to_owned()
+            },
+        )
+    }
+
+    pub fn register(&self, token: OwnerToken, bell: &Arc<Signal>) {
+        self.waiters.lock().insert(token, Arc::downgrade(bell));
+    }
+
+    pub fn unregister(&self, token: OwnerToken) {
+        self.waiters.lock().remove(&token);
+    }
+
+    fn ring_all(&self) {
+        let bells: Vec<_> = self
+            .waiters
+            .lock()
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect();
+        bells.iter().for_each(|bell| bell.ring());
+    }
+
+    /// Sleeps on the bell, reading for everybody if nobody else does.
+    pub fn park(&self, bell: &Arc<Signal>, until: BootTime) -> Result<Wake> {
+        let bell_fd = bell.fd()?;
+        let mut reads = false;
+        let wake = loop {
+            if bell.take() {
+                break Wake::Signalled;
+            }
+            let left = until.left();
+            if left.is_zero() {
+                break Wake::Elapsed;
+            }
+            let reader = self.reader.try_lock();
+            reads = reader.is_some();
+            let other = match &reader {
+                Some(connection) => connection.as_ref().map_or(-1, Connection::fd),
+                None => self.vacancy.as_raw_fd(),
+            };
+            let ready = poll([bell_fd, other], left);
+            if ready == Err(libc::EINTR) {
+                drop(reader);
+                break if bell.take() {
+                    Wake::Signalled
+                } else {
+                    Wake::Interrupted
+                };
+            }
+            let has_come = ready.is_ok_and(|ready| ready[1]);
+            match reader {
+                Some(mut connection) if has_come => self.read(&mut connection),
+                None if has_come => drain(&self.vacancy),
+                _ => {}
+            }
+        };
+        if reads {
+            self.announce_vacancy();
+        }
+        Ok(wake)
+    }
+
+    /// Tells one of those who sleep that nobody reads.
+    fn announce_vacancy(&self) {
+        let one = 1u64;
+        // SAFETY: writes eight bytes to an eventfd that lives as long as `self`.
+        unsafe { libc::write(self.vacancy.as_raw_fd(), (&raw const one).cast(), 8) };
+    }
+
+    /// Reads what has arrived, if nobody else is at it; never blocks.
+    pub fn pump(&self) {
+        if let Some(mut reader) = self.reader.try_lock() {
+            self.read(&mut reader);
+        }
+    }
+
+    fn read(&self, reader: &mut Option<Connection>) {
+        let Some(connection) = reader else { return };
+        let quiet = connection.is_quiet();
+        for notice in connection.take_notices() {
+            let token = OwnerToken::from_hex(notice.payload.as_bytes());
+            let waiters = self.waiters.lock();
+            let bell = token.and_then(|token| waiters.get(&token)?.upgrade());
+            drop(waiters);
+            if let Some(bell) = bell {
+                bell.ring();
+            }
+        }
+        if !quiet {
+            // Cut: the next who asks listens anew, and everybody asks now.
+            self.fd.store(-1, Ordering::Release);
+            *reader = None;
+            self.ring_all();
+        }
+    }
+}
+
+fn drain(fd: &ProcessFd) {
+    let mut count = 0u64;
+    // SAFETY: reads eight bytes from a non-blocking eventfd.
+    unsafe { libc::read(fd.as_raw_fd(), (&raw mut count).cast(), 8) };
+}
+
+fn poll(fds: [RawFd; 2], left: Duration) -> std::result::Result<[bool; 2], libc::c_int> {
+    let mut polled = fds.map(|fd| libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    });
+    let ms = left.min(Duration::from_secs(1)).as_micros().div_ceil(1000) as libc::c_int;
+    // SAFETY: two valid pollfds; a negative descriptor is passed over.
+    let ready = unsafe { libc::poll(polled.as_mut_ptr(), 2, ms) };
+    if ready < 0 {
+        return Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0));
+    }
+    Ok(polled.map(|fd| fd.revents != 0))
+}
