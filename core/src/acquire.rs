@@ -435,7 +435,9 @@ impl Shared {
                 ended,
             }),
         );
-        watchdog::start(self, grant.lease);
+        if let Phase::Held(hold) = &*phase {
+            watchdog::start(self, hold);
+        }
         self.tell_with(EventKind::Acquired, |event| {
             event.owner = owner.shown();
             event.waited = acquired.waited;

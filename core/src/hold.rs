@@ -127,7 +127,7 @@ impl Shared {
             Ok(Answer::Done(lease)) => {
                 hold.claim.ttl = Some(ttl);
                 hold.lease = lease.max(hold.lease);
-                watchdog::start(self, hold.lease);
+                watchdog::start(self, hold);
                 let message = if was_late {
                     "refreshed after the lease had run out; nobody had taken the lock"
                 } else {
@@ -297,7 +297,9 @@ impl Shared {
                     ended: None,
                 };
                 self.set(&mut phase, Phase::Held(hold));
-                watchdog::start(self, grant.lease);
+                if let Phase::Held(hold) = &*phase {
+                    watchdog::start(self, hold);
+                }
                 Ok(())
             }
             None => Err(Error::new(

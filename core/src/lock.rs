@@ -142,8 +142,14 @@ impl Lock {
         }
         match State::from_u8(self.0.state.load(Ordering::Acquire)) {
             State::Held if self.remaining().is_some_and(|left| left.is_zero()) => State::Expired,
+            State::Held if self.0.is_remote && self.has_lost_session() => State::Lost,
             state => state,
         }
+    }
+
+    fn has_lost_session(&self) -> bool {
+        self.read_hold(|seen| seen.token)
+            .is_some_and(|token| self.0.store().backend().has_lost(token))
     }
 
     /// Acquires the lock, waiting as `wait` says; any wait ends when `cancel` is thrown.
@@ -349,7 +355,7 @@ impl Lock {
         let phase = self.0.lock_phase();
         match &*phase {
             Phase::Lost(_) => self.0.raise_lost(),
-            Phase::Held(hold) => watchdog::start(&self.0, hold.lease),
+            Phase::Held(hold) => watchdog::start(&self.0, hold),
             _ => {}
         }
         Ok(fd)
@@ -372,7 +378,7 @@ impl Lock {
         }
         self.0.add_hook(Box::new(hook));
         if let Phase::Held(hold) = &*phase {
-            watchdog::start(&self.0, hold.lease);
+            watchdog::start(&self.0, hold);
         }
         Ok(())
     }

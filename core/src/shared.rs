@@ -12,9 +12,12 @@ use crate::options::{LockOptions, Reentry};
 use crate::owner::OwnerToken;
 use crate::phase::{Hold, Phase, PhaseGuard, Seen};
 use crate::registry::Store;
+use crate::service;
+use crate::signal::Signal;
 use crate::state::{Released, State};
 use crate::store::Claim;
 use crate::sync::Mutex;
+use crate::watchdog;
 use once_cell::sync::OnceCell;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -49,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) lost_fd: OnceCell<ProcessFd>,
     on_lost: Mutex<Vec<LostHook>>,
     hooks: AtomicBool,
+    /// Rung by a store whose holds end with a session.
+    alarm: OnceCell<Arc<Signal>>,
     /// When the watchdog's one entry for this handle comes due (boot time, ns); 0 without one.
     pub(crate) watched: AtomicU64,
     /// Ends the operation that dispatch runs on this handle.
@@ -114,6 +119,7 @@ impl Shared {
             lost_fd: OnceCell::new(),
             on_lost: Mutex::default(),
             hooks: AtomicBool::new(false),
+            alarm: OnceCell::new(),
             watched: AtomicU64::new(0),
             running: Mutex::default(),
             orphaned: AtomicBool::new(false),
@@ -279,6 +285,22 @@ impl Shared {
 
     fn has_hooks(&self) -> bool {
         self.hooks.load(Ordering::Acquire)
+    }
+
+    /// The bell that has the service thread look whether the hold stands.
+    pub(crate) fn alarm(&self) -> &Arc<Signal> {
+        self.alarm.get_or_init(|| {
+            let me = self.me.clone();
+            Arc::new(Signal::with_hook(move || {
+                let me = me.clone();
+                let look = move || {
+                    if let Some(lock) = me.upgrade() {
+                        watchdog::alarmed(&lock);
+                    }
+                };
+                let _ = service::send(service::Command::Job(Box::new(look)));
+            }))
+        })
     }
 
     /// Notes whom to call when the hold is lost.

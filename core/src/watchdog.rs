@@ -1,11 +1,13 @@
 //! Keeps leases alive until release, and tells of their loss.
 //!
+//! A hold that ends with a session has no lease: its store rings when the session is over.
+//!
 //! Runs on the service thread. A lease is renewed at a third of its TTL; an expired one is never
 //! revived. Release takes the same mutex as a renewal, so that no renewal follows a release.
 
 use crate::lease::BootTime;
 use crate::owner::OwnerToken;
-use crate::phase::Phase;
+use crate::phase::{Hold, Phase};
 use crate::service;
 use crate::shared::Shared;
 use crate::store::Answer;
@@ -23,8 +25,13 @@ pub(crate) struct Watch {
 
 /// Puts a hold under watch if it renews itself or somebody listens for its loss. The caller has the
 /// phase.
-pub(crate) fn start(lock: &Shared, lease: Option<BootTime>) {
-    let Some(lease) = lease else { return };
+pub(crate) fn start(lock: &Shared, hold: &Hold) {
+    let Some(lease) = hold.lease else {
+        if lock.is_remote && lock.is_watched() {
+            lock.store().backend().alarm(&hold.claim, lock.alarm());
+        }
+        return;
+    };
     if !lock.renew && !lock.is_watched() {
         return;
     }
@@ -103,6 +110,29 @@ fn look_at(lock: &Shared, phase: &mut Phase) -> Option<BootTime> {
         }
         // Try again soon, for as long as the lease lasts.
         Err(_) => Some(BootTime::now().after((lease.left() / 8).max(Duration::from_millis(1)))),
+    }
+}
+
+/// The store has rung: the hold may be over.
+pub(crate) fn alarmed(lock: &Shared) {
+    let bell = lock.alarm();
+    bell.take();
+    let mut phase = lock.lock_phase();
+    let Phase::Held(hold) = &mut *phase else {
+        return;
+    };
+    let backend = lock.store().backend();
+    let shown = lock.show(hold);
+    let held = backend.is_held(&hold.claim);
+    drop(shown);
+    match held {
+        Ok(false) => lose(
+            lock,
+            &mut phase,
+            "the store says that it is not held any more",
+        ),
+        // It rings once.
+        Ok(true) | Err(_) => backend.alarm(&hold.claim, bell),
     }
 }
 

@@ -289,6 +289,19 @@ pub trait Backend: Send + Sync + Debug {
         ))
     }
 
+    /// Whether this owner's hold is over, by this process' own knowledge: the session that kept it has
+    /// ended. Asks nobody, and once true stays so. For stores without leases whose holds end with a session.
+    fn has_lost(&self, token: OwnerToken) -> bool {
+        let _ = token;
+        false
+    }
+
+    /// Rings the bell once when the claim's hold may be over without a release; at once if it is. A store
+    /// that is never told of it does nothing.
+    fn alarm(&self, claim: &Claim, bell: &Arc<Signal>) {
+        let _ = (claim, bell);
+    }
+
     /// Whether the claim's owner holds the lock at this moment, by the store's own word.
     fn is_held(&self, claim: &Claim) -> Result<bool>;
 
