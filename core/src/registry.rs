@@ -83,6 +83,9 @@ const STORES: &[Entry] = &[
         "mysql",
         &["mysql", "mariadb"],
         crate::store::sql::mysql::open
+        "zookeeper",
+        &["zookeeper", "zk"],
+        crate::store::zookeeper::open
     ),
 ];
 

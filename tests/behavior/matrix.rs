@@ -100,6 +100,27 @@ fn claims(case: &Case) {
             "E",
             (false, false, true, false, true),
         ),
+        // Names with a slash cannot be read back, and nobody stands in line.
+        "zookeeper-symfony" => (
+            (false, false, false, false, true),
+            "D",
+            (true, false, false, false, true),
+        ),
+        "zookeeper-curator" => (
+            (false, false, false, false, true),
+            "D",
+            (true, true, false, true, true),
+        ),
+        "zookeeper-kazoo" | "zookeeper-curator-rw" => (
+            (true, false, false, false, true),
+            "D",
+            (true, true, false, true, true),
+        ),
+        "zookeeper" => (
+            (true, false, true, false, true),
+            "D",
+            (true, true, false, true, true),
+        ),
         other => panic!("the matrix has no row for {other}"),
     };
     assert_eq!(claimed, least);

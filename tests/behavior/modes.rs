@@ -15,6 +15,9 @@ pub fn tests(list: &mut List) {
             writer_waits,
         );
     }
+    if list.can.shared && !list.can.promote {
+        list.add("a_change_of_mode_is_refused_and_the_hold_stays", no_change);
+    }
     if list.can.promote {
         list.add("a_sole_reader_is_promoted", promote);
         list.add("a_refused_promotion_keeps_the_read_lock", refused_promotion);
@@ -45,7 +48,12 @@ fn shared(case: &Case) {
 fn demote_needs_a_hold(case: &Case) {
     let a = case.shared();
     assert_eq!(code(a.demote()), Code::NotHeld);
-    assert_eq!(code(a.promote(Wait::No)), Code::NotHeld);
+    let refused = if case.can.promote {
+        Code::NotHeld
+    } else {
+        Code::Unsupported
+    };
+    assert_eq!(code(a.promote(Wait::No)), refused);
 }
 
 fn writer_waits(case: &Case) {
@@ -61,6 +69,19 @@ fn writer_waits(case: &Case) {
     let w = writer.join().unwrap().unwrap();
     w.ensure_held().unwrap();
     assert_eq!(code(case.shared().acquire(Wait::No, None)), Code::Busy);
+}
+
+fn no_change(case: &Case) {
+    let (a, b) = (case.shared(), case.lock());
+    a.acquire(Wait::No, None).unwrap();
+    assert_eq!(code(a.promote(Wait::No)), Code::Unsupported);
+    assert_eq!(a.mode(), Mode::Shared);
+    a.ensure_held().unwrap();
+    a.release().unwrap();
+    b.acquire(Wait::No, None).unwrap();
+    assert_eq!(code(b.demote()), Code::Unsupported);
+    assert_eq!(b.mode(), Mode::Exclusive);
+    b.ensure_held().unwrap();
 }
 
 fn promote(case: &Case) {

@@ -10,6 +10,7 @@ use synlock_tests::redis::{Options, RedisServer};
 use synlock_tests::services::mariadb::MariadbServer;
 use synlock_tests::services::postgres::PostgresServer;
 use synlock_tests::services::redis_sets::{Cluster, Sentinels};
+use synlock_tests::services::zookeeper::ZookeeperServer;
 
 /// One store, set up one way.
 #[derive(Clone)]
@@ -176,6 +177,28 @@ impl Setup {
                 _keep: Arc::new(on_socket),
             });
         }
+        if cfg!(feature = "zookeeper") && wanted("zookeeper") {
+            let server = Arc::new(ZookeeperServer::start());
+            for (name, dialect) in [
+                ("zookeeper", ""),
+                ("zookeeper-kazoo", "&dialect=kazoo&root=/kazoo"),
+                ("zookeeper-curator", "&dialect=curator&root=/curator"),
+                (
+                    "zookeeper-curator-rw",
+                    "&dialect=curator-rw&root=/curator-rw",
+                ),
+                ("zookeeper-symfony", "&dialect=symfony"),
+            ] {
+                if wanted(name) {
+                    setups.push(Setup {
+                        name,
+                        url: format!("{}{dialect}", server.url()),
+                        open: None,
+                        _keep: server.clone(),
+                    });
+                }
+            }
+        }
         setups
     }
 
@@ -269,6 +292,16 @@ impl Case {
     pub fn accepts(&self, name: &[u8]) -> bool {
         match self.can.store {
             "flock-file" => name.len() <= 255 && !name.contains(&b'/') && !name.contains(&0),
+            // A path in UTF-8; Symfony's has its slashes replaced.
+            "zookeeper-kazoo"
+            | "zookeeper-curator"
+            | "zookeeper-curator-rw"
+            | "zookeeper-symfony" => std::str::from_utf8(name).is_ok_and(|text| {
+                let mut parts = text.strip_prefix('/').unwrap_or(text).split('/');
+                !text.chars().any(char::is_control)
+                    && (self.can.store == "zookeeper-symfony"
+                        || !parts.any(|part| matches!(part, "" | "." | "..")))
+            }),
             "sysv-php" => std::str::from_utf8(name).is_ok_and(|text| text.parse::<i64>().is_ok()),
             _ => true,
         }
@@ -315,7 +348,7 @@ impl Case {
     /// Waits until so many waiters stand in the queue, on stores that know; a moment on others.
     pub fn wait_for_waiters(&self, count: u32) {
         let end = Instant::now() + Duration::from_secs(10);
-        if !self.can.wakes {
+        if !self.can.wakes || !self.can.fair {
             std::thread::sleep(Duration::from_millis(150));
             return;
         }

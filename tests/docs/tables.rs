@@ -50,6 +50,7 @@ fn capabilities() -> String {
         "memcached://localhost",
         "postgres://localhost",
         "mysql://localhost/locks",
+        "zookeeper://localhost",
     ] {
         let store = Store::open(url).unwrap();
         let can = store.capabilities();

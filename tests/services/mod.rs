@@ -12,6 +12,7 @@ pub mod redis_fake;
 pub mod redis_sets;
 mod template;
 pub mod wall;
+pub mod zookeeper;
 
 /// A port that nobody listens on at this moment.
 pub fn free_port() -> u16 {

@@ -44,7 +44,8 @@ pub mod memory;
     feature = "redis",
     feature = "memcached",
     feature = "postgres",
-    feature = "mysql"
+    feature = "mysql",
+    feature = "zookeeper"
 ))]
 mod net;
 #[cfg(feature = "redis")]
@@ -61,6 +62,8 @@ pub mod shm;
 pub mod sql;
 #[cfg(feature = "sysv")]
 pub mod sysv;
+#[cfg(feature = "zookeeper")]
+pub mod zookeeper;
 
 pub use check::Check;
 pub use seat::Seat;

@@ -1,0 +1,218 @@
+//! ZooKeeper servers of one's own: standalone, or several of an ensemble; on free ports of 127.0.0.1,
+//! data in a temporary folder, killed when dropped.
+
+use super::free_port;
+use crate::names::TempDir;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The server's tick: no session is shorter than two.
+pub const TICK: Duration = Duration::from_millis(200);
+
+/// One server, and how to start it again.
+#[derive(Debug)]
+struct Member {
+    number: usize,
+    port: u16,
+    child: Option<Child>,
+}
+
+/// Running servers.
+#[derive(Debug)]
+pub struct ZookeeperServer {
+    folder: TempDir,
+    members: Vec<Member>,
+}
+
+impl ZookeeperServer {
+    /// One server.
+    pub fn start() -> Self {
+        Self::start_ensemble(1)
+    }
+
+    /// Several that elect a leader. A missing server program is a failure, never a skip.
+    pub fn start_ensemble(count: usize) -> Self {
+        let folder = TempDir::new("synlock-zookeeper");
+        let peers: Vec<(u16, u16)> = (0..count).map(|_| (free_port(), free_port())).collect();
+        let members: Vec<Member> = (0..count)
+            .map(|number| Member {
+                number,
+                port: free_port(),
+                child: None,
+            })
+            .collect();
+        std::fs::write(folder.path().join("log4j.properties"), LOG).expect("a file");
+        for member in &members {
+            let home = folder.path().join(member.number.to_string());
+            std::fs::create_dir_all(home.join("data")).expect("a folder");
+            std::fs::write(home.join("data/myid"), (member.number + 1).to_string())
+                .expect("a file");
+            let mut text = format!(
+                "tickTime={}\nminSessionTimeout={}\nmaxSessionTimeout=120000\ninitLimit=50\nsyncLimit=20\ndataDir={}\n\
+                 clientPort={}\nclientPortAddress=127.0.0.1\nadmin.enableServer=false\n\
+                 maxClientCnxns=0\n4lw.commands.whitelist=*\n",
+                TICK.as_millis(),
+                2 * TICK.as_millis(),
+                home.join("data").display(),
+                member.port
+            );
+            if count > 1 {
+                for (number, (talk, vote)) in peers.iter().enumerate() {
+                    text.push_str(&format!("server.{}=127.0.0.1:{talk}:{vote}\n", number + 1));
+                }
+            }
+            std::fs::write(home.join("zoo.cfg"), text).expect("a file");
+        }
+        let mut server = ZookeeperServer { folder, members };
+        for number in 0..count {
+            server.launch(number);
+        }
+        for number in 0..count {
+            server.wait_until_it_serves(number);
+        }
+        server
+    }
+
+    /// `zookeeper://127.0.0.1:PORT,…`, with sessions as short as the server allows, nearly.
+    pub fn url(&self) -> String {
+        format!("zookeeper://{}?session_timeout=2000", self.hosts())
+    }
+
+    /// `127.0.0.1:PORT,…`.
+    pub fn hosts(&self) -> String {
+        let hosts: Vec<String> = self
+            .members
+            .iter()
+            .map(|member| format!("127.0.0.1:{}", member.port))
+            .collect();
+        hosts.join(",")
+    }
+
+    /// Port of the first server.
+    pub fn port(&self) -> u16 {
+        self.members[0].port
+    }
+
+    /// Which of them leads, if one does.
+    pub fn leader(&self) -> Option<usize> {
+        let leads = |member: &&Member| {
+            let mode = word(member.port, "srvr").unwrap_or_default();
+            mode.contains("Mode: leader")
+        };
+        self.members.iter().find(leads).map(|member| member.number)
+    }
+
+    /// What a server answers to a word of four letters.
+    pub fn word(&self, word_of_four: &str) -> String {
+        word(self.port(), word_of_four).unwrap_or_default()
+    }
+
+    /// A number that the first server counts (`mntr`).
+    pub fn counter(&self, name: &str) -> u64 {
+        let lines = self.word("mntr");
+        lines
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+            .unwrap_or(0)
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self, number: usize) {
+        if let Some(mut child) = self.members[number].child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Starts a killed one again, with what it had written.
+    pub fn start_again(&mut self, number: usize) {
+        self.launch(number);
+        self.wait_until_it_serves(number);
+    }
+
+    /// Starts a killed one again without waiting for it.
+    pub fn launch(&mut self, number: usize) {
+        let home = self.folder.path().join(number.to_string());
+        let log = std::fs::File::create(home.join("log")).expect("a log");
+        let classes = format!(
+            "{}:/usr/share/java/zookeeper.jar",
+            self.folder.path().display()
+        );
+        let child = Command::new("java")
+            .args(["-Xmx64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+            .args(["-Dzookeeper.forceSync=no", "-cp", &classes])
+            .arg("org.apache.zookeeper.server.quorum.QuorumPeerMain")
+            .arg(home.join("zoo.cfg"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!("java: {error}; install it with: apt-get install -y zookeeper")
+            });
+        self.members[number].child = Some(child);
+    }
+
+    /// SIGKILL and a new server in the same place, without what the old one had written.
+    pub fn restart_empty(&mut self) {
+        self.kill(0);
+        let _ = std::fs::remove_dir_all(self.folder.path().join("0/data/version-2"));
+        self.start_again(0);
+    }
+
+    /// SIGSTOP.
+    pub fn pause(&self, number: usize) {
+        self.signal(number, libc::SIGSTOP);
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self, number: usize) {
+        self.signal(number, libc::SIGCONT);
+    }
+
+    fn signal(&self, number: usize, signal: libc::c_int) {
+        if let Some(child) = &self.members[number].child {
+            let pid = libc::pid_t::try_from(child.id()).expect("a pid");
+            // SAFETY: sends a signal to a child of ours that has not been waited for.
+            unsafe { libc::kill(pid, signal) };
+        }
+    }
+
+    fn wait_until_it_serves(&self, number: usize) {
+        let end = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < end {
+            let answer = word(self.members[number].port, "srvr").unwrap_or_default();
+            if answer.contains("Mode: ") {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let log = self.folder.path().join(number.to_string()).join("log");
+        let log = std::fs::read_to_string(log).unwrap_or_default();
+        panic!("ZooKeeper does not answer:\n{log}");
+    }
+}
+
+impl Drop for ZookeeperServer {
+    fn drop(&mut self) {
+        for number in 0..self.members.len() {
+            self.kill(number);
+        }
+    }
+}
+
+fn word(port: u16, word: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+    stream.write_all(word.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+const LOG: &str = "log4j.rootLogger=WARN, CONSOLE\n\
+log4j.appender.CONSOLE=org.apache.log4j.ConsoleAppender\n\
+log4j.appender.CONSOLE.layout=org.apache.log4j.PatternLayout\n\
+log4j.appender.CONSOLE.layout.ConversionPattern=%d %p %m%n\n";
