@@ -1,0 +1,326 @@
+//! What the suites for every store do not ask of `zookeeper:`: its faults, its sessions, its peers.
+
+mod proxy;
+
+use proxy::Proxy;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+use synlock_core::{Code, Lock, Mode, Result, State, Store, Wait};
+use synlock_tests::names::unique;
+use synlock_tests::process::is_full_load;
+use synlock_tests::services::free_port;
+use synlock_tests::services::zookeeper::ZookeeperServer;
+
+fn ms(number: u64) -> Duration {
+    Duration::from_millis(number)
+}
+
+const PATIENCE: Wait = Wait::For(Duration::from_secs(20));
+
+/// A session of its own, unlike other stores of this process.
+fn store(url: &str) -> Store {
+    let label = unique("session");
+    Store::open_with(url, &[("label", &label)]).unwrap()
+}
+
+fn lock(url: &str, name: &str) -> Lock {
+    store(url).lock(name).unwrap()
+}
+
+fn code<T>(result: Result<T>) -> Code {
+    result.err().map_or(Code::Ok, |error| error.code())
+}
+
+fn tried(lock: &Lock) -> Code {
+    match lock.try_acquire() {
+        Ok(None) => Code::Busy,
+        result => code(result),
+    }
+}
+
+fn readable(fd: i32) -> bool {
+    let mut poll = libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one valid pollfd.
+    unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
+}
+
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < end, "{what}: not within 20 s");
+        std::thread::sleep(ms(2));
+    }
+}
+
+#[test]
+fn a_server_that_is_down_or_deaf_is_unavailable_in_time() {
+    let down = format!("zookeeper://127.0.0.1:{}?io_timeout=300", free_port());
+    let start = Instant::now();
+    assert_eq!(tried(&lock(&down, "x")), Code::Unavailable);
+    assert!(start.elapsed() < ms(1500), "{:?}", start.elapsed());
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = mute.local_addr().unwrap().port();
+    let url = format!("zookeeper://127.0.0.1:{port}?io_timeout=300");
+    let start = Instant::now();
+    assert_eq!(tried(&lock(&url, "x")), Code::Unavailable);
+    // The caller's own deadline counts, if it is nearer.
+    let url = format!("zookeeper://127.0.0.1:{port}");
+    assert!(lock(&url, "x").acquire(Wait::For(ms(200)), None).is_err());
+    assert!(start.elapsed() < ms(2000), "{:?}", start.elapsed());
+}
+
+#[test]
+fn what_answers_and_is_no_zookeeper_is_told() {
+    use std::io::{Read, Write};
+    let web = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = web.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in web.incoming().flatten() {
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    let url = format!("zookeeper://127.0.0.1:{port}?io_timeout=300");
+    assert_eq!(tried(&lock(&url, "x")), Code::Protocol);
+}
+
+#[test]
+fn a_node_of_another_user_is_refused() {
+    let server = ZookeeperServer::start();
+    let url = |user: &str| {
+        let url = server.url();
+        url.replace("//", &format!("//{user}@"))
+    };
+    let (ours, theirs) = (url("a:secret"), url("b:geheim"));
+    let one = lock(&ours, "n");
+    one.try_acquire().unwrap().unwrap();
+    let error = lock(&theirs, "n").try_acquire().unwrap_err();
+    assert_eq!(error.code(), Code::Permission, "{error:?}");
+    assert!(!format!("{error:?}").contains("geheim"));
+    one.release().unwrap();
+}
+
+/// Row 26: the server's silence is a loss by our own clock, before anybody else can hold.
+#[test]
+fn a_session_that_may_be_over_is_a_loss_at_once() {
+    let server = ZookeeperServer::start();
+    let proxy = Proxy::start(server.port());
+    let (ours, theirs) = (lock(&proxy.url(), "n"), lock(&server.url(), "n"));
+    ours.try_acquire().unwrap().unwrap();
+    let fd = ours.lost_fd().unwrap();
+    let told = std::sync::Arc::new(AtomicBool::new(false));
+    ours.on_lost({
+        let told = told.clone();
+        move || told.store(true, SeqCst)
+    })
+    .unwrap();
+    assert_eq!(ours.state(), State::Held);
+    proxy.silence(true);
+    std::thread::scope(|scope| {
+        let next = scope.spawn(|| {
+            theirs.acquire(PATIENCE, None).unwrap();
+            // Whoever may hold now finds the other told.
+            assert_eq!(ours.state(), State::Lost);
+        });
+        until("a loss", || ours.state() == State::Lost);
+        until("the alarm", || readable(fd) && told.load(SeqCst));
+        next.join().unwrap();
+    });
+    proxy.silence(false);
+    // What comes late revives nothing.
+    std::thread::sleep(ms(100));
+    assert_eq!(ours.state(), State::Lost);
+    assert_eq!(code(ours.release()), Code::Lost);
+    theirs.ensure_held().unwrap();
+    theirs.release().unwrap();
+    ours.acquire(PATIENCE, None).unwrap();
+    assert!(!readable(fd));
+    ours.release().unwrap();
+}
+
+#[test]
+fn a_waiter_whose_session_ends_stands_in_line_anew() {
+    let server = ZookeeperServer::start();
+    let proxy = Proxy::start(server.port());
+    let (held, waiting) = (lock(&server.url(), "n"), lock(&proxy.url(), "n"));
+    held.try_acquire().unwrap().unwrap();
+    let look = store(&server.url());
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| waiting.acquire(PATIENCE, None));
+        until("a waiter", || look.inspect("n").unwrap().waiters == Some(1));
+        // It has its watch by then, and asks nothing more.
+        std::thread::sleep(ms(200));
+        proxy.silence(true);
+        until("its end", || look.inspect("n").unwrap().waiters == Some(0));
+        proxy.silence(false);
+        until("it again", || look.inspect("n").unwrap().waiters == Some(1));
+        held.release().unwrap();
+        waiter.join().unwrap().unwrap();
+    });
+    waiting.ensure_held().unwrap();
+    waiting.release().unwrap();
+    assert_eq!(server.counter("zk_ephemerals_count"), 0);
+}
+
+#[test]
+fn holds_outlive_a_restart_and_a_server_that_forgets_is_a_loss() {
+    let mut server = ZookeeperServer::start();
+    let one = lock(&format!("{}0", server.url()), "n");
+    let mut last = one.try_acquire().unwrap().unwrap().fence.unwrap();
+    server.kill(0);
+    server.start_again(0);
+    one.ensure_held().unwrap();
+    assert_eq!(tried(&lock(&server.url(), "n")), Code::Busy);
+    one.release().unwrap();
+    let fence = one.try_acquire().unwrap().unwrap().fence.unwrap();
+    assert!(fence > last, "{fence} after {last}");
+    last = fence;
+    server.restart_empty();
+    until("a loss", || {
+        one.state() == State::Lost || code(one.ensure_held()) == Code::Lost
+    });
+    assert_eq!(code(one.release()), Code::Lost);
+    one.acquire(PATIENCE, None).unwrap();
+    one.release().unwrap();
+    let _ = last;
+}
+
+#[test]
+fn a_paused_server_is_trouble_in_time_and_leaves_nothing_behind() {
+    let server = ZookeeperServer::start();
+    let url = format!("{}0&io_timeout=300", server.url());
+    let one = lock(&url, "n");
+    one.try_acquire().unwrap().unwrap();
+    one.release().unwrap();
+    server.pause(0);
+    for _ in 0..3 {
+        let start = Instant::now();
+        let code = tried(&one);
+        assert!(
+            matches!(code, Code::Unavailable | Code::Uncertain),
+            "{code:?}"
+        );
+        assert!(start.elapsed() < ms(1000), "{:?}", start.elapsed());
+    }
+    server.resume(0);
+    one.acquire(PATIENCE, None).unwrap();
+    one.release().unwrap();
+    // What was asked for in vain is taken back in the background.
+    until("no claim", || server.counter("zk_ephemerals_count") == 0);
+}
+
+/// Row 16.
+#[test]
+fn a_lost_reply_is_made_good_or_uncertain() {
+    let server = ZookeeperServer::start();
+    let other = store(&server.url());
+    let allowed = |code: Code| matches!(code, Code::Ok | Code::Busy | Code::Uncertain);
+    let mut lost = 0;
+    for round in 0..if is_full_load() { 100 } else { 2 } {
+        for k in 1..=10 {
+            // A new proxy, so that the store begins without a connection.
+            let proxy = Proxy::start(server.port());
+            let name = unique("lost");
+            let ours = lock(&proxy.url(), &name);
+            proxy.lose(k);
+            let acquired = if round % 2 == 0 {
+                tried(&ours)
+            } else {
+                code(ours.acquire(Wait::For(ms(5000)), None))
+            };
+            assert!(allowed(acquired), "reply {k}: acquire {acquired:?}");
+            if acquired == Code::Ok {
+                let found = other.inspect(&name).unwrap();
+                assert_eq!(
+                    (found.holders.len(), found.waiters),
+                    (1, Some(0)),
+                    "reply {k}"
+                );
+                assert_eq!(ours.fencing_token(), found.holders[0].fence);
+                assert_eq!(tried(&other.lock(&name).unwrap()), Code::Busy);
+                let released = code(ours.release());
+                assert!(allowed(released), "reply {k}: release {released:?}");
+            }
+            lost += u32::from(proxy.has_lost());
+            until("a free lock", || {
+                let found = other.inspect(&name).unwrap();
+                found.holders.is_empty() && found.waiters == Some(0)
+            });
+        }
+    }
+    assert!(lost > 10, "only {lost} replies were lost");
+}
+
+/// Row 26: a release wakes one waiter, not all.
+#[test]
+fn a_release_wakes_one_of_many_waiters() {
+    let server = ZookeeperServer::start();
+    for permits in [false, true] {
+        let name = unique("herd");
+        let proxy = Proxy::start(server.port());
+        let shared = store(&proxy.url());
+        let made = || {
+            let mut options = shared.defaults().clone();
+            if permits {
+                options.mode = Mode::Permits { take: 1, of: 3 };
+            }
+            shared.lock_with(&name, options).unwrap()
+        };
+        const COUNT: u32 = 64;
+        let holders: Vec<Lock> = (0..if permits { 3 } else { 1 }).map(|_| made()).collect();
+        for lock in &holders {
+            lock.try_acquire().unwrap().unwrap();
+        }
+        let releases = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..COUNT {
+                let lock = made();
+                let releases = &releases;
+                scope.spawn(move || {
+                    lock.acquire(Wait::For(Duration::from_secs(60)), None)
+                        .unwrap();
+                    releases.fetch_add(1, SeqCst);
+                    lock.release().unwrap();
+                });
+            }
+            until("all waiters", || {
+                shared.inspect(&name).unwrap().waiters == Some(COUNT)
+            });
+            let before = proxy.events();
+            for lock in &holders {
+                releases.fetch_add(1, SeqCst);
+                lock.release().unwrap();
+            }
+            until("the end of it", || {
+                releases.load(SeqCst) == u64::from(COUNT) + holders.len() as u64
+            });
+            let events = proxy.events() - before;
+            let most = 2 * releases.load(SeqCst);
+            assert!(
+                events <= most,
+                "{events} events for {} releases",
+                releases.load(SeqCst)
+            );
+            assert!(events > 0);
+        });
+    }
+}
+
+#[test]
+fn a_store_that_goes_closes_its_session() {
+    let server = ZookeeperServer::start();
+    let before = server.counter("zk_global_sessions");
+    // Kept by nobody else: a backend of its own.
+    let mut url = synlock_core::url::Url::parse(&server.url(), &[]).unwrap();
+    let backend = synlock_core::store::zookeeper::open(&mut url).unwrap();
+    backend.ping(None).unwrap();
+    until("a session", || {
+        server.counter("zk_global_sessions") > before
+    });
+    drop(backend);
+    until("none", || server.counter("zk_global_sessions") == before);
+}
