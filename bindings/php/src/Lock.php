@@ -86,9 +86,18 @@ final class Lock
         if ($this->native->ended || $this->madeShared !== $this->options->shared) {
             $this->prepare($this->options->shared);
         }
+        $status = null;
+        if (!$blocking && $timeout === null) {
+            // What is free is taken in one call.
+            $native = $this->native;
+            $status = $native->ffi->synlock_lock_acquire_with($this->handle, 0, null, $this->acquiredSlot, $native->errorSlot);
+            if ($status === Code::OK && !$this->store->isLogged) {
+                return true;
+            }
+        }
 
         try {
-            return $this->take($blocking, $timeout, $this->options->shared);
+            return $this->take($blocking, $timeout, $this->options->shared, $status);
         } finally {
             $this->store->tell();
         }
@@ -136,7 +145,9 @@ final class Lock
     {
         $native = $this->native;
         $status = $native->ffi->synlock_lock_release($this->handle, $native->errorSlot);
-        $this->check($status);
+        if ($status !== Code::OK || $this->store->isLogged) {
+            $this->check($status);
+        }
     }
 
     /**
@@ -379,14 +390,15 @@ final class Lock
             && $this->state() === State::Held;
     }
 
-    private function take(bool $blocking, ?float $timeout, bool $shared): bool
+    /** @param int|null $status what an attempt without waiting has come to already */
+    private function take(bool $blocking, ?float $timeout, bool $shared, ?int $status = null): bool
     {
         $native = $this->native;
         if (!$blocking) {
             if ($timeout !== null) {
                 throw Native::invalid('a timeout needs blocking: true');
             }
-            $status = $native->ffi->synlock_lock_acquire_with($this->handle, 0, null, $this->acquiredSlot, $native->errorSlot);
+            $status ??= $native->ffi->synlock_lock_acquire_with($this->handle, 0, null, $this->acquiredSlot, $native->errorSlot);
             if ($status === Code::OK) {
                 return true;
             }

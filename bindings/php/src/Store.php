@@ -19,6 +19,8 @@ final class Store
     private CData $handle;
     private Native $native;
     private ?\Closure $log = null;
+    /** @internal whether every call must tell the logger what has happened */
+    public bool $isLogged = false;
     private ?Events $events = null;
     private ?Internal\Custom $callbacks = null;
 
@@ -340,6 +342,7 @@ final class Store
             \method_exists($logger, 'log') => $logger->log(...),
             default => throw Native::invalid('a logger has a method log(level, message, context)'),
         };
+        $this->isLogged = $this->log !== null;
         $this->native();
         $this->listen();
     }

@@ -51,6 +51,7 @@ final class Native
             // Needed when no file can be opened any more.
             \class_exists(Exception\Exhausted::class);
             \class_exists(Exception\InternalError::class);
+            \class_exists(Custom::class);
         }
 
         return self::$library;
