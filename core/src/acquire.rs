@@ -425,15 +425,15 @@ impl Shared {
         });
         let owner = claim.token;
         self.quiet_lost();
-        self.set(
+        self.set_held(
             phase,
-            Phase::Held(Hold {
+            Hold {
                 claim,
                 lease: grant.lease,
                 fence: grant.fence,
                 since: now,
                 ended,
-            }),
+            },
         );
         if let Phase::Held(hold) = &*phase {
             watchdog::start(self, hold);

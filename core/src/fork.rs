@@ -372,12 +372,10 @@ fn draw(page: &Page) -> crate::Result<[u8; 16]> {
     page.token_left.store(left, Ordering::Relaxed);
     let mut token = [0u8; 16];
     for (half, bytes) in token.chunks_exact_mut(8).enumerate() {
-        // Taken out, so that a dealt token stands nowhere else in memory.
-        bytes.copy_from_slice(
-            &page.tokens[left as usize * 2 + half]
-                .swap(0, Ordering::Relaxed)
-                .to_ne_bytes(),
-        );
+        // Taken out, so that a dealt token stands nowhere else in memory; nobody else is here.
+        let word = &page.tokens[left as usize * 2 + half];
+        bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+        word.store(0, Ordering::Relaxed);
     }
     Ok(token)
 }

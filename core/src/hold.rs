@@ -59,8 +59,8 @@ impl Shared {
         match released {
             Ok(Answer::Done(_)) => {
                 self.late.store(late, Ordering::Release);
-                self.set(&mut phase, Phase::Idle(None));
-                drop(self.take_hooks());
+                self.set_released(&mut phase);
+                self.drop_hooks();
                 self.tell_with(EventKind::Released, |event| {
                     event.owner = owner.shown();
                     event.held = BootTime::now().since(since);
@@ -201,6 +201,7 @@ impl Shared {
     }
 
     /// Makes the alarm's descriptor quiet again.
+    #[inline]
     pub(crate) fn quiet_lost(&self) {
         if let Some(fd) = self.lost_fd.get() {
             let mut count = 0u64;

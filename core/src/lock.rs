@@ -105,6 +105,7 @@ impl Lock {
         self.mark().map(|()| Use(self.0.clone()))
     }
 
+    #[inline]
     fn mark(&self) -> Result<()> {
         let now = fork::generation();
         let using = &self.0.using;
@@ -115,11 +116,16 @@ impl Lock {
                     return Ok(());
                 }
                 using.store(0, Ordering::Release);
-                Err(self.about("use", Error::outcome(Code::ForkedHandle)))
+                Err(self.refuse_use(Code::ForkedHandle))
             }
-            Err(user) if user == now => Err(self.about("use", Error::outcome(Code::ConcurrentUse))),
-            Err(_) => Err(self.about("use", Error::outcome(Code::ForkedHandle))),
+            Err(user) if user == now => Err(self.refuse_use(Code::ConcurrentUse)),
+            Err(_) => Err(self.refuse_use(Code::ForkedHandle)),
         }
+    }
+
+    #[cold]
+    fn refuse_use(&self, why: Code) -> Error {
+        self.about("use", Error::outcome(why))
     }
 
     fn is_forked(&self) -> bool {

@@ -79,6 +79,7 @@ impl Phase {
     }
 
     /// Takes the claim out, whatever became of it.
+    #[inline]
     pub(crate) fn into_claim(self) -> Spare {
         match self {
             Phase::Idle(spare) | Phase::Lost(spare) => spare,
@@ -104,6 +105,7 @@ pub(crate) struct PhaseGuard<'a> {
 }
 
 impl<'a> PhaseGuard<'a> {
+    #[inline]
     pub(crate) fn new(lock: &'a Shared) -> Self {
         PhaseGuard {
             phase: lock.phase.lock(),

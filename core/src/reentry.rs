@@ -50,10 +50,15 @@ pub(crate) fn note(lock: &Shared, claim: &Claim, fence: Option<u64>, ended: &Arc
 }
 
 /// Before an acquire: refuses, or shares the hold that this process has already.
+#[inline]
 pub(crate) fn check(lock: &Shared, phase: &mut Phase) -> Result<Option<Acquired>> {
     if lock.options.reentry == Reentry::Independent {
         return Ok(None);
     }
+    check_held(lock, phase)
+}
+
+fn check_held(lock: &Shared, phase: &mut Phase) -> Result<Option<Acquired>> {
     let found = {
         let held = HELD.get_or_init(Mutex::default).lock();
         held.get(&key(lock))

@@ -143,6 +143,7 @@ impl Shared {
     }
 
     /// Before a request that keeps the phase's mutex locked, unless that is over in a moment.
+    #[inline]
     pub(crate) fn show(&self, hold: &Hold) -> Shown<'_> {
         if !self.is_remote {
             return Shown(None);
@@ -173,6 +174,7 @@ impl Shared {
     }
 
     /// The handle's claim, with a token if one is needed: the one of the last hold, or the first.
+    #[inline]
     pub(crate) fn take_claim(&self, phase: &mut Phase, now: BootTime) -> Result<Box<Claim>> {
         let spare = match phase {
             Phase::Idle(spare) | Phase::Lost(spare) => spare.take(),
@@ -229,6 +231,23 @@ impl Shared {
         }
     }
 
+    /// As `set`, for the step that most take: from idle or lost to held.
+    #[inline]
+    pub(crate) fn set_held(&self, slot: &mut Phase, hold: Hold) {
+        // In this order, for the same reason.
+        self.owned.store(fork::generation(), Ordering::Release);
+        self.state.store(State::Held as u8, Ordering::Release);
+        *slot = Phase::Held(hold);
+    }
+
+    /// As `set`, for the way back: from held to idle, with the claim for the next hold.
+    #[inline]
+    pub(crate) fn set_released(&self, slot: &mut Phase) {
+        self.state.store(State::Idle as u8, Ordering::Release);
+        *slot = Phase::Idle(std::mem::replace(slot, Phase::Idle(None)).into_claim());
+        self.owned.store(0, Ordering::Release);
+    }
+
     /// Becomes idle without a trace: the hold is not this handle's any more, but may go on.
     pub(crate) fn let_go(&self, slot: &mut Phase) {
         self.set(slot, Phase::Idle(None));
@@ -244,12 +263,14 @@ impl Shared {
         });
     }
 
+    #[inline]
     pub(crate) fn tell_with(&self, kind: EventKind, fill: impl FnOnce(&mut Event)) {
         if self.store.is_observed() {
             self.push_event(kind, fill);
         }
     }
 
+    #[cold]
     fn push_event(&self, kind: EventKind, fill: impl FnOnce(&mut Event)) {
         let mut event = Event::new(kind, self.store.url(), Some(&self.name));
         event.label = self.options.label.clone();
@@ -309,11 +330,16 @@ impl Shared {
         self.hooks.store(true, Ordering::Release);
     }
 
+    /// Forgets everybody on the list.
+    #[inline]
+    pub(crate) fn drop_hooks(&self) {
+        if self.has_hooks() {
+            drop(self.take_hooks());
+        }
+    }
+
     /// Takes everybody off the list.
     pub(crate) fn take_hooks(&self) -> Vec<LostHook> {
-        if !self.has_hooks() {
-            return Vec::new();
-        }
         let hooks = std::mem::take(&mut *self.on_lost.lock());
         self.hooks.store(false, Ordering::Release);
         hooks
@@ -327,11 +353,17 @@ impl Shared {
 
     /// Tells what has happened; never under the mutex, since an observer may wait for a thread of
     /// its host that waits for this lock.
+    #[inline]
     pub(crate) fn flush_notices(&self) {
         // A look costs nothing; whoever noted something calls this afterwards.
-        if !self.has_notices.load(Ordering::Acquire)
-            || !self.has_notices.swap(false, Ordering::AcqRel)
-        {
+        if self.has_notices.load(Ordering::Acquire) {
+            self.tell_notices();
+        }
+    }
+
+    #[cold]
+    fn tell_notices(&self) {
+        if !self.has_notices.swap(false, Ordering::AcqRel) {
             return;
         }
         let notices = std::mem::take(&mut *self.notices.lock());

@@ -19,6 +19,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 /// Where the bytes lie whose locks say who lives; far behind the file's end.
 const BYTES_AT: i64 = 1 << 40;
 const MOST_TRIES: u32 = 100;
+/// How long a look at the file's place counts, in ns.
+const LOOK_EVERY: u64 = 1_000_000_000;
 /// How long word that was left for a record may stay unheard before it is rung for again, in ns.
 const RING_AGAIN: u64 = 10_000_000;
 /// How a group's word names its process: slot 16 | generation 48.
@@ -37,6 +39,8 @@ pub(in crate::store) struct Member {
     /// Idle records that handles keep for their next hold.
     pub(in crate::store) idle: AtomicU32,
     looked: AtomicU64,
+    /// The same moment by the clock that leases count by.
+    looked_at: AtomicU64,
     gone: AtomicBool,
 }
 
@@ -68,6 +72,7 @@ impl Member {
             free: Mutex::default(),
             idle: AtomicU32::new(0),
             looked: AtomicU64::new(BootTime::coarse_nanos()),
+            looked_at: AtomicU64::new(BootTime::now().as_nanos()),
             gone: AtomicBool::new(false),
             segment,
         };
@@ -78,19 +83,33 @@ impl Member {
     /// Whether the file still stands in its place; looked at once a second at most.
     #[inline]
     pub(in crate::store) fn is_in_place(&self, config: &Config) -> bool {
-        const PAUSE: u64 = 1_000_000_000;
         if self.gone.load(Relaxed) {
             return false;
         }
-        let now = BootTime::coarse_nanos();
-        if now.saturating_sub(self.looked.load(Relaxed)) > PAUSE {
-            self.looked.store(now, Relaxed);
-            if !self.segment.is_in_place(config) {
-                self.gone.store(true, Relaxed);
-                return false;
-            }
+        let since = BootTime::coarse_nanos().saturating_sub(self.looked.load(Relaxed));
+        since <= LOOK_EVERY || self.look_at_place(config)
+    }
+
+    /// As `is_in_place`, for those who have read the clock.
+    #[inline]
+    #[cfg(feature = "shm")]
+    pub(in crate::store) fn is_in_place_at(&self, config: &Config, now: BootTime) -> bool {
+        if self.gone.load(Relaxed) {
+            return false;
         }
-        true
+        let looked_at = self.looked_at.load(Relaxed);
+        now.as_nanos().saturating_sub(looked_at) <= LOOK_EVERY || self.look_at_place(config)
+    }
+
+    #[cold]
+    fn look_at_place(&self, config: &Config) -> bool {
+        self.looked.store(BootTime::coarse_nanos(), Relaxed);
+        self.looked_at.store(BootTime::now().as_nanos(), Relaxed);
+        let stands = self.segment.is_in_place(config);
+        if !stands {
+            self.gone.store(true, Relaxed);
+        }
+        stands
     }
 
     // ---- records

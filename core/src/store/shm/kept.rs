@@ -80,7 +80,7 @@ impl Kept {
     #[inline]
     pub(super) fn try_now(&mut self, config: &Config, claim: &Claim) -> Option<Result<Attempt>> {
         let entry = &mut self.entry;
-        if !self.free || !entry.member.is_in_place(config) {
+        if !self.free || !entry.member.is_in_place_at(config, claim.asked) {
             return None;
         }
         // Before it holds: nobody must take it for the last hold, whose token may be known.
