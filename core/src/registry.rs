@@ -83,6 +83,8 @@ const STORES: &[Entry] = &[
         "mysql",
         &["mysql", "mariadb"],
         crate::store::sql::mysql::open
+    ),
+    entry!(
         "zookeeper",
         &["zookeeper", "zk"],
         crate::store::zookeeper::open
