@@ -179,11 +179,11 @@ fn go_on(world: &World, least: u64, rounds: usize, enough: usize, since: Instant
     wanted && since.elapsed() < Duration::from_secs(if is_full_load() { 240 } else { 15 })
 }
 
-fn redis(least: u64) -> ExitCode {
+fn redis(least: u64, dialect: &str) -> ExitCode {
     let mut server = RedisServer::start();
     // A unix socket: each restart would otherwise leave the port to others.
     let world = World::new(
-        &server.socket_url(),
+        &format!("{}?dialect={dialect}", server.socket_url()),
         &[
             Code::Busy,
             Code::Timeout,
@@ -202,9 +202,11 @@ fn redis(least: u64) -> ExitCode {
             1 => drop(server.command(&["FLUSHALL"])),
             2 => drop(server.command(&["SCRIPT", "FLUSH"])),
             3 => {
-                let keys = server.command(&["KEYS", "*}f"]);
+                let keys = server.command(&["KEYS", "*"]);
                 let mut words = vec!["DEL"];
-                words.extend(keys.lines());
+                // The counters, of either layout.
+                let is_counter = |key: &&str| key.ends_with("}f") || key.starts_with("synlock:qf");
+                words.extend(keys.lines().filter(is_counter));
                 if words.len() > 1 {
                     server.command(&words);
                 }
@@ -250,7 +252,10 @@ fn memory(least: u64) -> ExitCode {
 fn main() -> ExitCode {
     let least = if is_full_load() { 100_000 } else { 2_000 };
     match std::env::args().nth(1).as_deref() {
-        Some("redis") => redis(least),
+        Some("redis") => {
+            let dialect = std::env::args().nth(2).unwrap_or("native".to_owned());
+            redis(least, &dialect)
+        }
         Some("memory") => memory(least),
         _ => ExitCode::from(2),
     }

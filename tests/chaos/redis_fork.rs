@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use synlock_core::Store;
 use synlock_tests::process::{exit_status, fork, is_full_load, wait};
 use synlock_tests::redis::{Options, RedisServer};
+use synlock_tests::services::redis_sets::Cluster;
 use synlock_tests::torture::Verdict;
 
 const CHILDREN: i32 = 8;
@@ -44,6 +45,12 @@ fn main() -> ExitCode {
         ..Options::default()
     });
     let mut urls = vec![("TCP", server.url()), ("unix", server.socket_url())];
+    let (symfony, cluster) = (
+        format!("{}?dialect=symfony", server.url()),
+        Cluster::start(),
+    );
+    urls.push(("Symfony's format", symfony));
+    urls.push(("Cluster", cluster.url()));
     if cfg!(feature = "redis-tls") {
         urls.push(("TLS", server.tls_url()));
     }

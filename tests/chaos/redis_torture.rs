@@ -138,7 +138,8 @@ fn freed_after(url: &str) -> Duration {
 
 fn main() -> ExitCode {
     let server = RedisServer::start();
-    let url = server.url();
+    let dialect = std::env::args().nth(1).unwrap_or("native".to_owned());
+    let url = format!("{}?dialect={dialect}", server.url());
     let full = is_full_load();
     let share = if full { 1 } else { 50 };
     let mut freed: Vec<_> = (0..5).map(|_| freed_after(&url)).collect();

@@ -1,7 +1,9 @@
 //! For programs that feed the readers of replies with noise.
 
+use super::config::Address;
 use super::connection::check;
-use super::{answers, frame, subscription};
+use super::{answers, frame, nodes, subscription};
+use std::sync::Arc;
 
 /// Reads replies as the store does; how many there were before the first that is none.
 pub fn read_noise(bytes: &[u8]) -> usize {
@@ -15,6 +17,8 @@ pub fn read_noise(bytes: &[u8]) -> usize {
         let _ = answers::is_among("0", &reply);
         if let redis::Value::BulkString(lock) = &reply {
             let _ = answers::name_beside(lock);
+            let here = Arc::new(Address::Unix(String::new()));
+            let _ = nodes::parse_map(&String::from_utf8_lossy(lock), &here);
         }
         let _ = subscription::message(reply);
     }

@@ -140,7 +140,9 @@ fn broken(text: String) -> String {
         // As a plain counter: after a flush it starts again.
         ("if value == tonumber(block) then", "if false then")
     } else if cfg!(canary = "flat_fence") {
-        ("value - block + 1", "1")
+        return text
+            .replacen("value - block + 1", "1", 1)
+            .replacen("last - block + 1", "1", 1);
     } else {
         return text;
     };
