@@ -2,6 +2,7 @@
 
 mod files;
 mod pair;
+mod redis;
 mod semaphores;
 
 use libtest_mimic::{Arguments, Trial};
@@ -9,7 +10,7 @@ use libtest_mimic::{Arguments, Trial};
 fn main() {
     synlock_tests::ipc::set_apart();
     let arguments = Arguments::from_args();
-    let pairs: Vec<pair::Pair> = [files::pairs(), semaphores::pairs()]
+    let pairs: Vec<pair::Pair> = [files::pairs(), semaphores::pairs(), redis::pairs()]
         .into_iter()
         .flatten()
         .collect();

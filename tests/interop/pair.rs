@@ -54,6 +54,17 @@ pub(crate) fn python(script: &str, arguments: &[&str]) -> Words {
     )
 }
 
+/// A peer in Node: a script of `peers/`, with the packages that `peers/install-node` installs.
+pub(crate) fn node(script: &str, arguments: &[&str]) -> Words {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let install = root.join("interop/peers/install-node");
+    let done = Command::new(install).status().expect("bash");
+    assert!(done.success(), "Node's packages are not there");
+    let modules = root.join("../target/interop/node_modules");
+    let path = format!("NODE_PATH={}", modules.display());
+    words("env", &[&path, "node"], script, arguments)
+}
+
 /// A peer in shell: a script of `peers/`.
 pub(crate) fn shell(script: &str, arguments: &[&str]) -> Words {
     words("bash", &[], script, arguments)

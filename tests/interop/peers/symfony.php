@@ -8,18 +8,29 @@ declare(strict_types=1);
 use Symfony\Component\Lock\BlockingStoreInterface;
 use Symfony\Component\Lock\LockFactory;
 use Symfony\Component\Lock\Store\FlockStore;
+use Symfony\Component\Lock\Store\RedisStore;
 use Symfony\Component\Lock\Store\SemaphoreStore;
 
 require 'Symfony/Component/Lock/autoload.php';
 require __DIR__ . '/turns.php';
+
+function redisAt(int $port): Redis
+{
+    $redis = new Redis();
+    $redis->connect('127.0.0.1', $port);
+
+    return $redis;
+}
 
 [, $kind, $name] = $argv;
 $rest = array_slice($argv, 3);
 $store = match ($kind) {
     'flock' => new FlockStore(...$rest),
     'semaphore' => new SemaphoreStore(),
+    'redis' => new RedisStore(redisAt((int) $rest[0])),
 };
-$lock = (new LockFactory($store))->createLock($name);
+// A lease that ends soon after its holder.
+$lock = (new LockFactory($store))->createLock($name, 3.0);
 serve(
     static fn (): bool => $lock->acquire(true),
     static fn (): bool => $lock->acquire(),

@@ -1,0 +1,51 @@
+//! Peers on Redis.
+
+use super::pair::{Pair, Words, node, php, python};
+use std::sync::Arc;
+use synlock_tests::redis::RedisServer;
+
+pub(crate) fn pairs() -> Vec<Pair> {
+    let server = Arc::new(RedisServer::start());
+    let port = server.port().to_string();
+    type Peer = fn(port: &str, lock: &str) -> Words;
+    let all: [(&'static str, &str, &str, Peer); 6] = [
+        ("redis-plain+redis-py", "plain", "job a", |port, lock| {
+            python("redis_peer.py", &["redis-py", port, lock])
+        }),
+        ("redis-plain+redlock", "plain", "job b", |port, lock| {
+            node("redis.cjs", &["redlock", port, lock])
+        }),
+        (
+            "redis-python-redis-lock+python-redis-lock",
+            "python-redis-lock",
+            "job é",
+            |port, lock| python("redis_peer.py", &["python-redis-lock", port, lock]),
+        ),
+        (
+            "redis-redis-semaphore+redis-semaphore",
+            "redis-semaphore",
+            "job d",
+            |port, lock| node("redis.cjs", &["redis-semaphore", port, lock]),
+        ),
+        (
+            "redis-symfony+RedisStore",
+            "symfony",
+            "import é/1",
+            |port, lock| php("symfony.php", &["redis", lock, port]),
+        ),
+        ("redis-redisson+RLock", "redisson", "job f", |port, lock| {
+            python("redis_peer.py", &["redisson", port, lock])
+        }),
+    ];
+    all.into_iter()
+        .map(|(name, dialect, lock, peer)| Pair {
+            name,
+            // Short, so that the lock of a killed holder is not waited for long.
+            url: format!("{}?dialect={dialect}&ttl=2000&renew=1", server.url()),
+            lock: lock.to_owned(),
+            peer: peer(&port, lock),
+            frees_on_death: true,
+            _keep: server.clone(),
+        })
+        .collect()
+}
