@@ -261,11 +261,7 @@ fn take_counted(
     let mut all = ops.to_vec();
     all.push(Op::lasting(
         FENCE,
-        if cfg!(canary = "flat_count") {
-            0
-        } else {
-            block
-        },
+        if cfg!(canary = "flat_sysv") { 0 } else { block },
     ));
     let mut done = run(&all)?;
     for _ in 0..MOST_TRIES {
