@@ -273,7 +273,7 @@ impl Flock {
         Ok(Attempt::Busy(Busy {
             until: None,
             // A canary that wakes nobody does not look after them either.
-            poll: (!cfg!(any(canary = "no_poll", canary = "no_wake"))).then_some(look.again),
+            poll: (!cfg!(canary = "no_wake")).then_some(look.again),
         }))
     }
 
@@ -315,7 +315,7 @@ impl Flock {
         let poll = most / 2 + (most / 2) * u32::from(random) / 256;
         Attempt::Busy(Busy {
             until: None,
-            poll: (!cfg!(canary = "no_poll")).then(|| BootTime::now().after(poll)),
+            poll: Some(BootTime::now().after(poll)),
         })
     }
 
