@@ -61,6 +61,7 @@ impl Lock {
                 "this store has no leases: a lock is held until released or until its owner dies",
             ));
         }
+        store.backend().check_name(&name)?;
         if let Some(ttl) = options.ttl {
             store.backend().check_ttl(ttl)?;
         }

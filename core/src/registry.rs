@@ -16,7 +16,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-type Open = fn(&mut Url) -> Result<Arc<dyn Backend>>;
+type Shared = Arc<dyn Backend>;
+
+/// How a store is opened: by its URL alone, or over members that were opened before.
+#[derive(Clone, Copy)]
+enum Open {
+    Plain(fn(&mut Url) -> Result<Shared>),
+    Over(fn(&mut Url, Vec<Shared>) -> Result<Shared>),
+}
+
+/// How deep stores may be made of stores that are made of stores.
+const DEEPEST: usize = 4;
 
 /// One line per store: its schemes, and how this build opens it.
 struct Entry {
@@ -31,7 +41,7 @@ macro_rules! entry {
             store: $feature,
             schemes: $schemes,
             #[cfg(feature = $feature)]
-            open: Some($open),
+            open: Some(Open::Plain($open)),
             #[cfg(not(feature = $feature))]
             open: None,
         }
@@ -89,6 +99,16 @@ const STORES: &[Entry] = &[
         &["zookeeper", "zk"],
         crate::store::zookeeper::open
     ),
+    Entry {
+        store: "quorum",
+        schemes: &["quorum"],
+        open: Some(Open::Over(crate::store::quorum::open)),
+    },
+    Entry {
+        store: "null",
+        schemes: &["null"],
+        open: Some(Open::Plain(crate::store::null::open)),
+    },
 ];
 
 /// Schemes that this build can open.
@@ -116,17 +136,7 @@ const MOST_KEPT: usize = 256;
 fn backend(url: &str, extra: &[(&str, &str)]) -> Result<(Arc<dyn Backend>, LockOptions)> {
     let mut parsed = Url::parse(url, extra)?;
     let shown = parsed.redacted();
-    let entry = find(&parsed.scheme, url.contains(':'))?;
-    let Some(open) = entry.open else {
-        return Err(Error::new(
-            Code::NotInBuild,
-            format!(
-                "this build does not contain the store `{}`; it has {}",
-                entry.store,
-                schemes().join(", ")
-            ),
-        ));
-    };
+    let open = opener(&parsed, url)?;
     let defaults = lock_defaults(&mut parsed)
         .map_err(|error| error.with_store(&shown).with_operation("open"))?;
     let key = format!("{url}\0{extra:?}");
@@ -134,13 +144,21 @@ fn backend(url: &str, extra: &[(&str, &str)]) -> Result<(Arc<dyn Backend>, LockO
     if let Some(known) = opened.lock().get(&key) {
         return Ok((known.clone(), defaults));
     }
-    let made = open(&mut parsed)
+    let demo = parsed
+        .take_bool("demo")
+        .map_err(|error| error.with_store(&shown).with_operation("open"))?;
+    let made = make(open, &mut parsed, 0)
         .and_then(|made| parsed.finish().map(|()| made))
         .and_then(|made| match defaults.ttl {
             Some(ttl) => made.check_ttl(ttl).map(|()| made),
             None => Ok(made),
         })
         .map_err(|error| error.with_store(&shown).with_operation("open"))?;
+    let made = if demo == Some(true) {
+        crate::store::null::demo(made)
+    } else {
+        made
+    };
     let mut opened = opened.lock();
     if let Some(known) = opened.get(&key) {
         return Ok((known.clone(), defaults));
@@ -149,6 +167,46 @@ fn backend(url: &str, extra: &[(&str, &str)]) -> Result<(Arc<dyn Backend>, LockO
         opened.insert(key, made.clone());
     }
     Ok((made, defaults))
+}
+
+fn opener(parsed: &Url, url: &str) -> Result<Open> {
+    let entry = find(&parsed.scheme, url.contains(':'))?;
+    entry.open.ok_or_else(|| {
+        Error::new(
+            Code::NotInBuild,
+            format!(
+                "this build does not contain the store `{}`; it has {}",
+                entry.store,
+                schemes().join(", ")
+            ),
+        )
+    })
+}
+
+fn make(open: Open, url: &mut Url, depth: usize) -> Result<Arc<dyn Backend>> {
+    match open {
+        Open::Plain(open) => open(url),
+        Open::Over(_) if depth == DEEPEST => Err(Error::new(
+            Code::InvalidUrl,
+            "stores are made of stores more than four deep",
+        )),
+        Open::Over(open) => {
+            let members = url.take_members();
+            let members = members.iter().map(|member| open_member(member, depth + 1));
+            let members = members.collect::<Result<_>>()?;
+            open(url, members)
+        }
+    }
+}
+
+/// A store that is part of another. What belongs to locks (`ttl=`, …) is said to the whole, and unknown here.
+fn open_member(url: &str, depth: usize) -> Result<Arc<dyn Backend>> {
+    let mut parsed = Url::parse(url, &[])?;
+    let shown = parsed.redacted();
+    opener(&parsed, url)
+        .and_then(|open| make(open, &mut parsed, depth))
+        .and_then(|made| parsed.finish().map(|()| made))
+        .map_err(|error| error.with_store(&shown))
 }
 
 /// A scheme is quoted only if it looks like one: a password may stand in its place.

@@ -25,6 +25,8 @@ pub struct Url {
     pub has_authority: bool,
     /// Everything after the authority, decoded.
     pub path: String,
+    /// URLs of the stores that this one is made of.
+    members: Vec<String>,
     options: BTreeMap<String, String>,
     known: Vec<&'static str>,
     /// Part of a password that was not escaped may stand anywhere, as a key for instance.
@@ -39,6 +41,9 @@ impl fmt::Debug for Url {
         f.write_str(&self.redacted())
     }
 }
+
+/// Schemes of stores that are made of others.
+const COMPOSED: [&str; 2] = ["quorum", "tiered"];
 
 /// What stands in place of a URL that cannot be read, since it might be a secret as a whole.
 const UNREADABLE: &str = "(unreadable URL)";
@@ -64,6 +69,11 @@ impl Url {
                 "the URL has no scheme such as `redis:` or `flock:`".into()
             ));
         }
+        let composed = COMPOSED.contains(&scheme.to_ascii_lowercase().as_str());
+        let (mut members, rest) = match rest.strip_prefix('(') {
+            Some(list) if composed => split_list(list).map_err(bad)?,
+            _ => (Vec::new(), rest),
+        };
         let (before, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = match before.strip_prefix("//") {
             Some(rest) => {
@@ -80,6 +90,7 @@ impl Url {
             port: None,
             has_authority: authority.is_some(),
             path: decode(path).map_err(bad)?,
+            members: Vec::new(),
             options: BTreeMap::new(),
             known: Vec::new(),
             // Userinfo behind a `?` is a password with a question mark in it.
@@ -94,6 +105,10 @@ impl Url {
             let (key, value) = pair.split_once('=').unwrap_or((pair, "1"));
             let key = decode(key).map_err(bad)?;
             let value = decode(value).map_err(bad)?;
+            if composed && key == "member" {
+                members.push(value);
+                continue;
+            }
             if url.options.insert(key.clone(), value).is_some() {
                 return Err(bad(format!(
                     "the URL has the option `{}` twice",
@@ -101,6 +116,7 @@ impl Url {
                 )));
             }
         }
+        url.members = members;
         let mut seen: Vec<&str> = Vec::new();
         for (key, value) in extra {
             if seen.contains(key) {
@@ -153,6 +169,12 @@ impl Url {
             );
         }
         Ok(())
+    }
+
+    /// Takes the URLs of members out.
+    pub(crate) fn take_members(&mut self) -> Vec<String> {
+        self.known.push("member");
+        std::mem::take(&mut self.members)
     }
 
     /// Takes an option out.
@@ -345,6 +367,32 @@ impl Url {
     }
 }
 
+/// Splits `A,B,C)…` at the commas that stand in no inner list; what follows it.
+fn split_list(text: &str) -> std::result::Result<(Vec<String>, &str), String> {
+    let (mut depth, mut start, mut members) = (0u32, 0, Vec::new());
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'(' => depth += 1,
+            b',' if depth == 0 => {
+                members.push(text[start..at].to_owned());
+                start = at + 1;
+            }
+            b')' if depth == 0 => {
+                members.push(text[start..at].to_owned());
+                let rest = &text[at + 1..];
+                return if rest.is_empty() || rest.starts_with('?') {
+                    Ok((members, rest))
+                } else {
+                    Err("something other than options follows the list of members".into())
+                };
+            }
+            b')' => depth -= 1,
+            _ => {}
+        }
+    }
+    Err("the list of members lacks its closing parenthesis".into())
+}
+
 /// Whether this can be one of several hosts before the last port: at most a name and a port.
 fn may_be_host(text: &str) -> bool {
     text.split_once(':')
@@ -432,6 +480,26 @@ mod tests {
         );
         assert_eq!(url.take_bool("fair").unwrap(), Some(true));
         url.finish().unwrap();
+    }
+
+    #[test]
+    fn members_are_listed_or_given_one_by_one() {
+        let members = |text: &str| Url::parse(text, &[]).map(|mut url| url.take_members());
+        let nested = "quorum:(redis://a/1?db=2,quorum:(shm:x,shm:y),memory:)?strategy=unanimous";
+        assert_eq!(
+            members(nested).unwrap(),
+            ["redis://a/1?db=2", "quorum:(shm:x,shm:y)", "memory:"]
+        );
+        assert_eq!(
+            members("quorum:?member=redis%3A%2F%2Fa%2Cb&member=memory:").unwrap(),
+            ["redis://a,b", "memory:"]
+        );
+        for bad in ["quorum:(a:,b:", "quorum:(a:)b", "quorum:((a:,b:)"] {
+            assert_eq!(members(bad).unwrap_err().code(), Code::InvalidUrl, "{bad}");
+        }
+        let url = Url::parse("quorum:(redis://u:canary@h,memory:)?x=1", &[]).unwrap();
+        assert!(!format!("{url:?}").contains("canary"));
+        assert!(!format!("{:?}", url.finish()).contains("canary"));
     }
 
     #[test]

@@ -11,7 +11,12 @@ pub fn tests(list: &mut List) {
             .unwrap()
     });
     // Some look at a lock that they are told, but cannot find those that there are.
-    if list.can.list || list.can.store == "memcached" {
+    let looks = match list.can.store {
+        "memcached" => true,
+        "quorum" => list.can.fence.class() == "none",
+        _ => list.can.list,
+    };
+    if looks {
         list.add("inspect_shows_holder_and_label", inspect);
     }
     if list.can.list {

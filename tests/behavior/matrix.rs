@@ -95,7 +95,7 @@ fn claims(case: &Case) {
             "none",
             (true, true, false, false, true),
         ),
-        "memcached" => (
+        "memcached" | "memcached-symfony" => (
             (false, false, false, true, false),
             "E",
             (false, false, true, false, true),
@@ -120,6 +120,26 @@ fn claims(case: &Case) {
             (true, false, true, false, true),
             "D",
             (true, true, false, true, true),
+        ),
+        // As its members.
+        "quorum" if case.url.contains("redis") => (
+            (true, false, false, true, false),
+            "none",
+            (true, false, true, false, true),
+        ),
+        "quorum" if case.url.contains("flock") => (
+            (true, false, false, false, true),
+            "none",
+            (true, false, false, false, true),
+        ),
+        "quorum" => (
+            (true, false, false, true, true),
+            if case.url.contains("fencing=1") {
+                "E"
+            } else {
+                "none"
+            },
+            (true, false, false, false, true),
         ),
         other => panic!("the matrix has no row for {other}"),
     };

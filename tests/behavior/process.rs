@@ -91,7 +91,10 @@ fn excluded(case: &Case) {
     assert_eq!(code(lock.acquire(Wait::No, None)), Code::Busy);
     if case.can.list {
         let found = case.store.inspect(&case.name).unwrap();
-        assert_eq!(found.holders[0].pid, Some(holder.0.id()));
+        // Symfony's value is a token and nothing else.
+        if case.can.store != "memcached-symfony" {
+            assert_eq!(found.holders[0].pid, Some(holder.0.id()));
+        }
     }
     holder.tell("release");
     lock.acquire(Wait::No, None).unwrap();

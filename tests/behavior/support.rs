@@ -158,6 +158,41 @@ impl Setup {
                 _keep: Arc::new(()),
             });
         }
+        if cfg!(feature = "redis") && wanted("quorum") {
+            let servers: Vec<RedisServer> = (0..3).map(|_| RedisServer::start()).collect();
+            let members: Vec<String> = servers.iter().map(RedisServer::url).collect();
+            setups.push(Setup {
+                name: "quorum",
+                url: format!("quorum:({})?cold_start=1", members.join(",")),
+                open: None,
+                _keep: Arc::new(servers),
+            });
+        }
+        if cfg!(feature = "memory") && wanted("quorum") {
+            for (name, options) in [
+                ("quorum-memory", ""),
+                ("quorum-fenced", "?fencing=1"),
+                ("quorum-unanimous", "?strategy=unanimous"),
+            ] {
+                let members = [1, 2, 3].map(|n| format!("memory:{}-{n}", unique("behavior")));
+                setups.push(Setup {
+                    name,
+                    url: format!("quorum:({}){options}", members.join(",")),
+                    open: None,
+                    _keep: Arc::new(()),
+                });
+            }
+        }
+        if cfg!(feature = "flock") && wanted("quorum") {
+            let folder = TempDir::new("synlock-behavior");
+            let members = [1, 2, 3].map(|n| format!("flock:{}/{n}", folder.path().display()));
+            setups.push(Setup {
+                name: "quorum-flock",
+                url: format!("quorum:({})", members.join(",")),
+                open: None,
+                _keep: Arc::new(folder),
+            });
+        }
         if cfg!(feature = "memcached") && wanted("memcached") {
             let server = Arc::new(MemcachedServer::start());
             let on_socket = MemcachedServer::start_with(memcached::Options {
@@ -167,6 +202,12 @@ impl Setup {
             setups.push(Setup {
                 name: "memcached",
                 url: server.url(),
+                open: None,
+                _keep: server.clone(),
+            });
+            setups.push(Setup {
+                name: "memcached-symfony",
+                url: format!("{}?dialect=symfony", server.url()),
                 open: None,
                 _keep: server,
             });
@@ -302,6 +343,11 @@ impl Case {
                     && (self.can.store == "zookeeper-symfony"
                         || !parts.any(|part| matches!(part, "" | "." | "..")))
             }),
+            "memcached-symfony" => {
+                let plain = |byte: &u8| *byte > b' ' && *byte != 0x7f;
+                // Keys outside ASCII travel in a longer form.
+                name.iter().all(plain) && name.len() <= if name.is_ascii() { 250 } else { 187 }
+            }
             "sysv-php" => std::str::from_utf8(name).is_ok_and(|text| text.parse::<i64>().is_ok()),
             _ => true,
         }

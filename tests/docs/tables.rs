@@ -51,10 +51,11 @@ fn capabilities() -> String {
         "postgres://localhost",
         "mysql://localhost/locks",
         "zookeeper://localhost",
+        "quorum:(redis://a,redis://b,redis://c)",
     ] {
         let store = Store::open(url).unwrap();
         let can = store.capabilities();
-        let fence = if can.store == "flock" {
+        let fence = if matches!(can.store, "flock" | "quorum") {
             "opt-in (`fencing=1`)"
         } else {
             can.fence.class()

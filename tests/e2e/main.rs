@@ -29,6 +29,8 @@ fn main() {
     let arguments = Arguments::from_args();
     let server = Arc::new(RedisServer::start());
     let memcached = MemcachedServer::start();
+    let servers: Vec<RedisServer> = (0..3).map(|_| RedisServer::start()).collect();
+    let members: Vec<String> = servers.iter().map(RedisServer::url).collect();
     let folder = TempDir::new("synlock-e2e");
     let segment = TempDir::within("/dev/shm", "synlock-e2e");
     let database = TempDir::new("synlock-e2e");
@@ -82,6 +84,12 @@ fn main() {
             url: server.url(),
             shared: true,
             _keep: server,
+        },
+        Setup {
+            name: "quorum",
+            url: format!("quorum:({})?cold_start=1&max_ttl=120000", members.join(",")),
+            shared: true,
+            _keep: Arc::new(servers),
         },
         Setup {
             name: "memcached",

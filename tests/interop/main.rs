@@ -1,5 +1,6 @@
 //! synlock beside other programs that lock: see `README.md`.
 
+mod caches;
 mod files;
 mod pair;
 mod redis;
@@ -10,10 +11,15 @@ use libtest_mimic::{Arguments, Trial};
 fn main() {
     synlock_tests::ipc::set_apart();
     let arguments = Arguments::from_args();
-    let pairs: Vec<pair::Pair> = [files::pairs(), semaphores::pairs(), redis::pairs()]
-        .into_iter()
-        .flatten()
-        .collect();
+    let pairs: Vec<pair::Pair> = [
+        caches::pairs(),
+        files::pairs(),
+        semaphores::pairs(),
+        redis::pairs(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     let mut trials: Vec<Trial> = pairs.iter().flat_map(pair::Pair::trials).collect();
     trials.push(Trial::test("driver::turns_without_a_lock_are_lost", || {
         files::unprotected();

@@ -48,6 +48,8 @@ pub mod memory;
     feature = "zookeeper"
 ))]
 mod net;
+pub mod null;
+pub mod quorum;
 #[cfg(feature = "redis")]
 pub mod redis;
 mod seat;
@@ -185,6 +187,15 @@ pub struct Page {
     pub cursor: Option<String>,
 }
 
+/// One life of a server that forgets at its end.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Life {
+    /// Differs from that of every other life.
+    pub id: String,
+    /// How long it has lasted, by the server's own word.
+    pub up: Duration,
+}
+
 /// What a store must be able to say. Every method may be called from several threads at once.
 ///
 /// Errors: `Unavailable` if the request surely did not act, `Uncertain` if its reply was lost.
@@ -234,6 +245,19 @@ pub trait Backend: Send + Sync + Debug {
 
     /// The host that keeps it is going: nothing is asked of it any more.
     fn abandon(&self) {}
+
+    /// Whether the store can have a lock of that name; asked when one is made.
+    fn check_name(&self, name: &Name) -> Result<()> {
+        let _ = name;
+        Ok(())
+    }
+
+    /// Which life of its server this is, for stores that forget when the server ends; nothing on the
+    /// others.
+    fn life(&self, deadline: Option<BootTime>) -> Result<Option<Life>> {
+        let _ = deadline;
+        Ok(None)
+    }
 
     /// Whether the store can keep a hold for so long; asked when a lock is made and refreshed.
     fn check_ttl(&self, ttl: Duration) -> Result<()> {

@@ -8,6 +8,7 @@ declare(strict_types=1);
 use Symfony\Component\Lock\BlockingStoreInterface;
 use Symfony\Component\Lock\LockFactory;
 use Symfony\Component\Lock\Store\FlockStore;
+use Symfony\Component\Lock\Store\MemcachedStore;
 use Symfony\Component\Lock\Store\RedisStore;
 use Symfony\Component\Lock\Store\SemaphoreStore;
 
@@ -22,12 +23,21 @@ function redisAt(int $port): Redis
     return $redis;
 }
 
+function memcached(int $port): Memcached
+{
+    $client = new Memcached();
+    $client->addServer('127.0.0.1', $port);
+
+    return $client;
+}
+
 [, $kind, $name] = $argv;
 $rest = array_slice($argv, 3);
 $store = match ($kind) {
     'flock' => new FlockStore(...$rest),
     'semaphore' => new SemaphoreStore(),
     'redis' => new RedisStore(redisAt((int) $rest[0])),
+    'memcached' => new MemcachedStore(memcached((int) $rest[0])),
 };
 // A lease that ends soon after its holder.
 $lock = (new LockFactory($store))->createLock($name, 3.0);

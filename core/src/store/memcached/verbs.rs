@@ -12,7 +12,7 @@ use crate::name::Name;
 use crate::owner::OwnerToken;
 use crate::signal::Signal;
 use crate::store::net::Address;
-use crate::store::{Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Inspection};
+use crate::store::{Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Inspection, Life};
 use crate::url::Url;
 use crate::{Error, Result};
 use memcache::exp::ReturnCode;
@@ -271,7 +271,10 @@ impl Memcached {
 impl Backend for Memcached {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            store: "memcached",
+            store: match self.dialect() {
+                Dialect::Native => "memcached",
+                Dialect::Symfony => "memcached-symfony",
+            },
             shared: false,
             promote: false,
             permits: false,
@@ -303,6 +306,15 @@ impl Backend for Memcached {
             Dialect::Symfony => "/symfony",
         };
         format!("memcached:{server}/{}{dialect}", self.config.prefix)
+    }
+
+    fn check_name(&self, name: &Name) -> Result<()> {
+        self.key(name).map(drop)
+    }
+
+    fn life(&self, deadline: Option<BootTime>) -> Result<Option<Life>> {
+        let told = self.run(deadline, 0, Connection::life)?;
+        Ok(Some(told.answer))
     }
 
     fn check_ttl(&self, ttl: Duration) -> Result<()> {

@@ -5,6 +5,7 @@ use super::config::Config;
 use crate::codes::Code;
 use crate::lease::BootTime;
 use crate::secret::Secret;
+use crate::store::Life;
 use crate::store::net::Socket;
 use crate::{Error, Result};
 use memcache::exp::{self, MetaCommand, MetaResponse, ReturnCode};
@@ -14,6 +15,8 @@ use std::time::Duration;
 
 /// No answer is longer: memcached's largest item by default, and its line.
 const LONGEST: usize = 1024 * 1024 + 4096;
+/// No server has more to say of itself.
+const MOST_STATS: usize = 1000;
 /// No line is longer.
 const LONGEST_LINE: usize = 4096;
 
@@ -118,6 +121,33 @@ impl Connection {
     /// Whether the server answers.
     pub fn ping(&mut self, deadline: BootTime) -> Exchange<()> {
         self.ask(&exp::build_noop(), false, deadline).map(drop)
+    }
+
+    /// Which life of the server this is.
+    pub fn life(&mut self, deadline: BootTime) -> Exchange<Life> {
+        self.send(b"stats\r\n", deadline).map_err(unsent)?;
+        let (mut pid, mut up, mut time) = (String::new(), None, 0u64);
+        for _ in 0..MOST_STATS {
+            let line = self.line(deadline).map_err(unsent)?;
+            let line = String::from_utf8_lossy(&line);
+            let mut words = line.split(' ');
+            match (words.next(), words.next(), words.next()) {
+                (Some("STAT"), Some("pid"), Some(value)) => value.clone_into(&mut pid),
+                (Some("STAT"), Some("uptime"), Some(value)) => up = value.parse().ok(),
+                (Some("STAT"), Some("time"), Some(value)) => time = value.parse().unwrap_or(0),
+                (Some("STAT"), ..) => {}
+                (Some("END"), ..) => {
+                    let up = up.ok_or_else(|| unsent(protocol("statistics without an age")))?;
+                    // A container's server has the same number each time, but began later.
+                    return Ok(Life {
+                        id: format!("{pid}/{}", time.saturating_sub(up)),
+                        up: Duration::from_secs(up),
+                    });
+                }
+                _ => break,
+            }
+        }
+        Err(unsent(protocol("an odd answer to `stats`")))
     }
 
     /// The item at a key.

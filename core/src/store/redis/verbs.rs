@@ -1,6 +1,6 @@
 //! The store contract, verb by verb.
 
-use super::answers::{fence_or_lost, inspection, is_among, number};
+use super::answers::{fence_or_lost, inspection, is_among, number, text};
 use super::client::Redis;
 use super::config::{Config, Dialect, Place};
 use super::connection::{check, pack, protocol};
@@ -14,7 +14,9 @@ use crate::mode::Mode;
 use crate::name::Name;
 use crate::owner::OwnerToken;
 use crate::signal::{Signal, Wake};
-use crate::store::{Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Inspection, Page};
+use crate::store::{
+    Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Inspection, Life, Page,
+};
 use crate::url::Url;
 use crate::{Error, Result};
 use redis::Value;
@@ -246,6 +248,23 @@ impl Backend for Redis {
             self.config.database,
             self.config.prefix
         )
+    }
+
+    fn life(&self, deadline: Option<BootTime>) -> Result<Option<Life>> {
+        let reply = check(self.one(&pack(&[b"INFO", b"server"]), self.limit(deadline))?)?;
+        let text = text(&reply).unwrap_or_default();
+        let line = |key: &str| {
+            let found = text.lines().find_map(|line| line.strip_prefix(key));
+            found.map(|value| value.trim_start_matches(':').to_owned())
+        };
+        let up = line("uptime_in_seconds").and_then(|up| up.parse().ok());
+        match (line("run_id"), up) {
+            (Some(id), Some(up)) => Ok(Some(Life {
+                id,
+                up: Duration::from_secs(up),
+            })),
+            _ => Err(protocol("an odd answer to INFO")),
+        }
     }
 
     fn ping(&self, deadline: Option<BootTime>) -> Result<()> {
