@@ -5,6 +5,7 @@ mod files;
 mod pair;
 mod redis;
 mod semaphores;
+mod zookeeper;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -16,6 +17,7 @@ fn main() {
         files::pairs(),
         semaphores::pairs(),
         redis::pairs(),
+        zookeeper::pairs(),
     ]
     .into_iter()
     .flatten()

@@ -324,3 +324,83 @@ fn a_store_that_goes_closes_its_session() {
     drop(backend);
     until("none", || server.counter("zk_global_sessions") == before);
 }
+
+/// Row 26: three servers, of which the one that leads is killed again and again.
+#[test]
+fn leaders_die_and_nobody_overlaps() {
+    const WORKERS: usize = 6;
+    let mut servers = ZookeeperServer::start_ensemble(3);
+    let url = servers.url().replace("=2000", "=4000");
+    let stores: Vec<Store> = (0..WORKERS).map(|_| store(&url)).collect();
+    let locks: Vec<Lock> = stores
+        .iter()
+        .map(|store| store.lock("n").unwrap())
+        .collect();
+    let (stop, holder) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (grants, overlaps, last, odd) = (
+        AtomicU64::new(0),
+        AtomicU64::new(0),
+        AtomicU64::new(0),
+        AtomicU64::new(0),
+    );
+    let locks = &locks;
+    let work = |me: usize| {
+        while !stop.load(SeqCst) {
+            match locks[me].acquire(Wait::For(ms(3000)), None) {
+                Ok(acquired) => {
+                    let before = holder.swap(me as u64 + 1, SeqCst) as usize;
+                    if before != 0 && locks[before - 1].state() == State::Held {
+                        overlaps.fetch_add(1, SeqCst);
+                    }
+                    let fence = acquired.fence.unwrap();
+                    if last.swap(fence, SeqCst) >= fence {
+                        overlaps.fetch_add(1, SeqCst);
+                    }
+                    grants.fetch_add(1, SeqCst);
+                    std::thread::sleep(ms(1));
+                    let me = me as u64 + 1;
+                    let _ = holder.compare_exchange(me, 0, SeqCst, SeqCst);
+                }
+                Err(error) => match error.code() {
+                    Code::Timeout | Code::Busy | Code::Unavailable | Code::Uncertain => {}
+                    code => {
+                        eprintln!("{code:?}: {error:?}");
+                        odd.fetch_add(1, SeqCst);
+                    }
+                },
+            }
+            let _ = locks[me].release();
+        }
+    };
+    std::thread::scope(|scope| {
+        for me in 0..WORKERS {
+            scope.spawn({
+                let work = &work;
+                move || work(me)
+            });
+        }
+        for _ in 0..if is_full_load() { 60 } else { 2 } {
+            until("grants", {
+                let before = grants.load(SeqCst);
+                let grants = &grants;
+                move || grants.load(SeqCst) > before + 20
+            });
+            let Some(leader) = servers.leader() else {
+                continue;
+            };
+            servers.kill(leader);
+            std::thread::sleep(ms(500));
+            servers.launch(leader);
+        }
+        let before = grants.load(SeqCst);
+        until("grants afterwards", || grants.load(SeqCst) > before + 20);
+        stop.store(true, SeqCst);
+    });
+    assert_eq!((overlaps.load(SeqCst), odd.load(SeqCst)), (0, 0));
+    drop(stores);
+    let look = store(&url);
+    until("no claim", || {
+        look.inspect("n")
+            .is_ok_and(|found| found.holders.is_empty() && found.waiters == Some(0))
+    });
+}
