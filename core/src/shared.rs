@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::Result;
 use crate::cancel::Cancel;
+use crate::capability::Scope;
 use crate::codes::Code;
 use crate::event::{Event, EventKind};
 use crate::fork::{self, ProcessFd};
@@ -102,7 +103,8 @@ impl Shared {
         let shares = options.reentry != Reentry::Independent;
         Arc::new_cyclic(|me| Shared {
             me: me.clone(),
-            is_remote: store.capabilities().clock == "server",
+            is_remote: store.capabilities().clock == "server"
+                || store.capabilities().scope == Scope::Cluster,
             answers_at_once: store.backend().answers_at_once(),
             tokens_wait: !shares && !store.backend().needs_token(),
             auto_release: AtomicBool::new(options.auto_release),

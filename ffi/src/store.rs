@@ -93,6 +93,15 @@ fn fixed(text: &str) -> *const c_char {
         c"sqlite",
         c"postgres",
         c"mysql",
+        c"sqlite-symfony",
+        c"sqlite-drupal",
+        c"sqlite-laravel",
+        c"postgres-symfony",
+        c"postgres-drupal",
+        c"postgres-laravel",
+        c"mysql-symfony",
+        c"mysql-drupal",
+        c"mysql-laravel",
     ];
     WORDS
         .iter()

@@ -182,6 +182,7 @@ fn odd_names(stem: &str) -> Vec<Vec<u8>> {
 fn names(case: &Case) {
     let (good, bad): (Vec<_>, Vec<_>) = odd_names(&case.name)
         .into_iter()
+        .filter(|name| case.tells_apart(name))
         .partition(|name| case.accepts(name));
     for name in bad {
         let lock = case.store.lock(&name);

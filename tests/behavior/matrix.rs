@@ -67,6 +67,18 @@ fn claims(case: &Case) {
             "D",
             (true, true, true, true, true),
         ),
+        "sqlite-symfony" | "postgres-symfony" | "mysql-symfony" => (
+            (false, false, false, true, false),
+            "none",
+            // Its rows show hashes in place of names.
+            (false, false, true, false, true),
+        ),
+        "sqlite-drupal" | "postgres-drupal" | "mysql-drupal" | "sqlite-laravel"
+        | "postgres-laravel" | "mysql-laravel" => (
+            (false, false, false, true, false),
+            "none",
+            (false, false, true, true, true),
+        ),
         "sqlite" | "mysql" => (
             (true, true, true, true, false),
             "D",

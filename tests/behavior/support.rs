@@ -59,12 +59,14 @@ impl Setup {
         }
         if cfg!(feature = "sqlite") && wanted("sqlite") {
             let folder = TempDir::new("synlock-behavior");
-            setups.push(Setup {
-                name: "sqlite",
-                url: format!("sqlite:{}/locks.db", folder.path().display()),
-                open: None,
-                _keep: Arc::new(folder),
-            });
+            let url = format!("sqlite:{}/locks.db", folder.path().display());
+            let names = [
+                "sqlite",
+                "sqlite-symfony",
+                "sqlite-drupal",
+                "sqlite-laravel",
+            ];
+            setups.extend(tables(names, &url, Arc::new(folder)));
         }
         if cfg!(feature = "flock") {
             setups.extend(flock_dialects().into_iter().filter(|one| wanted(one.name)));
@@ -73,21 +75,20 @@ impl Setup {
         setups.extend(sysv().into_iter().filter(|one| wanted(one.name)));
         if cfg!(feature = "postgres") && wanted("postgres") {
             let server = Arc::new(PostgresServer::start());
-            setups.push(Setup {
-                name: "postgres",
-                url: format!("postgres://{}", server.place()),
-                open: None,
-                _keep: server,
-            });
+            let url = format!("postgres://{}", server.place());
+            let names = [
+                "postgres",
+                "postgres-symfony",
+                "postgres-drupal",
+                "postgres-laravel",
+            ];
+            setups.extend(tables(names, &url, server));
         }
         if cfg!(feature = "mysql") && wanted("mysql") {
             let server = Arc::new(MariadbServer::start());
-            setups.push(Setup {
-                name: "mysql",
-                url: format!("mysql://{}", server.place()),
-                open: None,
-                _keep: server,
-            });
+            let url = format!("mysql://{}", server.place());
+            let names = ["mysql", "mysql-symfony", "mysql-drupal", "mysql-laravel"];
+            setups.extend(tables(names, &url, server));
         }
         if cfg!(feature = "redis") && wanted("redis") {
             let server = Arc::new(RedisServer::start_with(Options {
@@ -308,6 +309,25 @@ fn sysv() -> [Setup; 3] {
     ]
 }
 
+/// The native table of a database, and those of the peers.
+fn tables(
+    names: [&'static str; 4],
+    url: &str,
+    keep: Arc<dyn std::any::Any + Send + Sync>,
+) -> Vec<Setup> {
+    names
+        .map(|name| Setup {
+            name,
+            url: match name.split_once('-') {
+                None => url.to_owned(),
+                Some((_, dialect)) => format!("{url}?dialect={dialect}"),
+            },
+            open: None,
+            _keep: keep.clone(),
+        })
+        .into()
+}
+
 /// What a case works with: a store, and a name that no other case uses.
 #[derive(Clone)]
 pub struct Case {
@@ -349,6 +369,25 @@ impl Case {
                 name.iter().all(plain) && name.len() <= if name.is_ascii() { 250 } else { 187 }
             }
             "sysv-php" => std::str::from_utf8(name).is_ok_and(|text| text.parse::<i64>().is_ok()),
+            _ => true,
+        }
+    }
+
+    /// Whether a row is a key, an owner and an end, and nothing else.
+    pub fn is_peers_table(&self) -> bool {
+        let engines = ["sqlite-", "postgres-", "mysql-"];
+        engines
+            .iter()
+            .any(|engine| self.can.store.starts_with(engine))
+    }
+
+    /// Whether the store's columns tell the name from others: some peers' tables take `a` for `A`, and a
+    /// name for itself with a blank at its end.
+    pub fn tells_apart(&self, name: &[u8]) -> bool {
+        match self.can.store {
+            "sqlite-drupal" | "postgres-drupal" | "mysql-drupal" | "mysql-laravel" => {
+                !name.ends_with(b"A") && !name.ends_with(b" ")
+            }
             _ => true,
         }
     }

@@ -1,5 +1,5 @@
-//! Row 10: 16 processes take 16 locks of a Redis server with a TTL of 300 ms; one is killed every
-//! 50 ms. Exclusion is judged by what each holder was promised: until its lease's end or its release.
+//! Rows 10 and 24: 16 processes take 16 locks of a server (`redis`, `postgres`, `mysql`) or a database
+//! (`sqlite`) with a TTL of 300 ms; one is killed every 50 ms. Exclusion is judged by what each holder was promised: until its lease's end or its release.
 
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -7,9 +7,12 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use synlock_core::{Code, LockOptions, Store, Wait};
 use synlock_tests::history::{Answer, Judgement, Kind, Orphans, Tapes, judge};
+use synlock_tests::names::TempDir;
 use synlock_tests::page::SharedPage;
 use synlock_tests::process::{exit_status, fork, is_full_load, nanos, signal, wait};
 use synlock_tests::redis::RedisServer;
+use synlock_tests::services::mariadb::MariadbServer;
+use synlock_tests::services::postgres::PostgresServer;
 use synlock_tests::torture::Verdict;
 
 const NAMES: usize = 16;
@@ -136,10 +139,35 @@ fn freed_after(url: &str) -> Duration {
     start.elapsed()
 }
 
+/// The URL of a store, what keeps its server or file, and how many grants are asked for at full load.
+fn place(kind: &str) -> (String, Box<dyn std::any::Any>, u64) {
+    match kind {
+        "postgres" => {
+            let server = PostgresServer::start();
+            let url = format!("postgres://{}", server.place());
+            (url, Box::new(server), 20_000)
+        }
+        "mysql" => {
+            let server = MariadbServer::start();
+            let url = format!("mysql://{}", server.place());
+            (url, Box::new(server), 20_000)
+        }
+        "sqlite" => {
+            let folder = TempDir::new("synlock-row24");
+            let url = format!("sqlite:{}/locks.db", folder.path().display());
+            (url, Box::new(folder), 20_000)
+        }
+        dialect => {
+            let server = RedisServer::start();
+            let url = format!("{}?dialect={dialect}", server.url());
+            (url, Box::new(server), 100_000)
+        }
+    }
+}
+
 fn main() -> ExitCode {
-    let server = RedisServer::start();
-    let dialect = std::env::args().nth(1).unwrap_or("native".to_owned());
-    let url = format!("{}?dialect={dialect}", server.url());
+    let kind = std::env::args().nth(1).unwrap_or("native".to_owned());
+    let (url, _keep, least) = place(&kind);
     let full = is_full_load();
     let share = if full { 1 } else { 50 };
     let mut freed: Vec<_> = (0..5).map(|_| freed_after(&url)).collect();
@@ -192,7 +220,7 @@ fn main() -> ExitCode {
     verdict.claim(count(&page.errors) == 0, "errors", count(&page.errors));
     verdict.claim(crashed == 0, "crashed workers", crashed);
     verdict.claim(
-        count(&page.grants) >= 100_000 / share,
+        count(&page.grants) >= least / share,
         "grants",
         count(&page.grants),
     );
@@ -200,7 +228,7 @@ fn main() -> ExitCode {
         let ops = tapes.read(|worker| died.get(&worker).copied());
         sum.and(&judge(&ops, Orphans::End))
     });
-    verdict.claim_history(&judged, 2_000);
+    verdict.claim_history(&judged, least as usize / 50);
     verdict.claim(kills >= 1_000 / share, "kills", kills);
     verdict.claim(
         freed[2] <= TTL + Duration::from_millis(50),

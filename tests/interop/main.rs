@@ -5,6 +5,7 @@ mod files;
 mod pair;
 mod redis;
 mod semaphores;
+mod tables;
 mod zookeeper;
 
 use libtest_mimic::{Arguments, Trial};
@@ -18,6 +19,7 @@ fn main() {
         semaphores::pairs(),
         redis::pairs(),
         zookeeper::pairs(),
+        tables::pairs(),
     ]
     .into_iter()
     .flatten()

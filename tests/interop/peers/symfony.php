@@ -9,6 +9,7 @@ use Symfony\Component\Lock\BlockingStoreInterface;
 use Symfony\Component\Lock\LockFactory;
 use Symfony\Component\Lock\Store\FlockStore;
 use Symfony\Component\Lock\Store\MemcachedStore;
+use Symfony\Component\Lock\Store\PdoStore;
 use Symfony\Component\Lock\Store\RedisStore;
 use Symfony\Component\Lock\Store\SemaphoreStore;
 
@@ -38,6 +39,7 @@ $store = match ($kind) {
     'semaphore' => new SemaphoreStore(),
     'redis' => new RedisStore(redisAt((int) $rest[0])),
     'memcached' => new MemcachedStore(memcached((int) $rest[0])),
+    'pdo' => new PdoStore($rest[0], ['db_username' => $rest[1]]),
 };
 // A lease that ends soon after its holder.
 $lock = (new LockFactory($store))->createLock($name, 3.0);

@@ -39,6 +39,11 @@ impl Rows {
 pub(crate) struct Row(pub(super) Vec<Option<Vec<u8>>>);
 
 impl Row {
+    /// How many fields it has.
+    pub fn width(&self) -> usize {
+        self.0.len()
+    }
+
     /// A field; `None` if it is NULL.
     pub fn bytes(&self, index: usize) -> Result<Option<&[u8]>> {
         self.0

@@ -45,6 +45,16 @@ fn is_identifier(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
+/// Takes the name of a column.
+pub(super) fn take_column(url: &mut Url, key: &'static str, default: &str) -> Result<String> {
+    let name = url.take(key).unwrap_or_else(|| default.to_owned());
+    if is_identifier(&name) {
+        Ok(name)
+    } else {
+        Err(refused(key))
+    }
+}
+
 /// Takes the name of the table, perhaps with its schema before a dot.
 pub(super) fn take_table(url: &mut Url, default: &str) -> Result<String> {
     let name = url.take("table").unwrap_or_else(|| default.to_owned());

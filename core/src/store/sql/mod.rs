@@ -7,6 +7,7 @@ mod engine;
 #[cfg(feature = "mysql")]
 pub mod mysql;
 mod native;
+mod peer;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(any(feature = "postgres", feature = "mysql"))]

@@ -450,6 +450,7 @@ impl<E: Engine> Native<E> {
         if !traits.wakes {
             return self.ask(claim, None);
         }
+        let mut known = None;
         if !self.engine.listens() {
             // Nobody may be queued before the server has acknowledged that we listen; most locks are
             // free.
@@ -458,7 +459,7 @@ impl<E: Engine> Native<E> {
                 return Ok(answer);
             }
             match self.engine.channel(self.engine.limit(claim.deadline)) {
-                Ok(Some(_)) => {}
+                Ok(Some(_)) => known = Some(answer),
                 Ok(None) => return Ok(answer),
                 // No time was left for it: that the lock is taken is known all the same.
                 Err(_) if claim.deadline.is_some_and(BootTime::has_passed) => return Ok(answer),
@@ -467,7 +468,15 @@ impl<E: Engine> Native<E> {
         }
         self.engine.register(claim.token, bell);
         let channel = self.engine.channel(self.engine.limit(claim.deadline))?;
-        let answer = self.ask(claim, channel);
+        let answer = match (self.ask(claim, channel), known) {
+            // Whether it is queued is unknown; whoever gives up now takes it out.
+            (Err(error), Some(busy))
+                if error.is_trouble() && claim.deadline.is_some_and(BootTime::has_passed) =>
+            {
+                Ok(busy)
+            }
+            (answer, _) => answer,
+        };
         if !matches!(answer, Ok(Attempt::Busy(_))) {
             self.engine.unregister(claim.token);
         }
@@ -475,24 +484,17 @@ impl<E: Engine> Native<E> {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn read_cursor(text: &str) -> Result<Vec<u8>> {
-    let digits: Option<Vec<u8>> = text
-        .bytes()
-        .map(|byte| {
-            char::from(byte)
-                .to_digit(16)
-                .and_then(|digit| u8::try_from(digit).ok())
-        })
-        .collect();
-    match digits {
-        Some(digits) if digits.len() == 64 => Ok(digits
-            .chunks_exact(2)
-            .map(|pair| pair[0] * 16 + pair[1])
-            .collect()),
-        _ => Err(Error::invalid("this is no cursor of ours")),
-    }
+/// The bytes in a cursor.
+pub(super) fn read_cursor(text: &str) -> Result<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let pair = |pair: &[u8]| match pair {
+        [high, low] => u8::try_from(digit(*high)? * 16 + digit(*low)?).ok(),
+        _ => None,
+    };
+    let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(pair).collect();
+    bytes.ok_or_else(|| Error::invalid("this is no cursor of ours"))
 }

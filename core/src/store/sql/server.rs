@@ -3,6 +3,7 @@
 
 use super::book;
 use super::engine::Listed;
+use super::peer::{Database, Outcome, Param};
 use crate::fork::PerProcess;
 use crate::lease::BootTime;
 use crate::store::db::{Config, Connection, Row, Rows, Value};
@@ -69,12 +70,13 @@ impl Server {
             if statement.is_empty() {
                 continue;
             }
-            match connection.query(statement, &[], limit) {
+            // Not prepared: it comes once, and behind a pooler others have prepared it too.
+            match connection.batch(&[statement], limit) {
                 // Two who make it at the same time may meet; what counts is that it is there.
                 Err(fault)
                     if fault.is_retriable()
                         || matches!(fault.state.as_str(), "23505" | "42P07" | "42710") => {}
-                done => drop(done?),
+                done => done?,
             }
         }
         self.give_back(connection);
@@ -140,4 +142,41 @@ pub(super) fn listed(row: &Row) -> Result<Listed> {
         name: bytes(1)?,
         row: read_row(row, 2)?,
     })
+}
+
+impl Database for Server {
+    fn limit(&self, deadline: Option<BootTime>) -> BootTime {
+        Server::limit(self, deadline)
+    }
+
+    fn ask(&self, sql: &str, params: &[Param<'_>], limit: BootTime) -> Result<Outcome> {
+        let params: Vec<Value<'_>> = params
+            .iter()
+            .map(|param| match param {
+                Param::Int(number) => Value::Int(*number),
+                Param::Text(text) => Value::Text(text),
+            })
+            .collect();
+        let answer = self.query(sql, &params, limit)?;
+        let rows = answer.rows.iter().map(|row| {
+            (0..row.width())
+                .map(|index| {
+                    let bytes = row.bytes(index)?;
+                    Ok(bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()))
+                })
+                .collect::<Result<Vec<_>>>()
+        });
+        Ok(Outcome {
+            rows: rows.collect::<Result<_>>()?,
+            affected: answer.affected,
+        })
+    }
+
+    fn create_table(&self, limit: BootTime) -> Result<()> {
+        Server::create_table(self, limit)
+    }
+
+    fn ping(&self, limit: BootTime) -> Result<()> {
+        Server::ping(self, limit)
+    }
 }

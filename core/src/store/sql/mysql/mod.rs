@@ -6,6 +6,7 @@ use super::book::Row;
 use super::config::{Common, TABLE, quoted, take_table};
 use super::engine::{Engine, Grab, Id, Listed, Swap, Traits, Wrote};
 use super::native::Native;
+use super::peer::{self, Kind};
 use super::server::{Server, listed, number, odd, read_row};
 use crate::Result;
 use crate::capability::Scope;
@@ -30,8 +31,14 @@ pub fn open(url: &mut Url) -> Result<Arc<dyn Backend>> {
             "the URL lacks the database: write `mysql://user@host/database`",
         ));
     }
+    let place = format!("mysql:{}", config.place());
+    if let Some(dialect) = peer::take_dialect(url)? {
+        return peer::open(url, dialect, Kind::Mysql, &place, |ddl| {
+            Server::new(config, ddl)
+        });
+    }
     let table = take_table(url, TABLE)?;
-    let fingerprint = format!("mysql:{}#{table}", config.place());
+    let fingerprint = format!("{place}#{table}");
     let engine = Mysql::new(config, &table);
     let common = Common::read(url, fingerprint, table)?;
     Ok(Arc::new(Native::new(engine, common)))

@@ -66,10 +66,12 @@ impl Listener {
             return Ok(Some(&self.channel));
         }
         let mut connection = Connection::open(config, deadline)?;
-        let process = connection
-            .query("SELECT pg_backend_pid()", &[], deadline)
-            .map_err(Error::from)?
-            .number()?;
+        let process = match connection.query("SELECT pg_backend_pid()", &[], deadline) {
+            Ok(rows) => rows.number()?,
+            // Prepared by another client in the session that we were given.
+            Err(fault) if matches!(fault.state.as_str(), "26000" | "42P05") => None,
+            Err(fault) => return Err(fault.into()),
+        };
         // A pooler invents the number that it tells at the login.
         if process != Some(connection.session()) {
             self.pooled.store(true, Ordering::Relaxed);

@@ -6,6 +6,7 @@ use super::book::{Note, Row};
 use super::config::{Common, TABLE, quoted, take_table};
 use super::engine::{Engine, Grab, Id, Listed, Swap, Traits, Wrote};
 use super::native::Native;
+use super::peer::{self, Kind};
 use super::server::{Server, listed, number, odd, read_row};
 use crate::Result;
 use crate::capability::Scope;
@@ -26,8 +27,14 @@ use std::sync::Arc;
 /// `InvalidUrl`, `InvalidArgument`.
 pub fn open(url: &mut Url) -> Result<Arc<dyn Backend>> {
     let config = Config::read(url, db::Engine::Postgres)?;
+    let place = format!("postgres:{}", config.place());
+    if let Some(dialect) = peer::take_dialect(url)? {
+        return peer::open(url, dialect, Kind::Postgres, &place, |ddl| {
+            Server::new(config, ddl)
+        });
+    }
     let table = take_table(url, TABLE)?;
-    let fingerprint = format!("postgres:{}#{table}", config.place());
+    let fingerprint = format!("{place}#{table}");
     let engine = Postgres::new(config, &table);
     let common = Common::read(url, fingerprint, table)?;
     Ok(Arc::new(Native::new(engine, common)))

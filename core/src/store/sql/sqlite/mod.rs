@@ -10,6 +10,7 @@ use super::book::Row;
 use super::config::{Common, TABLE, quoted, take_path, take_table};
 use super::engine::{Engine, Grab, Id, Listed, Swap, Traits, Wrote};
 use super::native::Native;
+use super::peer::{self, Database, Kind, Outcome, Param};
 use crate::capability::Scope;
 use crate::codes::Code;
 use crate::lease::BootTime;
@@ -18,7 +19,8 @@ use crate::url::Url;
 use crate::{Error, Result};
 use gate::Pass;
 use pool::Source;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params, params_from_iter};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -34,27 +36,42 @@ pub fn open(url: &mut Url) -> Result<Arc<dyn Backend>> {
         Some("full") => true,
         Some(_) => return Err(Error::invalid("the option `sync` is normal or full")),
     };
+    let dialect = peer::take_dialect(url)?;
     let source = Source {
         path,
-        wal: true,
+        wal: dialect.is_none(),
         full_sync,
         allow_network_fs: url.take_bool("allow_network_fs")?.unwrap_or(false),
     };
-    let table = take_table(url, TABLE)?;
     let io_timeout = url
         .take_millis("io_timeout")?
         .unwrap_or(Duration::from_secs(2));
-    let fingerprint = format!("sqlite:{}#{table}", source.path);
+    let place = format!("sqlite:{}", source.path);
+    if let Some(dialect) = dialect {
+        return peer::open(url, dialect, Kind::Sqlite, &place, |ddl| File {
+            source,
+            io_timeout,
+            ddl,
+        });
+    }
+    let table = take_table(url, TABLE)?;
+    let fingerprint = format!("{place}#{table}");
     let engine = Sqlite::new(source, &table, io_timeout);
     let common = Common::read(url, fingerprint, table)?;
     Ok(Arc::new(Native::new(engine, common)))
 }
 
+/// A file with a table, which is made if it lacks.
 #[derive(Debug)]
-struct Sqlite {
+struct File {
     source: Source,
     io_timeout: Duration,
     ddl: String,
+}
+
+#[derive(Debug)]
+struct Sqlite {
+    file: File,
     sql: Sql,
 }
 
@@ -122,27 +139,7 @@ enum Ended<T> {
     Failed(Error),
 }
 
-impl Sqlite {
-    fn new(source: Source, table: &str, io_timeout: Duration) -> Self {
-        let with_table = |text: &str| text.replace("{table}", &quoted(table, '"'));
-        Sqlite {
-            source,
-            io_timeout,
-            ddl: super::ddl("sqlite", table).unwrap_or_default(),
-            sql: Sql {
-                grab: with_table(include_str!("grab.sql")),
-                free: with_table(include_str!("free.sql")),
-                touch: with_table(include_str!("touch.sql")),
-                read: with_table(include_str!("read.sql")),
-                swap: with_table(include_str!("swap.sql")),
-                list: with_table(include_str!("list.sql")),
-                window: with_table(include_str!("window.sql")),
-                floor: with_table(include_str!("floor.sql")),
-                purge: with_table(include_str!("purge.sql")),
-            },
-        }
-    }
-
+impl File {
     fn once<T>(&self, work: &mut impl FnMut(&Connection) -> rusqlite::Result<T>) -> Ended<T> {
         let _pass = match Pass::get() {
             Ok(pass) => pass,
@@ -217,6 +214,45 @@ impl Sqlite {
         }
     }
 
+    fn limit(&self, deadline: Option<BootTime>) -> BootTime {
+        let own = BootTime::now().after(self.io_timeout);
+        deadline.map_or(own, |deadline| deadline.min(own))
+    }
+
+    fn ping(&self, limit: BootTime) -> Result<()> {
+        self.run(limit, |connection| {
+            connection.query_row("PRAGMA schema_version", [], |_| Ok(()))
+        })
+    }
+
+    fn create_table(&self, limit: BootTime) -> Result<()> {
+        self.run(limit, |connection| connection.execute_batch(&self.ddl))
+    }
+}
+
+impl Sqlite {
+    fn new(source: Source, table: &str, io_timeout: Duration) -> Self {
+        let with_table = |text: &str| text.replace("{table}", &quoted(table, '"'));
+        Sqlite {
+            file: File {
+                source,
+                io_timeout,
+                ddl: super::ddl("sqlite", table).unwrap_or_default(),
+            },
+            sql: Sql {
+                grab: with_table(include_str!("grab.sql")),
+                free: with_table(include_str!("free.sql")),
+                touch: with_table(include_str!("touch.sql")),
+                read: with_table(include_str!("read.sql")),
+                swap: with_table(include_str!("swap.sql")),
+                list: with_table(include_str!("list.sql")),
+                window: with_table(include_str!("window.sql")),
+                floor: with_table(include_str!("floor.sql")),
+                purge: with_table(include_str!("purge.sql")),
+            },
+        }
+    }
+
     fn read_on(&self, connection: &Connection, id: &Id) -> rusqlite::Result<Option<Row>> {
         let row = connection
             .prepare_cached(&self.sql.read)?
@@ -260,22 +296,19 @@ impl Engine for Sqlite {
     }
 
     fn limit(&self, deadline: Option<BootTime>) -> BootTime {
-        let own = BootTime::now().after(self.io_timeout);
-        deadline.map_or(own, |deadline| deadline.min(own))
+        self.file.limit(deadline)
     }
 
     fn ping(&self, limit: BootTime) -> Result<()> {
-        self.run(limit, |connection| {
-            connection.query_row("PRAGMA schema_version", [], |_| Ok(()))
-        })
+        self.file.ping(limit)
     }
 
     fn create_table(&self, limit: BootTime) -> Result<()> {
-        self.run(limit, |connection| connection.execute_batch(&self.ddl))
+        self.file.create_table(limit)
     }
 
     fn grab(&self, grab: &Grab<'_>, limit: BootTime) -> Result<Wrote<i64>> {
-        self.run(limit, |connection| {
+        self.file.run(limit, |connection| {
             // A reader waits for nobody.
             let found = self.read_on(connection, grab.id)?;
             if found.as_ref().is_some_and(|row| row.until > row.now) {
@@ -304,7 +337,7 @@ impl Engine for Sqlite {
     }
 
     fn free(&self, id: &Id, state: &str, limit: BootTime) -> Result<Wrote<()>> {
-        self.run(limit, |connection| {
+        self.file.run(limit, |connection| {
             let freed = connection.prepare_cached(&self.sql.free)?.execute(params![
                 &id[..],
                 state.as_bytes(),
@@ -318,7 +351,7 @@ impl Engine for Sqlite {
     }
 
     fn touch(&self, id: &Id, state: &str, ttl: i64, limit: BootTime) -> Result<Wrote<()>> {
-        self.run(limit, |connection| {
+        self.file.run(limit, |connection| {
             let now = now();
             let touched = connection
                 .prepare_cached(&self.sql.touch)?
@@ -336,11 +369,12 @@ impl Engine for Sqlite {
     }
 
     fn read(&self, id: &Id, limit: BootTime) -> Result<Option<Row>> {
-        self.run(limit, |connection| self.read_on(connection, id))
+        self.file
+            .run(limit, |connection| self.read_on(connection, id))
     }
 
     fn swap(&self, swap: &Swap<'_>, limit: BootTime) -> Result<bool> {
-        self.run(limit, |connection| {
+        self.file.run(limit, |connection| {
             let written = connection.prepare_cached(&self.sql.swap)?.execute(params![
                 &swap.id[..],
                 swap.version,
@@ -360,7 +394,7 @@ impl Engine for Sqlite {
         limit: usize,
         until: BootTime,
     ) -> Result<Vec<Listed>> {
-        self.run(until, |connection| {
+        self.file.run(until, |connection| {
             let now = now();
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let length = i64::try_from(prefix.len()).unwrap_or(i64::MAX);
@@ -382,7 +416,7 @@ impl Engine for Sqlite {
 
     fn purge(&self, after: &Id, idle: i64, limit: BootTime) -> Result<()> {
         let before = now().saturating_sub(idle);
-        let found: Option<(Vec<u8>, i64)> = self.run(limit, |connection| {
+        let found: Option<(Vec<u8>, i64)> = self.file.run(limit, |connection| {
             connection
                 .prepare_cached(&self.sql.window)?
                 .query_row(params![&after[..], before], |row| {
@@ -396,7 +430,7 @@ impl Engine for Sqlite {
         let Some((last, fence)) = found else {
             return Ok(());
         };
-        self.run(limit, |connection| {
+        self.file.run(limit, |connection| {
             connection
                 .prepare_cached(&self.sql.floor)?
                 .execute(params![fence, now()])?;
@@ -405,5 +439,61 @@ impl Engine for Sqlite {
                 .execute(params![&after[..], last, before, fence])
                 .map(drop)
         })
+    }
+}
+
+impl ToSql for Param<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(match self {
+            Param::Int(number) => ToSqlOutput::from(*number),
+            Param::Text(text) => ToSqlOutput::from(*text),
+        })
+    }
+}
+
+fn text_of(value: ValueRef<'_>) -> Option<String> {
+    match value {
+        ValueRef::Null => None,
+        ValueRef::Integer(number) => Some(number.to_string()),
+        ValueRef::Real(number) => Some(number.to_string()),
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
+            Some(String::from_utf8_lossy(bytes).into_owned())
+        }
+    }
+}
+
+impl Database for File {
+    fn limit(&self, deadline: Option<BootTime>) -> BootTime {
+        File::limit(self, deadline)
+    }
+
+    fn ask(&self, sql: &str, given: &[Param<'_>], limit: BootTime) -> Result<Outcome> {
+        self.run(limit, |connection| {
+            let mut statement = connection.prepare_cached(sql)?;
+            let width = statement.column_count();
+            if width == 0 {
+                let affected = statement.execute(params_from_iter(given))?;
+                return Ok(Outcome {
+                    rows: Vec::new(),
+                    affected: affected as u64,
+                });
+            }
+            let rows = statement
+                .query_map(params_from_iter(given), |row| {
+                    (0..width)
+                        .map(|index| Ok(text_of(row.get_ref(index)?)))
+                        .collect()
+                })?
+                .collect::<rusqlite::Result<Vec<_>>>()?;
+            Ok(Outcome { rows, affected: 0 })
+        })
+    }
+
+    fn create_table(&self, limit: BootTime) -> Result<()> {
+        File::create_table(self, limit)
+    }
+
+    fn ping(&self, limit: BootTime) -> Result<()> {
+        File::ping(self, limit)
     }
 }

@@ -104,6 +104,10 @@ pub(super) fn open(source: &Source) -> rusqlite::Result<Kept> {
     connection.query_row("PRAGMA busy_timeout = 0", [], |_| Ok(()))?;
     // Closing must be quick: it happens at every fork.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // Drupal's tables compare by a collation that its own driver brings along.
+    connection.create_collation("NOCASE_UTF8", |a: &str, b: &str| {
+        a.to_lowercase().cmp(&b.to_lowercase())
+    })?;
     if source.wal {
         let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
         if mode != "wal" {

@@ -1,0 +1,663 @@
+//! The tables of peers: Symfony's `lock_keys`, Drupal's `semaphore`, Laravel's `cache_locks`. A row is
+//! a key, an owner and an end, so there are exclusive locks with a lease alone, and waiters poll.
+//!
+//! Symfony's rows follow the database's clock. Drupal's and Laravel's follow the wall clock of whoever
+//! writes them, as those peers do: their hosts' clocks must agree.
+
+mod sql;
+
+use super::config::{Common, take_column, take_table};
+use super::native::{hex, next_poll, read_cursor};
+use crate::capability::{Capabilities, Fence, Scope};
+use crate::codes::Code;
+use crate::lease::BootTime;
+use crate::name::Name;
+use crate::owner::OwnerToken;
+use crate::signal::Signal;
+use crate::store::{
+    Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Holder, Inspection, Page,
+};
+use crate::url::Url;
+use crate::{Error, Result};
+use sha2::{Digest, Sha256};
+use sql::{Statement, Statements};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub(super) use sql::Kind;
+
+/// How many releases of a process pass between two purges.
+const PURGE_EVERY: u32 = 100;
+
+/// Whose table it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Dialect {
+    Symfony,
+    Drupal,
+    Laravel,
+}
+
+/// A value of a statement.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Param<'a> {
+    Int(i64),
+    Text(&'a str),
+}
+
+/// What a statement brought: rows of texts, and how many rows it changed.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    pub rows: Vec<Vec<Option<String>>>,
+    pub affected: u64,
+}
+
+/// A database that carries statements out.
+pub(super) trait Database: Send + Sync + std::fmt::Debug {
+    fn limit(&self, deadline: Option<BootTime>) -> BootTime;
+
+    /// Runs one statement; the table is made if it lacks.
+    fn ask(&self, sql: &str, params: &[Param<'_>], limit: BootTime) -> Result<Outcome>;
+
+    fn create_table(&self, limit: BootTime) -> Result<()>;
+
+    fn ping(&self, limit: BootTime) -> Result<()>;
+}
+
+/// The option `dialect`.
+pub(super) fn take_dialect(url: &mut Url) -> Result<Option<Dialect>> {
+    match url.take("dialect").as_deref() {
+        None | Some("native") => Ok(None),
+        Some("symfony") => Ok(Some(Dialect::Symfony)),
+        Some("drupal") => Ok(Some(Dialect::Drupal)),
+        Some("laravel") => Ok(Some(Dialect::Laravel)),
+        Some(_) => Err(Error::invalid(
+            "the option `dialect` is one of native, symfony, drupal, laravel",
+        )),
+    }
+}
+
+/// The names of a table and its columns.
+#[derive(Clone, Debug)]
+pub(super) struct Columns {
+    pub table: String,
+    pub id: String,
+    pub owner: String,
+    pub expires: String,
+}
+
+#[derive(Debug)]
+pub(super) struct Peer<D> {
+    database: D,
+    kind: Kind,
+    dialect: Dialect,
+    columns: Columns,
+    /// Before the names of a cache.
+    prefix: String,
+    statements: Statements,
+    common: Common,
+    releases: AtomicU32,
+}
+
+impl Dialect {
+    fn columns(self, url: &mut Url) -> Result<Columns> {
+        let (table, id, owner, expires) = match self {
+            Dialect::Symfony => ("lock_keys", "key_id", "key_token", "key_expiration"),
+            Dialect::Drupal => ("semaphore", "name", "value", "expire"),
+            Dialect::Laravel => ("cache_locks", "key", "owner", "expiration"),
+        };
+        let free = self == Dialect::Symfony;
+        let mut column = |key, default: &str| {
+            if free {
+                take_column(url, key, default)
+            } else {
+                Ok(default.to_owned())
+            }
+        };
+        let (id, owner, expires) = (
+            column("id_col", id)?,
+            column("token_col", owner)?,
+            column("expiration_col", expires)?,
+        );
+        Ok(Columns {
+            table: take_table(url, table)?,
+            id,
+            owner,
+            expires,
+        })
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Dialect::Symfony => "symfony",
+            Dialect::Drupal => "drupal",
+            Dialect::Laravel => "laravel",
+        }
+    }
+
+    /// Whether rows show the names of their locks.
+    fn shows_names(self) -> bool {
+        self != Dialect::Symfony
+    }
+}
+
+/// Reads the options that the dialects have, and puts the store over a database that is made with the
+/// statements of its table.
+pub(super) fn open<D: Database + 'static>(
+    url: &mut Url,
+    dialect: Dialect,
+    kind: Kind,
+    place: &str,
+    database: impl FnOnce(String) -> D,
+) -> Result<Arc<dyn Backend>> {
+    let columns = dialect.columns(url)?;
+    let prefix = if dialect == Dialect::Laravel {
+        url.take("prefix").unwrap_or_default()
+    } else {
+        String::new()
+    };
+    let fingerprint = format!("{place}#{}:{}{prefix}", dialect.name(), columns.table);
+    let common = Common::read(url, fingerprint, columns.table.clone())?;
+    let statements = Statements::new(dialect, kind, &columns);
+    Ok(Arc::new(Peer {
+        database: database(sql::ddl(dialect, kind, &columns)),
+        kind,
+        dialect,
+        columns,
+        prefix,
+        statements,
+        common,
+        releases: AtomicU32::new(0),
+    }))
+}
+
+const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+fn base64(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for group in bytes.chunks(3) {
+        let number = group
+            .iter()
+            .fold(0u32, |number, byte| number << 8 | u32::from(*byte))
+            << (8 * (3 - group.len()));
+        for place in 0..4 {
+            text.push(if place <= group.len() {
+                char::from(BASE64[(number >> (18 - 6 * place) & 63) as usize])
+            } else {
+                '='
+            });
+        }
+    }
+    text
+}
+
+fn wall_micros() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_micros()).unwrap_or(i64::MAX / 4)
+    })
+}
+
+/// Seconds as a database writes them.
+fn seconds(text: &str) -> Option<Duration> {
+    let seconds: f64 = text.parse().ok()?;
+    Duration::try_from_secs_f64(seconds.clamp(0.0, 1e9)).ok()
+}
+
+fn odd() -> Error {
+    Error::new(
+        Code::Protocol,
+        "a row of the table is not as the dialect has it",
+    )
+}
+
+/// A row that is there: whose it is, and how long it still counts.
+struct Found {
+    owner: String,
+    left: Option<Duration>,
+}
+
+impl<D: Database> Peer<D> {
+    /// The owner's column for a token.
+    fn owner(&self, token: OwnerToken) -> String {
+        match self.dialect {
+            // As long as Symfony's: the token, and 16 bytes that follow from it.
+            Dialect::Symfony => {
+                let more = Sha256::digest(token.as_bytes());
+                base64(&[token.as_bytes().as_slice(), &more[..16]].concat())
+            }
+            Dialect::Drupal | Dialect::Laravel => token.to_hex(),
+        }
+    }
+
+    /// The key's column for a name.
+    fn key(&self, name: &Name) -> String {
+        let bytes = name.as_bytes();
+        match self.dialect {
+            Dialect::Symfony => hex(&Sha256::digest(bytes)),
+            Dialect::Drupal => drupal_key(bytes),
+            Dialect::Laravel => laravel_key(&self.prefix, bytes),
+        }
+    }
+
+    fn ask(&self, statement: &Statement, values: &Values<'_>, limit: BootTime) -> Result<Outcome> {
+        let params: Vec<Param<'_>> = statement.order.iter().map(|word| values.of(word)).collect();
+        self.database.ask(&statement.sql, &params, limit)
+    }
+
+    fn find(&self, key: &str, limit: BootTime) -> Result<Option<Found>> {
+        let values = Values::new(key);
+        let outcome = self.ask(&self.statements.read, &values, limit)?;
+        let Some(row) = outcome.rows.first() else {
+            return Ok(None);
+        };
+        let [Some(owner), Some(left)] = row.as_slice() else {
+            return Err(odd());
+        };
+        let ended = left.starts_with('-') || left.parse::<f64>().map_err(|_| odd())? <= 0.0;
+        Ok(Some(Found {
+            owner: owner.clone(),
+            left: (!ended).then(|| seconds(left)).flatten(),
+        }))
+    }
+
+    fn holder(&self, owner: &str, left: Duration) -> Holder {
+        let mut shown = owner.to_owned();
+        shown.truncate(
+            shown
+                .char_indices()
+                .nth(8)
+                .map_or(shown.len(), |(at, _)| at),
+        );
+        Holder {
+            owner: shown,
+            mode: "exclusive",
+            permits: 1,
+            remaining: Some(left),
+            ..Holder::default()
+        }
+    }
+
+    fn purge_now_and_then(&self) {
+        if self.common.purge_after.is_zero() {
+            return;
+        }
+        let releases = self.releases.fetch_add(1, Ordering::Relaxed);
+        if releases % PURGE_EVERY == PURGE_EVERY - 1 {
+            let soon = BootTime::now().after(Duration::from_millis(200));
+            // What cannot be dropped now can be later.
+            let _ = self.purge(self.database.limit(Some(soon)));
+        }
+    }
+
+    /// Drops some rows that have ended, each by itself, so that no two locks are held at once.
+    fn purge(&self, limit: BootTime) -> Result<()> {
+        let ended = self.ask(&self.statements.ended, &Values::new(""), limit)?;
+        for row in ended.rows {
+            if let Some(Some(key)) = row.first() {
+                self.ask(&self.statements.drop, &Values::new(key), limit)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The name of the store in its capability record.
+    fn name(&self) -> &'static str {
+        match (self.kind, self.dialect) {
+            (Kind::Sqlite, Dialect::Symfony) => "sqlite-symfony",
+            (Kind::Sqlite, Dialect::Drupal) => "sqlite-drupal",
+            (Kind::Sqlite, Dialect::Laravel) => "sqlite-laravel",
+            (Kind::Postgres, Dialect::Symfony) => "postgres-symfony",
+            (Kind::Postgres, Dialect::Drupal) => "postgres-drupal",
+            (Kind::Postgres, Dialect::Laravel) => "postgres-laravel",
+            (Kind::Mysql, Dialect::Symfony) => "mysql-symfony",
+            (Kind::Mysql, Dialect::Drupal) => "mysql-drupal",
+            (Kind::Mysql, Dialect::Laravel) => "mysql-laravel",
+        }
+    }
+
+    fn ttl(claim: &Claim) -> Duration {
+        claim.ttl.unwrap_or(crate::lock::DEFAULT_LEASE)
+    }
+}
+
+/// ASCII of at most 255 bytes stands as it is; the rest as Drupal hashes it.
+fn drupal_key(name: &[u8]) -> String {
+    let is_plain = name.iter().all(|byte| byte.is_ascii() && *byte != 0);
+    if is_plain && name.len() <= 255 {
+        return String::from_utf8_lossy(name).into_owned();
+    }
+    let hash: String = base64(&Sha256::digest(name))
+        .trim_end_matches('=')
+        .replace('+', "-")
+        .replace('/', "_");
+    if is_plain {
+        format!("{}{hash}", String::from_utf8_lossy(&name[..212]))
+    } else {
+        hash
+    }
+}
+
+/// A key of Laravel's; what no column of 255 characters can hold, and so no peer has, as a hash.
+fn laravel_key(prefix: &str, name: &[u8]) -> String {
+    match std::str::from_utf8(name) {
+        Ok(text)
+            if !text.contains('\0') && prefix.chars().count() + text.chars().count() <= 255 =>
+        {
+            format!("{prefix}{text}")
+        }
+        _ => format!("{prefix}~{}", hex(&Sha256::digest(name))),
+    }
+}
+
+/// The values that statements may name.
+struct Values<'a> {
+    key: &'a str,
+    owner: &'a str,
+    heir: &'a str,
+    ttl: i64,
+    clock: i64,
+    until: i64,
+    after: &'a str,
+    prefix: &'a str,
+    length: i64,
+    limit: i64,
+}
+
+impl<'a> Values<'a> {
+    fn new(key: &'a str) -> Self {
+        Values {
+            key,
+            owner: "",
+            heir: "",
+            ttl: 0,
+            clock: wall_micros(),
+            until: 0,
+            after: "",
+            prefix: "",
+            length: 0,
+            limit: 0,
+        }
+    }
+
+    fn owned(key: &'a str, owner: &'a str, ttl: Duration) -> Self {
+        let ttl = super::book::micros(ttl);
+        let new = Self::new(key);
+        Values {
+            owner,
+            ttl,
+            // Whole seconds, never less than what was asked.
+            until: new.clock.saturating_add(ttl).saturating_add(999_999) / 1_000_000,
+            ..new
+        }
+    }
+
+    fn of(&self, word: &str) -> Param<'_> {
+        match word {
+            "id" => Param::Text(self.key),
+            "owner" => Param::Text(self.owner),
+            "heir" => Param::Text(self.heir),
+            "ttl" => Param::Int(self.ttl),
+            "clock" => Param::Int(self.clock),
+            "until" => Param::Int(self.until),
+            "after" => Param::Text(self.after),
+            "prefix" => Param::Text(self.prefix),
+            "length" => Param::Int(self.length),
+            _ => Param::Int(self.limit),
+        }
+    }
+}
+
+impl<D: Database> Backend for Peer<D> {
+    fn capabilities(&self) -> Capabilities {
+        let local = self.kind == Kind::Sqlite;
+        Capabilities {
+            store: self.name(),
+            shared: false,
+            promote: false,
+            permits: false,
+            ttl: true,
+            frees_on_death: false,
+            fence: Fence::None,
+            wakes: false,
+            fair: false,
+            export: true,
+            list: self.dialect.shows_names(),
+            break_lock: true,
+            survives_restart: true,
+            clock: if local || self.dialect != Dialect::Symfony {
+                "host"
+            } else {
+                "server"
+            },
+            scope: if local { Scope::Host } else { Scope::Cluster },
+        }
+    }
+
+    fn url(&self) -> &str {
+        &self.common.url
+    }
+
+    fn fingerprint(&self) -> String {
+        self.common.fingerprint.clone()
+    }
+
+    fn ping(&self, deadline: Option<BootTime>) -> Result<()> {
+        self.database.ping(self.database.limit(deadline))
+    }
+
+    fn attempt(&self, claim: &Claim, _bell: Option<&Arc<Signal>>) -> Result<Attempt> {
+        let (before, limit) = (BootTime::now(), self.database.limit(claim.deadline));
+        let (key, owner) = (self.key(&claim.name), self.owner(claim.token));
+        let ttl = Self::ttl(claim);
+        let values = Values::owned(&key, &owner, ttl);
+        let granted = Attempt::Granted(Grant {
+            lease: Some(before.after(ttl)),
+            fence: None,
+            recovered: false,
+        });
+        let taken = self.ask(&self.statements.take, &values, limit)?;
+        if !taken.rows.is_empty() {
+            return Ok(granted);
+        }
+        // MySQL does not say whether it acted.
+        let found = self.find(&key, limit)?;
+        if self.kind == Kind::Mysql && found.as_ref().is_some_and(|found| found.owner == owner) {
+            return Ok(granted);
+        }
+        let left = found.and_then(|found| found.left);
+        let ends = |left| BootTime::now().after(left + Duration::from_millis(1));
+        Ok(Attempt::Busy(Busy {
+            until: left.map(ends),
+            poll: Some(self.poll(claim)),
+        }))
+    }
+
+    fn cancel(&self, claim: &Claim) -> Result<Cancelled> {
+        // Nobody queues here, but an attempt whose answer was lost may have been granted.
+        self.release(claim).map(|_| Cancelled::Gone)
+    }
+
+    fn check_ttl(&self, ttl: Duration) -> Result<()> {
+        if self.dialect != Dialect::Drupal && ttl < Duration::from_secs(1) {
+            return Err(Error::invalid(
+                "the TTL is below a second, and this table counts whole ones",
+            ));
+        }
+        Ok(())
+    }
+
+    fn extend(&self, claim: &Claim, ttl: Duration) -> Result<Answer> {
+        let (before, limit) = (BootTime::now(), self.database.limit(claim.deadline));
+        let (key, owner) = (self.key(&claim.name), self.owner(claim.token));
+        let values = Values::owned(&key, &owner, ttl);
+        Ok(
+            match self.ask(&self.statements.extend, &values, limit)?.affected {
+                0 => Answer::NotOurs,
+                _ => Answer::Done(Some(before.after(ttl))),
+            },
+        )
+    }
+
+    fn release(&self, claim: &Claim) -> Result<Answer> {
+        let limit = self.database.limit(claim.deadline);
+        let (key, owner) = (self.key(&claim.name), self.owner(claim.token));
+        let values = Values::owned(&key, &owner, Duration::ZERO);
+        let freed = self.ask(&self.statements.free, &values, limit)?.affected;
+        self.purge_now_and_then();
+        Ok(if freed == 0 {
+            Answer::NotOurs
+        } else {
+            Answer::Done(None)
+        })
+    }
+
+    fn is_held(&self, claim: &Claim) -> Result<bool> {
+        let limit = self.database.limit(claim.deadline);
+        let found = self.find(&self.key(&claim.name), limit)?;
+        let owner = self.owner(claim.token);
+        Ok(found.is_some_and(|found| found.owner == owner && found.left.is_some()))
+    }
+
+    fn wait_free(&self, name: &Name, until: BootTime) -> Result<bool> {
+        let (key, token) = (self.key(name), OwnerToken::draw()?);
+        for polls in 0.. {
+            let found = self.find(&key, self.database.limit(None))?;
+            if found.is_none_or(|found| found.left.is_none()) {
+                return Ok(true);
+            }
+            if until.has_passed() {
+                break;
+            }
+            Signal::new().sleep(next_poll(polls, &token).min(until));
+        }
+        Ok(false)
+    }
+
+    fn inspect(&self, name: &Name, deadline: Option<BootTime>) -> Result<Inspection> {
+        let found = self.find(&self.key(name), self.database.limit(deadline))?;
+        let holder = found.and_then(|found| Some(self.holder(&found.owner, found.left?)));
+        Ok(Inspection {
+            name: name.as_bytes().to_vec(),
+            holders: holder.into_iter().collect(),
+            waiters: None,
+        })
+    }
+
+    fn list(
+        &self,
+        prefix: &[u8],
+        cursor: Option<&str>,
+        limit: usize,
+        deadline: Option<BootTime>,
+    ) -> Result<Page> {
+        if !self.dialect.shows_names() {
+            return Err(Error::unsupported(
+                "rows of this dialect do not show the names of their locks",
+            ));
+        }
+        let bad = || Error::invalid("this is no cursor of ours");
+        let after = match cursor {
+            None => String::new(),
+            Some(text) => String::from_utf8(read_cursor(text)?).map_err(|_| bad())?,
+        };
+        let text = format!("{}{}", self.prefix, String::from_utf8_lossy(prefix));
+        let values = Values {
+            after: &after,
+            prefix: &text,
+            length: i64::try_from(text.chars().count()).unwrap_or(i64::MAX),
+            limit: i64::try_from(limit).unwrap_or(i64::MAX),
+            ..Values::new("")
+        };
+        let found = self.ask(
+            &self.statements.list,
+            &values,
+            self.database.limit(deadline),
+        )?;
+        let mut page = Page::default();
+        let full = found.rows.len() >= limit;
+        for row in found.rows {
+            let [Some(key), Some(owner), Some(left)] = row.as_slice() else {
+                return Err(odd());
+            };
+            let name = key.strip_prefix(&self.prefix).unwrap_or(key);
+            page.locks.push(Inspection {
+                name: name.as_bytes().to_vec(),
+                holders: vec![self.holder(owner, seconds(left).unwrap_or_default())],
+                waiters: None,
+            });
+            if full {
+                page.cursor = Some(hex(key.as_bytes()));
+            }
+        }
+        Ok(page)
+    }
+
+    fn break_lock(&self, name: &Name, deadline: Option<BootTime>) -> Result<bool> {
+        let (key, limit) = (self.key(name), self.database.limit(deadline));
+        let broken = self.ask(&self.statements.r#break, &Values::new(&key), limit)?;
+        Ok(broken.affected > 0)
+    }
+
+    fn create_table(&self, deadline: Option<BootTime>) -> Result<()> {
+        self.database.create_table(self.database.limit(deadline))
+    }
+
+    fn ddl(&self, engine: Option<&str>) -> Result<String> {
+        let kind = match engine {
+            None => self.kind,
+            Some(name) => Kind::of(name).ok_or_else(super::unknown_engine)?,
+        };
+        Ok(sql::ddl(self.dialect, kind, &self.columns))
+    }
+
+    fn adopt(&self, claim: &Claim, heir: OwnerToken) -> Result<Option<Grant>> {
+        let (before, limit) = (BootTime::now(), self.database.limit(claim.deadline));
+        let (key, owner) = (self.key(&claim.name), self.owner(claim.token));
+        let heir = self.owner(heir);
+        let ttl = Self::ttl(claim);
+        let values = Values {
+            heir: &heir,
+            ..Values::owned(&key, &owner, ttl)
+        };
+        let adopted = self.ask(&self.statements.adopt, &values, limit)?;
+        Ok((adopted.affected > 0).then(|| Grant {
+            lease: Some(before.after(ttl)),
+            fence: None,
+            recovered: false,
+        }))
+    }
+}
+
+/// How often a handle asked in vain.
+struct Polls(u32);
+
+impl<D> Peer<D> {
+    fn poll(&self, claim: &Claim) -> BootTime {
+        let polls = claim.seat.with(|polls: &mut Polls| {
+            polls.0 += 1;
+            polls.0
+        });
+        if polls.is_none() {
+            claim.seat.put(Polls(0));
+        }
+        next_poll(polls.unwrap_or(0), &claim.token)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_the_peers_own() {
+        assert_eq!(base64(b"ab"), "YWI=");
+        assert_eq!(base64(&[0xff; 32]).len(), 44);
+        assert_eq!(drupal_key(b"cron"), "cron");
+        assert_eq!(drupal_key("é".as_bytes()).len(), 43);
+        let long = drupal_key(&[b'x'; 300]);
+        assert!(long.len() == 255 && long.starts_with(&"x".repeat(212)));
+        assert_eq!(laravel_key("app-cache-", b"job"), "app-cache-job");
+        assert_ne!(laravel_key("", &[b'x'; 300]), laravel_key("", &[b'x'; 301]));
+    }
+}

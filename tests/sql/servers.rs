@@ -1,0 +1,324 @@
+//! What the suites for every store do not ask of the table stores with a server: its faults, poolers,
+//! rights, rows.
+
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+use synlock_core::{Code, Lock, LockOptions, Result, Store, Wait};
+use synlock_tests::names::unique;
+use synlock_tests::services::mariadb::MariadbServer;
+use synlock_tests::services::pgbouncer::PgBouncer;
+use synlock_tests::services::postgres::PostgresServer;
+use synlock_tests::taker::Taker;
+
+const THIS: &str = env!("CARGO_BIN_EXE_flock-taker");
+
+fn ms(number: u64) -> Duration {
+    Duration::from_millis(number)
+}
+
+fn lock(url: &str, name: &str) -> Lock {
+    Store::open(url).unwrap().lock(name).unwrap()
+}
+
+fn code<T>(result: Result<T>) -> Code {
+    result.err().map_or(Code::Ok, |error| error.code())
+}
+
+/// Several threads at one name: never two inside, and everybody gets in.
+fn contend(url: &str, threads: u32, rounds: u32) {
+    let name = unique("hot");
+    let (inside, total) = (AtomicU32::new(0), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let lock = lock(url, &name);
+                for _ in 0..rounds {
+                    lock.acquire(Wait::For(Duration::from_secs(60)), None)
+                        .unwrap();
+                    assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two holders");
+                    total.fetch_add(1, Ordering::SeqCst);
+                    inside.fetch_sub(1, Ordering::SeqCst);
+                    lock.release().unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(total.load(Ordering::SeqCst), threads * rounds);
+}
+
+#[test]
+fn poolers_break_nothing_and_are_told_of() {
+    let server = PostgresServer::start();
+    for (mode, size) in [
+        ("session", 20),
+        ("transaction", 1),
+        ("transaction", 2),
+        ("statement", 2),
+    ] {
+        let pooler = PgBouncer::start(&server, mode, size);
+        let url = format!("postgres://{}?io_timeout=10000", pooler.place());
+        // Another client's statements, under the same pool.
+        let other = format!("postgres://{}?io_timeout=10000&table=other", pooler.place());
+        std::thread::scope(|scope| {
+            scope.spawn(|| contend(&url, 4, 10));
+            scope.spawn(|| contend(&other, 4, 10));
+        });
+        let store = Store::open(&url).unwrap();
+        let told = Arc::new(AtomicU32::new(0));
+        let heard = told.clone();
+        store.observe(Arc::new(move |event| {
+            heard.fetch_add(
+                u32::from(event.message.contains("pooler")),
+                Ordering::SeqCst,
+            );
+        }));
+        let fresh = format!("{url}&label={mode}{size}&table=told_{mode}{size}");
+        let waits = Store::open(&fresh).unwrap();
+        let heard = told.clone();
+        waits.observe(Arc::new(move |event| {
+            heard.fetch_add(
+                u32::from(event.message.contains("pooler")),
+                Ordering::SeqCst,
+            );
+        }));
+        let (held, waiter) = (waits.lock("n").unwrap(), waits.lock("n").unwrap());
+        held.acquire(Wait::No, None).unwrap();
+        assert_eq!(
+            code(waiter.acquire(Wait::For(ms(200)), None)),
+            Code::Timeout
+        );
+        assert_eq!(told.load(Ordering::SeqCst), 1, "{mode}");
+        held.release().unwrap();
+    }
+}
+
+#[test]
+fn holds_survive_a_restart_and_faults_are_told_in_time() {
+    let mut postgres = PostgresServer::start();
+    let url = format!("postgres://{}?io_timeout=500", postgres.place());
+    let (held, other) = (lock(&url, "held"), lock(&url, "held"));
+    let fence = held.acquire(Wait::No, None).unwrap().fence.unwrap();
+    postgres.kill();
+    let start = Instant::now();
+    assert_eq!(
+        code(lock(&url, "x").acquire(Wait::No, None)),
+        Code::Unavailable
+    );
+    assert!(start.elapsed() < ms(3000));
+    postgres.start_again();
+    assert!(held.is_acquired().unwrap());
+    assert_eq!(code(other.acquire(Wait::No, None)), Code::Busy);
+    held.release().unwrap();
+    assert!(other.acquire(Wait::No, None).unwrap().fence.unwrap() > fence);
+    // A server that does not answer: the outcome is unknown, and in the end nothing is held.
+    let free = lock(&url, "stopped");
+    postgres.pause();
+    let start = Instant::now();
+    let unknown = code(free.acquire(Wait::No, None));
+    assert!(start.elapsed() < ms(1500), "{:?}", start.elapsed());
+    postgres.resume();
+    assert!(
+        matches!(unknown, Code::Uncertain | Code::Unavailable),
+        "{unknown:?}"
+    );
+    lock(&url, "stopped")
+        .acquire(Wait::For(Duration::from_secs(25)), None)
+        .unwrap();
+}
+
+#[test]
+fn mariadb_restarts_and_stops() {
+    let mut server = MariadbServer::start();
+    // What was granted must have reached the system, as with the settings of a server in earnest.
+    server.sql("SET GLOBAL innodb_flush_log_at_trx_commit = 2");
+    let url = format!("mysql://{}?io_timeout=500", server.place());
+    let (held, other) = (lock(&url, "held"), lock(&url, "held"));
+    let fence = held.acquire(Wait::No, None).unwrap().fence.unwrap();
+    server.kill();
+    assert_eq!(
+        code(lock(&url, "x").acquire(Wait::No, None)),
+        Code::Unavailable
+    );
+    server.start_again();
+    assert!(held.is_acquired().unwrap());
+    assert_eq!(code(other.acquire(Wait::No, None)), Code::Busy);
+    held.release().unwrap();
+    assert!(other.acquire(Wait::No, None).unwrap().fence.unwrap() > fence);
+    let free = lock(&url, "stopped");
+    server.pause();
+    let start = Instant::now();
+    let unknown = code(free.acquire(Wait::No, None));
+    assert!(start.elapsed() < ms(1500), "{:?}", start.elapsed());
+    server.resume();
+    assert!(
+        matches!(unknown, Code::Uncertain | Code::Unavailable),
+        "{unknown:?}"
+    );
+    lock(&url, "stopped")
+        .acquire(Wait::For(Duration::from_secs(25)), None)
+        .unwrap();
+}
+
+#[test]
+fn a_user_without_rights_is_refused_until_the_table_is_made() {
+    let server = PostgresServer::start();
+    server.sql("CREATE ROLE weak LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC;");
+    let weak = format!(
+        "postgres://weak@127.0.0.1:{}/postgres?table=made",
+        server.port()
+    );
+    assert_eq!(
+        code(lock(&weak, "n").acquire(Wait::No, None)),
+        Code::Permission
+    );
+    let owner = Store::open(&format!("postgres://{}?table=made", server.place())).unwrap();
+    owner.create_table(Wait::Forever).unwrap();
+    owner.create_table(Wait::Forever).unwrap();
+    server.sql("GRANT SELECT, INSERT, UPDATE, DELETE ON made TO weak");
+    lock(&weak, "n").acquire(Wait::No, None).unwrap();
+}
+
+#[test]
+fn ddl_makes_the_table_that_the_store_uses() {
+    let (postgres, mariadb) = (PostgresServer::start(), MariadbServer::start());
+    let a = Store::open(&format!("postgres://{}?table=by_hand", postgres.place())).unwrap();
+    let b = Store::open(&format!("mysql://{}?table=by_hand", mariadb.place())).unwrap();
+    assert_eq!(a.ddl(Some("mysql")).unwrap(), b.ddl(None).unwrap());
+    assert_eq!(a.ddl(None).unwrap(), b.ddl(Some("postgres")).unwrap());
+    assert_eq!(code(a.ddl(Some("oracle"))), Code::InvalidArgument);
+    assert_eq!(
+        code(Store::open("memory:").unwrap().ddl(None)),
+        Code::Unsupported
+    );
+    postgres.sql(&a.ddl(None).unwrap());
+    mariadb.sql(&format!("USE test; {}", b.ddl(None).unwrap()));
+    for store in [a, b] {
+        store.lock("n").unwrap().acquire(Wait::No, None).unwrap();
+    }
+}
+
+/// Others keep transactions open on our rows: a try is never granted, and comes back in time.
+#[test]
+fn a_foreign_transaction_holds_nobody_up_for_long() {
+    let server = PostgresServer::start();
+    let url = format!("postgres://{}?io_timeout=400", server.place());
+    let held = lock(&url, "n");
+    held.acquire(Wait::No, None).unwrap();
+    let mut foreign = server
+        .psql("BEGIN; SELECT 1 FROM synlock_locks FOR UPDATE; SELECT pg_sleep(2)")
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let busy = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND wait_event = 'PgSleep'";
+    while server.sql(busy) != "1" {
+        std::thread::sleep(ms(10));
+    }
+    // That it is taken is seen without waiting for the row.
+    let start = Instant::now();
+    assert_eq!(code(lock(&url, "n").acquire(Wait::No, None)), Code::Busy);
+    assert!(start.elapsed() < ms(300), "{:?}", start.elapsed());
+    // Another name is not in the way at all.
+    lock(&url, "m").acquire(Wait::No, None).unwrap();
+    let start = Instant::now();
+    assert_eq!(code(held.release()), Code::Uncertain);
+    assert!(start.elapsed() < ms(1000), "{:?}", start.elapsed());
+    foreign.wait().unwrap();
+    lock(&url, "n")
+        .acquire(Wait::For(Duration::from_secs(20)), None)
+        .unwrap();
+}
+
+/// A waiter that dies costs the next one a second.
+#[test]
+fn a_dead_waiter_is_passed_over() {
+    let server = PostgresServer::start();
+    let url = format!("postgres://{}", server.place());
+    let held = lock(&url, "n");
+    held.acquire(Wait::No, None).unwrap();
+    let mut dead = Taker::start(THIS, &url);
+    dead.ok("lock h n");
+    let waiters = |count| {
+        let store = Store::open(&url).unwrap();
+        let end = Instant::now() + Duration::from_secs(10);
+        while store.inspect("n").unwrap().waiters != Some(count) {
+            assert!(Instant::now() < end, "{count} waiters never came");
+            std::thread::sleep(ms(5));
+        }
+    };
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| {
+            // Killed with its process, in the middle of the wait.
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| dead.ok("acquire h 20000")))
+                .is_err()
+        });
+        waiters(1);
+        let next = scope.spawn(|| {
+            let lock = lock(&url, "n");
+            lock.acquire(Wait::For(Duration::from_secs(20)), None)
+                .unwrap();
+            (Instant::now(), lock)
+        });
+        waiters(2);
+        server.sql("SELECT 1");
+        kill_takers();
+        assert!(first.join().unwrap());
+        let released = Instant::now();
+        held.release().unwrap();
+        let (granted, _lock) = next.join().unwrap();
+        let waited = granted.duration_since(released);
+        assert!(
+            waited < ms(4500),
+            "the safety poll, not the offer's end: {waited:?}"
+        );
+    });
+}
+
+/// Ends the takers that are children of this program.
+fn kill_takers() {
+    let own = std::process::id().to_string();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else {
+            continue;
+        };
+        let Some((head, rest)) = stat.rsplit_once(')') else {
+            continue;
+        };
+        let parent = rest.split_whitespace().nth(1);
+        if head.contains("flock-taker") && parent == Some(&own) {
+            let pid: i32 = head.split_whitespace().next().unwrap().parse().unwrap();
+            // SAFETY: a child of this program, by its number.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
+    }
+}
+
+#[test]
+fn the_servers_clock_counts_to_the_millisecond() {
+    for url in [
+        (Some(PostgresServer::start()), None),
+        (None, Some(MariadbServer::start())),
+    ]
+    .iter()
+    .map(
+        |pair: &(Option<PostgresServer>, Option<MariadbServer>)| match pair {
+            (Some(server), _) => format!("postgres://{}", server.place()),
+            (_, Some(server)) => format!("mysql://{}", server.place()),
+            _ => unreachable!(),
+        },
+    ) {
+        let mut options = LockOptions::default();
+        options.ttl = Some(ms(300));
+        let store = Store::open(&url).unwrap();
+        let short = store.lock_with("n", options).unwrap();
+        short.acquire(Wait::No, None).unwrap();
+        let start = Instant::now();
+        short.set_auto_release(false);
+        drop(short);
+        let next = lock(&url, "n");
+        next.acquire(Wait::For(Duration::from_secs(10)), None)
+            .unwrap();
+        assert!(start.elapsed() >= ms(290), "{:?}", start.elapsed());
+    }
+}
