@@ -55,8 +55,8 @@ pub(crate) struct Shared {
     hooks: AtomicBool,
     /// Rung by a store whose holds end with a session.
     alarm: OnceCell<Arc<Signal>>,
-    /// When the watchdog's one entry for this handle comes due (boot time, ns); 0 without one.
-    pub(crate) watched: AtomicU64,
+    /// The watchdog's one entry for this handle.
+    pub(crate) watched: watchdog::entry::Entry,
     /// Ends the operation that dispatch runs on this handle.
     pub(crate) running: Mutex<Option<Cancel>>,
     pub(crate) orphaned: AtomicBool,
@@ -122,7 +122,7 @@ impl Shared {
             on_lost: Mutex::default(),
             hooks: AtomicBool::new(false),
             alarm: OnceCell::new(),
-            watched: AtomicU64::new(0),
+            watched: watchdog::entry::Entry::new(),
             running: Mutex::default(),
             orphaned: AtomicBool::new(false),
             late: AtomicBool::new(false),

@@ -5,6 +5,15 @@
 //! Runs on the service thread. A lease is renewed at a third of its TTL; an expired one is never
 //! revived. Release takes the same mutex as a renewal, so that no renewal follows a release.
 
+pub(crate) mod entry;
+#[cfg(all(loom, test))]
+mod model;
+
+/// What the entry is made of; in `model.rs` it is made of the checker's.
+mod sync {
+    pub(super) use std::sync::atomic::{AtomicU64, Ordering};
+}
+
 use crate::lease::BootTime;
 use crate::owner::OwnerToken;
 use crate::phase::{Hold, Phase};
@@ -12,7 +21,6 @@ use crate::service;
 use crate::shared::Shared;
 use crate::store::Answer;
 use std::sync::Weak;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// A handle's entry in the book: one at a time, whatever number of holds come and go.
@@ -36,10 +44,7 @@ pub(crate) fn start(lock: &Shared, hold: &Hold) {
         return;
     }
     let due = due(lock, lease);
-    let known = lock.watched.load(Ordering::Acquire);
-    // An entry that comes due earlier, left by an earlier hold, looks at this one then.
-    if known == 0 || known > due.as_nanos() {
-        lock.watched.store(due.as_nanos(), Ordering::Release);
+    if lock.watched.needs_new(due.as_nanos()) {
         let watch = Watch {
             lock: lock.me.clone(),
             due: due.as_nanos(),
@@ -65,13 +70,10 @@ impl Watch {
     pub(crate) fn look(&mut self) -> Option<BootTime> {
         let lock = self.lock.upgrade()?;
         let mut phase = lock.lock_phase();
-        if lock.watched.load(Ordering::Acquire) != self.due {
-            return None;
-        }
-        let again = look_at(&lock, &mut phase);
-        self.due = again.map_or(0, BootTime::as_nanos);
-        lock.watched.store(self.due, Ordering::Release);
-        again
+        let look = || look_at(&lock, &mut phase).map(BootTime::as_nanos);
+        let again = lock.watched.look(self.due, look);
+        self.due = again.unwrap_or(0);
+        again.map(BootTime::from_nanos)
     }
 }
 
