@@ -13,6 +13,7 @@ use synlock_tests::names::{TempDir, unique};
 use synlock_tests::redis::RedisServer;
 use synlock_tests::services::mariadb::MariadbServer;
 use synlock_tests::services::postgres::PostgresServer;
+use synlock_tests::services::zookeeper::ZookeeperServer;
 
 /// A store, kept alive by what it needs.
 #[derive(Clone)]
@@ -31,6 +32,7 @@ fn main() {
     let memcached = MemcachedServer::start();
     let servers: Vec<RedisServer> = (0..3).map(|_| RedisServer::start()).collect();
     let members: Vec<String> = servers.iter().map(RedisServer::url).collect();
+    let zookeeper = Arc::new(ZookeeperServer::start());
     let folder = TempDir::new("synlock-e2e");
     let segment = TempDir::within("/dev/shm", "synlock-e2e");
     let database = TempDir::new("synlock-e2e");
@@ -96,6 +98,12 @@ fn main() {
             url: memcached.url(),
             shared: true,
             _keep: Arc::new(memcached),
+        },
+        Setup {
+            name: "zookeeper",
+            url: zookeeper.url(),
+            shared: true,
+            _keep: zookeeper,
         },
     ];
     let mut trials: Vec<Trial> = Vec::new();
