@@ -52,7 +52,12 @@
 /* As `timeout_ms` of the options: try once. */
 #define SYNLOCK_OPT_TRY ((int64_t)-2)
 
-#define SYNLOCK_LOCK_OPTIONS_INIT { sizeof(synlock_lock_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL }
+#define SYNLOCK_LOCK_OPTIONS_INIT { sizeof(synlock_lock_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL }
+
+/* "file:line" of where it stands, for `caller` of the options. */
+#define SYNLOCK_TEXT_OF_(x) #x
+#define SYNLOCK_TEXT_OF(x) SYNLOCK_TEXT_OF_(x)
+#define SYNLOCK_HERE __FILE__ ":" SYNLOCK_TEXT_OF(__LINE__)
 
 #if defined(__GNUC__) || defined(__clang__)
 #define SYNLOCK_API __attribute__((visibility("default")))
@@ -539,6 +544,11 @@ typedef struct {
    * Scope that the handle ends with; or NULL.
    */
   synlock_scope *scope;
+  /**
+   * Where the program makes the lock, for its events: SYNLOCK_HERE; or
+   * NULL.
+   */
+  const char *caller;
 } synlock_lock_options;
 
 /**
@@ -811,6 +821,10 @@ typedef struct {
    * The process.
    */
   uint32_t pid;
+  /**
+   * `caller` of the lock's options, or NULL.
+   */
+  const char *caller;
 } synlock_event;
 
 /**
@@ -1669,6 +1683,58 @@ synlock_status synlock_reply_add(synlock_reply *reply,
                                  const synlock_ask *ask,
                                  const synlock_holder *holder,
                                  synlock_error **error);
+
+/**
+ * Copies statements, an empty line between each two, that make the table
+ * of fencing tokens in a database and the trigger that refuses to lower
+ * one; run again, they change nothing. `engine` is "sqlite", "postgres" or
+ * "mysql"; `table` is NULL for "synlock_fence". The program runs them on a
+ * connection of its own, one by one. For the buffer see
+ * `synlock_store_url`; 2048 bytes are enough.
+ */
+SYNLOCK_API
+synlock_status synlock_fencing_ddl(const char *engine,
+                                   const char *table,
+                                   char *buffer,
+                                   size_t capacity,
+                                   size_t *length,
+                                   synlock_error **error);
+
+/**
+ * As `synlock_fencing_ddl`, for a table of the program's own: no update of
+ * a row lowers the token in `column` (NULL for "token") or takes it away.
+ */
+SYNLOCK_API
+synlock_status synlock_fencing_trigger(const char *engine,
+                                       const char *table,
+                                       const char *column,
+                                       char *buffer,
+                                       size_t capacity,
+                                       size_t *length,
+                                       synlock_error **error);
+
+/**
+ * Copies the statement to run first in each transaction that writes under
+ * the lock, with the lock's name and its fencing token as parameters (`?`;
+ * `$1` and `$2` on PostgreSQL). A token lower than one before it makes the
+ * database answer with an error that contains "stale fencing token", and
+ * the transaction must be rolled back. As `synlock_fencing_ddl`.
+ */
+SYNLOCK_API
+synlock_status synlock_fencing_statement(const char *engine,
+                                         const char *table,
+                                         char *buffer,
+                                         size_t capacity,
+                                         size_t *length,
+                                         synlock_error **error);
+
+/**
+ * A script for EVAL that makes Redis run a command unless the fencing token
+ * is stale; a static string. KEYS: the key that keeps the highest token,
+ * then every key of the command. ARGV: the token, then the command and its
+ * arguments. The refusal is an error that begins with "STALE".
+ */
+SYNLOCK_API const char *synlock_fencing_redis(void);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -57,6 +57,8 @@ export interface LockEvent {
   name: Buffer;
   owner: string;
   label: string | null;
+  /** `file:line` of the acquire that the event belongs to; null for those of the store. */
+  caller: string | null;
   waited: number;
   held: number;
   attempts: number;
@@ -203,6 +205,34 @@ export class Store extends EventEmitter {
 }
 
 export function schemes(): string[];
+
+/** Whose SQL. */
+export type Engine = 'sqlite' | 'postgres' | 'mysql';
+
+/**
+ * Resources that refuse the writes of a holder that is one no more: they keep the highest
+ * `lock.fencingToken` that they have seen, and refuse lower ones in the same transaction as the write.
+ */
+export const fencing: {
+  /** Statements that make the table of tokens and the trigger by which the database refuses to lower one. */
+  ddl(engine: Engine, table?: string): string[];
+  /** The trigger for a table of your own: no update of a row lowers the token in `column`. */
+  trigger(engine: Engine, table: string, column?: string): string[];
+  /**
+   * The statement to run first in each transaction that writes, with the lock's name and its token as
+   * parameters (`?`; `$1` and `$2` on PostgreSQL). An older token is an error: roll back.
+   */
+  statement(engine: Engine, table?: string): string;
+  /**
+   * For EVAL: runs a command unless the token is stale. KEYS: the key that keeps the highest token, then
+   * every key of the command; ARGV: the token, then the command and its arguments.
+   */
+  redisScript(): string;
+  /** Whether a driver's error is a refusal. */
+  isStale(error: unknown): boolean;
+  readonly TABLE: string;
+  readonly STALE: string;
+};
 
 export class SynlockError extends Error {
   /** `SYNLOCK_` and the name of the status. */

@@ -5,6 +5,7 @@ const { EventEmitter } = require('node:events');
 const { channel } = require('node:diagnostics_channel');
 const native = require('./native.js');
 const { classes, make, check: checked, statusOf, nameOf } = require('./errors.js');
+const fencing = require('./fencing.js');
 const { asker, traits, withCause } = require('./custom.js');
 
 Symbol.dispose ??= Symbol('Symbol.dispose');
@@ -105,6 +106,21 @@ function milliseconds(value, what) {
   return value;
 }
 
+/** `file:line` of the first frame outside this package. */
+function caller() {
+  const { stackTraceLimit, prepareStackTrace } = Error;
+  Error.stackTraceLimit = 12;
+  Error.prepareStackTrace = (_, frames) => frames;
+  const frames = new Error().stack;
+  Error.stackTraceLimit = stackTraceLimit;
+  Error.prepareStackTrace = prepareStackTrace;
+  for (const frame of Array.isArray(frames) ? frames : []) {
+    const file = frame.getFileName();
+    if (file && file !== __filename && !file.startsWith('node:')) return `${file}:${frame.getLineNumber()}`;
+  }
+  return undefined;
+}
+
 /** What an acquire waits, ms: what the call says, or the URL, or for ever. */
 function patience(handle, timeout) {
   return timeout === undefined || timeout === null ? handle.timeout : milliseconds(timeout, 'timeout');
@@ -166,10 +182,15 @@ class Handles {
     this.#native = store;
     this.direct = direct;
     this.answerAtOnce = store.answersAtOnce;
+    /** Whether events tell where a lock was made. */
+    this.listened = false;
   }
 
   make(name, options) {
-    const handle = this.#native.lock(bytes(name), split(options));
+    const own = split(options);
+    // Costs some microseconds, and a handle for each acquire: so only for those who listen.
+    if (this.listened) own.caller = caller();
+    const handle = this.#native.lock(bytes(name), own);
     check(handle.made());
     // A property of the object's own is read without leaving JavaScript.
     handle.number = handle.seat;
@@ -178,12 +199,12 @@ class Handles {
 
   /** Whether such a lock may have a handle that others had before. */
   keeps(name, options) {
-    return typeof name === 'string' && (options === undefined || isPlain(options));
+    return typeof name === 'string' && !this.listened && (options === undefined || isPlain(options));
   }
 
   /** Whether one short call will do. */
   areShort(name, options) {
-    return options === undefined && this.answerAtOnce && typeof name === 'string';
+    return options === undefined && this.answerAtOnce && !this.listened && typeof name === 'string';
   }
 
   place(name) {
@@ -481,6 +502,7 @@ class Store extends EventEmitter {
       if (events.hasSubscribers) events.publish(event);
     });
     this.#observer = this.#native.observe(hub, id);
+    this.#handles.listened = true;
   }
 
   /** A handle, and the place that it goes back to. */
@@ -651,4 +673,4 @@ class Store extends EventEmitter {
   }
 }
 
-module.exports = { Store, Lock, schemes: native.schemes, ...classes };
+module.exports = { Store, Lock, fencing, schemes: native.schemes, ...classes };

@@ -109,6 +109,7 @@ typedef struct {
   int32_t reserved;
   const char *label;
   synlock_scope *scope;
+  const char *caller;
 } synlock_lock_options;
 typedef struct {
   size_t struct_size;
@@ -179,6 +180,7 @@ typedef struct {
   int64_t held_ms;
   uint32_t attempts;
   uint32_t pid;
+  const char *caller;
 } synlock_event;
 typedef void (*synlock_destroy)(void *user);
 typedef struct {
@@ -428,3 +430,23 @@ synlock_status synlock_reply_add(synlock_reply *reply,
                                  const synlock_ask *ask,
                                  const synlock_holder *holder,
                                  synlock_error **error);
+synlock_status synlock_fencing_ddl(const char *engine,
+                                   const char *table,
+                                   char *buffer,
+                                   size_t capacity,
+                                   size_t *length,
+                                   synlock_error **error);
+synlock_status synlock_fencing_trigger(const char *engine,
+                                       const char *table,
+                                       const char *column,
+                                       char *buffer,
+                                       size_t capacity,
+                                       size_t *length,
+                                       synlock_error **error);
+synlock_status synlock_fencing_statement(const char *engine,
+                                         const char *table,
+                                         char *buffer,
+                                         size_t capacity,
+                                         size_t *length,
+                                         synlock_error **error);
+const char *synlock_fencing_redis(void);

@@ -37,7 +37,7 @@ impl Shared {
             name: self.name.clone(),
             token: OwnerToken::NONE,
             mode: self.options.mode,
-            ttl: self.ttl,
+            ttl: self.kept_for(self.ttl),
             deadline: None,
             fence_block: 1,
             label: self.options.label.clone(),
@@ -182,7 +182,7 @@ impl Shared {
     /// A hold that arrives with less left than clocks may differ by is none. On this host a grant
     /// takes no time to arrive, and a lease that has run out is seen by the clock.
     fn is_too_late(&self, claim: &Claim, grant: &Grant) -> bool {
-        match (claim.ttl, grant.lease) {
+        match (claim.ttl, self.lease(grant.lease)) {
             _ if !self.is_remote => false,
             (Some(ttl), Some(lease)) => lease.left() <= self.drift(ttl),
             _ => false,
@@ -424,12 +424,13 @@ impl Shared {
             ended
         });
         let owner = claim.token;
+        let lease = self.lease(grant.lease);
         self.quiet_lost();
         self.set_held(
             phase,
             Hold {
                 claim,
-                lease: grant.lease,
+                lease,
                 fence: grant.fence,
                 since: now,
                 ended,

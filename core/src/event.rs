@@ -74,6 +74,8 @@ pub struct Event {
     pub owner: String,
     /// Label of the lock, if it has one.
     pub label: Option<Arc<str>>,
+    /// Where the program made the lock (`file:line`), if it says.
+    pub caller: Option<Arc<str>>,
     /// How long the acquire waited.
     pub waited: Duration,
     /// How long the lock was held.
@@ -97,6 +99,7 @@ impl Event {
                 .unwrap_or_default(),
             owner: String::new(),
             label: None,
+            caller: None,
             waited: Duration::ZERO,
             held: Duration::ZERO,
             attempts: 0,

@@ -110,11 +110,13 @@ impl Shared {
             if !self.store.capabilities().ttl {
                 return Err(Error::unsupported("this store has no leases to lengthen"));
             }
-            self.store.backend().check_ttl(ttl)?;
+            self.store
+                .backend()
+                .check_ttl(ttl + self.options.lock_delay)?;
         }
         let mut phase = self.lock_phase();
         let hold = self.held(&mut phase)?;
-        let Some(ttl) = ttl.or(hold.claim.ttl) else {
+        let Some(ttl) = self.kept_for(ttl).or(hold.claim.ttl) else {
             drop(phase);
             return self.check();
         };
@@ -126,7 +128,7 @@ impl Shared {
         match extended {
             Ok(Answer::Done(lease)) => {
                 hold.claim.ttl = Some(ttl);
-                hold.lease = lease.max(hold.lease);
+                hold.lease = self.lease(lease).max(hold.lease);
                 watchdog::start(self, hold);
                 let message = if was_late {
                     "refreshed after the lease had run out; nobody had taken the lock"
@@ -241,7 +243,7 @@ impl Shared {
             match changed {
                 Ok(Attempt::Granted(grant)) => {
                     hold.claim.mode = to;
-                    hold.lease = grant.lease.or(hold.lease);
+                    hold.lease = self.lease(grant.lease).or(hold.lease);
                     hold.fence = grant.fence.or(hold.fence);
                     return Ok(());
                 }
@@ -290,9 +292,10 @@ impl Shared {
         match self.store.backend().adopt(&claim, heir)? {
             Some(grant) => {
                 claim.token = heir;
+                let lease = self.lease(grant.lease);
                 let hold = Hold {
                     claim,
-                    lease: grant.lease,
+                    lease,
                     fence: grant.fence,
                     since: now,
                     ended: None,

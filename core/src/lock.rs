@@ -1,6 +1,7 @@
 //! Locks: the handle that a caller has.
 
 use crate::cancel::Cancel;
+use crate::capability::Scope;
 use crate::codes::Code;
 use crate::event::EventKind;
 use crate::fork;
@@ -63,10 +64,23 @@ impl Lock {
         }
         store.backend().check_name(&name)?;
         if let Some(ttl) = options.ttl {
-            store.backend().check_ttl(ttl)?;
+            store.backend().check_ttl(ttl + options.lock_delay)?;
+        }
+        options.require.check(&can)?;
+        // Where a dead owner's lock is free at once, a delay would be promised in vain.
+        let sees_death = can.frees_on_death && can.scope != Scope::Process;
+        if !options.lock_delay.is_zero() && (!can.ttl || sees_death) {
+            return Err(Error::unsupported(
+                "this store frees a dead owner's lock at once: it cannot delay that (`lock_delay`)",
+            ));
         }
         let needs_lease = can.ttl && !can.frees_on_death;
         let ttl = options.ttl.or(needs_lease.then_some(DEFAULT_LEASE));
+        if !options.lock_delay.is_zero() && ttl.is_none() {
+            return Err(Error::invalid(
+                "a lock delay follows the end of a lease: give a ttl",
+            ));
+        }
         let renew = ttl.is_some() && options.renew.unwrap_or(options.ttl.is_none());
         if renew && store.is_caller_thread_only() {
             return Err(Error::unsupported(

@@ -2,12 +2,16 @@
 
 use crate::lease::Wait;
 use crate::mode::Mode;
+use crate::require::Require;
 use crate::{Error, Result};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The longest TTL: ten years.
 pub const MAX_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// The longest delay after an unclean end: a day.
+pub const MAX_DELAY: Duration = Duration::from_secs(24 * 3600);
 
 /// What happens when this process asks again for a name that it holds already through another
 /// handle of the same store.
@@ -46,6 +50,13 @@ pub struct LockOptions {
     /// Give the host a turn on a signal and at least every 200 ms: `acquire` answers
     /// `Interrupted`, and the call made again within a second keeps its place.
     pub interruptible: bool,
+    /// For how long a lock that was not released stays taken after its lease: time for what its
+    /// holder had sent to arrive, where nothing checks fencing tokens.
+    pub lock_delay: Duration,
+    /// What the store must be able to promise.
+    pub require: Require,
+    /// Where the program made the lock (`file:line`), for the events that it causes.
+    pub caller: Option<Arc<str>>,
     /// Words shown to whoever inspects the lock; at most 255 bytes.
     pub label: Option<Arc<str>>,
 }
@@ -62,6 +73,9 @@ impl Default for LockOptions {
             strict: false,
             reentry: Reentry::Independent,
             interruptible: false,
+            lock_delay: Duration::ZERO,
+            require: Require::default(),
+            caller: None,
             label: None,
         }
     }
@@ -77,6 +91,9 @@ impl LockOptions {
         self.mode.check()?;
         if let Some(ttl) = self.ttl {
             check_ttl(ttl)?;
+        }
+        if self.lock_delay > MAX_DELAY {
+            return Err(Error::invalid("the lock delay is longer than a day"));
         }
         if self.label.as_ref().is_some_and(|label| label.len() > 255) {
             return Err(Error::invalid("the label is longer than 255 bytes"));

@@ -74,7 +74,7 @@ fn check_held(lock: &Shared, phase: &mut Phase) -> Result<Option<Acquired>> {
     claim.asked = BootTime::now();
     let lease = match claim.ttl {
         Some(ttl) => match lock.store.backend().extend(&claim, ttl)? {
-            Answer::Done(lease) => lease,
+            Answer::Done(kept) => lock.lease(kept),
             // Lost meanwhile: ask as anybody would.
             Answer::NotOurs => return Ok(None),
         },

@@ -7,6 +7,7 @@ use crate::lease::{BootTime, Wait};
 use crate::lock::Lock;
 use crate::name::Name;
 use crate::options::{LockOptions, Reentry, check_ttl};
+use crate::require::Require;
 use crate::store::custom::{self, Callbacks, Traits};
 use crate::store::{Backend, Check, Inspection, Page};
 use crate::sync::Mutex;
@@ -269,6 +270,15 @@ fn lock_defaults(url: &mut Url) -> Result<LockOptions> {
         }
     };
     options.label = url.take("label").map(Into::into);
+    options.lock_delay = match url.take_int("lock_delay")? {
+        None => Duration::ZERO,
+        Some(ms) => u64::try_from(ms)
+            .map(Duration::from_millis)
+            .map_err(|_| Error::invalid("the option `lock_delay` is negative"))?,
+    };
+    if let Some(words) = url.take("require") {
+        options.require = Require::read(&words)?;
+    }
     options.check()?;
     Ok(options)
 }
@@ -421,7 +431,11 @@ impl Store {
                 .with_resource(bytes)
                 .with_store(self.url())
         };
-        Lock::new(self.clone(), Name::new(bytes).map_err(add)?, options).map_err(add)
+        let lock = Lock::new(self.clone(), Name::new(bytes).map_err(add)?, options).map_err(add)?;
+        if let Some(words) = self.0.backend.first_caution() {
+            lock.shared().warn_of_store(words);
+        }
+        Ok(lock)
     }
 
     fn named<T>(
@@ -443,11 +457,13 @@ impl Store {
     /// Connects now, and says whether the store can serve.
     ///
     /// # Errors
-    /// `Unavailable`, `Permission`, `Protocol`, `Storage`.
+    /// `Unavailable`, `Permission`, `Protocol`, `Storage`; `Unsupported` for what is required of it.
     pub fn ping(&self, wait: Wait) -> Result<()> {
         self.0
-            .backend
-            .ping(wait.deadline())
+            .defaults
+            .require
+            .check(&self.0.capabilities)
+            .and_then(|()| self.0.backend.ping(wait.deadline()))
             .map_err(|error| error.with_operation("ping").with_store(self.url()))
     }
 

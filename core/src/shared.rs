@@ -184,7 +184,7 @@ impl Shared {
         };
         let mut claim = spare.unwrap_or_else(|| Box::new(self.new_claim()));
         claim.token = self.first_token()?;
-        claim.ttl = self.ttl;
+        claim.ttl = self.kept_for(self.ttl);
         claim.mode = self.options.mode;
         claim.deadline = None;
         claim.asked = now;
@@ -276,6 +276,7 @@ impl Shared {
     fn push_event(&self, kind: EventKind, fill: impl FnOnce(&mut Event)) {
         let mut event = Event::new(kind, self.store.url(), Some(&self.name));
         event.label = self.options.label.clone();
+        event.caller = self.options.caller.clone();
         fill(&mut event);
         self.notices.lock().push(Notice::Event(event));
         self.has_notices.store(true, Ordering::Release);
@@ -377,10 +378,26 @@ impl Shared {
         }
     }
 
+    /// How long the store is to keep a hold that lasts for `ttl`.
+    pub(crate) fn kept_for(&self, ttl: Option<Duration>) -> Option<Duration> {
+        ttl.map(|ttl| ttl + self.options.lock_delay)
+    }
+
+    /// The end of the lease, of what the store keeps until `kept`: the lock delay follows it.
+    pub(crate) fn lease(&self, kept: Option<BootTime>) -> Option<BootTime> {
+        let delay = self.options.lock_delay;
+        if delay.is_zero() {
+            return kept;
+        }
+        let delay = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
+        kept.map(|kept| BootTime::from_nanos(kept.as_nanos().saturating_sub(delay)))
+    }
+
     /// What the store's clock and ours may differ by over a TTL.
     pub(crate) fn drift(&self, ttl: Duration) -> Duration {
         if self.is_remote {
-            drift_allowance(ttl)
+            // What the store keeps beyond the lease is no time to be sure of.
+            drift_allowance(ttl.saturating_sub(self.options.lock_delay))
         } else {
             Duration::ZERO
         }

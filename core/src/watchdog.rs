@@ -103,7 +103,7 @@ fn look_at(lock: &Shared, phase: &mut Phase) -> Option<BootTime> {
     hold.claim.deadline = None;
     match extended {
         Ok(Answer::Done(renewed)) => {
-            hold.lease = renewed.max(hold.lease);
+            hold.lease = lock.lease(renewed).max(hold.lease);
             hold.lease.map(|lease| due(lock, lease))
         }
         Ok(Answer::NotOurs) => {

@@ -407,3 +407,24 @@ fn what_is_only_tried_on_the_way_to_a_wait_is_told_to_nobody() {
     let all = ["acquired", "released", "acquired", "released"];
     assert_eq!(*told.lock().unwrap(), all);
 }
+
+#[test]
+fn a_url_says_what_is_required() {
+    let wants = |words| Store::open_with("memory:required", &[("require", words)]).unwrap();
+    wants("fence,crash_release").ping(Wait::No).unwrap();
+    let store = wants("fence,quorum");
+    let error = store.ping(Wait::No).unwrap_err();
+    assert_eq!(error.code(), Code::Unsupported);
+    assert!(error.message().contains("quorum"), "{error}");
+    assert_eq!(store.lock("x").unwrap_err().code(), Code::Unsupported);
+    let code = |url| Store::open(url).unwrap_err().code();
+    assert_eq!(code("memory:?require=wings"), Code::InvalidArgument);
+    assert_eq!(code("memory:?lock_delay=-1"), Code::InvalidArgument);
+    assert_eq!(
+        code("memory:?lock_delay=99999999999"),
+        Code::InvalidArgument
+    );
+    // A delay has no lease to follow.
+    let store = Store::open("memory:?lock_delay=10").unwrap();
+    assert_eq!(store.lock("x").unwrap_err().code(), Code::InvalidArgument);
+}

@@ -78,6 +78,8 @@ pub struct synlock_event {
     pub attempts: u32,
     /// The process.
     pub pid: u32,
+    /// `caller` of the lock's options, or NULL.
+    pub caller: *const c_char,
 }
 
 #[derive(Debug)]
@@ -86,6 +88,7 @@ struct Shown {
     store: Kept,
     owner: Kept,
     label: Kept,
+    caller: Kept,
     message: Kept,
 }
 
@@ -242,6 +245,7 @@ pub unsafe extern "C" fn synlock_events_next(
                 store: Kept::new(Some(&next.store)),
                 owner: Kept::new(Some(&next.owner)),
                 label: Kept::new(next.label.as_deref()),
+                caller: Kept::new(next.caller.as_deref()),
                 message: Kept::new(Some(&next.message)),
                 event: next,
             });
@@ -277,6 +281,7 @@ fn view(shown: &Shown) -> synlock_event {
         held_ms: millis(event.held),
         attempts: event.attempts,
         pid: event.pid,
+        caller: shown.caller.as_ptr(),
     }
 }
 

@@ -22,6 +22,7 @@ pub mod custom;
 pub mod dispatch;
 pub mod error;
 pub mod events;
+pub mod fencing;
 mod guard;
 pub mod handle;
 pub mod hold;

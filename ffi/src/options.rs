@@ -86,6 +86,9 @@ pub struct synlock_lock_options {
     pub label: *const c_char,
     /// Scope that the handle ends with; or NULL.
     pub scope: *mut synlock_scope,
+    /// Where the program makes the lock, for its events: SYNLOCK_HERE; or
+    /// NULL.
+    pub caller: *const c_char,
 }
 
 impl synlock_lock_options {
@@ -105,6 +108,7 @@ impl synlock_lock_options {
         reserved: 0,
         label: std::ptr::null(),
         scope: std::ptr::null_mut(),
+        caller: std::ptr::null(),
     };
 }
 
@@ -204,7 +208,7 @@ fn switch(value: i32, what: &str) -> Result<Option<bool>> {
 /// The core's options from C's.
 ///
 /// # Safety
-/// As `read_sized`; `label` is NULL or NUL-terminated.
+/// As `read_sized`; `label` and `caller` are NULL or NUL-terminated.
 pub(crate) unsafe fn lock_options(
     given: *const synlock_lock_options,
     defaults: &LockOptions,
@@ -257,6 +261,10 @@ pub(crate) unsafe fn lock_options(
     // SAFETY: promised by the caller.
     if let Some(label) = unsafe { text::optional(given.label, "label") }? {
         options.label = Some(label.into());
+    }
+    // SAFETY: promised by the caller.
+    if let Some(place) = unsafe { text::optional(given.caller, "caller") }? {
+        options.caller = Some(place.into());
     }
     Ok((options, given.scope.addr() as u64))
 }

@@ -60,7 +60,12 @@ const CONSTANTS: &str = r#"
 /* As `timeout_ms` of the options: try once. */
 #define SYNLOCK_OPT_TRY ((int64_t)-2)
 
-#define SYNLOCK_LOCK_OPTIONS_INIT { sizeof(synlock_lock_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL }
+#define SYNLOCK_LOCK_OPTIONS_INIT { sizeof(synlock_lock_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL }
+
+/* "file:line" of where it stands, for `caller` of the options. */
+#define SYNLOCK_TEXT_OF_(x) #x
+#define SYNLOCK_TEXT_OF(x) SYNLOCK_TEXT_OF_(x)
+#define SYNLOCK_HERE __FILE__ ":" SYNLOCK_TEXT_OF(__LINE__)
 
 #if defined(__GNUC__) || defined(__clang__)
 #define SYNLOCK_API __attribute__((visibility("default")))
@@ -94,7 +99,7 @@ fn generate(config: Config) -> String {
     let mut builder = Builder::new().with_config(config);
     for file in [
         "status", "error", "options", "store", "lock", "hold", "list", "cancel", "scope",
-        "dispatch", "events", "version", "custom",
+        "dispatch", "events", "version", "custom", "fencing",
     ] {
         builder = builder.with_src(sources.join(format!("{file}.rs")));
     }

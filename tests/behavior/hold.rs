@@ -4,7 +4,7 @@ use super::support::{Case, List, PATIENCE, code, ms};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
-use synlock_core::{BootTime, Code, LockOptions, OwnerToken, State, Store, Wait};
+use synlock_core::{BootTime, Code, Lock, LockOptions, OwnerToken, Scope, State, Store, Wait};
 
 pub fn tests(list: &mut List) {
     list.add("dropping_a_handle_releases", drops);
@@ -40,6 +40,11 @@ pub fn tests(list: &mut List) {
     }
     if list.can.export {
         list.add("an_exported_hold_is_adopted_once", adopt);
+    }
+    if list.can.ttl && (!list.can.frees_on_death || list.can.scope == Scope::Process) {
+        list.add("a_lock_delay_follows_an_unclean_end", delay);
+    } else {
+        list.add("a_lock_delay_is_refused", no_delay);
     }
     list.add("observers_hear_of_it", observers);
 }
@@ -161,6 +166,59 @@ fn lease_ends(case: &Case) {
     assert!(a.is_expired());
     assert_eq!(code(a.ensure_held()), Code::Lost);
     b.ensure_held().unwrap();
+}
+
+fn delayed(case: &Case, ttl: Duration, delay: Duration) -> Lock {
+    case.lock_with(|options| {
+        options.ttl = Some(ttl);
+        options.lock_delay = delay;
+    })
+}
+
+fn delay(case: &Case) {
+    let minute = Duration::from_secs(60);
+    let (a, b) = (delayed(case, ms(100), minute), case.lock());
+    a.acquire(Wait::No, None).unwrap();
+    assert!(a.remaining().unwrap() <= ms(100));
+    std::thread::sleep(ms(150));
+    // Its lease is over, and nobody may have the lock.
+    assert!(a.is_expired());
+    assert_eq!(code(a.ensure_held()), Code::Lost);
+    assert_eq!(code(b.acquire(Wait::No, None)), Code::Busy);
+    // A holder that says that it is done is no unclean end.
+    let c = delayed(case, ms(100), minute);
+    assert!(case.store.break_lock(&case.name).is_ok() == case.can.break_lock);
+    if case.can.break_lock {
+        c.acquire(Wait::No, None).unwrap();
+        c.refresh(Some(ms(200))).unwrap();
+        assert!(c.remaining().unwrap() <= ms(200));
+        std::thread::sleep(ms(250));
+        assert!(c.release().unwrap().late);
+        b.acquire(PATIENCE, None).unwrap();
+        b.release().unwrap();
+    }
+    // The delay ends too.
+    let name = format!("{}-ends", case.name);
+    let mut options = LockOptions::default();
+    options.ttl = Some(ms(50));
+    options.lock_delay = ms(1950);
+    let dead = case.store.lock_with(&name, options).unwrap();
+    dead.acquire(Wait::No, None).unwrap();
+    dead.set_auto_release(false);
+    drop(dead);
+    let heir = case
+        .store
+        .lock_with(&name, case.store.defaults().clone())
+        .unwrap();
+    heir.acquire(PATIENCE, None).unwrap();
+}
+
+fn no_delay(case: &Case) {
+    let mut options = LockOptions::default();
+    options.lock_delay = ms(100);
+    options.ttl = case.can.ttl.then_some(ms(1000));
+    let refused = case.store.lock_with(&case.name, options);
+    assert_eq!(code(refused), Code::Unsupported);
 }
 
 fn refresh(case: &Case) {

@@ -1,11 +1,12 @@
 //! The least that each store must claim, and that it refuses what it does not.
 
 use super::support::{Case, List, code, ms};
-use synlock_core::{Code, LockOptions, Mode};
+use synlock_core::{Code, Fence, LockOptions, Mode, Require};
 
 pub fn tests(list: &mut List) {
     list.add("claims_no_less_than_the_matrix", claims);
     list.add("refuses_what_it_does_not_claim", refuses);
+    list.add("refuses_what_is_required_and_it_lacks", requires);
     list.add("has_a_fingerprint_of_its_own", fingerprint);
 }
 
@@ -184,6 +185,27 @@ fn refuses(case: &Case) {
     if !case.can.ttl {
         assert_eq!(code(lock.refresh(Some(ms(1000)))), Code::Unsupported);
     }
+}
+
+fn requires(case: &Case) {
+    for (words, has) in [
+        ("", true),
+        ("fence", case.can.fence != Fence::None),
+        ("fence_durable", case.can.fence == Fence::Durable),
+        ("crash_release", case.can.frees_on_death),
+        ("quorum", case.can.store == "quorum"),
+        (
+            "fence, crash_release",
+            case.can.fence != Fence::None && case.can.frees_on_death,
+        ),
+    ] {
+        let mut options = case.store.defaults().clone();
+        options.require = Require::read(words).unwrap();
+        let made = case.store.lock_with(&case.name, options);
+        let wanted = if has { Code::Ok } else { Code::Unsupported };
+        assert_eq!(code(made), wanted, "{words}");
+    }
+    assert_eq!(code(Require::read("fence,fast")), Code::InvalidArgument);
 }
 
 fn fingerprint(case: &Case) {

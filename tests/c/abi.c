@@ -475,6 +475,16 @@ static void events(void) {
     synlock_events *events = NULL;
     IS(SYNLOCK_INVALID_ARGUMENT, synlock_events_new(store, 0, &events, NULL));
     IS(SYNLOCK_OK, synlock_events_new(store, 2, &events, NULL));
+    synlock_lock_options told = SYNLOCK_LOCK_OPTIONS_INIT;
+    told.caller = SYNLOCK_HERE;
+    synlock_lock *here = check_lock(store, "here", &told);
+    synlock_event made = {.struct_size = sizeof made};
+    IS(SYNLOCK_OK, synlock_lock_acquire(here, SYNLOCK_NO_WAIT, NULL));
+    IS(SYNLOCK_OK, synlock_events_next(events, &made, NULL));
+    CHECK(made.caller && strstr(made.caller, "abi.c:") && !strcmp(made.caller, told.caller));
+    IS(SYNLOCK_OK, synlock_lock_release(here, NULL));
+    IS(SYNLOCK_OK, synlock_events_next(events, &made, NULL));
+    synlock_lock_free(here);
     synlock_event event = {.struct_size = sizeof event};
     IS(SYNLOCK_BUSY, synlock_events_next(events, &event, NULL));
     CHECK(!readable(synlock_events_fd(events), 0));

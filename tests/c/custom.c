@@ -189,6 +189,23 @@ static void what_it_cannot_promise(void) {
     synlock_store_free(store);
 }
 
+/* By its URL, or beside it. */
+static void what_is_required(void) {
+    const char *key[] = {"require"}, *words[] = {"fence,quorum"}, *less[] = {"fence,crash_release"};
+    synlock_store *store = NULL;
+    synlock_lock *lock = NULL;
+    IS(SYNLOCK_OK, synlock_store_open("memory:", key, words, 1, &store, NULL));
+    IS(SYNLOCK_UNSUPPORTED, synlock_store_ping(store, SYNLOCK_FOREVER, NULL));
+    IS(SYNLOCK_UNSUPPORTED, synlock_lock_new(store, "x", 1, NULL, &lock, NULL));
+    synlock_store_free(store);
+    one it;
+    synlock_callbacks callbacks = table(&it);
+    IS(SYNLOCK_OK, synlock_store_custom("one", &callbacks, key, less, 1, &store, NULL));
+    lock = check_lock(store, "x", NULL);
+    synlock_lock_free(lock);
+    synlock_store_free(store);
+}
+
 static void no_thread_of_ours_calls(void) {
     one it;
     synlock_callbacks callbacks = table(&it);
@@ -261,6 +278,7 @@ int main(void) {
     CASE(is_a_store);
     CASE(failures_have_words);
     CASE(what_it_cannot_promise);
+    CASE(what_is_required);
     CASE(no_thread_of_ours_calls);
     CASE(an_abandoned_request_is_not_called);
     CASE(a_child_destroys_nothing);

@@ -81,6 +81,15 @@ static void stores(void) {
     REFUSED(synlock_store_custom("null", &callbacks, keys, NULL, 1, &made, NULL));
     CHECK(made == NULL);
 
+    REFUSED(synlock_fencing_ddl(NULL, NULL, text, sizeof text, &length, NULL));
+    REFUSED(synlock_fencing_ddl("sqlite", NULL, NULL, 0, NULL, NULL));
+    FINE(synlock_fencing_ddl("sqlite", NULL, NULL, 0, &length, NULL));
+    REFUSED(synlock_fencing_trigger(NULL, "t", NULL, text, sizeof text, &length, NULL));
+    REFUSED(synlock_fencing_trigger("sqlite", NULL, NULL, text, sizeof text, &length, NULL));
+    REFUSED(synlock_fencing_statement(NULL, NULL, text, sizeof text, &length, NULL));
+    FINE(synlock_fencing_statement("mysql", NULL, text, sizeof text, NULL, NULL));
+    CHECK(strstr(synlock_fencing_redis(), "STALE"));
+
     synlock_holder holder = {.struct_size = sizeof holder};
     synlock_ask ask = {.struct_size = sizeof ask, .name = "x", .name_length = 1};
     synlock_reply reply = {.struct_size = sizeof reply};

@@ -80,6 +80,9 @@ static void every_status(void) {
     STATUS(synlock_store_open, "memory:panic", NULL, NULL, 0, (synlock_store **)&untouched);
     STATUS(synlock_store_custom, "panic", NULL, NULL, NULL, 0, (synlock_store **)&untouched);
     STATUS(synlock_reply_add, NULL, NULL, NULL);
+    STATUS(synlock_fencing_ddl, "sqlite", NULL, text, sizeof text, &length);
+    STATUS(synlock_fencing_trigger, "sqlite", "x", NULL, text, sizeof text, &length);
+    STATUS(synlock_fencing_statement, "sqlite", NULL, text, sizeof text, &length);
     STATUS(synlock_store_ping, store, 0);
     STATUS(synlock_store_url, store, text, sizeof text, &length);
     STATUS(synlock_store_fingerprint, store, text, sizeof text, &length);
@@ -147,6 +150,7 @@ static void every_value(void) {
     VALUE(NULL, synlock_error_operation, failure);
     WORDS("", synlock_version_string, );
     WORDS("", synlock_build_info, );
+    WORDS("", synlock_fencing_redis, );
     WORDS("UNKNOWN", synlock_status_name, SYNLOCK_BUSY);
     WORDS("", synlock_status_text, SYNLOCK_BUSY);
     WORDS("", synlock_status_class, SYNLOCK_BUSY);

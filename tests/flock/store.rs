@@ -565,3 +565,59 @@ fn an_idle_store_keeps_a_bounded_number_of_descriptors() {
         "one to look at, one whose lock says that we live"
     );
 }
+
+/// Another process, in a mount namespace of its own, whose locks lie in a directory that only one
+/// service sees. Needs the right to make such namespaces: root, or user namespaces for everybody.
+#[test]
+fn a_private_temp_directory_is_warned_of_once() {
+    const FOLDER: &str = "SYNLOCK_TEST_PRIVATE";
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        let store = Store::open(&format!("flock:{}/locks", folder.to_string_lossy())).unwrap();
+        let told = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let heard = told.clone();
+        store.observe(std::sync::Arc::new(move |event| {
+            if event.kind.level() == "warning" {
+                heard.lock().unwrap().push(event.message.clone());
+            }
+        }));
+        for _ in 0..2 {
+            store.lock("x").unwrap().try_acquire().unwrap().unwrap();
+        }
+        let told = told.lock().unwrap();
+        assert!(
+            told.len() == 1 && told[0].contains("private temporary directory"),
+            "{told:?}"
+        );
+        return;
+    }
+    let dir = TempDir::new("flock");
+    let (own, seen) = (
+        dir.path().join("systemd-private-1-x/tmp"),
+        dir.path().join("seen"),
+    );
+    std::fs::create_dir_all(&own).unwrap();
+    std::fs::create_dir(&seen).unwrap();
+    let script = "mount --bind \"$1\" \"$2\" && exec \"$3\" --exact a_private_temp_directory_is_warned_of_once";
+    let done = Command::new("unshare")
+        .args(["--mount", "--map-root-user", "sh", "-c", script, "sh"])
+        .args([&own, &seen, &std::env::current_exe().unwrap()])
+        .env(FOLDER, &seen)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(
+        done.status.success() && said.contains("1 passed"),
+        "{done:?}"
+    );
+    // Where it is, others see it.
+    let store = open(&dir, "");
+    let warned = std::sync::Arc::new(AtomicBool::new(false));
+    let heard = warned.clone();
+    store.observe(std::sync::Arc::new(move |event| {
+        if event.kind.level() == "warning" {
+            heard.store(true, Ordering::SeqCst);
+        }
+    }));
+    store.lock("x").unwrap().try_acquire().unwrap().unwrap();
+    assert!(!warned.load(Ordering::SeqCst));
+}

@@ -47,6 +47,25 @@ pub fn schemes() -> Vec<String> {
         .collect()
 }
 
+/// Statements of the checking half of fencing: `ddl`, `trigger` or `statement`, joined by empty lines.
+#[napi(catch_unwind)]
+pub fn fencing(what: String, engine: String, table: String, column: String) -> Outcome {
+    use synlock_core::fencing::{Engine, ddl, statement, trigger};
+    let text = Engine::read(&engine).and_then(|engine| {
+        Ok(match what.as_str() {
+            "ddl" => ddl(engine, &table)?.join("\n\n"),
+            "trigger" => trigger(engine, &table, &column)?.join("\n\n"),
+            _ => statement(engine, &table)?,
+        })
+    });
+    Outcome::of(text, |text, outcome| outcome.value = Some(text))
+}
+
+#[napi(catch_unwind)]
+pub fn fencing_redis() -> String {
+    synlock_core::fencing::REDIS.to_owned()
+}
+
 /// What a call came to; errors are made into exceptions by the package, from `status`.
 #[napi(object)]
 #[derive(Default)]

@@ -21,6 +21,7 @@ pub struct NativeOptions {
     pub strict: Option<bool>,
     pub reentry: Option<String>,
     pub label: Option<String>,
+    pub caller: Option<String>,
 }
 
 impl NativeOptions {
@@ -57,6 +58,7 @@ impl NativeOptions {
         if let Some(label) = self.label {
             options.label = Some(label.into());
         }
+        options.caller = self.caller.map(Into::into);
         Ok(options)
     }
 }

@@ -245,7 +245,7 @@ impl NativeStore {
         let teller = hub.teller();
         let observer = store.observe(Arc::new(move |event| {
             let text = format!(
-                r#"{{"kind":"{}","level":"{}","status":{},"pid":{},"store":{},"name":"{}","owner":{},"label":{},"waited":{},"held":{},"attempts":{},"message":{}}}"#,
+                r#"{{"kind":"{}","level":"{}","status":{},"pid":{},"store":{},"name":"{}","owner":{},"label":{},"caller":{},"waited":{},"held":{},"attempts":{},"message":{}}}"#,
                 event.kind.name(),
                 event.kind.level(),
                 event.code.number(),
@@ -254,6 +254,7 @@ impl NativeStore {
                 hex(&event.resource),
                 quoted(&event.owner),
                 or_null(event.label.as_deref().map(quoted)),
+                or_null(event.caller.as_deref().map(quoted)),
                 event.waited.as_secs_f64() * 1000.0,
                 event.held.as_secs_f64() * 1000.0,
                 event.attempts,

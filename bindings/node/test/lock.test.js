@@ -194,10 +194,13 @@ for (const [kind, setup] of Object.entries(setups)) {
     it('emits events', async () => {
       const watched = await Store.open(server.url);
       const kinds = [];
-      watched.on('event', (event) => kinds.push(event.kind));
+      const callers = new Set();
+      watched.on('event', (event) => kinds.push(event.kind) && callers.add(event.caller));
       await watched.using(name(), async () => {});
+      const here = new Error().stack.match(/lock\.test\.js:(\d+)/)[1] - 1;
       await sleep(50);
       assert.deepEqual(kinds, ['acquired', 'released']);
+      assert.deepEqual([...callers], [`${__filename}:${here}`]);
     });
   });
 }

@@ -22,6 +22,7 @@ mod _synlock {
     use super::store::Backing;
 
     use super::{PyResult, Python, pyfunction};
+    use synlock_core::fencing;
 
     /// The table of codes: number, name, class, text, retriable.
     #[pyfunction]
@@ -43,6 +44,39 @@ mod _synlock {
     #[pyfunction]
     fn schemes() -> Vec<&'static str> {
         synlock_core::registry::schemes()
+    }
+
+    /// Statements that make the table of fencing tokens.
+    #[pyfunction]
+    fn fencing_ddl(py: Python<'_>, engine: &str, table: &str) -> PyResult<Vec<String>> {
+        super::errors::contained(py, || fencing::ddl(fencing::Engine::read(engine)?, table))
+    }
+
+    /// Statements that make the trigger alone.
+    #[pyfunction]
+    fn fencing_trigger(
+        py: Python<'_>,
+        engine: &str,
+        table: &str,
+        column: &str,
+    ) -> PyResult<Vec<String>> {
+        super::errors::contained(py, || {
+            fencing::trigger(fencing::Engine::read(engine)?, table, column)
+        })
+    }
+
+    /// The statement that notes a token.
+    #[pyfunction]
+    fn fencing_statement(py: Python<'_>, engine: &str, table: &str) -> PyResult<String> {
+        super::errors::contained(py, || {
+            fencing::statement(fencing::Engine::read(engine)?, table)
+        })
+    }
+
+    /// The script for Redis.
+    #[pyfunction]
+    fn fencing_redis() -> &'static str {
+        fencing::REDIS
     }
 
     /// Panics, for the test that a bug of ours stays an exception that can be caught.

@@ -427,3 +427,23 @@ def test_a_held_lock_in_a_circle_is_collected(url, name):
     del lock
     gc.collect()
     assert synlock.Lock(url, name).acquire(timeout=5)
+
+
+def test_what_is_required_of_a_store():
+    synlock.Store("memory:", require="fence,crash_release").lock("x")
+    store = synlock.Store("memory:?require=quorum")
+    for refused in [store.ping, lambda: store.lock("x")]:
+        with pytest.raises(synlock.Unsupported, match="quorum"):
+            refused()
+    with pytest.raises(synlock.InvalidArgument):
+        synlock.Store("memory:", require="wings")
+
+
+def test_a_lock_delay_follows_an_unclean_end(name):
+    store = synlock.Store("memory:", lock_delay=60_000)
+    dead, heir = store.lock(name, ttl=0.05), store.lock(name, ttl=5)
+    dead.acquire()
+    time.sleep(0.1)
+    assert dead.lost and not heir.acquire(blocking=False)
+    dead.release()
+    assert heir.acquire(blocking=False)

@@ -17,6 +17,8 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(any(feature = "flock", feature = "shm"))]
+mod cautions;
 mod check;
 pub mod custom;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
@@ -281,6 +283,11 @@ pub trait Backend: Send + Sync + Debug {
 
     /// Leaves the queue; one step with finding out whether the claim was granted meanwhile.
     fn cancel(&self, claim: &Claim) -> Result<Cancelled>;
+
+    /// Words about the place where it keeps its locks, to be told once, before the first of them.
+    fn first_caution(&self) -> Option<String> {
+        None
+    }
 
     /// Words about what the store has to do without, to be told once; asked when somebody begins to
     /// wait.

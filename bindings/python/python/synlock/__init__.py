@@ -6,7 +6,7 @@
 True
 """
 
-from . import aio
+from . import aio, fencing
 from ._base import Acquired
 from ._custom import Ask, Busy, CustomStore, Granted
 from ._errors import (
@@ -71,5 +71,6 @@ __all__ = [
     "Uncertain",
     "Unsupported",
     "aio",
+    "fencing",
     "schemes",
 ]

@@ -17,6 +17,7 @@ use crate::mode::Mode;
 use crate::name::Name;
 use crate::owner::OwnerToken;
 use crate::signal::{Signal, Wake};
+use crate::store::cautions::Looked;
 use crate::store::{Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Inspection, Page};
 use crate::sync::Mutex;
 use crate::{Error, Result};
@@ -65,6 +66,7 @@ pub(super) struct Flock {
     url: String,
     pub(super) config: Config,
     process: PerProcess<Process>,
+    looked: Looked,
 }
 
 impl Flock {
@@ -77,6 +79,7 @@ impl Flock {
             ),
             config,
             process: PerProcess::new(),
+            looked: Looked::default(),
         }
     }
 
@@ -388,6 +391,10 @@ impl Backend for Flock {
 
     fn url(&self) -> &str {
         &self.url
+    }
+
+    fn first_caution(&self) -> Option<String> {
+        self.looked.at(&self.config.dir)
     }
 
     fn answers_at_once(&self) -> bool {

@@ -19,6 +19,7 @@ use crate::mode::Mode;
 use crate::name::Name;
 use crate::owner::OwnerToken;
 use crate::signal::{Signal, Wake};
+use crate::store::cautions::Looked;
 use crate::store::{
     Answer, Attempt, Backend, Busy, Cancelled, Check, Claim, Grant, Inspection, Page,
 };
@@ -41,6 +42,7 @@ pub(super) struct Shm {
     config: Config,
     url: String,
     state: PerProcess<State>,
+    looked: Looked,
 }
 
 /// What this process has in the segment.
@@ -93,6 +95,7 @@ impl Shm {
             url: format!("shm:{}", config.path.display()),
             config,
             state: PerProcess::new(),
+            looked: Looked::default(),
         }
     }
 
@@ -306,6 +309,10 @@ impl Backend for Shm {
 
     fn url(&self) -> &str {
         &self.url
+    }
+
+    fn first_caution(&self) -> Option<String> {
+        self.looked.at(&self.config.path)
     }
 
     fn needs_token(&self) -> bool {
