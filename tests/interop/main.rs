@@ -29,5 +29,7 @@ fn main() {
         files::unprotected();
         Ok(())
     }));
+    // Or the servers would outlive us: an exit drops nothing.
+    drop(pairs);
     libtest_mimic::run(&arguments, trials).exit();
 }
