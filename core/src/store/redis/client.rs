@@ -26,6 +26,8 @@ const MOST_IDLE_ON_MANY: usize = 64;
 const MOST_MOVES: u32 = 16;
 /// Between attempts to connect to a server that refuses.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
+/// Between looks for the server that has a failed one's place.
+const FAILOVER_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(super) struct Redis {
@@ -243,9 +245,11 @@ impl Redis {
                             });
                         }
                         next => {
-                            let moved = !matches!(next, Next::Later);
-                            if let Next::Ask(node) = next {
-                                asked = Some(node);
+                            let moved = matches!(next, Next::Move | Next::Ask(_));
+                            match next {
+                                Next::Elsewhere => self.distrust(process, &node),
+                                Next::Ask(node) => asked = Some(node),
+                                Next::Stay | Next::Move | Next::Later => {}
                             }
                             moves += u32::from(moved);
                             (unserved(value), moved && moves <= MOST_MOVES)
@@ -258,12 +262,16 @@ impl Redis {
             if moved && !limit.has_passed() {
                 continue;
             }
-            let again = broken.error.code() == Code::Unavailable
-                && BootTime::now().after(RETRY_PAUSE) < limit;
+            let pause = match self.config.place {
+                Place::One(_) => RETRY_PAUSE,
+                Place::Sentinel { .. } | Place::Cluster(_) => FAILOVER_PAUSE,
+            };
+            let again =
+                broken.error.code() == Code::Unavailable && BootTime::now().after(pause) < limit;
             if !again {
                 return Err(settle(broken));
             }
-            std::thread::sleep(RETRY_PAUSE);
+            std::thread::sleep(pause);
         }
     }
 

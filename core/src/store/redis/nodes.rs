@@ -40,7 +40,9 @@ pub(super) enum Next {
     Move,
     /// To another server, once.
     Ask(Node),
-    /// This server does not serve now; another may, soon.
+    /// This server does not serve; another may.
+    Elsewhere,
+    /// This server does not serve now, but soon.
     Later,
 }
 
@@ -102,10 +104,8 @@ impl Nodes {
         let detail = error.details().unwrap_or_default();
         match (&config.place, error.code()) {
             (Place::One(_), _) => Next::Stay,
-            (_, "READONLY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "LOADING") => {
-                self.distrust(from);
-                Next::Later
-            }
+            (_, "READONLY" | "MASTERDOWN" | "CLUSTERDOWN") => Next::Elsewhere,
+            (_, "TRYAGAIN" | "LOADING") => Next::Later,
             (Place::Cluster(_), "MOVED") => match redirected(detail, from) {
                 Some(node) => {
                     self.move_slot(slot, node);
