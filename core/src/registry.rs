@@ -37,9 +37,12 @@ struct Entry {
 }
 
 macro_rules! entry {
-    ($feature:literal, $schemes:expr, $open:path) => {
+    ($feature:literal, $schemes:expr, $open:expr) => {
+        entry!($feature, $feature, $schemes, $open)
+    };
+    ($feature:literal, $store:literal, $schemes:expr, $open:expr) => {
         Entry {
-            store: $feature,
+            store: $store,
             schemes: $schemes,
             #[cfg(feature = $feature)]
             open: Some(Open::Plain($open)),
@@ -110,6 +113,18 @@ const STORES: &[Entry] = &[
         schemes: &["null"],
         open: Some(Open::Plain(crate::store::null::open)),
     },
+    entry!(
+        "postgres",
+        "postgres+advisory",
+        &["postgres+advisory", "postgresql+advisory", "pgsql+advisory"],
+        crate::store::advisory::open_postgres
+    ),
+    entry!(
+        "mysql",
+        "mysql+advisory",
+        &["mysql+advisory", "mariadb+advisory"],
+        crate::store::advisory::open_mysql
+    ),
 ];
 
 /// Schemes that this build can open.

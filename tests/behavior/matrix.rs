@@ -46,6 +46,27 @@ fn claims(case: &Case) {
             "H",
             (true, true, true, true, true),
         ),
+        "postgres+advisory" => (
+            (true, true, false, false, true),
+            "D",
+            (true, true, false, true, false),
+        ),
+        "mysql+advisory" => (
+            (false, false, false, false, true),
+            "D",
+            (true, true, false, true, false),
+        ),
+        // Fencing is opt-in: the database is a peer's.
+        "postgres+advisory-symfony" | "postgres+advisory-distributedlock" => (
+            (true, true, false, false, true),
+            "none",
+            (true, true, false, true, false),
+        ),
+        "mysql+advisory-symfony" => (
+            (false, false, false, false, true),
+            "none",
+            (true, true, false, true, false),
+        ),
         // What the callbacks of `custom.rs` can do.
         "custom" => (
             (true, true, true, true, true),

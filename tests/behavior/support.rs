@@ -11,6 +11,8 @@ use synlock_tests::services::mariadb::MariadbServer;
 use synlock_tests::services::postgres::PostgresServer;
 use synlock_tests::services::redis_sets::{Cluster, Sentinels};
 use synlock_tests::services::zookeeper::ZookeeperServer;
+use synlock_tests::services::mariadb::{self, MariadbServer};
+use synlock_tests::services::postgres::{self, PostgresServer};
 
 /// One store, set up one way.
 #[derive(Clone)]
@@ -150,6 +152,12 @@ impl Setup {
                 open: None,
                 _keep: Arc::new(sentinels),
             });
+        }
+        if cfg!(feature = "postgres") && wanted("postgres+advisory") {
+            setups.extend(postgres_advisory());
+        }
+        if cfg!(feature = "mysql") && wanted("mysql+advisory") {
+            setups.extend(mysql_advisory());
         }
         if wanted("custom") {
             setups.push(Setup {
@@ -326,6 +334,79 @@ fn tables(
             _keep: keep.clone(),
         })
         .into()
+}
+
+fn postgres_advisory() -> Vec<Setup> {
+    let server = Arc::new(PostgresServer::start_with(postgres::Options {
+        password: Some("secret".into()),
+        tls: true,
+        ..postgres::Options::default()
+    }));
+    let scheme = "postgres+advisory";
+    let ca = server.file("ca.crt");
+    let tls = server.place().replace("127.0.0.1", "localhost");
+    let urls = [
+        (
+            "postgres+advisory",
+            format!("{scheme}://{}", server.place()),
+        ),
+        (
+            "postgres+advisory-socket",
+            format!("{scheme}:{}", server.socket_place()),
+        ),
+        (
+            "postgres+advisory-tls",
+            format!("{scheme}://{tls}?ca_file={}", ca.display()),
+        ),
+        (
+            "postgres+advisory-symfony",
+            format!("{scheme}://{}?dialect=symfony", server.place()),
+        ),
+        (
+            "postgres+advisory-distributedlock",
+            format!("{scheme}://{}?dialect=distributedlock", server.place()),
+        ),
+    ];
+    let setup = |(name, url)| Setup {
+        name,
+        url,
+        open: None,
+        _keep: server.clone(),
+    };
+    urls.into_iter().map(setup).collect()
+}
+
+fn mysql_advisory() -> Vec<Setup> {
+    let server = Arc::new(MariadbServer::start_with(mariadb::Options {
+        password: Some("secret".into()),
+        tls: true,
+        ..mariadb::Options::default()
+    }));
+    let scheme = "mysql+advisory";
+    let ca = server.file("ca.crt");
+    let tls = server.place().replace("127.0.0.1", "localhost");
+    let urls = [
+        ("mysql+advisory", format!("{scheme}://{}", server.place())),
+        (
+            "mysql+advisory-socket",
+            format!("{scheme}:{}", server.socket_place()),
+        ),
+        (
+            "mysql+advisory-tls",
+            format!("{scheme}://{tls}?ca_file={}", ca.display()),
+        ),
+        (
+            "mysql+advisory-symfony",
+            format!("{scheme}://{}?dialect=symfony", server.place()),
+        ),
+    ];
+    let setup = |(name, url)| Setup {
+        name,
+        url,
+        open: None,
+        _keep: server.clone(),
+    };
+    urls.into_iter().map(setup).collect()
 }
 
 /// What a case works with: a store, and a name that no other case uses.

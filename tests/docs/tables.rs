@@ -52,6 +52,8 @@ fn capabilities() -> String {
         "mysql://localhost/locks",
         "zookeeper://localhost",
         "quorum:(redis://a,redis://b,redis://c)",
+        "postgres+advisory://me@localhost/db",
+        "mysql+advisory://me@localhost/db",
     ] {
         let store = Store::open(url).unwrap();
         let can = store.capabilities();

@@ -205,6 +205,8 @@ fn launch(folder: &Path, port: u16, options: &Options) -> Child {
             "--innodb-use-native-aio=0",
             "--max-connections=200",
             "--plugin-load-add=metadata_lock_info",
+            // So that a session's process can be seen.
+            "--performance-schema=ON",
         ]);
     if options.tls {
         command.args([

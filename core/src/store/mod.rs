@@ -19,6 +19,8 @@ use std::time::Duration;
 
 #[cfg(any(feature = "flock", feature = "shm"))]
 mod cautions;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub mod advisory;
 mod check;
 pub mod custom;
 #[cfg(any(feature = "postgres", feature = "mysql"))]

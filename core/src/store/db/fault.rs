@@ -15,6 +15,8 @@ pub(crate) struct Fault {
     pub number: u16,
     /// The connection can be used again.
     pub usable: bool,
+    /// The answer has not come yet: `finish` may be called once more.
+    pub late: bool,
 }
 
 impl From<Fault> for Error {
@@ -31,6 +33,11 @@ impl Fault {
             || matches!(self.number, 1205 | 1213 | 3058 | 3572)
     }
 
+    /// Those who wait wait for each other.
+    pub fn is_deadlock(&self) -> bool {
+        self.state == "40P01" || matches!(self.number, 1213 | 3058)
+    }
+
     /// The wait was ended by somebody, or by its time.
     pub fn is_cancelled(&self) -> bool {
         self.state == "57014" || matches!(self.number, 1317 | 1969 | 3024)
@@ -38,7 +45,7 @@ impl Fault {
 
     /// The table, sequence or other relation does not exist.
     pub fn is_missing_table(&self) -> bool {
-        self.state == "42P01" || self.number == 1146
+        self.state == "42P01" || matches!(self.number, 1146 | 4091)
     }
 
     /// The server takes no writes.
@@ -48,6 +55,7 @@ impl Fault {
 
     /// Trouble of the connection. Once something was sent, the statement may have acted.
     pub(super) fn broken(error: &io::Error, sent: bool) -> Self {
+        let is_late = error.kind() == io::ErrorKind::TimedOut;
         let words = match error.kind() {
             io::ErrorKind::TimedOut => "the server did not answer in time".to_owned(),
             io::ErrorKind::UnexpectedEof => "the server closed the connection".to_owned(),
@@ -61,7 +69,10 @@ impl Fault {
         } else {
             Error::new(Code::Unavailable, words)
         };
-        Self::dead(error)
+        Fault {
+            late: sent && is_late,
+            ..Self::dead(error)
+        }
     }
 
     /// Trouble during the login: nothing was asked of the session yet.
@@ -80,6 +91,7 @@ impl Fault {
             state: String::new(),
             number: 0,
             usable: false,
+            late: false,
         }
     }
 
@@ -155,6 +167,7 @@ impl Fault {
             state: state.to_owned(),
             number,
             usable,
+            late: false,
         }
     }
 }

@@ -102,7 +102,7 @@ impl Connection {
         each!(self, connection => connection.start(sql, params, deadline))
     }
 
-    /// Waits for the answer to what was sent.
+    /// Waits for the answer to what was sent; if it is late, it may be waited for again.
     pub fn finish(&mut self, deadline: BootTime) -> std::result::Result<Rows, Fault> {
         each!(self, connection => connection.finish(deadline))
     }

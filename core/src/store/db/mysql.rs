@@ -87,7 +87,7 @@ impl Mysql {
             let packet = self
                 .packets
                 .next(deadline)
-                .inspect_err(|_| self.broken = true)?;
+                .inspect_err(|fault| self.broken = !fault.late)?;
             if let Some(rows) = self.take_in(&packet)? {
                 return Ok(rows);
             }
@@ -99,7 +99,7 @@ impl Mysql {
             let packet = self
                 .packets
                 .next_now()
-                .inspect_err(|_| self.broken = true)?;
+                .inspect_err(|fault| self.broken = !fault.late)?;
             let Some(packet) = packet else {
                 return Ok(None);
             };

@@ -156,7 +156,7 @@ impl Postgres {
             let message = self
                 .wire
                 .next(deadline)
-                .inspect_err(|_| self.broken = true)?;
+                .inspect_err(|fault| self.broken = !fault.late)?;
             if self.take_in(message)? {
                 return self.conclude();
             }
@@ -165,7 +165,10 @@ impl Postgres {
 
     pub fn finish_now(&mut self) -> Done<Option<Rows>> {
         loop {
-            let message = self.wire.next_now().inspect_err(|_| self.broken = true)?;
+            let message = self
+                .wire
+                .next_now()
+                .inspect_err(|fault| self.broken = !fault.late)?;
             match message {
                 None => return Ok(None),
                 Some(message) => {

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 const ABILITIES: u32 = 0x1 | 0x2 | 0x200 | 0x2000 | 0x8000 | 0x8_0000;
 const WITH_DATABASE: u32 = 0x8;
 const WITH_TLS: u32 = 0x800;
+const WITH_ATTRIBUTES: u32 = 0x10_0000;
 /// `utf8mb4_general_ci`, which every server of either kind knows.
 const CHARSET: u8 = 45;
 
@@ -43,7 +44,7 @@ pub(super) fn log_in(
         return Err(said(&first, false));
     }
     let greeting = Greeting::read(&first).ok_or_else(|| short("its greeting"))?;
-    let mut abilities = ABILITIES;
+    let mut abilities = ABILITIES | greeting.abilities & WITH_ATTRIBUTES;
     if config.database.is_some() {
         abilities |= WITH_DATABASE;
     }
@@ -75,6 +76,9 @@ pub(super) fn log_in(
         put_text(&mut login, database);
     }
     put_text(&mut login, plugin);
+    if abilities & WITH_ATTRIBUTES != 0 {
+        put_attributes(&mut login);
+    }
     packets.send(&login, deadline)?;
     prove_on(&mut packets, config, deadline)?;
     Ok((packets, i64::from(greeting.id), greeting.version))
@@ -153,6 +157,19 @@ fn login_head(abilities: u32) -> Vec<u8> {
     head.push(CHARSET);
     head.extend([0; 23]);
     head
+}
+
+/// What an administrator sees of us in `performance_schema`.
+fn put_attributes(login: &mut Vec<u8>) {
+    let pid = std::process::id().to_string();
+    let words = ["_pid", &pid, "program_name", "synlock"];
+    // Each with its length before it, and all of them with theirs: less than 251 bytes.
+    let length = words.iter().map(|word| 1 + word.len()).sum::<usize>();
+    login.push(u8::try_from(length).unwrap_or(0));
+    for word in words {
+        login.push(u8::try_from(word.len()).unwrap_or(0));
+        login.extend(word.as_bytes());
+    }
 }
 
 /// The proof that we know the password, by one of the plugins that we have.

@@ -1,0 +1,266 @@
+//! What each process has: the shared session, the table, and the sleepers' common ear.
+
+use super::config::Config;
+use super::keys::Key;
+use super::session::{Session, number};
+use super::sql::NO;
+use super::table::{Hold, Table};
+use crate::fork::{self, ProcessFd};
+use crate::lease::BootTime;
+use crate::owner::OwnerToken;
+use crate::signal::{Signal, Wake};
+use crate::sync::Mutex;
+use crate::{Code, Error, Result};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::{Arc, Condvar, PoisonError};
+use std::time::Duration;
+
+/// What the late answer of the shared session will be about.
+#[derive(Debug)]
+pub(super) enum Owed {
+    Try(Key, Hold),
+    Unlock(Key, OwnerToken),
+    Nothing,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    session: Option<Box<Session>>,
+    owed: Option<Owed>,
+    taken: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Process {
+    shared: std::sync::Mutex<Shared>,
+    freed: Condvar,
+    pub table: Mutex<Table>,
+    /// Readable when a session that waits has been answered.
+    ear: ProcessFd,
+    /// Whoever has it listens for all.
+    listener: Mutex<()>,
+    /// Readable while nobody listens and somebody should.
+    vacancy: ProcessFd,
+}
+
+/// The use of the shared session, by one thread at a time.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    process: &'a Process,
+    session: Option<Box<Session>>,
+    pub owed: Option<Owed>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut shared = self.process.shared();
+        shared.session = self.session.take();
+        shared.owed = self.owed.take();
+        shared.taken = false;
+        drop(shared);
+        self.process.freed.notify_one();
+    }
+}
+
+impl Turn<'_> {
+    /// The session, opened if there is none, with nothing owed.
+    pub fn session(&mut self, config: &Config, limit: BootTime) -> Result<&mut Session> {
+        if self.session.as_ref().is_some_and(|session| session.owes()) {
+            self.settle(limit)?;
+        }
+        if !self
+            .session
+            .as_mut()
+            .is_some_and(|session| session.is_fit())
+        {
+            self.lose();
+        }
+        match &mut self.session {
+            Some(session) => Ok(session),
+            none => Ok(none.insert(Box::new(Session::open(config, limit)?))),
+        }
+    }
+
+    /// Takes in a late answer; an error if it is later still.
+    fn settle(&mut self, limit: BootTime) -> Result<()> {
+        let answer = self.session.as_mut().map(|session| session.settle(limit));
+        match answer {
+            None => {}
+            // What the session holds it still holds.
+            Some(Err(fault)) if fault.late => {
+                return Err(Error::new(
+                    Code::Unavailable,
+                    "the server still owes the answer to an earlier statement",
+                ));
+            }
+            Some(Err(fault)) if fault.usable => self.owed = None,
+            Some(Err(_)) => self.lose(),
+            Some(Ok(rows)) => self.take_in(number(&rows)),
+        }
+        Ok(())
+    }
+
+    fn take_in(&mut self, answer: i64) {
+        let mut table = self.process.table.lock();
+        match self.owed.take() {
+            Some(Owed::Try(key, mut hold)) if answer > NO => {
+                hold.fence = hold.fence.and(u64::try_from(answer).ok());
+                table.add(&key, hold);
+            }
+            Some(Owed::Unlock(key, token)) => drop(table.remove(&key, token)),
+            _ => {}
+        }
+    }
+
+    /// The session is gone, and with it what it held.
+    pub fn lose(&mut self) {
+        self.session = None;
+        self.owed = None;
+        self.process.table.lock().forget_shared();
+    }
+}
+
+impl Process {
+    pub fn new() -> Result<Self> {
+        // SAFETY: no pointers; the descriptor is owned below.
+        let ear = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if ear < 0 {
+            let error = std::io::Error::last_os_error();
+            return Err(Error::from_io(error, "no descriptor for those who wait"));
+        }
+        // SAFETY: just made, owned by nobody else.
+        let ear = ProcessFd::new(unsafe { OwnedFd::from_raw_fd(ear) });
+        Ok(Process {
+            shared: std::sync::Mutex::default(),
+            freed: Condvar::new(),
+            table: Mutex::default(),
+            ear,
+            listener: Mutex::new(()),
+            vacancy: fork::eventfd()?,
+        })
+    }
+
+    fn shared(&self) -> std::sync::MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the use of the shared session.
+    pub fn turn(&self, limit: BootTime) -> Result<Turn<'_>> {
+        let mut shared = self.shared();
+        while shared.taken {
+            let left = limit.left();
+            if left.is_zero() {
+                return Err(Error::new(
+                    Code::Unavailable,
+                    "the server has not answered another thread of this process yet",
+                ));
+            }
+            let left = left.min(Duration::from_secs(1));
+            let woken = self.freed.wait_timeout(shared, left);
+            shared = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        shared.taken = true;
+        Ok(Turn {
+            process: self,
+            session: shared.session.take(),
+            owed: shared.owed.take(),
+        })
+    }
+
+    /// Readable when somebody's wait has been answered.
+    pub fn ear(&self) -> RawFd {
+        self.ear.as_raw_fd()
+    }
+
+    /// Listens to a session that waits.
+    pub fn listen(&self, fd: RawFd) {
+        let mut event = libc::epoll_event {
+            events: (libc::EPOLLIN | libc::EPOLLRDHUP) as u32,
+            u64: 0,
+        };
+        // SAFETY: both descriptors are open, and `event` is valid during the call.
+        unsafe { libc::epoll_ctl(self.ear(), libc::EPOLL_CTL_ADD, fd, &raw mut event) };
+    }
+
+    /// Listens to it no more: before it is closed, or a child that has a copy would keep it.
+    pub fn ignore(&self, fd: RawFd) {
+        // SAFETY: takes no pointer; a descriptor that is not there is an error that does not matter.
+        unsafe { libc::epoll_ctl(self.ear(), libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut()) };
+    }
+
+    /// Reads what has arrived, and rings for whom it is; never blocks.
+    pub fn pump(&self) {
+        let answered = self.table.lock().read();
+        for (bell, fd) in answered {
+            self.ignore(fd);
+            bell.ring();
+        }
+    }
+
+    /// Rings for those who could wait in the server now.
+    pub fn ring_next(&self, config: &Config) {
+        let bells = self.table.lock().next_in_line(config.most_waits);
+        bells.iter().for_each(|bell| bell.ring());
+    }
+
+    /// Sleeps on the bell, listening for everybody if nobody else does.
+    pub fn park(&self, bell: &Arc<Signal>, until: BootTime) -> Result<Wake> {
+        let own = bell.fd()?;
+        let mut listens = false;
+        let wake = loop {
+            if bell.take() {
+                break Wake::Signalled;
+            }
+            let left = until.left();
+            if left.is_zero() {
+                break Wake::Elapsed;
+            }
+            let listener = self.listener.try_lock();
+            listens = listener.is_some();
+            let other = if listens {
+                self.ear()
+            } else {
+                self.vacancy.as_raw_fd()
+            };
+            match poll([own, other], left) {
+                Err(libc::EINTR) => {
+                    break if bell.take() {
+                        Wake::Signalled
+                    } else {
+                        Wake::Interrupted
+                    };
+                }
+                Ok([_, true]) if listens => self.pump(),
+                Ok([_, true]) => drain(&self.vacancy),
+                _ => {}
+            }
+        };
+        if listens {
+            let one = 1u64;
+            // SAFETY: writes eight bytes to an eventfd that lives as long as `self`.
+            unsafe { libc::write(self.vacancy.as_raw_fd(), (&raw const one).cast(), 8) };
+        }
+        Ok(wake)
+    }
+}
+
+fn drain(fd: &ProcessFd) {
+    let mut count = 0u64;
+    // SAFETY: reads eight bytes from a non-blocking eventfd.
+    unsafe { libc::read(fd.as_raw_fd(), (&raw mut count).cast(), 8) };
+}
+
+fn poll(fds: [RawFd; 2], left: Duration) -> std::result::Result<[bool; 2], libc::c_int> {
+    let mut polled = fds.map(|fd| libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    });
+    let ms = left.min(Duration::from_secs(1)).as_micros().div_ceil(1000) as libc::c_int;
+    // SAFETY: two valid pollfds.
+    let ready = unsafe { libc::poll(polled.as_mut_ptr(), 2, ms) };
+    if ready < 0 {
+        return Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0));
+    }
+    Ok(polled.map(|fd| fd.revents != 0))
+}

@@ -1,0 +1,215 @@
+//! One session: made fit for locks, and known to be the same one from statement to statement.
+
+use super::config::Config;
+use super::sql::ELSEWHERE;
+use crate::lease::BootTime;
+use crate::owner::OwnerToken;
+use crate::store::db::{Connection, Engine, Fault, Rows, Value};
+use crate::{Code, Error, Result};
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+/// How long a pooler may take to show that it is one.
+const PROBE: Duration = Duration::from_millis(300);
+
+#[derive(Debug)]
+pub(super) struct Session {
+    connection: Connection,
+    /// What only this session was told.
+    mark: String,
+    /// Its number on the server.
+    pub id: i64,
+    /// An answer is still to come.
+    owes: bool,
+}
+
+/// The statements of a session may reach other sessions of the server.
+pub(super) fn pooled() -> Error {
+    Error::unsupported(
+        "a pooler hands each statement to another session of the server: advisory locks need a session of their own (pool_mode=session, or the server itself)",
+    )
+}
+
+impl Session {
+    pub fn open(config: &Config, limit: BootTime) -> Result<Self> {
+        let connection = Connection::open(&config.database, limit)?;
+        let mut session = Session {
+            connection,
+            mark: OwnerToken::draw()?.to_hex(),
+            id: 0,
+            owes: false,
+        };
+        match config.database.engine {
+            Engine::Postgres => session.prepare_postgres(config, limit)?,
+            Engine::Mysql => session.prepare_mysql(config, limit)?,
+        }
+        Ok(session)
+    }
+
+    fn prepare_postgres(&mut self, config: &Config, limit: BootTime) -> Result<()> {
+        // No time limit of the server's may end a wait or a session; a waiter whose client has died leaves within a second.
+        let rows = self.connection.query(
+            "SELECT pg_backend_pid(), pg_is_in_recovery(), COALESCE(current_setting('synlock.session', true), ''), \
+             set_config('synlock.session', $1, false), set_config('lock_timeout', '0', false), \
+             set_config('statement_timeout', '0', false), \
+             (SELECT count(set_config(name, CASE name WHEN 'idle_session_timeout' THEN '0' ELSE '1000' END, false)) \
+              FROM pg_settings WHERE name IN ('idle_session_timeout', 'client_connection_check_interval'))",
+            &[Value::Text(&self.mark)],
+            limit,
+        )?;
+        let row = rows.first().cloned().unwrap_or_default();
+        self.id = row.int(0)?.unwrap_or(0);
+        if row.bool(1)?.unwrap_or(true) {
+            return Err(Error::new(
+                Code::Unavailable,
+                "the server is read-only, a standby: its advisory locks are not those of the primary",
+            ));
+        }
+        // Somebody else's mark: the session serves several clients.
+        if row.text(2)?.is_some_and(|mark| !mark.is_empty()) {
+            return Err(pooled());
+        }
+        // A server gives its own number as the one by which a statement is cancelled; a pooler makes one up.
+        if self.connection.session() != self.id && !self.keeps_its_session(config, limit)? {
+            return Err(pooled());
+        }
+        Ok(())
+    }
+
+    /// Whether a pooler leaves us our session while somebody else asks for one.
+    fn keeps_its_session(&mut self, config: &Config, limit: BootTime) -> Result<bool> {
+        let soon = limit.min(BootTime::now().after(PROBE));
+        let rival = Connection::open(&config.database, soon).and_then(|mut rival| {
+            rival.query("BEGIN", &[], soon)?;
+            let rows = rival.query("SELECT pg_backend_pid()", &[], soon)?;
+            Ok((rival, rows.number()?))
+        });
+        let same = |session: &mut Self| -> Result<bool> {
+            let rows = session.connection.query(
+                "SELECT pg_backend_pid(), COALESCE(current_setting('synlock.session', true), '')",
+                &[],
+                limit,
+            )?;
+            let row = rows.first().cloned().unwrap_or_default();
+            Ok(row.int(0)? == Some(session.id) && row.text(1)? == Some(session.mark.as_str()))
+        };
+        Ok(match rival {
+            Ok((_rival, theirs)) => theirs != Some(self.id) && same(self)? && same(self)?,
+            // It waits for a session while we have ours: that is how pools of whole sessions are.
+            Err(error) if error.is_trouble() => same(self)? && same(self)?,
+            // No transactions: each statement goes where it likes.
+            Err(_) => false,
+        })
+    }
+
+    fn prepare_mysql(&mut self, config: &Config, limit: BootTime) -> Result<()> {
+        // An idle holder keeps its session.
+        let set = "SET SESSION wait_timeout = 31536000, @synlock_session = ?";
+        self.connection
+            .query(set, &[Value::Text(&self.mark)], limit)?;
+        let rows = self.connection.query(
+            "SELECT CONNECTION_ID(), @@global.read_only, @synlock_session = ?",
+            &[Value::Text(&self.mark)],
+            limit,
+        )?;
+        let row = rows.first().cloned().unwrap_or_default();
+        self.id = row.int(0)?.unwrap_or(0);
+        if row.bool(2)? != Some(true) || self.id != self.connection.session() {
+            return Err(pooled());
+        }
+        if row.bool(1)?.unwrap_or(true) {
+            return Err(Error::new(
+                Code::Unavailable,
+                "the server is read-only, a replica: its named locks are not those of the primary",
+            ));
+        }
+        if config.sequence.is_some() && !self.connection.is_mariadb() {
+            return Err(Error::unsupported(
+                "MySQL has no sequences to draw fencing tokens from: say `fencing=0`",
+            ));
+        }
+        Ok(())
+    }
+
+    pub fn mark(&self) -> &str {
+        &self.mark
+    }
+
+    pub fn is_mariadb(&self) -> bool {
+        self.connection.is_mariadb()
+    }
+
+    pub fn fd(&self) -> RawFd {
+        self.connection.fd()
+    }
+
+    /// Whether it is open, and owes nothing.
+    pub fn is_fit(&mut self) -> bool {
+        !self.owes && self.connection.is_quiet()
+    }
+
+    /// Whether an answer is still to come.
+    pub fn owes(&self) -> bool {
+        self.owes
+    }
+
+    /// The late answer.
+    pub fn settle(&mut self, limit: BootTime) -> std::result::Result<Rows, Fault> {
+        let done = self.connection.finish(limit);
+        self.owes = done.as_ref().is_err_and(|fault| fault.late);
+        done
+    }
+
+    /// One statement. If its answer is late, the session owes it, and `settle` comes before the next.
+    pub fn ask(
+        &mut self,
+        sql: &str,
+        params: &[Value<'_>],
+        limit: BootTime,
+    ) -> std::result::Result<Rows, Fault> {
+        self.start(sql, params, limit)?;
+        self.settle(limit)
+    }
+
+    /// As `ask`, for statements that answer with a number.
+    pub fn number(
+        &mut self,
+        sql: &str,
+        params: &[Value<'_>],
+        limit: BootTime,
+    ) -> std::result::Result<i64, Fault> {
+        self.ask(sql, params, limit).map(|rows| number(&rows))
+    }
+
+    /// Sends a statement and leaves its answer for later.
+    pub fn start(
+        &mut self,
+        sql: &str,
+        params: &[Value<'_>],
+        limit: BootTime,
+    ) -> std::result::Result<(), Fault> {
+        self.connection.start(sql, params, limit)?;
+        self.owes = true;
+        Ok(())
+    }
+
+    /// The late answer, if it has arrived.
+    pub fn settle_now(&mut self) -> Option<std::result::Result<Rows, Fault>> {
+        match self.connection.finish_now() {
+            Ok(None) => None,
+            Ok(Some(rows)) => {
+                self.owes = false;
+                Some(Ok(rows))
+            }
+            Err(fault) => {
+                self.owes = fault.late;
+                Some(Err(fault))
+            }
+        }
+    }
+}
+
+/// The number that a statement answered with; anything else came from elsewhere.
+pub(super) fn number(rows: &Rows) -> i64 {
+    rows.number().ok().flatten().unwrap_or(ELSEWHERE)
+}
