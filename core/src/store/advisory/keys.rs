@@ -100,7 +100,7 @@ fn distributed_lock(name: &[u8]) -> Key {
         let packed = if rest == 64 {
             u64::MAX >> 1
         } else {
-            text << rest | (1u64 << (rest - 1)) - 1
+            (text << rest) | ((1u64 << (rest - 1)) - 1)
         };
         return Key::Pair((packed >> 32) as i32, packed as i32);
     }

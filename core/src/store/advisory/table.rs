@@ -98,7 +98,7 @@ pub(super) struct Table {
     /// Waits in the server, of all names.
     waits: usize,
     /// Sessions that hold and wait for nothing.
-    idle: Vec<Box<Session>>,
+    idle: Vec<Session>,
     /// Who was last told by the server that a lock is not free.
     pub refused: Option<OwnerToken>,
 }
@@ -128,7 +128,7 @@ impl Table {
             return false;
         };
         let waits = claim.fair && !entry.queue.iter().all(|waiter| waiter.token == claim.token);
-        waits || !cfg!(canary = "reentrant") && entry.excludes(claim.mode)
+        waits || entry.excludes(claim.mode)
     }
 
     /// Whether the shared session holds it shared.
@@ -199,7 +199,7 @@ impl Table {
                     session: None,
                     outcome: None,
                 });
-                return Place::Begin(self.idle.pop());
+                return Place::Begin(self.idle.pop().map(Box::new));
             }
         }
         self.waits -= 1;
@@ -230,7 +230,7 @@ impl Table {
     }
 
     /// Keeps a session for the next who waits.
-    pub fn keep(&mut self, session: Box<Session>, most: usize) {
+    pub fn keep(&mut self, session: Session, most: usize) {
         if self.idle.len() < most {
             self.idle.push(session);
         }

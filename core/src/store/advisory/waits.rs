@@ -126,9 +126,9 @@ impl Advisory {
             // A time limit of the server's may come just after the lock.
             return self.hold(claim, key, session, grant).map(Some);
         }
-        let keep = |session| {
+        let keep = |session: Box<Session>| {
             let process = self.process()?;
-            process.table.lock().keep(session, self.config.most_waits);
+            process.table.lock().keep(*session, self.config.most_waits);
             Ok(None)
         };
         match fault {

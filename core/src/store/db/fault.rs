@@ -48,6 +48,11 @@ impl Fault {
         self.state == "42P01" || matches!(self.number, 1146 | 4091)
     }
 
+    /// A statement was prepared in another session than the one that it reached: a pooler stands between.
+    pub fn is_of_another_session(&self) -> bool {
+        matches!(self.state.as_str(), "26000" | "42P05")
+    }
+
     /// The server takes no writes.
     pub fn is_read_only(&self) -> bool {
         self.state == "25006" || matches!(self.number, 1290 | 1792 | 1836)

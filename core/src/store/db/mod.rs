@@ -89,7 +89,14 @@ impl Connection {
         deadline: BootTime,
     ) -> std::result::Result<Rows, Fault> {
         self.start(sql, params, deadline)?;
-        self.finish(deadline)
+        match self.finish(deadline) {
+            // It did nothing; from now on the session prepares no statements.
+            Err(fault) if fault.usable && fault.is_of_another_session() => {
+                self.start(sql, params, deadline)?;
+                self.finish(deadline)
+            }
+            done => done,
+        }
     }
 
     /// Sends one statement; the next exchange must be its `finish`.

@@ -239,7 +239,7 @@ impl Postgres {
             return Ok(answer.rows);
         };
         // Prepared in another session than this, or known there already: a pooler stands between.
-        if matches!(fault.state.as_str(), "26000" | "42P05") {
+        if fault.is_of_another_session() {
             self.prepares = false;
             self.prepared.clear();
         }

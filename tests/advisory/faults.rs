@@ -1,0 +1,176 @@
+//! Servers that stop, pause, restart, refuse.
+
+use crate::{PATIENCE, code, held, ms, mysql, open, postgres};
+use synlock_core::{Code, Store, Wait};
+use synlock_tests::services::mariadb::{self, MariadbServer};
+use synlock_tests::services::postgres::{self, PostgresServer};
+
+/// A pause, and what is known before, during and after it.
+fn paused(url: &str, pause: impl Fn(), resume: impl Fn()) {
+    let (here, there) = (open(url, 0), open(url, 1));
+    let lock = held(&here, "held");
+    let other = there.lock("held").unwrap();
+    assert_eq!(code(other.acquire(Wait::No, None)), Code::Busy);
+    pause();
+    for _ in 0..2 {
+        let free = here.lock("free").unwrap();
+        let refused = code(free.acquire(Wait::For(ms(100)), None));
+        assert!(
+            matches!(refused, Code::Unavailable | Code::Uncertain | Code::Timeout),
+            "{refused:?}"
+        );
+        let unknown = code(lock.ensure_held());
+        assert!(
+            matches!(unknown, Code::Unavailable | Code::Uncertain),
+            "{unknown:?}"
+        );
+    }
+    resume();
+    // A pause ends no session.
+    crate::until(|| lock.ensure_held().is_ok());
+    assert_eq!(code(other.acquire(Wait::No, None)), Code::Busy);
+    lock.release().unwrap();
+    other.acquire(PATIENCE, None).unwrap();
+    // What was granted to those who had given up is let go of.
+    held(&there, "free").release().unwrap();
+}
+
+#[test]
+fn a_paused_postgres_loses_nothing() {
+    let server = PostgresServer::start();
+    paused(&postgres(&server), || server.pause(), || server.resume());
+}
+
+#[test]
+fn a_paused_mariadb_loses_nothing() {
+    let server = MariadbServer::start();
+    paused(&mysql(&server), || server.pause(), || server.resume());
+}
+
+/// A restart: locks are gone and told so, tokens go on.
+fn restarted(url: &str, mut stop: impl FnMut(), mut start: impl FnMut()) {
+    let store = Store::open(url).unwrap();
+    let lock = held(&store, "a");
+    let token = lock.fencing_token().unwrap();
+    stop();
+    let refused = code(store.lock("b").unwrap().acquire(Wait::For(ms(50)), None));
+    assert!(
+        matches!(refused, Code::Unavailable | Code::Timeout),
+        "{refused:?}"
+    );
+    start();
+    assert_eq!(code(lock.ensure_held()), Code::Lost);
+    let lock = held(&store, "a");
+    assert!(lock.fencing_token().unwrap() > token);
+}
+
+#[test]
+fn a_restarted_postgres_is_a_loss() {
+    let server = std::cell::RefCell::new(PostgresServer::start());
+    let url = postgres(&server.borrow());
+    restarted(
+        &url,
+        || server.borrow_mut().kill(),
+        || server.borrow_mut().start_again(),
+    );
+}
+
+#[test]
+fn a_restarted_mariadb_is_a_loss() {
+    let server = std::cell::RefCell::new(MariadbServer::start());
+    let url = mysql(&server.borrow());
+    restarted(
+        &url,
+        || server.borrow_mut().kill(),
+        || server.borrow_mut().start_again(),
+    );
+}
+
+/// The text of what `url` is refused with.
+fn refusal(url: &str, expected: Code) -> String {
+    let error = Store::open(url)
+        .unwrap()
+        .lock("a")
+        .unwrap()
+        .acquire(Wait::No, None)
+        .unwrap_err();
+    assert_eq!(error.code(), expected, "{error:?}");
+    assert!(!format!("{error:?}").contains("canary"), "{error:?}");
+    error.to_string()
+}
+
+#[test]
+fn wrong_passwords_databases_and_certificates_are_refused() {
+    let postgres = PostgresServer::start_with(postgres::Options {
+        password: Some("secret".into()),
+        tls: true,
+        ..postgres::Options::default()
+    });
+    let mariadb = MariadbServer::start_with(mariadb::Options {
+        password: Some("secret".into()),
+        tls: true,
+        ..mariadb::Options::default()
+    });
+    for url in [crate::postgres(&postgres), crate::mysql(&mariadb)] {
+        refusal(&url.replace("secret", "canary"), Code::Permission);
+        refusal(&url.replace(":secret", ""), Code::Permission);
+        let (server, _) = url.rsplit_once('/').unwrap();
+        refusal(&format!("{server}/nowhere"), Code::InvalidUrl);
+        // Signed by nobody whom the system trusts, and for another name.
+        refusal(&format!("{url}?tls=1"), Code::Permission);
+        let authority = if url.starts_with("postgres") {
+            postgres.file("ca.crt")
+        } else {
+            mariadb.file("ca.crt")
+        };
+        held(
+            &Store::open(&format!("{url}?ca_file={}", authority.display())).unwrap(),
+            "a",
+        );
+    }
+}
+
+#[test]
+fn a_server_without_tls_is_sent_nothing() {
+    let (postgres, mariadb) = (
+        PostgresServer::start(),
+        MariadbServer::start_with(mariadb::Options {
+            extra: vec!["--skip-ssl".into()],
+            ..mariadb::Options::default()
+        }),
+    );
+    for url in [crate::postgres(&postgres), crate::mysql(&mariadb)] {
+        let words = refusal(&format!("{url}?tls=1"), Code::Permission);
+        assert!(words.contains("no TLS"), "{words}");
+    }
+}
+
+#[test]
+fn a_user_without_rights_is_told_what_is_missing() {
+    let server = PostgresServer::start();
+    server.sql("CREATE ROLE plain LOGIN");
+    let url = postgres(&server).replace("postgres@", "plain@");
+    let words = refusal(&url, Code::Permission);
+    assert!(
+        words.contains("CREATE SEQUENCE") && words.contains("fencing=0"),
+        "{words}"
+    );
+    held(&Store::open(&format!("{url}?fencing=0")).unwrap(), "a");
+    // And nothing was left locked by the attempt that failed.
+    held(&Store::open(&postgres(&server)).unwrap(), "a");
+}
+
+#[test]
+fn servers_that_only_read_are_refused() {
+    let mariadb = MariadbServer::start();
+    mariadb.sql("SET GLOBAL read_only = 1");
+    assert!(refusal(&mysql(&mariadb), Code::Unavailable).contains("read-only"));
+    let mut standby = PostgresServer::start_with(postgres::Options {
+        settings: vec!["wal_level=replica".into(), "hot_standby=on".into()],
+        ..postgres::Options::default()
+    });
+    standby.sql("CHECKPOINT");
+    std::fs::write(standby.file("data/standby.signal"), "").unwrap();
+    standby.restart();
+    assert!(refusal(&postgres(&standby), Code::Unavailable).contains("standby"));
+}

@@ -1,0 +1,65 @@
+//! What is particular to advisory locks: sessions that end, poolers, peers, and servers in trouble.
+
+mod faults;
+mod peers;
+mod poolers;
+mod sessions;
+
+use std::time::Duration;
+use synlock_core::{Code, Lock, Store, Wait};
+use synlock_tests::services::mariadb::MariadbServer;
+use synlock_tests::services::postgres::PostgresServer;
+
+/// Long enough for any machine.
+const PATIENCE: Wait = Wait::For(Duration::from_secs(20));
+
+fn ms(number: u64) -> Duration {
+    Duration::from_millis(number)
+}
+
+fn code<T: std::fmt::Debug>(result: synlock_core::Result<T>) -> Code {
+    match result {
+        Ok(_) => Code::Ok,
+        Err(error) => error.code(),
+    }
+}
+
+/// A store with sessions of its own, as another process would have: the number makes the URLs differ.
+fn open(url: &str, number: u32) -> Store {
+    let sign = if url.contains('?') { '&' } else { '?' };
+    Store::open(&format!("{url}{sign}io_timeout={}", 2000 + number)).unwrap()
+}
+
+fn held(store: &Store, name: &str) -> Lock {
+    let lock = store.lock(name).unwrap();
+    lock.acquire(PATIENCE, None).unwrap();
+    lock
+}
+
+/// A lock that was waited for, on a session of its own; `holder` lets go of it meanwhile.
+fn waited_for(store: &Store, name: &str, holder: Lock) -> Lock {
+    let lock = store.lock(name).unwrap();
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| lock.acquire(PATIENCE, None).unwrap());
+        until(|| holder.store().inspect(name).unwrap().waiters == Some(1));
+        holder.release().unwrap();
+        waiter.join().unwrap();
+    });
+    lock
+}
+
+fn until(mut is_so: impl FnMut() -> bool) {
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(std::time::Instant::now() < end, "it never came to be");
+        std::thread::sleep(ms(2));
+    }
+}
+
+fn postgres(server: &PostgresServer) -> String {
+    format!("postgres+advisory://{}", server.place())
+}
+
+fn mysql(server: &MariadbServer) -> String {
+    format!("mysql+advisory://{}", server.place())
+}
