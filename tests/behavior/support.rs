@@ -7,11 +7,10 @@ use synlock_core::{Capabilities, Code, Lock, LockOptions, Mode, Store, Wait};
 use synlock_tests::memcached::{self, MemcachedServer};
 use synlock_tests::names::{TempDir, unique};
 use synlock_tests::redis::{Options, RedisServer};
-use synlock_tests::services::redis_sets::{Cluster, Sentinels};
-use synlock_tests::services::zookeeper::ZookeeperServer;
 use synlock_tests::services::mariadb::{self, MariadbServer};
 use synlock_tests::services::postgres::{self, PostgresServer};
 use synlock_tests::services::redis_sets::{Cluster, Sentinels};
+use synlock_tests::services::zookeeper::ZookeeperServer;
 
 /// One store, set up one way.
 #[derive(Clone)]
