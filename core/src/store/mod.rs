@@ -17,10 +17,10 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(any(feature = "flock", feature = "shm"))]
-mod cautions;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub mod advisory;
+#[cfg(any(feature = "flock", feature = "shm"))]
+mod cautions;
 mod check;
 pub mod custom;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
