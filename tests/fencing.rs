@@ -73,5 +73,10 @@ fn postgres_refuses_an_older_token() {
 #[test]
 fn mariadb_refuses_an_older_token() {
     let server = MariadbServer::start();
-    guards(Engine::Mysql, &|sql| server.client(sql));
+    server.sql("CREATE DATABASE IF NOT EXISTS fencing");
+    guards(Engine::Mysql, &|sql| {
+        let mut client = server.client("");
+        client.args(["fencing", "-e", sql]);
+        client
+    });
 }
