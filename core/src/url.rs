@@ -155,6 +155,10 @@ impl Url {
                 Some((host, _)) if !host.split(',').all(may_be_host) => {
                     return Err("the host has a colon too many".into());
                 }
+                // The last of several hosts names no port.
+                Some((_, port)) if port.contains(',') && host.split(',').all(may_be_host) => {
+                    (host, None)
+                }
                 Some((host, port)) => (host, Some(port)),
                 None => (host, None),
             }

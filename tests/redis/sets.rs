@@ -397,7 +397,7 @@ fn waiters_of_a_demoted_master_listen_to_the_new_one() {
             store.inspect("n").unwrap().waiters == Some(1)
         });
         until("a replica that has it", || {
-            servers[1].command(&["KEYS", "*}q:n"]) != ""
+            !servers[1].command(&["KEYS", "*}q:n"]).is_empty()
         });
         let port = servers[1].port();
         servers[1].command(&["REPLICAOF", "NO", "ONE"]);
