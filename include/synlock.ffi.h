@@ -278,6 +278,15 @@ synlock_status synlock_store_check(const synlock_store *store,
                                    size_t capacity,
                                    size_t *length,
                                    synlock_error **error);
+synlock_status synlock_store_create_table(const synlock_store *store,
+                                          int64_t timeout_ms,
+                                          synlock_error **error);
+synlock_status synlock_store_ddl(const synlock_store *store,
+                                 const char *engine,
+                                 char *buffer,
+                                 size_t capacity,
+                                 size_t *length,
+                                 synlock_error **error);
 synlock_status synlock_store_wait_free(const synlock_store *store,
                                        const char *name,
                                        size_t length,

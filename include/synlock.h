@@ -1178,6 +1178,33 @@ synlock_status synlock_store_check(const synlock_store *store,
                                    synlock_error **error);
 
 /**
+ * Makes the table that a store keeps its locks in, if it is not there. Who may
+ * make tables can do this beforehand; otherwise it happens when the table is
+ * found to be missing.
+ *
+ * SYNLOCK_UNSUPPORTED where the store keeps its locks in no table.
+ */
+SYNLOCK_API
+synlock_status synlock_store_create_table(const synlock_store *store,
+                                          int64_t timeout_ms,
+                                          synlock_error **error);
+
+/**
+ * Copies the SQL that makes that table, as `synlock_store_url` does: on the
+ * store's own engine, or on `engine` ("sqlite", "postgres", "mysql") if it is
+ * not NULL. Asks no server.
+ *
+ * SYNLOCK_UNSUPPORTED where the store keeps its locks in no table.
+ */
+SYNLOCK_API
+synlock_status synlock_store_ddl(const synlock_store *store,
+                                 const char *engine,
+                                 char *buffer,
+                                 size_t capacity,
+                                 size_t *length,
+                                 synlock_error **error);
+
+/**
  * Waits until nobody holds the lock, without taking it: SYNLOCK_OK, or
  * SYNLOCK_TIMEOUT after `timeout_ms`.
  */

@@ -278,6 +278,16 @@ public:
         return detail::copied([&](auto... to) { return synlock_store_url(handle_, to...); });
     }
 
+    /// Makes the table that the store keeps its locks in, if it is not there.
+    void create_table(std::int64_t timeout_ms = SYNLOCK_FOREVER) {
+        detail::check([&](synlock_error **error) { return synlock_store_create_table(handle_, timeout_ms, error); });
+    }
+
+    /// The SQL that makes it, on the store's own engine or a named one.
+    std::string ddl(const char *engine = nullptr) const {
+        return detail::copied([&](auto... to) { return synlock_store_ddl(handle_, engine, to...); });
+    }
+
     /// Equal in every process and language that shares the same locks.
     std::string fingerprint() const {
         return detail::copied([&](auto... to) { return synlock_store_fingerprint(handle_, to...); });

@@ -191,6 +191,10 @@ export class Store extends EventEmitter {
   ping(options?: { timeout?: number }): Promise<void>;
   isLocked(name: Name): Promise<boolean>;
   breakLock(name: Name): Promise<boolean>;
+  /** Makes the table of the store, if it is not there; `Unsupported` where there is none. */
+  createTable(options?: { timeout?: number }): Promise<void>;
+  /** The SQL that makes the table, on the store's own engine or a named one. */
+  ddl(engine?: 'sqlite' | 'postgres' | 'mysql'): Promise<string>;
   /** What dead users left and nobody has cleared away, and damage; `Unsupported` except on `shm:`. */
   check(): Promise<string[]>;
   inspect(name: Name): Promise<Inspection>;

@@ -630,6 +630,16 @@ class Store extends EventEmitter {
     return this.#ask('break', name);
   }
 
+  /** Makes the table of the store, if it is not there; `Unsupported` where there is none. */
+  async createTable({ timeout } = {}) {
+    await this.#ask('createTable', 'x', undefined, milliseconds(timeout, 'timeout'));
+  }
+
+  /** The SQL that makes the table, on the store's own engine or a named one. */
+  ddl(engine) {
+    return this.#ask('ddl', 'x', engine);
+  }
+
   /** What dead users left and nobody has cleared away, and damage; `Unsupported` except on `shm:`. */
   check() {
     return this.#ask('check', 'x');

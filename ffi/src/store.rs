@@ -381,6 +381,60 @@ pub unsafe extern "C" fn synlock_store_check(
     })
 }
 
+/// Makes the table that a store keeps its locks in, if it is not there. Who may
+/// make tables can do this beforehand; otherwise it happens when the table is
+/// found to be missing.
+///
+/// SYNLOCK_UNSUPPORTED where the store keeps its locks in no table.
+///
+/// # Safety
+/// `error` is NULL or may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_store_create_table(
+    store: *const synlock_store,
+    timeout_ms: i64,
+    error: *mut *mut synlock_error,
+) -> synlock_status {
+    guard("synlock_store_create_table", error, || {
+        with_store(number(store), |store| {
+            store.create_table(plain_wait(timeout_ms)?)
+        })
+    })
+}
+
+/// Copies the SQL that makes that table, as `synlock_store_url` does: on the
+/// store's own engine, or on `engine` ("sqlite", "postgres", "mysql") if it is
+/// not NULL. Asks no server.
+///
+/// SYNLOCK_UNSUPPORTED where the store keeps its locks in no table.
+///
+/// # Safety
+/// `engine` is NULL or NUL-terminated text, `buffer` has `capacity` bytes;
+/// `length` and `error` are NULL or may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_store_ddl(
+    store: *const synlock_store,
+    engine: *const c_char,
+    buffer: *mut c_char,
+    capacity: usize,
+    length: *mut usize,
+    error: *mut *mut synlock_error,
+) -> synlock_status {
+    guard("synlock_store_ddl", error, || {
+        let engine = if engine.is_null() {
+            None
+        } else {
+            // SAFETY: promised by the caller.
+            Some(unsafe { utf8(engine, "engine") }?)
+        };
+        with_store(number(store), |store| {
+            let text = store.ddl(engine)?;
+            // SAFETY: promised by the caller.
+            unsafe { copy_out(&text, buffer, capacity, length) }
+        })
+    })
+}
+
 /// Waits until nobody holds the lock, without taking it: SYNLOCK_OK, or
 /// SYNLOCK_TIMEOUT after `timeout_ms`.
 ///

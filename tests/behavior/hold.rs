@@ -176,8 +176,9 @@ fn delayed(case: &Case, ttl: Duration, delay: Duration) -> Lock {
 }
 
 fn delay(case: &Case) {
-    let minute = Duration::from_secs(60);
-    let (a, b) = (delayed(case, ms(100), minute), case.lock());
+    // No longer than a member of a quorum that comes up waits before it votes.
+    let long = Duration::from_secs(45);
+    let (a, b) = (delayed(case, ms(100), long), case.lock());
     a.acquire(Wait::No, None).unwrap();
     assert!(a.remaining().unwrap() <= ms(100));
     std::thread::sleep(ms(150));
@@ -186,7 +187,7 @@ fn delay(case: &Case) {
     assert_eq!(code(a.ensure_held()), Code::Lost);
     assert_eq!(code(b.acquire(Wait::No, None)), Code::Busy);
     // A holder that says that it is done is no unclean end.
-    let c = delayed(case, ms(100), minute);
+    let c = delayed(case, ms(100), long);
     assert!(case.store.break_lock(&case.name).is_ok() == case.can.break_lock);
     if case.can.break_lock {
         c.acquire(Wait::No, None).unwrap();

@@ -172,6 +172,8 @@ static void one_lock(const char *kind) {
     IS(SYNLOCK_TIMEOUT, synlock_store_wait_free(store, "x", 1, 300, NULL));
     IS(SYNLOCK_INVALID_ARGUMENT, synlock_store_wait_free(store, "x", 1, SYNLOCK_USE_OPTION, NULL));
     IS(SYNLOCK_INVALID_ARGUMENT, synlock_store_ping(store, SYNLOCK_USE_OPTION, NULL));
+    IS(SYNLOCK_UNSUPPORTED, synlock_store_create_table(store, SYNLOCK_FOREVER, NULL));
+    IS(SYNLOCK_UNSUPPORTED, synlock_store_ddl(store, "mysql", NULL, 0, NULL, NULL));
 
     IS(SYNLOCK_OK, synlock_lock_release(first, NULL));
     IS(SYNLOCK_NOT_HELD, synlock_lock_release(first, NULL));
@@ -512,6 +514,26 @@ static void events(void) {
     synlock_store_free(store);
 }
 
+static void a_table(void) {
+    char url[512], text[4096];
+    size_t length;
+    synlock_store *store;
+    synlock_lock *lock;
+    snprintf(url, sizeof url, "sqlite:%s/table-%ld.db?table=of_mine", getenv("SYNLOCK_TEST_DIR"), (long)getpid());
+    IS(SYNLOCK_OK, synlock_store_open(url, NULL, NULL, 0, &store, NULL));
+    IS(SYNLOCK_OK, synlock_store_ddl(store, NULL, text, sizeof text, &length, NULL));
+    CHECK(strstr(text, "CREATE TABLE") && strstr(text, "of_mine") && length == strlen(text));
+    IS(SYNLOCK_OK, synlock_store_ddl(store, "postgres", text, sizeof text, &length, NULL));
+    IS(SYNLOCK_INVALID_ARGUMENT, synlock_store_ddl(store, "oracle", text, sizeof text, &length, NULL));
+    IS(SYNLOCK_OK, synlock_store_create_table(store, 5000, NULL));
+    IS(SYNLOCK_OK, synlock_store_create_table(store, SYNLOCK_FOREVER, NULL));
+    IS(SYNLOCK_OK, synlock_lock_new(store, "x", SYNLOCK_NTS, NULL, &lock, NULL));
+    IS(SYNLOCK_OK, synlock_lock_acquire(lock, 5000, NULL));
+    IS(SYNLOCK_OK, synlock_lock_release(lock, NULL));
+    synlock_lock_free(lock);
+    synlock_store_free(store);
+}
+
 int main(void) {
     check_setting();
     CASE(versions);
@@ -521,6 +543,7 @@ int main(void) {
     CASE(flock_lock);
     CASE(shm_lock);
     CASE(checks);
+    CASE(a_table);
     CASE(redis_lock);
     CASE(a_call_that_fails_has_not_acted);
     CASE(options_are_checked);

@@ -61,6 +61,8 @@ static void stores(void) {
     FINE(synlock_store_break(store, "x", 1, NULL, NULL));
     REFUSED(synlock_store_check(NULL, &findings, text, sizeof text, &length, NULL));
     REFUSED(synlock_store_check(store, NULL, text, sizeof text, &length, NULL));
+    REFUSED(synlock_store_create_table(NULL, 0, NULL));
+    REFUSED(synlock_store_ddl(NULL, NULL, text, sizeof text, &length, NULL));
     REFUSED(synlock_store_wait_free(NULL, "x", 1, 0, NULL));
     REFUSED(synlock_store_wait_free(store, NULL, 1, 0, NULL));
     REFUSED(synlock_store_schemes(NULL, 0, NULL, NULL));

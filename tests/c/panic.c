@@ -90,6 +90,8 @@ static void every_status(void) {
     STATUS(synlock_store_is_locked, store, "x", 1, &number);
     STATUS(synlock_store_break, store, "x", 1, &number);
     STATUS(synlock_store_check, store, &findings, text, sizeof text, &length);
+    STATUS(synlock_store_create_table, store, 0);
+    STATUS(synlock_store_ddl, store, NULL, text, sizeof text, &length);
     STATUS(synlock_store_wait_free, store, "x", 1, 0);
     STATUS(synlock_store_schemes, text, sizeof text, &length);
     STATUS(synlock_store_adopt, store, "x", NULL, (synlock_lock **)&untouched);

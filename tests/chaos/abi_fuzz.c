@@ -302,6 +302,7 @@ static void use_store(struct run *run) {
         case 5: WITH(synlock_store_break(store, name, strlen(name), below(run, 2) ? &number : NULL, to)); break;
         case 9: {
             uint64_t findings;
+            if (below(run, 2)) WITH(synlock_store_ddl(store, below(run, 2) ? NULL : "mysql", text, below(run, sizeof text), &length, to));
             WITH(synlock_store_check(store, &findings, text, below(run, sizeof text), &length, to));
             break;
         }

@@ -313,6 +313,10 @@ fn ask(
             let words: Vec<_> = texts.iter().map(|text| quoted(text)).collect();
             Ok(format!("[{}]", words.join(",")))
         }
+        "createTable" => store
+            .create_table(wait(number.unwrap_or(-1.0))?)
+            .map(|()| "true".to_owned()),
+        "ddl" => store.ddl(text).map(|text| quoted(&text)),
         "inspect" => store.inspect(name).map(|found| describe(&found)),
         "list" => {
             let page = store.list(name, text, number.unwrap_or(1000.0) as usize)?;

@@ -216,6 +216,33 @@ final class Store
     }
 
     /**
+     * Makes the table that the store keeps its locks in, if it is not there.
+     *
+     * @param float|null $timeout seconds; null: the store's own limit
+     *
+     * @throws SynlockException `Unsupported` on a store without a table
+     */
+    public function createTable(?float $timeout = null): void
+    {
+        $native = $this->native();
+        $wait = $timeout === null ? -1 : Native::milliseconds($timeout, 'a timeout');
+        $native->check($native->ffi->synlock_store_create_table($this->handle, $wait, $native->errorSlot));
+    }
+
+    /**
+     * The SQL that makes that table, on the store's own engine or on `sqlite`, `postgres` or `mysql`.
+     *
+     * @throws SynlockException `Unsupported` on a store without a table
+     */
+    public function ddl(?string $engine = null): string
+    {
+        return $this->native()->read(
+            fn (Native $native, ?CData $buffer, int $size, CData $length): int
+                => $native->ffi->synlock_store_ddl($this->handle, $engine, $buffer, $size, $length, $native->errorSlot),
+        );
+    }
+
+    /**
      * What dead users left in the store and nobody has cleared away yet, and damage, in words; empty
      * if the store is sound. Changes nothing.
      *

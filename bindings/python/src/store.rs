@@ -137,6 +137,16 @@ impl Backing {
         detached(py, || self.store.check().map(|found| found.texts))
     }
 
+    #[pyo3(signature = (timeout=None))]
+    fn create_table(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
+        detached(py, || self.store.create_table(wait(timeout)?))
+    }
+
+    #[pyo3(signature = (engine=None))]
+    fn ddl(&self, py: Python<'_>, engine: Option<&str>) -> PyResult<String> {
+        detached(py, || self.store.ddl(engine))
+    }
+
     fn break_lock(&self, py: Python<'_>, name: &[u8]) -> PyResult<bool> {
         detached(py, || self.store.break_lock(name))
     }

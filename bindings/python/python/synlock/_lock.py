@@ -68,6 +68,14 @@ class Store(BaseStore):
         """What dead users left and nobody has cleared away, and damage; `Unsupported` except on `shm:`."""
         return self._call(self._backing.check)
 
+    def create_table(self, timeout: float | None = None) -> None:
+        """Makes the table of the store, if it is not there; `Unsupported` where there is none."""
+        self._call(self._backing.create_table, timeout)
+
+    def ddl(self, engine: str | None = None) -> str:
+        """The SQL that makes the table, on the store's own engine or on `sqlite`, `postgres`, `mysql`."""
+        return self._backing.ddl(engine)
+
     def wait_free(self, name: str | bytes, timeout: float | None = None) -> bool:
         """Waits until nobody holds the lock, without taking it."""
         if not _gevent.is_patched() or self._is_custom:

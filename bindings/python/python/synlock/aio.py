@@ -52,6 +52,14 @@ class Store(BaseStore):
         """What dead users left and nobody has cleared away, and damage; `Unsupported` except on `shm:`."""
         return await in_thread(self._backing.check)
 
+    async def create_table(self, timeout: float | None = None) -> None:
+        """Makes the table of the store, if it is not there; `Unsupported` where there is none."""
+        await in_thread(self._backing.create_table, timeout)
+
+    def ddl(self, engine: str | None = None) -> str:
+        """The SQL that makes the table, on the store's own engine or on `sqlite`, `postgres`, `mysql`."""
+        return self._backing.ddl(engine)
+
     async def wait_free(self, name: str | bytes, timeout: float | None = None) -> bool:
         """Waits until nobody holds the lock, without taking it."""
         return await operations().wait_free(self._backing, name_bytes(name), timeout)
