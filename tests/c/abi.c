@@ -23,7 +23,7 @@ static void versions(void) {
     SAME("unknown status", synlock_status_text(7777));
     SAME("LockTimeout", synlock_status_class(SYNLOCK_TIMEOUT));
     SAME("", synlock_status_class(SYNLOCK_OK));
-    char schemes[256];
+    char schemes[1024];
     size_t length = 0;
     IS(SYNLOCK_OK, synlock_store_schemes(schemes, sizeof schemes, &length, NULL));
     CHECK(length == strlen(schemes) && strstr(schemes, "memory") && strstr(schemes, "flock"));

@@ -262,7 +262,9 @@ static void a_child_destroys_nothing(void) {
         bad |= synlock_lock_acquire(idle, SYNLOCK_NO_WAIT, NULL) != SYNLOCK_OK;
         synlock_lock_free(idle);
         synlock_store_free(store);
-        _exit(bad || it.destroyed);
+        /* Not by an exit: what was the parent's is left alone here, and valgrind would call that a leak. */
+        execl(bad || it.destroyed ? "/bin/false" : "/bin/true", "child", (char *)NULL);
+        _exit(2);
     }
     int status = 1;
     CHECK(waitpid(child, &status, 0) == child && status == 0);
