@@ -679,6 +679,7 @@ class Store extends EventEmitter {
       }),
     );
     const name = Buffer.from(outcome.value, 'hex');
+    handle.number = handle.seat;
     return new Lock(hub, this.#handles, handle, undefined, isUtf8(name) ? name.toString() : name, this.#local, {});
   }
 }

@@ -243,6 +243,16 @@ describe('leases', () => {
     assert.equal(await store.isLocked(key), false);
   });
 
+  it('are handed over in memory that is shared, and released in one short call', async () => {
+    const place = shmUrl();
+    const shared = await Store.open(place.url);
+    const lock = await shared.acquire('x');
+    const heir = await shared.adopt(lock.export());
+    await heir.release();
+    assert.equal(await shared.isLocked('x'), false);
+    place.stop();
+  });
+
   it('are handed over while the loop goes on', async () => {
     const lock = await store.acquire(name(), { ttl: 30_000 });
     const text = lock.export();
