@@ -703,21 +703,22 @@ impl Backend for Quorum {
     fn adopt(&self, claim: &Claim, heir: OwnerToken) -> Result<Option<Grant>> {
         let mut tally = Tally::default();
         for (place, member) in self.places() {
-            let answer = match member.adopt(&claim.clone(), heir) {
-                Ok(Some(grant)) => Ok(Vote::Granted(grant)),
-                Ok(None)
-                    if tally.granted() > 0
-                        || member
-                            .inspect(&claim.name, claim.deadline)?
-                            .holders
-                            .is_empty() =>
-                {
-                    Ok(Vote::Busy(Busy::default()))
+            let mut adopted = member.adopt(&claim.clone(), heir);
+            if matches!(adopted, Ok(None)) && tally.granted() == 0 {
+                let found = member.inspect(&claim.name, claim.deadline)?;
+                if !found.holders.is_empty() {
+                    // The grant that the exporter did not wait for may have come between the two questions.
+                    adopted = member.adopt(&claim.clone(), heir);
+                    if matches!(adopted, Ok(None)) {
+                        // Somebody has it: another heir, or whoever took it after a loss.
+                        break;
+                    }
                 }
-                // Somebody has it: another heir, or whoever took it after a loss.
-                Ok(None) => break,
-                Err(error) => Err(error),
-            };
+            }
+            let answer = adopted.map(|grant| match grant {
+                Some(grant) => Vote::Granted(grant),
+                None => Vote::Busy(Busy::default()),
+            });
             tally.answers.push((place, answer));
         }
         let claim = Claim {
