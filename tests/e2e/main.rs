@@ -73,11 +73,23 @@ fn main() {
             name: "postgres",
             url: format!("postgres://{}", postgres.place()),
             shared: true,
+            _keep: postgres.clone(),
+        },
+        Setup {
+            name: "postgres+advisory",
+            url: format!("postgres+advisory://{}", postgres.place()),
+            shared: true,
             _keep: postgres,
         },
         Setup {
             name: "mysql",
             url: format!("mysql://{}", mariadb.place()),
+            shared: true,
+            _keep: mariadb.clone(),
+        },
+        Setup {
+            name: "mysql+advisory",
+            url: format!("mysql+advisory://{}", mariadb.place()),
             shared: true,
             _keep: mariadb,
         },

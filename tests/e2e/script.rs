@@ -51,6 +51,12 @@ pub(crate) fn can(running: &mut Running) -> impl Fn(&str) -> bool + use<> {
     }
 }
 
+/// Whether a store keeps names and labels where other processes read them. A database's advisory locks
+/// are numbers.
+pub(crate) fn keeps_words(setup: &Setup) -> bool {
+    !setup.name.ends_with("+advisory")
+}
+
 /// The same requests, the same statuses.
 pub(crate) fn run(setup: &Setup, language: &'static str) -> Result<(), Failed> {
     let mut it = Running::start(language, &setup.url);

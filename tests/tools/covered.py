@@ -9,7 +9,7 @@ import itertools
 import re
 
 # `test STORE::…`, of the end-to-end suite `test STORE::LANGUAGE::…` and `test STORE::ONE_to_OTHER`.
-TEST = re.compile(r"^test ([a-z][a-z0-9_-]*)::(\S+) +\.\.\. ok$", re.M)
+TEST = re.compile(r"^test ([a-z][a-z0-9_+-]*)::(\S+) +\.\.\. ok$", re.M)
 PAIR = re.compile(r"^([a-z]+)_to_([a-z]+)$")
 
 
