@@ -43,8 +43,9 @@ def packages(release: pathlib.Path) -> None:
     shutil.copyfile(release / "lib_synlock.so", package / "_synlock.abi3.so")
     node = BUILT / "node"
     node.mkdir(exist_ok=True)
-    for name in ("index.js", "errors.js", "native.js", "package.json"):
-        shutil.copyfile(ROOT / "bindings" / "node" / name, node / name)
+    source = ROOT / "bindings" / "node"
+    for file in (*source.glob("*.js"), source / "package.json"):
+        shutil.copyfile(file, node / file.name)
     shutil.copyfile(release / "libsynlock_node.so", node / "synlock.node")
     os.environ.update(PYTHONPATH=str(package.parent), SYNLOCK_PACKAGE=str(node), PEERS=str(BUILT / "peers"))
 
