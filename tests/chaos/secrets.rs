@@ -14,7 +14,8 @@ use std::time::Duration;
 use synlock_core::{Error, LockOptions, Store, Wait};
 use synlock_tests::names::TempDir;
 use synlock_tests::process::is_full_load;
-use synlock_tests::redis::{Options, RedisServer, free_port};
+use synlock_tests::redis::{Options, RedisServer};
+use synlock_tests::services::free_port;
 use synlock_tests::torture::{Random, Verdict};
 
 /// Counts the texts that were looked at and the secrets found in them.
