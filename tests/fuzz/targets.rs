@@ -33,6 +33,20 @@ pub fn find(name: &str) -> Option<Target> {
             extremes: long_replies,
             mend: |_, _| {},
         }),
+        "item" => Some(Target {
+            run: |bytes| store::memcached::read_noise(bytes) > 0,
+            seeds: items,
+            words: ITEM_WORDS,
+            extremes: Vec::new,
+            mend: |_, _| {},
+        }),
+        "frame" => Some(Target {
+            run: |bytes| store::zookeeper::read_noise(bytes) > 0,
+            seeds: frames,
+            words: FRAME_WORDS,
+            extremes: Vec::new,
+            mend: |_, _| {},
+        }),
         "state" => Some(Target {
             run: store::flock::read_noise,
             seeds: states,
@@ -115,6 +129,37 @@ const REPLY_WORDS: &[&[u8]] = &[
     b"\xff",
     b"1|x|1|1|5|1000|2000|0|host 42 label",
 ];
+const ITEM_WORDS: &[&[u8]] = &[
+    b"\r\n",
+    b"\n",
+    b"VA ",
+    b"HD\r\n",
+    b"EN\r\n",
+    b"NF\r\n",
+    b"EX\r\n",
+    b"STORED\r\n",
+    b"SERVER_ERROR out of memory",
+    b"CLIENT_ERROR ",
+    b" c",
+    b" t-1",
+    b" s18446744073709551615",
+    b"18446744073709551615",
+    b"|",
+    b"\xff",
+];
+const FRAME_WORDS: &[&[u8]] = &[
+    b"\0\0\0\0",
+    b"\0\0\0\x01",
+    b"\0\0\0\x10",
+    b"\xff\xff\xff\xff",
+    b"\x7f\xff\xff\xff",
+    b"__lock__",
+    b"-0000000001",
+    b"_c_",
+    b"%7A",
+    b"%zz",
+    b"\xff",
+];
 const STATE_WORDS: &[&[u8]] = &[
     b"synlock\0",
     b"\0\0\0\0",
@@ -169,6 +214,35 @@ fn replies() -> Vec<Vec<u8>> {
         .collect();
     seeds.push(b"*1\r\n".repeat(64));
     seeds
+}
+
+/// What memcached answers to `mg`, `md`, `add`, `cas` and `flush_all`.
+fn items() -> Vec<Vec<u8>> {
+    let owner = "0123456789abcdef".repeat(2);
+    let value = format!("{owner}|1|7|host 42 label");
+    vec![
+        format!("VA {} c7 t30\r\n{value}\r\n", value.len()).into_bytes(),
+        b"VA 3 c7 t-1\r\na\nb\r\nEN\r\nHD\r\n".to_vec(),
+        b"STORED\r\nNOT_STORED\r\nEXISTS\r\nHD\r\n".to_vec(),
+        b"SERVER_ERROR out of memory storing object\r\n".to_vec(),
+    ]
+}
+
+/// Frames of ZooKeeper: a welcome, names of children, a node and its state.
+fn frames() -> Vec<Vec<u8>> {
+    let text = |text: &str| [&(text.len() as u32).to_be_bytes(), text.as_bytes()].concat();
+    let framed = |body: Vec<u8>| [&(body.len() as u32).to_be_bytes()[..], &body].concat();
+    let names = [
+        2u32.to_be_bytes().to_vec(),
+        text("_c_0123456789abcdef0123456789abcdef-lock-0000000001"),
+        text("0123456789abcdef0123456789abcdef__lock__0000000002"),
+    ];
+    vec![
+        framed(vec![0; 40]),
+        framed(names.concat()),
+        framed([text("1 host 42 label"), vec![0; 68]].concat()),
+        framed(vec![0; 68]),
+    ]
 }
 
 /// As many elements as a reply may have, and as many bytes.
