@@ -1,5 +1,7 @@
 //! Resource names: any bytes, never empty, at most 64 KiB.
 
+pub mod template;
+
 use crate::{Error, Result};
 use std::fmt;
 use std::sync::Arc;
