@@ -29,12 +29,14 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// How long the release of a claim without a lease is retried.
 const BURN_WITHOUT_LEASE: Duration = Duration::from_secs(60);
 
+type Done = Box<dyn FnOnce() + Send>;
+
 pub(crate) enum Command {
     Watch(BootTime, Watch),
-    Burn(Store, Claim),
+    Burn(Store, Claim, Done),
     Start(Task),
     Ring(u64),
-    Job(Box<dyn FnOnce() + Send>),
+    Job(Done),
 }
 
 struct Service {
@@ -104,10 +106,15 @@ pub(crate) fn schedule(at: BootTime, watch: Watch) {
 
 /// Releases a claim whose state is unknown, until the store confirms it or its TTL has passed.
 pub(crate) fn burn(store: Store, claim: Claim) {
+    burn_then(store, claim, || {});
+}
+
+/// As `burn`; `done` is called when that is over.
+pub(crate) fn burn_then(store: Store, claim: Claim, done: impl FnOnce() + Send + 'static) {
     if store.backend().release_later(&claim) {
         return;
     }
-    let _ = send(Command::Burn(store, claim));
+    let _ = send(Command::Burn(store, claim, Box::new(done)));
 }
 
 enum Timer {
@@ -117,6 +124,7 @@ enum Timer {
         claim: Claim,
         until: BootTime,
         pause: Duration,
+        done: Done,
     },
     Task(u64),
 }
@@ -165,7 +173,7 @@ impl Loop {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Watch(at, watch) => self.at(at, Timer::Watch(watch)),
-            Command::Burn(store, mut claim) => {
+            Command::Burn(store, mut claim, done) => {
                 claim.deadline = None;
                 let until = BootTime::now().after(
                     claim
@@ -180,6 +188,7 @@ impl Loop {
                         claim,
                         until,
                         pause: Duration::from_millis(20),
+                        done,
                     },
                 );
             }
@@ -264,6 +273,7 @@ impl Loop {
                 claim,
                 until,
                 pause,
+                done,
             } => {
                 let unknown = store.backend().release(&claim).is_err();
                 if unknown && !until.has_passed() {
@@ -275,8 +285,11 @@ impl Loop {
                             claim,
                             until,
                             pause: pause_next,
+                            done,
                         },
                     );
+                } else {
+                    contain(done);
                 }
             }
             // A task that was rung meanwhile has a later timer too; a step too many does no harm.

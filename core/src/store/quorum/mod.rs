@@ -12,6 +12,8 @@ mod members;
 mod pool;
 mod round;
 mod tally;
+#[cfg(test)]
+mod tests;
 mod verbs;
 
 pub use config::open;

@@ -87,12 +87,17 @@ impl Quorum {
     }
 
     /// Asks members for their votes. Those that come after it is settled stay, unless the flight is given
-    /// up by then.
+    /// up by then. One that still owes an answer to an earlier round of the claim has no vote.
     fn collect(&self, claim: &Claim, members: &[Member], mut tally: Tally) -> Tally {
         let process = self.process();
         let flight = Arc::new(Flight::default());
         let max_ttl = (!self.cold_start).then_some(self.max_ttl);
-        let known = std::mem::take(&mut tally.answers);
+        let (owing, members): (Vec<Member>, Vec<Member>) = members
+            .iter()
+            .cloned()
+            .partition(|(place, _)| process.debts.owes(claim.token, *place));
+        let mut known = std::mem::take(&mut tally.answers);
+        known.extend(owing.into_iter().map(|(place, _)| (place, Err(owes()))));
         let granted = Tally::count_granted(&known);
         let is_met = |answers: &Answers<Vote>| granted + Tally::count_granted(answers) >= self.need;
         let question = |place| {
@@ -100,11 +105,16 @@ impl Quorum {
             move |member: &dyn Backend| vote(place, member, &claim, max_ttl, &process)
         };
         let rules = Rules {
-            late: |_| {
-                let (claim, flight) = (claim.clone(), flight.clone());
+            late: |place| {
+                let (claim, flight, process) = (claim.clone(), flight.clone(), process.clone());
                 move |member: &Arc<dyn Backend>, answer: Result<Vote>| {
-                    if flight.is_given_up() && Tally::may_hold(&answer) {
-                        give_back_to(member, &claim);
+                    if !flight.land(place) {
+                        return;
+                    }
+                    if Tally::may_hold(&answer) {
+                        give_back_to(member, place, &claim, &process);
+                    } else {
+                        process.debts.pay(claim.token, place);
                     }
                 }
             },
@@ -117,14 +127,17 @@ impl Quorum {
                 is_met(answers) || (hopeless && clear)
             },
             at_end: |answers: &Answers<Vote>| {
+                let heard = |place| answers.iter().any(|(one, _)| *one == place);
+                let silent = members.iter().map(|(place, _)| *place);
+                flight.leave(silent.filter(|place| !heard(*place)).collect());
                 if !is_met(answers) {
-                    flight.give_up();
+                    flight.give_up(claim.token, &process.debts);
                 }
             },
         };
         let pool = self.remote.then_some(&process.pool);
-        let answers = ask(pool, members, question, rules);
-        if answers.len() < members.len() && !flight.is_given_up() {
+        let answers = ask(pool, &members, question, rules);
+        if answers.len() < members.len() {
             process.note(claim.token, &flight);
         }
         let answers = known.into_iter().chain(answers).collect();
@@ -214,28 +227,31 @@ impl Quorum {
         Ok((grants.len() >= self.need).then_some(highest))
     }
 
-    /// Releases what was granted, or may have been.
+    /// Releases what was granted, or may have been, or may be by now.
     fn give_back(&self, claim: &Claim, tally: &Tally) {
+        let process = self.process();
+        process.give_up(claim.token);
         let held: Vec<Member> = self
             .places()
             .into_iter()
             .filter(|(place, _)| {
-                let answers = &mut tally.answers.iter();
-                answers.any(|(one, answer)| one == place && Tally::may_hold(answer))
+                let answer = tally.answers.iter().find(|(one, _)| one == place);
+                answer.is_none_or(|(_, answer)| Tally::may_hold(answer))
+                    && !process.debts.owes(claim.token, *place)
             })
             .collect();
         if cfg!(canary = "keep_losers") {
             return;
         }
-        let pool = self.remote.then(|| &self.process().pool);
+        let pool = self.remote.then_some(&process.pool);
         let question = |_| {
             let claim = claim.clone();
             move |member: &dyn Backend| member.release(&claim)
         };
         let answers = ask(pool, &held, question, until(never));
         for (place, answer) in answers {
-            if answer.is_err() {
-                self.burn(place, claim);
+            if let (Err(_), Some(member)) = (answer, self.members.get(place)) {
+                owe(member, place, claim, process);
             }
         }
     }
@@ -243,7 +259,7 @@ impl Quorum {
     /// Leaves a release to the background.
     fn burn(&self, place: usize, claim: &Claim) {
         if let Some(member) = self.members.get(place) {
-            burn_at(member, claim);
+            burn_at(member, claim, || {});
         }
     }
 
@@ -252,6 +268,12 @@ impl Quorum {
         let Some(first) = self.members.first() else {
             return Err(Error::new(Code::Internal, "a quorum of nobody"));
         };
+        // Where it has something of the claim to give back it would take it out of the line.
+        let soon = BootTime::now().after(LAST_PAUSE);
+        let soon = claim.deadline.map_or(soon, |deadline| deadline.min(soon));
+        if !self.process().debts.wait(claim.token, 0, soon) {
+            return Ok(self.without_line(claim));
+        }
         let own = claim.clone();
         let asked = if again {
             first.confirm(&own, bell)
@@ -271,7 +293,7 @@ impl Quorum {
         if !matches!(vote, Ok(Vote::Granted(_))) {
             // Without it there is no line to stand in.
             if vote.is_ok() {
-                give_back_to(first, claim);
+                give_back_to(first, 0, claim, self.process());
             }
             let tally = self.collect(claim, &self.places(), Tally::default());
             return Ok(self.later(self.settle(claim, tally)?, DOWN_PAUSE, claim));
@@ -385,18 +407,33 @@ fn is_warm(
         .filter(|up| *up < max_ttl))
 }
 
-fn give_back_to(member: &Arc<dyn Backend>, claim: &Claim) {
+/// Releases at a member, which owes until that is confirmed.
+fn give_back_to(member: &Arc<dyn Backend>, place: usize, claim: &Claim, process: &Arc<Process>) {
     // A copy: the seat of a claim is one store's.
-    if member.release(&claim.clone()).is_err() {
-        burn_at(member, claim);
+    if member.release(&claim.clone()).is_ok() {
+        process.debts.pay(claim.token, place);
+    } else {
+        owe(member, place, claim, process);
     }
 }
 
-fn burn_at(member: &Arc<dyn Backend>, claim: &Claim) {
-    service::burn(
-        Store::over(member.clone(), Default::default()),
-        claim.clone(),
-    );
+/// Leaves a release to the background; the member owes until that is done.
+fn owe(member: &Arc<dyn Backend>, place: usize, claim: &Claim, process: &Arc<Process>) {
+    process.debts.note(claim.token, place);
+    let (token, process) = (claim.token, process.clone());
+    burn_at(member, claim, move || process.debts.pay(token, place));
+}
+
+fn burn_at(member: &Arc<dyn Backend>, claim: &Claim, done: impl FnOnce() + Send + 'static) {
+    let store = Store::over(member.clone(), Default::default());
+    service::burn_then(store, claim.clone(), done);
+}
+
+fn owes() -> Error {
+    Error::new(
+        Code::Unavailable,
+        "has something to give back of an earlier round of this claim",
+    )
 }
 
 impl Backend for Quorum {
@@ -496,8 +533,8 @@ impl Backend for Quorum {
         match first.cancel(&claim.clone()) {
             Ok(Cancelled::Gone) => {}
             // One vote is none.
-            Ok(Cancelled::Granted(_)) => give_back_to(first, claim),
-            Err(_) => burn_at(first, claim),
+            Ok(Cancelled::Granted(_)) => give_back_to(first, 0, claim, self.process()),
+            Err(_) => burn_at(first, claim, || {}),
         }
         Ok(Cancelled::Gone)
     }
@@ -591,7 +628,7 @@ impl Backend for Quorum {
                 let claim = claim.clone();
                 move |member: &Arc<dyn Backend>, answer: Result<bool>| {
                     if answer.is_err() {
-                        burn_at(member, &claim);
+                        burn_at(member, &claim, || {});
                     }
                 }
             },
