@@ -9,7 +9,8 @@ use crate::lease::{BootTime, Wait};
 use crate::lock::{Acquired, Lock, Released, Use};
 use crate::mode::Mode;
 use crate::phase::Step;
-use crate::service::{self, Command};
+use crate::registry::Store;
+use crate::service::{self, Command, Place};
 use crate::shared::Shared;
 use crate::signal::Signal;
 use crate::store::Backend;
@@ -93,9 +94,10 @@ pub fn submit_with(
     }
     let used = lock.enter_for_long()?;
     let id = TASKS.fetch_add(1, Ordering::Relaxed);
+    let place = Place::of(lock.store());
     let bell = Arc::new(Signal::with_hook(move || {
         // Without a thread there is no task that could miss the word.
-        let _ = service::send(Command::Ring(id));
+        let _ = service::send(place, Command::Ring(id));
     }));
     let deadline = match op {
         Op::Acquire(wait) | Op::Promote(wait) => wait.deadline(),
@@ -104,7 +106,7 @@ pub fn submit_with(
     // A handle that is dropped meanwhile must be able to end the wait.
     let cancel = Some(cancel.unwrap_or_default());
     *lock.shared().running.lock() = cancel.clone();
-    service::send(Command::Start(Task {
+    let task = Task {
         id,
         lock: lock.shared().clone(),
         used: Some(used),
@@ -114,15 +116,16 @@ pub fn submit_with(
         bell,
         until: None,
         done: Some(Box::new(done)),
-    }))
+    };
+    service::send(place, Command::Start(task))
 }
 
-/// Runs a job (an inspection, a ping) on the service thread.
+/// Runs a job (an inspection, a ping) on the service thread of a store.
 ///
 /// # Errors
 /// `Exhausted` if the thread cannot be started.
-pub fn run(job: impl FnOnce() + Send + 'static) -> Result<()> {
-    service::send(Command::Job(Box::new(job)))
+pub fn run(store: &Store, job: impl FnOnce() + Send + 'static) -> Result<()> {
+    service::send(Place::of(store), Command::Job(Box::new(job)))
 }
 
 impl Task {

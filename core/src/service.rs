@@ -1,19 +1,22 @@
-//! The one background thread of a process: watchdog, dispatch and releases whose reply was lost.
+//! The background threads of a process: watchdog, dispatch and releases whose reply was lost.
 //!
-//! Started by the first thing that needs it, with every signal blocked; a forked child starts its
-//! own. Lives as long as the process and keeps nothing alive.
+//! One thread for all stores of this host, whose verbs take no time, and one for each store that is asked
+//! over a network, so that a server that does not answer keeps no other store's leases from being renewed.
+//! Started by the first thing that needs it, with every signal blocked; a forked child starts its own.
+//! The first lives as long as the process, the others until they have had nothing to do for a while.
 
 mod inbox;
 #[cfg(all(loom, test))]
 mod model;
 
+use crate::capability::Scope;
 use crate::codes::Code;
 use crate::dispatch::Task;
 use crate::fork::{self, PerProcess, ProcessFd};
 use crate::lease::BootTime;
 use crate::registry::Store;
 use crate::store::{Backend, Claim};
-use crate::sync;
+use crate::sync::{self, Mutex};
 use crate::watchdog::Watch;
 use crate::{Error, Result};
 use inbox::Inbox;
@@ -28,6 +31,8 @@ use std::time::Duration;
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// How long the release of a claim without a lease is retried.
 const BURN_WITHOUT_LEASE: Duration = Duration::from_secs(60);
+/// How long a store's own thread stays without work.
+const IDLE: Duration = Duration::from_secs(10);
 
 type Done = Box<dyn FnOnce() + Send>;
 
@@ -39,12 +44,32 @@ pub(crate) enum Command {
     Job(Done),
 }
 
+/// Whose thread: that of the host's own stores, or of one that is far away.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Place(usize);
+
+impl Place {
+    const HERE: Place = Place(0);
+
+    /// The store's.
+    pub(crate) fn of(store: &Store) -> Self {
+        let can = store.capabilities();
+        let is_far = can.clock == "server" || can.scope == Scope::Cluster;
+        if is_far && !cfg!(canary = "one_thread") {
+            Place(address(store.backend()))
+        } else {
+            Place::HERE
+        }
+    }
+}
+
 struct Service {
+    place: Place,
     inbox: Inbox<Command>,
     bell: ProcessFd,
 }
 
-static SERVICE: PerProcess<Service> = PerProcess::new();
+static SERVICES: PerProcess<Mutex<HashMap<Place, Arc<Service>>>> = PerProcess::new();
 
 thread_local! {
     static IS_OURS: Cell<bool> = const { Cell::new(false) };
@@ -55,23 +80,32 @@ pub(crate) fn is_this_thread() -> bool {
     IS_OURS.get()
 }
 
-/// Hands a command to the thread, starting it if need be.
-pub(crate) fn send(command: Command) -> Result<()> {
-    let service = SERVICE.get_or_try_init(|| {
-        Ok::<_, Error>(Service {
-            inbox: Inbox::new(),
-            bell: fork::eventfd()?,
-        })
-    })?;
+/// Hands a command to the store's thread, starting it if need be.
+pub(crate) fn send(place: Place, command: Command) -> Result<()> {
+    // Under the lock, so that no thread goes that has something to do.
+    let mut services = SERVICES.get_or_init(Mutex::default).lock();
+    let service = match services.get(&place) {
+        Some(service) => service.clone(),
+        None => {
+            let service = Arc::new(Service {
+                place,
+                inbox: Inbox::new(),
+                bell: fork::eventfd()?,
+            });
+            services.insert(place, service.clone());
+            service
+        }
+    };
     let ring = || {
         let one = 1u64;
-        // SAFETY: writes eight bytes to an eventfd that lives as long as the process.
+        // SAFETY: writes eight bytes to an eventfd that `service` keeps.
         unsafe { libc::write(service.bell.as_raw_fd(), (&raw const one).cast(), 8) };
     };
-    service.inbox.put(command, || spawn(service), ring)
+    service.inbox.put(command, || spawn(&service), ring)
 }
 
-fn spawn(service: &'static Service) -> Result<()> {
+fn spawn(service: &Arc<Service>) -> Result<()> {
+    let service = service.clone();
     spawn_quiet("synlock", move || Loop::new(service).run())
 }
 
@@ -100,8 +134,8 @@ pub(crate) fn spawn_quiet(name: &str, run: impl FnOnce() + Send + 'static) -> Re
 }
 
 /// Looks at a hold when its time comes. Without a thread the lease runs out, and says so.
-pub(crate) fn schedule(at: BootTime, watch: Watch) {
-    let _ = send(Command::Watch(at, watch));
+pub(crate) fn schedule(store: &Store, at: BootTime, watch: Watch) {
+    let _ = send(Place::of(store), Command::Watch(at, watch));
 }
 
 /// Releases a claim whose state is unknown, until the store confirms it or its TTL has passed.
@@ -114,7 +148,10 @@ pub(crate) fn burn_then(store: Store, claim: Claim, done: impl FnOnce() + Send +
     if store.backend().release_later(&claim) {
         return;
     }
-    let _ = send(Command::Burn(store, claim, Box::new(done)));
+    let _ = send(
+        Place::of(&store),
+        Command::Burn(store, claim, Box::new(done)),
+    );
 }
 
 enum Timer {
@@ -130,7 +167,7 @@ enum Timer {
 }
 
 struct Loop {
-    service: &'static Service,
+    service: Arc<Service>,
     timers: BinaryHeap<Reverse<(BootTime, u64)>>,
     due: HashMap<u64, Timer>,
     next: u64,
@@ -140,7 +177,7 @@ struct Loop {
 }
 
 impl Loop {
-    fn new(service: &'static Service) -> Self {
+    fn new(service: Arc<Service>) -> Self {
         Loop {
             service,
             timers: BinaryHeap::new(),
@@ -160,8 +197,30 @@ impl Loop {
                 // A burst of commands must not let a lease run out.
                 self.run_timers();
             }
-            self.sleep();
+            if !self.sleep() && self.ends() {
+                break;
+            }
         }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.timers.is_empty() && self.tasks.is_empty()
+    }
+
+    /// Whether there is nothing to stay for: the next command starts another thread.
+    fn ends(&self) -> bool {
+        if self.service.place == Place::HERE || !self.is_idle() {
+            return false;
+        }
+        let Some(services) = SERVICES.get() else {
+            return false;
+        };
+        let mut services = services.lock();
+        let ends = self.service.inbox.is_empty();
+        if ends {
+            services.remove(&self.service.place);
+        }
+        ends
     }
 
     fn at(&mut self, when: BootTime, timer: Timer) {
@@ -302,8 +361,8 @@ impl Loop {
         }
     }
 
-    /// Waits for a command, a wake-up of a store, or the next timer.
-    fn sleep(&mut self) {
+    /// Waits for a command, a wake-up of a store, or the next timer; whether anything came.
+    fn sleep(&mut self) -> bool {
         let watched: Vec<(libc::c_int, Arc<dyn Backend>)> = self
             .stores
             .values()
@@ -320,7 +379,8 @@ impl Loop {
             revents: 0,
         }));
         let timeout = match self.timers.peek() {
-            None => -1,
+            None if self.service.place == Place::HERE || !self.is_idle() => -1,
+            None => IDLE.as_millis() as libc::c_int,
             Some(Reverse((at, _))) => {
                 let left = at.left().min(LONGEST_SLEEP);
                 // Rounded up, so as not to come a fraction too early and spin.
@@ -330,7 +390,7 @@ impl Loop {
         // SAFETY: `fds` is valid for its length during the call.
         let ready = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout) };
         if ready <= 0 {
-            return;
+            return false;
         }
         if fds.first().is_some_and(|fd| fd.revents != 0) {
             let mut count = 0u64;
@@ -342,6 +402,7 @@ impl Loop {
                 contain(|| store.pump());
             }
         }
+        true
     }
 }
 

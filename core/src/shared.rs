@@ -13,7 +13,7 @@ use crate::options::{LockOptions, Reentry};
 use crate::owner::OwnerToken;
 use crate::phase::{Hold, Phase, PhaseGuard, Seen};
 use crate::registry::Store;
-use crate::service;
+use crate::service::{self, Command, Place};
 use crate::signal::Signal;
 use crate::state::{Released, State};
 use crate::store::Claim;
@@ -315,6 +315,7 @@ impl Shared {
     pub(crate) fn alarm(&self) -> &Arc<Signal> {
         self.alarm.get_or_init(|| {
             let me = self.me.clone();
+            let place = Place::of(&self.store);
             Arc::new(Signal::with_hook(move || {
                 let me = me.clone();
                 let look = move || {
@@ -322,7 +323,7 @@ impl Shared {
                         watchdog::alarmed(&lock);
                     }
                 };
-                let _ = service::send(service::Command::Job(Box::new(look)));
+                let _ = service::send(place, Command::Job(Box::new(look)));
             }))
         })
     }

@@ -2,7 +2,7 @@
 //!
 //! A hold that ends with a session has no lease: its store rings when the session is over.
 //!
-//! Runs on the service thread. A lease is renewed at a third of its TTL; an expired one is never
+//! Runs on the service thread of its store. A lease is renewed at a third of its TTL; an expired one is never
 //! revived. Release takes the same mutex as a renewal, so that no renewal follows a release.
 
 pub(crate) mod entry;
@@ -49,7 +49,7 @@ pub(crate) fn start(lock: &Shared, hold: &Hold) {
             lock: lock.me.clone(),
             due: due.as_nanos(),
         };
-        service::schedule(due, watch);
+        service::schedule(lock.store(), due, watch);
     }
 }
 

@@ -56,6 +56,25 @@ fn a_server_that_is_down_or_deaf_is_unavailable_in_time() {
 }
 
 #[test]
+fn a_server_that_is_deaf_keeps_no_other_leases_from_being_renewed() {
+    let (deaf, well) = (RedisServer::start(), RedisServer::start());
+    let url = format!("{}?io_timeout=8000", deaf.url());
+    lock(&url, "a").acquire(Wait::No, None).unwrap();
+    deaf.pause();
+    // The release of what may have been granted waits for an answer, in the background.
+    let refused = code(lock(&url, "b").acquire(Wait::For(ms(50)), None));
+    assert_eq!(refused, Code::Uncertain);
+    let mut options = LockOptions::default();
+    (options.ttl, options.renew) = (Some(ms(3000)), Some(true));
+    let held = Store::open(&well.url()).unwrap();
+    let held = held.lock_with("c", options).unwrap();
+    held.acquire(Wait::No, None).unwrap();
+    std::thread::sleep(ms(4500));
+    held.ensure_held().unwrap();
+    deaf.resume();
+}
+
+#[test]
 fn passwords_are_asked_for_and_checked() {
     let server = RedisServer::start_with(Options {
         password: Some("secret".into()),

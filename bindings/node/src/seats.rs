@@ -47,12 +47,14 @@ pub fn leave(seat: u32, made: Made) {
     });
     // A custom store is asked here, and nowhere else.
     let idle = |lock: &Lock| lock.state() == State::Idle || lock.store().is_caller_thread_only();
-    if !made.get().is_none_or(|made| made.as_ref().is_ok_and(idle)) {
-        // Without a service thread it is dropped here.
-        let _ = catch_unwind(AssertUnwindSafe(|| {
-            dispatch::run(move || drop((left, made)))
-        }));
-    }
+    let store = match made.get() {
+        Some(Ok(lock)) if !idle(lock) => lock.store().clone(),
+        _ => return,
+    };
+    // Without a service thread it is dropped here.
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        dispatch::run(&store, move || drop((left, made)))
+    }));
 }
 
 /// 0, or the status of the refusal, which `refusal` then tells in full.

@@ -178,7 +178,8 @@ impl NativeStore {
         let start = || {
             let (store, teller) = (self.opened()?.clone(), hub.teller());
             let options = options.over(store.defaults())?;
-            synlock_core::dispatch::run(move || {
+            let asked = store.clone();
+            synlock_core::dispatch::run(&asked, move || {
                 let adopted = store.adopt(&text, options);
                 let name = |lock: &Lock| Some(hex(lock.name().as_bytes()));
                 let outcome = match &adopted {
@@ -212,7 +213,8 @@ impl NativeStore {
     ) -> Outcome {
         let start = || {
             let (store, teller, name) = (self.opened()?.clone(), hub.teller(), name.to_vec());
-            synlock_core::dispatch::run(move || {
+            let asked = store.clone();
+            synlock_core::dispatch::run(&asked, move || {
                 let answer = ask(&store, &what, &name, text.as_deref(), number);
                 teller.tell(
                     id,

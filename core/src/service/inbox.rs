@@ -72,6 +72,11 @@ impl<C> Inbox<C> {
         Ok(())
     }
 
+    /// Whether there is nothing to take.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.lock().commands.is_empty()
+    }
+
     /// Takes all there is.
     pub(super) fn take(&self) -> Vec<C> {
         std::mem::take(&mut self.0.lock().commands)

@@ -6,6 +6,7 @@
 mod cancel;
 #[path = "../dispatch/completions.rs"]
 mod completions;
+#[expect(dead_code, reason = "the model's reader never goes")]
 #[path = "inbox.rs"]
 mod inbox;
 
