@@ -70,6 +70,14 @@ final class Process
         fflush($this->pipes[0]);
     }
 
+    /** Ends the input of a program that ends with it. */
+    public function end(float $seconds = 30): int
+    {
+        fclose($this->pipes[0]);
+
+        return $this->wait($seconds);
+    }
+
     public function signal(int $signal): void
     {
         posix_kill($this->pid, $signal);

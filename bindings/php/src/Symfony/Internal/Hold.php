@@ -1,0 +1,132 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Synlock\Symfony\Internal;
+
+use Synlock\Exception\LockLost;
+use Synlock\Exception\NotHeld;
+use Synlock\Exception\SynlockException;
+use Synlock\Lock;
+use Synlock\State;
+use Synlock\Store;
+
+/**
+ * What a store keeps in a key: a lock that is held, or the text of a hold that came with a key from elsewhere
+ * and is adopted when it is used.
+ *
+ * @internal
+ */
+final class Hold
+{
+    private ?Lock $lock = null;
+    private string $exported = '';
+    /** `hrtime` at which the hold ends by the last TTL, though the lease in the store may last longer. */
+    private ?int $end = null;
+    /** The lease that it was taken with, as long as nothing was done with it. */
+    private ?float $fresh = null;
+
+    private function __construct()
+    {
+    }
+
+    /**
+     * @param float|null $ttl the lease that the lock was made with
+     */
+    public static function of(Lock $lock, ?float $ttl): self
+    {
+        $hold = new self();
+        $hold->lock = $lock;
+        $hold->taken($ttl);
+
+        return $hold;
+    }
+
+    /** It was taken, perhaps again, just now. */
+    public function taken(?float $ttl): void
+    {
+        $this->fresh = $ttl;
+        $this->end = null;
+    }
+
+    /**
+     * Its lock, whose state may be any.
+     *
+     * @throws LockLost if it came from elsewhere and somebody was faster
+     * @throws SynlockException
+     */
+    public function lock(Store $store): Lock
+    {
+        if ($this->lock === null) {
+            if ($this->exported === '') {
+                throw new LockLost('the hold had ended before its key was serialized');
+            }
+            // Stores count in seconds or less; adopting never shortens.
+            $left = $this->end === null ? 1.0 : ($this->end - \hrtime(true)) / 1e9;
+            $this->lock = $store->adopt($this->exported, \max(1.0, $left), false);
+            $this->exported = '';
+        }
+
+        return $this->lock;
+    }
+
+    /** Whether an acquire on its lock asks for what it has already. */
+    public function isHeld(Store $store): bool
+    {
+        try {
+            $state = $this->lock($store)->state();
+        } catch (LockLost) {
+            return false;
+        }
+
+        return $state === State::Held || $state === State::Expired;
+    }
+
+    /** The last TTL is over, though the store may not think so. */
+    public function isOver(): bool
+    {
+        return $this->end !== null && \hrtime(true) >= $this->end;
+    }
+
+    /**
+     * @throws SynlockException
+     */
+    public function putOff(Store $store, float $ttl, bool $hasLease): void
+    {
+        $lock = $this->lock($store);
+        if (!$hasLease) {
+            $lock->ensureHeld();
+
+            return;
+        }
+        if ($this->fresh === null || $ttl > $this->fresh) {
+            $lock->refresh(\max(0.001, $ttl));
+        }
+        $this->fresh = null;
+        $this->end = \hrtime(true) + (int) (\max(0.0, \min($ttl, 1e9)) * 1e9);
+    }
+
+    /** @return array<string, mixed> */
+    public function __serialize(): array
+    {
+        if ($this->lock !== null) {
+            // The copy that is used first has the lock, this one included.
+            try {
+                $this->exported = $this->lock->export();
+            } catch (LockLost | NotHeld) {
+                $this->exported = '';
+            }
+            $this->lock = null;
+        }
+        $left = $this->end === null ? null : ($this->end - \hrtime(true)) / 1e9;
+
+        return ['hold' => $this->exported, 'end' => $left === null ? null : \microtime(true) + $left];
+    }
+
+    /** @param array<string, mixed> $data */
+    public function __unserialize(array $data): void
+    {
+        $this->exported = (string) $data['hold'];
+        $this->end = isset($data['end']) ? \hrtime(true) + (int) (((float) $data['end'] - \microtime(true)) * 1e9) : null;
+    }
+}

@@ -1,0 +1,8 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Synlock\Symfony;
+
+// The name of `PersistingStoreInterface` up to Symfony 4.3.
+\class_alias(PersistingStoreInterface::class, StoreInterface::class);

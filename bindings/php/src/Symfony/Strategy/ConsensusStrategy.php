@@ -1,0 +1,19 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Synlock\Symfony\Strategy;
+
+/** More than half of the members. */
+class ConsensusStrategy implements StrategyInterface
+{
+    public function isMet(int $numberOfSuccess, int $numberOfItems): bool
+    {
+        return $numberOfSuccess > $numberOfItems / 2;
+    }
+
+    public function canBeMet(int $numberOfFailure, int $numberOfItems): bool
+    {
+        return $numberOfFailure < $numberOfItems / 2;
+    }
+}

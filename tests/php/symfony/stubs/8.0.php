@@ -1,0 +1,167 @@
+<?php
+
+// The types of symfony/lock 8.0 that a store and a lock have to fit, declared as there.
+
+declare(strict_types=1);
+
+namespace Symfony\Component\Lock\Exception {
+    interface ExceptionInterface extends \Throwable
+    {
+    }
+    class InvalidArgumentException extends \InvalidArgumentException implements ExceptionInterface
+    {
+    }
+    class InvalidTtlException extends InvalidArgumentException implements ExceptionInterface
+    {
+    }
+    class LockAcquiringException extends \RuntimeException implements ExceptionInterface
+    {
+    }
+    class LockConflictedException extends \RuntimeException implements ExceptionInterface
+    {
+    }
+    class LockExpiredException extends \RuntimeException implements ExceptionInterface
+    {
+    }
+    class LockReleasingException extends \RuntimeException implements ExceptionInterface
+    {
+    }
+    class LockStorageException extends \RuntimeException implements ExceptionInterface
+    {
+    }
+    class UnserializableKeyException extends \RuntimeException implements ExceptionInterface
+    {
+    }
+}
+
+namespace Symfony\Component\Lock\Strategy {
+    interface StrategyInterface
+    {
+        public function isMet(int $numberOfSuccess, int $numberOfItems): bool;
+
+        public function canBeMet(int $numberOfFailure, int $numberOfItems): bool;
+    }
+}
+
+namespace Symfony\Component\Lock {
+    final class Key
+    {
+        private ?float $expiringTime = null;
+        private array $state = [];
+        private bool $serializable = true;
+
+        public function __construct(private string $resource)
+        {
+        }
+
+        public function __toString(): string
+        {
+            return $this->resource;
+        }
+
+        public function hasState(string $stateKey): bool
+        {
+            return isset($this->state[$stateKey]);
+        }
+
+        public function setState(string $stateKey, mixed $state): void
+        {
+            $this->state[$stateKey] = $state;
+        }
+
+        public function removeState(string $stateKey): void
+        {
+            unset($this->state[$stateKey]);
+        }
+
+        public function getState(string $stateKey): mixed
+        {
+            return $this->state[$stateKey];
+        }
+
+        public function markUnserializable(): void
+        {
+            $this->serializable = false;
+        }
+
+        public function resetLifetime(): void
+        {
+            $this->expiringTime = null;
+        }
+
+        public function reduceLifetime(float $ttl): void
+        {
+            $this->expiringTime = min($this->expiringTime ?? INF, microtime(true) + $ttl);
+        }
+
+        public function getRemainingLifetime(): ?float
+        {
+            return $this->expiringTime === null ? null : $this->expiringTime - microtime(true);
+        }
+
+        public function isExpired(): bool
+        {
+            return $this->expiringTime !== null && $this->expiringTime <= microtime(true);
+        }
+
+        public function __serialize(): array
+        {
+            if (!$this->serializable) {
+                throw new Exception\UnserializableKeyException('The key cannot be serialized.');
+            }
+
+            return ['resource' => $this->resource, 'expiringTime' => $this->expiringTime, 'state' => $this->state];
+        }
+
+        public function __unserialize(array $data): void
+        {
+            [$this->resource, $this->expiringTime, $this->state] = [$data['resource'], $data['expiringTime'], $data['state']];
+        }
+    }
+
+    interface LockInterface
+    {
+        public function acquire(bool $blocking = false): bool;
+
+        public function refresh(?float $ttl = null): void;
+
+        public function isAcquired(): bool;
+
+        public function release(): void;
+
+        public function isExpired(): bool;
+
+        public function getRemainingLifetime(): ?float;
+    }
+
+    interface SharedLockInterface extends LockInterface
+    {
+        public function acquireRead(bool $blocking = false): bool;
+    }
+
+    interface PersistingStoreInterface
+    {
+        public function save(Key $key): void;
+
+        public function delete(Key $key): void;
+
+        public function exists(Key $key): bool;
+
+        public function putOffExpiration(Key $key, float $ttl): void;
+    }
+
+    interface BlockingStoreInterface extends PersistingStoreInterface
+    {
+        public function waitAndSave(Key $key): void;
+    }
+
+    interface SharedLockStoreInterface extends PersistingStoreInterface
+    {
+        public function saveRead(Key $key): void;
+    }
+
+    interface BlockingSharedLockStoreInterface extends SharedLockStoreInterface
+    {
+        public function waitAndSaveRead(Key $key): void;
+    }
+}
