@@ -426,6 +426,35 @@ typedef int32_t synlock_event_kind;
 #endif // __cplusplus
 
 /**
+ * What asking again for a key that this process holds means.
+ */
+enum synlock_repeat
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * SYNLOCK_REPEAT_ERROR.
+   */
+  SYNLOCK_REPEAT_DEFAULT = 0,
+  /**
+   * SYNLOCK_REENTERED.
+   */
+  SYNLOCK_REPEAT_ERROR = 1,
+  /**
+   * The lease is lengthened; one release ends the hold.
+   */
+  SYNLOCK_REPEAT_EXTEND = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum synlock_repeat synlock_repeat;
+#else
+typedef int32_t synlock_repeat;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * A switch that ends waits. Once thrown, it ends every wait that was given
  * it, now and later. Usable from any thread; not from a signal handler.
  */
@@ -461,6 +490,13 @@ typedef struct synlock_list synlock_list;
  * SYNLOCK_CONCURRENT_USE. Freeing it from another thread ends its wait.
  */
 typedef struct synlock_lock synlock_lock;
+
+/**
+ * Locks by typed keys with one set of retry settings, as Avtonom's semaphore
+ * bundle has them. Usable from several threads. Freeing it releases what it
+ * holds, and tells its events.
+ */
+typedef struct synlock_manager synlock_manager;
 
 /**
  * Handles that are released and freed together.
@@ -778,7 +814,7 @@ typedef struct {
    */
   int32_t status;
   /**
-   * "debug", "info", "notice" or "warning".
+   * "debug", "info", "notice", "warning" or "error".
    */
   const char *level;
   /**
@@ -825,6 +861,18 @@ typedef struct {
    * `caller` of the lock's options, or NULL.
    */
   const char *caller;
+  /**
+   * The typed key that a manager made the name from, as JSON; or NULL.
+   */
+  const char *key;
+  /**
+   * What was being done: "acquire", "release", "refresh", "hold" or "end".
+   */
+  const char *operation;
+  /**
+   * All of it as one line for a log.
+   */
+  const char *line;
 } synlock_event;
 
 /**
@@ -1024,6 +1072,56 @@ typedef struct {
    */
   int32_t survives_restart;
 } synlock_callbacks;
+
+/**
+ * Settings of a manager. Set `struct_size`; zero means default for every
+ * other field.
+ */
+typedef struct {
+  /**
+   * sizeof(synlock_manager_options).
+   */
+  size_t struct_size;
+  /**
+   * How long one try lasts, ms; 0: 500; SYNLOCK_OPT_TRY (-2): an acquire
+   * does not wait.
+   */
+  int64_t sleep_ms;
+  /**
+   * By how much a try may last longer, at random, ms.
+   */
+  int64_t jitter_ms;
+  /**
+   * Lease of a lock that is acquired without one, ms; 0: 60000. Where the
+   * store has no leases, a lock is held until released or its owner dies.
+   */
+  int64_t ttl_ms;
+  /**
+   * How often to try; 0: 240. An acquire waits for `tries` times
+   * `sleep_ms`, and is woken.
+   */
+  uint32_t tries;
+  /**
+   * A synlock_repeat.
+   */
+  int32_t repeat;
+  /**
+   * Grant everything, write nothing, tell all; a synlock_switch.
+   */
+  int32_t demo;
+  /**
+   * As of synlock_lock_options.
+   */
+  int32_t interruptible;
+  /**
+   * What names begin with, NUL-terminated; NULL: "lock_".
+   */
+  const char *prefix;
+  /**
+   * Scope that the handle ends with; or NULL.
+   */
+  synlock_scope *scope;
+} synlock_manager_options;
 
 #ifdef __cplusplus
 extern "C" {
@@ -1667,14 +1765,14 @@ SYNLOCK_API const char *synlock_status_class(int32_t status);
 /**
  * How many handles live: of every kind (0), stores (1), locks (2), cancels
  * (3), scopes (4), dispatch queues (5), event queues (6), errors (7), lists
- * (8). For tests that look for leaks.
+ * (8), managers (11). For tests that look for leaks.
  */
 SYNLOCK_API uint64_t synlock_debug_live(uint8_t kind);
 
 /**
- * Releases what live lock handles hold, but for those whose auto-release is
- * off, and tells events of each. For hosts that end without freeing their
- * handles; call it once, from the process that made them.
+ * Releases what live lock and manager handles hold, but for those whose
+ * auto-release is off, and tells events of each. For hosts that end without
+ * freeing their handles; call it once, from the process that made them.
  */
 SYNLOCK_API void synlock_process_end(void);
 
@@ -1762,6 +1860,132 @@ synlock_status synlock_fencing_statement(const char *engine,
  * arguments. The refusal is an error that begins with "STALE".
  */
 SYNLOCK_API const char *synlock_fencing_redis(void);
+
+/**
+ * Makes a manager of locks in this store; `options` is NULL for Avtonom's
+ * settings. Its locks tell of themselves through `synlock_manager_store`.
+ */
+SYNLOCK_API
+synlock_status synlock_manager_new(const synlock_store *store,
+                                   const synlock_manager_options *options,
+                                   synlock_manager **manager,
+                                   synlock_error **error);
+
+/**
+ * The manager's own handle of the store, for synlock_events_new and
+ * synlock_store_measure; free it.
+ */
+SYNLOCK_API
+synlock_status synlock_manager_store(const synlock_manager *manager,
+                                     synlock_store **store,
+                                     synlock_error **error);
+
+/**
+ * Acquires the lock of a key, which is JSON: text, or a list that begins with
+ * text. `caller` (or NULL) is told in events: where the program asks from.
+ * `ttl_ms` is the lease, 0 as the settings say; `cancel` and `acquired` as for
+ * synlock_lock_acquire_with.
+ *
+ * SYNLOCK_OK; SYNLOCK_TIMEOUT; SYNLOCK_BUSY if the settings give no time;
+ * SYNLOCK_REENTERED; SYNLOCK_CANCELLED; SYNLOCK_INTERRUPTED with
+ * `interruptible`: call again from the same thread, or
+ * synlock_manager_abandon.
+ */
+SYNLOCK_API
+synlock_status synlock_manager_acquire(synlock_manager *manager,
+                                       const char *key,
+                                       size_t length,
+                                       const char *caller,
+                                       int64_t ttl_ms,
+                                       synlock_cancel *cancel,
+                                       synlock_acquired *acquired,
+                                       synlock_error **error);
+
+/**
+ * Gives up the place in the queue that an interrupted acquire of this thread
+ * kept.
+ */
+SYNLOCK_API
+synlock_status synlock_manager_abandon(synlock_manager *manager,
+                                       const char *key,
+                                       size_t length,
+                                       synlock_error **error);
+
+/**
+ * Releases the lock of a key. SYNLOCK_OK; SYNLOCK_NOT_HELD if this manager
+ * does not hold it; SYNLOCK_LOST if it was lost meanwhile: whoever has it now
+ * is left alone; SYNLOCK_UNCERTAIN.
+ */
+SYNLOCK_API
+synlock_status synlock_manager_release(synlock_manager *manager,
+                                       const char *key,
+                                       size_t length,
+                                       const char *caller,
+                                       synlock_error **error);
+
+/**
+ * Lengthens the lease of a key that this manager holds to `ttl_ms` from now,
+ * or (0) to its own.
+ */
+SYNLOCK_API
+synlock_status synlock_manager_refresh(synlock_manager *manager,
+                                       const char *key,
+                                       size_t length,
+                                       int64_t ttl_ms,
+                                       synlock_error **error);
+
+/**
+ * Asks the store whether this manager holds the lock of a key: `held` gets 1
+ * or 0.
+ */
+SYNLOCK_API
+synlock_status synlock_manager_is_acquired(synlock_manager *manager,
+                                           const char *key,
+                                           size_t length,
+                                           int32_t *held,
+                                           synlock_error **error);
+
+/**
+ * Frees the manager; releases what it holds unless the store's URL says
+ * `auto_release=0`, and tells its events. NULL does nothing.
+ */
+SYNLOCK_API void synlock_manager_free(synlock_manager *manager);
+
+/**
+ * Writes the name that a key stands for, behind `prefix`, into `buffer`, with
+ * a NUL after it; `length` gets its length, which may have NULs inside. The
+ * same in every language.
+ */
+SYNLOCK_API
+synlock_status synlock_key_name(const char *key,
+                                size_t key_length,
+                                const char *prefix,
+                                char *buffer,
+                                size_t capacity,
+                                size_t *length,
+                                synlock_error **error);
+
+/**
+ * Counts from now on what happens to the locks of this store handle (`on` is
+ * not 0), or stops it. Handles of one URL count together; each process has
+ * numbers of its own. While nobody counts it costs nothing.
+ */
+SYNLOCK_API
+synlock_status synlock_store_measure(synlock_store *store,
+                                     int32_t on,
+                                     synlock_error **error);
+
+/**
+ * The numbers of every store that this process measured, in Prometheus' text
+ * format: counters of acquires by outcome, waits, attempts, releases,
+ * refreshes, losses and forgotten locks, histograms of the time waited and
+ * held. They grow between two calls, so leave some room.
+ */
+SYNLOCK_API
+synlock_status synlock_metrics_text(char *buffer,
+                                    size_t capacity,
+                                    size_t *length,
+                                    synlock_error **error);
 
 #ifdef __cplusplus
 }  // extern "C"

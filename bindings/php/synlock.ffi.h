@@ -85,12 +85,20 @@ enum synlock_event_kind
   SYNLOCK_EVENT_WARNING = 8,
 };
 typedef int32_t synlock_event_kind;
+enum synlock_repeat
+ {
+  SYNLOCK_REPEAT_DEFAULT = 0,
+  SYNLOCK_REPEAT_ERROR = 1,
+  SYNLOCK_REPEAT_EXTEND = 2,
+};
+typedef int32_t synlock_repeat;
 typedef struct synlock_cancel synlock_cancel;
 typedef struct synlock_dispatch synlock_dispatch;
 typedef struct synlock_error synlock_error;
 typedef struct synlock_events synlock_events;
 typedef struct synlock_list synlock_list;
 typedef struct synlock_lock synlock_lock;
+typedef struct synlock_manager synlock_manager;
 typedef struct synlock_scope synlock_scope;
 typedef struct synlock_store synlock_store;
 typedef struct {
@@ -181,6 +189,9 @@ typedef struct {
   uint32_t attempts;
   uint32_t pid;
   const char *caller;
+  const char *key;
+  const char *operation;
+  const char *line;
 } synlock_event;
 typedef void (*synlock_destroy)(void *user);
 typedef struct {
@@ -230,6 +241,18 @@ typedef struct {
   int32_t frees_on_death;
   int32_t survives_restart;
 } synlock_callbacks;
+typedef struct {
+  size_t struct_size;
+  int64_t sleep_ms;
+  int64_t jitter_ms;
+  int64_t ttl_ms;
+  uint32_t tries;
+  int32_t repeat;
+  int32_t demo;
+  int32_t interruptible;
+  const char *prefix;
+  synlock_scope *scope;
+} synlock_manager_options;
 synlock_status synlock_error_code(const synlock_error *error);
 const char *synlock_error_name(const synlock_error *error);
 const char *synlock_error_message(const synlock_error *error);
@@ -459,3 +482,52 @@ synlock_status synlock_fencing_statement(const char *engine,
                                          size_t *length,
                                          synlock_error **error);
 const char *synlock_fencing_redis(void);
+synlock_status synlock_manager_new(const synlock_store *store,
+                                   const synlock_manager_options *options,
+                                   synlock_manager **manager,
+                                   synlock_error **error);
+synlock_status synlock_manager_store(const synlock_manager *manager,
+                                     synlock_store **store,
+                                     synlock_error **error);
+synlock_status synlock_manager_acquire(synlock_manager *manager,
+                                       const char *key,
+                                       size_t length,
+                                       const char *caller,
+                                       int64_t ttl_ms,
+                                       synlock_cancel *cancel,
+                                       synlock_acquired *acquired,
+                                       synlock_error **error);
+synlock_status synlock_manager_abandon(synlock_manager *manager,
+                                       const char *key,
+                                       size_t length,
+                                       synlock_error **error);
+synlock_status synlock_manager_release(synlock_manager *manager,
+                                       const char *key,
+                                       size_t length,
+                                       const char *caller,
+                                       synlock_error **error);
+synlock_status synlock_manager_refresh(synlock_manager *manager,
+                                       const char *key,
+                                       size_t length,
+                                       int64_t ttl_ms,
+                                       synlock_error **error);
+synlock_status synlock_manager_is_acquired(synlock_manager *manager,
+                                           const char *key,
+                                           size_t length,
+                                           int32_t *held,
+                                           synlock_error **error);
+void synlock_manager_free(synlock_manager *manager);
+synlock_status synlock_key_name(const char *key,
+                                size_t key_length,
+                                const char *prefix,
+                                char *buffer,
+                                size_t capacity,
+                                size_t *length,
+                                synlock_error **error);
+synlock_status synlock_store_measure(synlock_store *store,
+                                     int32_t on,
+                                     synlock_error **error);
+synlock_status synlock_metrics_text(char *buffer,
+                                    size_t capacity,
+                                    size_t *length,
+                                    synlock_error **error);

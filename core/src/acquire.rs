@@ -83,10 +83,10 @@ impl Shared {
     }
 
     fn refuse_busy(&self) -> Error {
-        self.tell_with(EventKind::Refused, |event| {
-            event.code = Code::Busy;
-            event.attempts = 1;
-            "busy".clone_into(&mut event.message);
+        self.tell_with(EventKind::Refused, |facts| {
+            facts.code = Code::Busy;
+            facts.attempts = 1;
+            facts.message = "busy";
         });
         Error::outcome(Code::Busy)
     }
@@ -316,11 +316,11 @@ impl Shared {
                 self.set(phase, Phase::Idle(None));
             }
         }
-        self.tell_with(EventKind::Refused, |event| {
-            event.code = outcome;
-            event.waited = BootTime::now().since(started);
-            event.attempts = attempts;
-            outcome.text().clone_into(&mut event.message);
+        self.tell_with(EventKind::Refused, |facts| {
+            facts.code = outcome;
+            facts.waited = BootTime::now().since(started);
+            facts.attempts = attempts;
+            facts.message = outcome.text();
         });
         Err(Error::outcome(outcome))
     }
@@ -439,11 +439,11 @@ impl Shared {
         if let Phase::Held(hold) = &*phase {
             watchdog::start(self, hold);
         }
-        self.tell_with(EventKind::Acquired, |event| {
-            event.owner = owner.shown();
-            event.waited = acquired.waited;
-            event.attempts = attempts;
-            event.message = "acquired".into();
+        self.tell_with(EventKind::Acquired, |facts| {
+            facts.owner = owner;
+            facts.waited = acquired.waited;
+            facts.attempts = attempts;
+            facts.message = "acquired";
         });
         acquired
     }

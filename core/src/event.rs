@@ -1,10 +1,15 @@
 //! What happens to locks, told to whoever observes.
 
 use crate::codes::Code;
+use crate::error::printable;
+use crate::metrics::Meters;
 use crate::name::Name;
+use crate::owner::OwnerToken;
 use crate::sync::RwLock;
+use once_cell::sync::OnceCell;
+use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What happened.
@@ -54,6 +59,49 @@ impl EventKind {
             EventKind::Lost | EventKind::Warning => "warning",
         }
     }
+
+    /// Severity where a manager promised that its locks are released: a failure is an `error`.
+    pub(crate) fn level_of_manager(self) -> &'static str {
+        match self {
+            EventKind::Refused | EventKind::Forgotten => "error",
+            EventKind::Lost | EventKind::Warning => "warning",
+            _ => "debug",
+        }
+    }
+
+    fn operation(self) -> &'static str {
+        match self {
+            EventKind::Acquired | EventKind::Waiting | EventKind::Refused => "acquire",
+            EventKind::Released => "release",
+            EventKind::Refreshed => "refresh",
+            EventKind::Lost | EventKind::Warning => "hold",
+            EventKind::Forgotten => "end",
+        }
+    }
+}
+
+/// What an event is told with, before anybody wants to read it.
+#[derive(Debug)]
+pub(crate) struct Facts<'a> {
+    pub(crate) code: Code,
+    pub(crate) owner: OwnerToken,
+    pub(crate) waited: Duration,
+    pub(crate) held: Duration,
+    pub(crate) attempts: u32,
+    pub(crate) message: &'a str,
+}
+
+impl Default for Facts<'_> {
+    fn default() -> Self {
+        Facts {
+            code: Code::Ok,
+            owner: OwnerToken::NONE,
+            waited: Duration::ZERO,
+            held: Duration::ZERO,
+            attempts: 0,
+            message: "",
+        }
+    }
 }
 
 /// One event with its context.
@@ -62,6 +110,8 @@ impl EventKind {
 pub struct Event {
     /// What happened.
     pub kind: EventKind,
+    /// Severity: that of the kind, and for locks of a manager also `error`.
+    pub level: &'static str,
     /// The code that goes with it; `Ok` if none does.
     pub code: Code,
     /// The process.
@@ -74,8 +124,12 @@ pub struct Event {
     pub owner: String,
     /// Label of the lock, if it has one.
     pub label: Option<Arc<str>>,
-    /// Where the program made the lock (`file:line`), if it says.
+    /// Where the program made the lock (`file:line`), if it says; of a manager's, who asked.
     pub caller: Option<Arc<str>>,
+    /// The typed key that the resource's name was made from, as JSON.
+    pub key: Option<Arc<str>>,
+    /// What was being done: `acquire`, `release`, `refresh`, `hold` or `end`.
+    pub operation: &'static str,
     /// How long the acquire waited.
     pub waited: Duration,
     /// How long the lock was held.
@@ -91,6 +145,7 @@ impl Event {
     pub fn new(kind: EventKind, store: &str, resource: Option<&Name>) -> Self {
         Event {
             kind,
+            level: kind.level(),
             code: Code::Ok,
             pid: std::process::id(),
             store: store.to_owned(),
@@ -100,11 +155,45 @@ impl Event {
             owner: String::new(),
             label: None,
             caller: None,
+            key: None,
+            operation: kind.operation(),
             waited: Duration::ZERO,
             held: Duration::ZERO,
             attempts: 0,
             message: String::new(),
         }
+    }
+
+    /// One line for a log with all that is known, the same in every language: `[pid] caller->operation:
+    /// message. Key: resource key`, then the rest.
+    pub fn line(&self) -> String {
+        let mut line = format!(
+            "[{}] {}->{}: {}.",
+            self.pid,
+            self.caller.as_deref().unwrap_or_default(),
+            self.operation,
+            self.message,
+        );
+        if !self.resource.is_empty() {
+            let _ = write!(line, " Key: {}", printable(&self.resource));
+            if let Some(key) = &self.key {
+                let _ = write!(line, " {key}");
+            }
+        }
+        let _ = write!(
+            line,
+            " (store {}, owner {}, waited {:.3} s, held {:.3} s, attempts {})",
+            self.store,
+            if self.owner.is_empty() {
+                "-"
+            } else {
+                &self.owner
+            },
+            self.waited.as_secs_f64(),
+            self.held.as_secs_f64(),
+            self.attempts,
+        );
+        line
     }
 }
 
@@ -112,10 +201,17 @@ impl Event {
 /// use the lock that the event is about.
 pub type Observer = Arc<dyn Fn(&Event) + Send + Sync>;
 
+/// Somebody observes.
+const HEARD: u8 = 1;
+/// The store is measured.
+const MEASURED: u8 = 2;
+
 /// The observers of one store.
 #[derive(Default)]
 pub(crate) struct Observers {
-    any: AtomicBool,
+    /// One byte to look at for those whom nobody hears.
+    flags: AtomicU8,
+    meters: OnceCell<&'static Meters>,
     next: AtomicU64,
     list: RwLock<Vec<(u64, Observer)>>,
     /// Told of warnings while `list` is empty.
@@ -126,7 +222,7 @@ impl Observers {
     pub(crate) fn add(&self, observer: Observer) -> u64 {
         let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
         self.list.write().push((id, observer));
-        self.any.store(true, Ordering::Release);
+        self.flags.fetch_or(HEARD, Ordering::Release);
         id
     }
 
@@ -140,12 +236,36 @@ impl Observers {
         self.fallback.write().retain(|(known, _)| *known != id);
         let mut list = self.list.write();
         list.retain(|(known, _)| *known != id);
-        self.any.store(!list.is_empty(), Ordering::Release);
+        if list.is_empty() {
+            self.flags.fetch_and(!HEARD, Ordering::Release);
+        }
     }
 
     /// Whether anybody listens.
     pub(crate) fn any(&self) -> bool {
-        self.any.load(Ordering::Acquire)
+        self.flags.load(Ordering::Acquire) & HEARD != 0
+    }
+
+    /// Whether anybody listens or counts.
+    #[inline]
+    pub(crate) fn any_or_measured(&self) -> bool {
+        self.flags.load(Ordering::Acquire) != 0
+    }
+
+    /// Switches counting.
+    pub(crate) fn measure(&self, on: bool, url: &str) {
+        if on {
+            self.meters.get_or_init(|| crate::metrics::of(url));
+            self.flags.fetch_or(MEASURED, Ordering::Release);
+        } else {
+            self.flags.fetch_and(!MEASURED, Ordering::Release);
+        }
+    }
+
+    /// Where to count, if somebody wants it.
+    pub(crate) fn meters(&self) -> Option<&'static Meters> {
+        let is_measured = self.flags.load(Ordering::Acquire) & MEASURED != 0;
+        self.meters.get().copied().filter(|_| is_measured)
     }
 
     pub(crate) fn tell(&self, event: &Event) {

@@ -61,10 +61,10 @@ impl Shared {
                 self.late.store(late, Ordering::Release);
                 self.set_released(&mut phase);
                 self.drop_hooks();
-                self.tell_with(EventKind::Released, |event| {
-                    event.owner = owner.shown();
-                    event.held = BootTime::now().since(since);
-                    event.message = "released".into();
+                self.tell_with(EventKind::Released, |facts| {
+                    facts.owner = owner;
+                    facts.held = BootTime::now().since(since);
+                    facts.message = "released";
                 });
                 Ok(Released { late })
             }
@@ -178,11 +178,11 @@ impl Shared {
     /// Marks the hold as lost and raises the alarm.
     pub(crate) fn lose(&self, phase: &mut Phase, why: &str) {
         if let Phase::Held(hold) = std::mem::replace(phase, Phase::Idle(None)) {
-            self.tell_with(EventKind::Lost, |event| {
-                event.code = Code::Lost;
-                event.owner = hold.claim.token.shown();
-                event.held = BootTime::now().since(hold.since);
-                why.clone_into(&mut event.message);
+            self.tell_with(EventKind::Lost, |facts| {
+                facts.code = Code::Lost;
+                facts.owner = hold.claim.token;
+                facts.held = BootTime::now().since(hold.since);
+                facts.message = why;
             });
             // The claim goes: its hold may still stand in the store for a while.
             self.set(phase, Phase::Lost(None));

@@ -1,6 +1,7 @@
 //! Resource names: any bytes, never empty, at most 64 KiB.
 
 pub mod template;
+pub mod typed;
 
 use crate::{Error, Result};
 use std::fmt;

@@ -57,6 +57,8 @@ pub struct LockOptions {
     pub require: Require,
     /// Where the program made the lock (`file:line`), for the events that it causes.
     pub caller: Option<Arc<str>>,
+    /// The typed key that the name was made from, as JSON, for the events that the lock causes.
+    pub key: Option<Arc<str>>,
     /// Words shown to whoever inspects the lock; at most 255 bytes.
     pub label: Option<Arc<str>>,
 }
@@ -76,6 +78,7 @@ impl Default for LockOptions {
             lock_delay: Duration::ZERO,
             require: Require::default(),
             caller: None,
+            key: None,
             label: None,
         }
     }

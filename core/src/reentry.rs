@@ -68,10 +68,14 @@ fn check_held(lock: &Shared, phase: &mut Phase) -> Result<Option<Acquired>> {
     let Some((mut claim, fence, ended)) = live else {
         return Ok(None);
     };
-    if lock.options.reentry == Reentry::Error {
-        return Err(Error::outcome(Code::Reentered));
-    }
     claim.asked = BootTime::now();
+    if lock.options.reentry == Reentry::Error {
+        // One that was lost unnoticed stands in nobody's way.
+        return match lock.store.backend().is_held(&claim)? {
+            true => Err(Error::outcome(Code::Reentered)),
+            false => Ok(None),
+        };
+    }
     let lease = match claim.ttl {
         Some(ttl) => match lock.store.backend().extend(&claim, ttl)? {
             Answer::Done(kept) => lock.lease(kept),

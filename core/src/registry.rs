@@ -410,6 +410,34 @@ impl Store {
         self.0.observers.any()
     }
 
+    /// Whether anything that happens is of interest to anybody.
+    #[inline]
+    pub(crate) fn is_heard(&self) -> bool {
+        self.0.observers.any_or_measured()
+    }
+
+    pub(crate) fn meters(&self) -> Option<&'static crate::metrics::Meters> {
+        self.0.observers.meters()
+    }
+
+    /// Counts from now on what happens to the locks of this handle, or stops it; [`crate::metrics::text`]
+    /// tells. Handles of one URL count together.
+    pub fn measure(&self, on: bool) {
+        self.0.observers.measure(on, self.url());
+    }
+
+    /// Another handle of the same store, with observers of its own; `demo`: one that grants everything and
+    /// writes nothing.
+    pub(crate) fn apart(&self, demo: bool) -> Store {
+        let backend = self.0.backend.clone();
+        let backend = if demo {
+            crate::store::null::demo(backend)
+        } else {
+            backend
+        };
+        Self::over(backend, self.0.defaults.clone())
+    }
+
     /// Adds an observer; the number removes it again.
     pub fn observe(&self, observer: Observer) -> u64 {
         self.0.observers.add(observer)

@@ -5,7 +5,7 @@ use crate::Result;
 use crate::cancel::Cancel;
 use crate::capability::Scope;
 use crate::codes::Code;
-use crate::event::{Event, EventKind};
+use crate::event::{Event, EventKind, Facts};
 use crate::fork::{self, ProcessFd};
 use crate::lease::{BootTime, drift_allowance};
 use crate::name::Name;
@@ -62,13 +62,15 @@ pub(crate) struct Shared {
     pub(crate) orphaned: AtomicBool,
     /// The last release came after the lease.
     pub(crate) late: AtomicBool,
+    /// Who uses the handle now, where that changes; of a manager.
+    asker: Mutex<Option<Arc<str>>>,
     notices: Mutex<Vec<Notice>>,
     has_notices: AtomicBool,
 }
 
 /// What is to be told once the phase is unlocked.
 enum Notice {
-    Event(Event),
+    Event(Box<Event>),
     Hook(LostHook),
 }
 
@@ -126,6 +128,7 @@ impl Shared {
             running: Mutex::default(),
             orphaned: AtomicBool::new(false),
             late: AtomicBool::new(false),
+            asker: Mutex::default(),
             notices: Mutex::default(),
             has_notices: AtomicBool::new(false),
         })
@@ -259,27 +262,63 @@ impl Shared {
     }
 
     pub(crate) fn tell(&self, kind: EventKind, code: Code, message: &str) {
-        self.tell_with(kind, |event| {
-            event.code = code;
-            message.clone_into(&mut event.message);
+        self.tell_with(kind, |facts| {
+            facts.code = code;
+            facts.message = message;
         });
     }
 
     #[inline]
-    pub(crate) fn tell_with(&self, kind: EventKind, fill: impl FnOnce(&mut Event)) {
-        if self.store.is_observed() {
-            self.push_event(kind, fill);
+    pub(crate) fn tell_with<'a>(&self, kind: EventKind, fill: impl FnOnce(&mut Facts<'a>)) {
+        if self.store.is_heard() {
+            let mut facts = Facts::default();
+            fill(&mut facts);
+            self.note(kind, &facts);
         }
     }
 
+    /// Counts it, and keeps it for those who listen.
     #[cold]
-    fn push_event(&self, kind: EventKind, fill: impl FnOnce(&mut Event)) {
+    fn note(&self, kind: EventKind, facts: &Facts<'_>) {
+        if let Some(meters) = self.store.meters() {
+            meters.note(kind, facts);
+        }
+        if !self.store.is_observed() {
+            return;
+        }
+        let mut event = self.event(kind);
+        event.code = facts.code;
+        event.owner = facts.owner.shown();
+        event.waited = facts.waited;
+        event.held = facts.held;
+        event.attempts = facts.attempts;
+        facts.message.clone_into(&mut event.message);
+        if let (EventKind::Acquired, Some(_), Some(ttl)) = (kind, &event.key, self.ttl) {
+            event.message = format!("acquired (ttl {} s)", ttl.as_secs_f64());
+        }
+        self.push(event);
+    }
+
+    fn event(&self, kind: EventKind) -> Event {
         let mut event = Event::new(kind, self.store.url(), Some(&self.name));
         event.label = self.options.label.clone();
-        event.caller = self.options.caller.clone();
-        fill(&mut event);
-        self.notices.lock().push(Notice::Event(event));
+        event.caller = self.asker.lock().clone();
+        event.caller = event.caller.or_else(|| self.options.caller.clone());
+        event.key = self.options.key.clone();
+        if event.key.is_some() {
+            event.level = kind.level_of_manager();
+        }
+        event
+    }
+
+    fn push(&self, event: Event) {
+        self.notices.lock().push(Notice::Event(Box::new(event)));
         self.has_notices.store(true, Ordering::Release);
+    }
+
+    /// Who asks for what is done next, for the events that follow.
+    pub(crate) fn ask_for(&self, caller: Option<Arc<str>>) {
+        *self.asker.lock() = caller;
     }
 
     /// After a release whose caller is told nothing.
@@ -293,18 +332,18 @@ impl Shared {
 
     /// Tells of a loss that no call returns and nothing watches for.
     pub(crate) fn warn_of_loss(&self, why: &str) {
-        self.push_event(EventKind::Lost, |event| {
-            event.code = Code::Lost;
-            why.clone_into(&mut event.message);
-        });
+        let mut event = self.event(EventKind::Lost);
+        event.code = Code::Lost;
+        why.clone_into(&mut event.message);
+        self.push(event);
     }
 
     /// Tells of what the store has to do without.
     pub(crate) fn warn_of_store(&self, words: String) {
-        self.push_event(EventKind::Warning, |event| {
-            event.resource.clear();
-            event.message = words;
-        });
+        let mut event = self.event(EventKind::Warning);
+        event.resource.clear();
+        event.message = words;
+        self.push(event);
     }
 
     fn has_hooks(&self) -> bool {

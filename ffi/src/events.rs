@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::ffi::c_char;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use synlock_core::event::{Event, EventKind};
+use synlock_core::event::Event;
 use synlock_core::signal::Signal;
 use synlock_core::sync::Mutex;
 use synlock_core::{Code, Error, Store};
@@ -56,7 +56,7 @@ pub struct synlock_event {
     pub kind: i32,
     /// The synlock_status that goes with it.
     pub status: i32,
-    /// "debug", "info", "notice" or "warning".
+    /// "debug", "info", "notice", "warning" or "error".
     pub level: *const c_char,
     /// The store's URL without credentials.
     pub store: *const c_char,
@@ -80,6 +80,12 @@ pub struct synlock_event {
     pub pid: u32,
     /// `caller` of the lock's options, or NULL.
     pub caller: *const c_char,
+    /// The typed key that a manager made the name from, as JSON; or NULL.
+    pub key: *const c_char,
+    /// What was being done: "acquire", "release", "refresh", "hold" or "end".
+    pub operation: *const c_char,
+    /// All of it as one line for a log.
+    pub line: *const c_char,
 }
 
 #[derive(Debug)]
@@ -89,6 +95,9 @@ struct Shown {
     owner: Kept,
     label: Kept,
     caller: Kept,
+    key: Kept,
+    operation: Kept,
+    line: Kept,
     message: Kept,
 }
 
@@ -246,6 +255,9 @@ pub unsafe extern "C" fn synlock_events_next(
                 owner: Kept::new(Some(&next.owner)),
                 label: Kept::new(next.label.as_deref()),
                 caller: Kept::new(next.caller.as_deref()),
+                key: Kept::new(next.key.as_deref()),
+                operation: Kept::new(Some(next.operation)),
+                line: Kept::new(Some(&next.line())),
                 message: Kept::new(Some(&next.message)),
                 event: next,
             });
@@ -264,10 +276,11 @@ fn view(shown: &Shown) -> synlock_event {
         struct_size: 0,
         kind: event.kind as i32,
         status: status(event.code) as i32,
-        level: match event.kind {
-            EventKind::Waiting | EventKind::Refreshed => c"debug",
-            EventKind::Forgotten => c"notice",
-            EventKind::Lost | EventKind::Warning => c"warning",
+        level: match event.level {
+            "debug" => c"debug",
+            "notice" => c"notice",
+            "warning" => c"warning",
+            "error" => c"error",
             _ => c"info",
         }
         .as_ptr(),
@@ -282,6 +295,9 @@ fn view(shown: &Shown) -> synlock_event {
         attempts: event.attempts,
         pid: event.pid,
         caller: shown.caller.as_ptr(),
+        key: shown.key.as_ptr(),
+        operation: shown.operation.as_ptr(),
+        line: shown.line.as_ptr(),
     }
 }
 

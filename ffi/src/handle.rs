@@ -12,7 +12,7 @@ use crate::lock::LockObject;
 use crate::scope::ScopeObject;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, CHUNKS, FreeList, GENERATIONS, Ordering};
 use crate::table::{Entry, Pin, Place, Table};
-use synlock_core::{Code, Error, Result, Store};
+use synlock_core::{Code, Error, Manager, Result, Store};
 
 /// What a handle stands for.
 #[derive(Debug)]
@@ -25,6 +25,7 @@ pub(crate) enum Object {
     Events(EventsObject),
     Error(ErrorObject),
     List(ListObject),
+    Manager(Manager),
 }
 
 /// The kinds, by number.
@@ -39,6 +40,7 @@ pub(crate) enum Kind {
     Events = 6,
     Error = 7,
     List = 8,
+    Manager = 11,
 }
 
 impl Object {
@@ -52,6 +54,7 @@ impl Object {
             Object::Events(_) => Kind::Events,
             Object::Error(_) => Kind::Error,
             Object::List(_) => Kind::List,
+            Object::Manager(_) => Kind::Manager,
         }
     }
 }
@@ -82,7 +85,7 @@ static TABLE: Table<Object> = Table {
     free: FreeList::new(),
 };
 /// Live handles by kind, for those who look for leaks.
-static COUNTS: [AtomicU64; 9] = [const { AtomicU64::new(0) }; 9];
+static COUNTS: [AtomicU64; 12] = [const { AtomicU64::new(0) }; 12];
 
 /// Gives the object a handle.
 pub(crate) fn insert(object: Object) -> Result<u64> {
@@ -156,13 +159,16 @@ pub(crate) fn live(kind: u8) -> u64 {
     }
 }
 
-/// Calls `visit` with every live lock.
-pub(crate) fn each_lock(mut visit: impl FnMut(&LockObject)) {
+/// Tells every live handle that holds locks that the process ends.
+pub(crate) fn end_all() {
     for place in (0..TABLE.used()).filter_map(|index| TABLE.live(index)) {
-        if let Some(pin) = TABLE.pin(place)
-            && let Some(Object::Lock(lock)) = pin.get()
-        {
-            visit(lock);
+        let Some(pin) = TABLE.pin(place) else {
+            continue;
+        };
+        match pin.get() {
+            Some(Object::Lock(lock)) => lock.lock.end_with_process(),
+            Some(Object::Manager(manager)) => manager.end_with_process(),
+            _ => {}
         }
     }
 }
@@ -190,4 +196,5 @@ access! {
     with_events: Events(EventsObject);
     with_error: Error(ErrorObject);
     with_list: List(ListObject);
+    with_manager: Manager(Manager);
 }

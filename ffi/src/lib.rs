@@ -28,6 +28,8 @@ pub mod handle;
 pub mod hold;
 pub mod list;
 pub mod lock;
+pub mod manager;
+pub mod metrics;
 #[cfg(all(loom, test))]
 mod model;
 pub mod options;

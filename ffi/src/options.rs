@@ -196,7 +196,7 @@ impl<T: Copy> SizedOut<T> {
     }
 }
 
-fn switch(value: i32, what: &str) -> Result<Option<bool>> {
+pub(crate) fn switch(value: i32, what: &str) -> Result<Option<bool>> {
     match value {
         0 => Ok(None),
         1 => Ok(Some(true)),

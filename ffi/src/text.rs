@@ -69,6 +69,20 @@ pub(crate) unsafe fn copy_out(
     capacity: usize,
     length: *mut usize,
 ) -> Result<()> {
+    // SAFETY: promised by the caller.
+    unsafe { copy_bytes(text.as_bytes(), buffer, capacity, length) }
+}
+
+/// As `copy_out`, for bytes of any value.
+///
+/// # Safety
+/// As `copy_out`.
+pub(crate) unsafe fn copy_bytes(
+    text: &[u8],
+    buffer: *mut c_char,
+    capacity: usize,
+    length: *mut usize,
+) -> Result<()> {
     if !length.is_null() {
         // SAFETY: promised by the caller.
         unsafe { length.write(text.len()) };

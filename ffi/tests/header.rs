@@ -99,7 +99,7 @@ fn generate(config: Config) -> String {
     let mut builder = Builder::new().with_config(config);
     for file in [
         "status", "error", "options", "store", "lock", "hold", "list", "cancel", "scope",
-        "dispatch", "events", "version", "custom", "fencing",
+        "dispatch", "events", "version", "custom", "fencing", "manager", "metrics",
     ] {
         builder = builder.with_src(sources.join(format!("{file}.rs")));
     }
@@ -146,6 +146,7 @@ fn base() -> Config {
                 "synlock_reentry",
                 "synlock_op",
                 "synlock_event_kind",
+                "synlock_repeat",
             ]
             .map(str::to_owned)
             .into(),

@@ -211,6 +211,44 @@ static void scopes_and_queues(void) {
     synlock_store_free(store);
 }
 
+static void managers(void) {
+    synlock_store *store = NULL, *own = NULL;
+    synlock_manager *manager = NULL;
+    char text[64];
+    size_t length = 0;
+    int32_t held = 0;
+    FINE(synlock_store_open("memory:null", NULL, NULL, 0, &store, NULL));
+    REFUSED(synlock_manager_new(NULL, NULL, &manager, NULL));
+    REFUSED(synlock_manager_new(store, NULL, NULL, NULL));
+    FINE(synlock_manager_new(store, NULL, &manager, NULL));
+    REFUSED(synlock_manager_store(NULL, &own, NULL));
+    REFUSED(synlock_manager_store(manager, NULL, NULL));
+    REFUSED(synlock_manager_acquire(NULL, "\"k\"", 3, NULL, 0, NULL, NULL, NULL));
+    REFUSED(synlock_manager_acquire(manager, NULL, 3, NULL, 0, NULL, NULL, NULL));
+    REFUSED(synlock_manager_acquire(manager, NULL, SYNLOCK_NTS, NULL, 0, NULL, NULL, NULL));
+    FINE(synlock_manager_acquire(manager, "\"k\"", 3, NULL, 0, NULL, NULL, NULL));
+    REFUSED(synlock_manager_abandon(NULL, "\"k\"", 3, NULL));
+    REFUSED(synlock_manager_abandon(manager, NULL, 3, NULL));
+    REFUSED(synlock_manager_refresh(NULL, "\"k\"", 3, 0, NULL));
+    REFUSED(synlock_manager_refresh(manager, NULL, 3, 0, NULL));
+    REFUSED(synlock_manager_is_acquired(NULL, "\"k\"", 3, &held, NULL));
+    REFUSED(synlock_manager_is_acquired(manager, NULL, 3, &held, NULL));
+    REFUSED(synlock_manager_is_acquired(manager, "\"k\"", 3, NULL, NULL));
+    REFUSED(synlock_manager_release(NULL, "\"k\"", 3, NULL, NULL));
+    REFUSED(synlock_manager_release(manager, NULL, 3, NULL, NULL));
+    FINE(synlock_manager_release(manager, "\"k\"", 3, NULL, NULL));
+    REFUSED(synlock_key_name(NULL, 3, NULL, text, sizeof text, &length, NULL));
+    REFUSED(synlock_key_name("\"k\"", 3, NULL, NULL, 0, NULL, NULL));
+    FINE(synlock_key_name("\"k\"", 3, NULL, NULL, 0, &length, NULL));
+    FINE(synlock_key_name("\"k\"", 3, NULL, text, sizeof text, NULL, NULL));
+    REFUSED(synlock_store_measure(NULL, 1, NULL));
+    REFUSED(synlock_metrics_text(NULL, 0, NULL, NULL));
+    FINE(synlock_metrics_text(NULL, 0, &length, NULL));
+    synlock_manager_free(NULL);
+    synlock_manager_free(manager);
+    synlock_store_free(store);
+}
+
 /* No pointers: any number is fine. */
 static void numbers(void) {
     static const int32_t odd[] = {INT32_MIN, -1, 8, 99, 112, 899, INT32_MAX};
@@ -229,6 +267,7 @@ int main(void) {
     CASE(stores);
     CASE(locks);
     CASE(scopes_and_queues);
+    CASE(managers);
     CASE(numbers);
     return check_totals();
 }

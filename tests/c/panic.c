@@ -50,6 +50,7 @@ static synlock_scope *scope;
 static synlock_dispatch *dispatch;
 static synlock_events *events;
 static synlock_list *list;
+static synlock_manager *manager;
 static synlock_error *failure;
 static synlock_lock_options options;
 
@@ -63,6 +64,7 @@ static void make(void) {
     IS(SYNLOCK_OK, synlock_events_new(store, 100, &events, NULL));
     IS(SYNLOCK_OK, synlock_lock_acquire(lock, SYNLOCK_NO_WAIT, NULL));
     IS(SYNLOCK_OK, synlock_store_inspect(store, "x", 1, &list, NULL));
+    IS(SYNLOCK_OK, synlock_manager_new(store, NULL, &manager, NULL));
     IS(SYNLOCK_ALREADY_HELD, synlock_lock_acquire(lock, SYNLOCK_NO_WAIT, &failure));
 }
 
@@ -124,6 +126,16 @@ static void every_status(void) {
     STATUS(synlock_events_new, store, 10, (synlock_events **)&untouched);
     STATUS(synlock_events_new_warnings, store, 10, (synlock_events **)&untouched);
     STATUS(synlock_events_next, events, &event);
+    STATUS(synlock_manager_new, store, NULL, (synlock_manager **)&untouched);
+    STATUS(synlock_manager_store, manager, (synlock_store **)&untouched);
+    STATUS(synlock_manager_acquire, manager, "1", 1, NULL, 0, cancel, &how);
+    STATUS(synlock_manager_abandon, manager, "1", 1);
+    STATUS(synlock_manager_release, manager, "1", 1, NULL);
+    STATUS(synlock_manager_refresh, manager, "1", 1, 0);
+    STATUS(synlock_manager_is_acquired, manager, "1", 1, &number);
+    STATUS(synlock_key_name, "1", 1, NULL, text, sizeof text, &length);
+    STATUS(synlock_store_measure, store, 1);
+    STATUS(synlock_metrics_text, text, sizeof text, &length);
     CHECK(!untouched && number == 7 && length == 7 && ticket == 7 && findings == 7);
 }
 
@@ -173,13 +185,14 @@ static void every_free(void) {
     uint64_t all = synlock_debug_live(0);
     NOTHING(synlock_error_free, failure);
     NOTHING(synlock_list_free, list);
+    NOTHING(synlock_manager_free, manager);
     NOTHING(synlock_events_free, events);
     NOTHING(synlock_dispatch_free, dispatch);
     NOTHING(synlock_scope_free, scope);
     NOTHING(synlock_cancel_free, cancel);
     NOTHING(synlock_lock_free, lock);
     NOTHING(synlock_store_free, store);
-    CHECK(all == 8 && synlock_debug_live(0) == all);
+    CHECK(all == 9 && synlock_debug_live(0) == all);
 }
 
 static void contained(void) {
@@ -194,6 +207,7 @@ static void contained(void) {
     IS(SYNLOCK_OK, synlock_store_ping(store, 0, NULL));
     synlock_error_free(failure);
     synlock_list_free(list);
+    synlock_manager_free(manager);
     synlock_events_free(events);
     synlock_dispatch_free(dispatch);
     synlock_scope_free(scope);

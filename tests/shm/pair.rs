@@ -64,8 +64,9 @@ fn folder_and_url() -> (TempDir, String) {
 #[test]
 fn an_uncontended_pair_allocates_nothing() {
     let (_folder, url) = folder_and_url();
-    let store = Store::open(&url).unwrap();
-    for lock in locks(&store) {
+    let (store, counted) = (Store::open(&url).unwrap(), Store::open(&url).unwrap());
+    counted.measure(true);
+    for lock in locks(&store).into_iter().chain(locks(&counted)) {
         let first = ALLOCATIONS.get();
         pairs(&lock, 3);
         let before = ALLOCATIONS.get();
@@ -120,11 +121,12 @@ fn ends_well(child: impl Fn()) -> (i32, Duration) {
 #[test]
 fn an_uncontended_pair_makes_no_system_call() {
     let (_folder, url) = folder_and_url();
-    for which in 0..4 {
+    for which in 0..8 {
         let run = |again: bool| {
             ends_well(|| {
                 let store = Store::open(&url).unwrap();
-                let lock = &locks(&store)[which];
+                store.measure(which >= 4);
+                let lock = &locks(&store)[which % 4];
                 pairs(lock, 3);
                 forbid_system_calls();
                 pairs(lock, PAIRS);

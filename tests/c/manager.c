@@ -1,0 +1,237 @@
+/* The manager of semaphores and the numbers, as C has them. */
+#define _POSIX_C_SOURCE 200809L
+#include "check.h"
+
+#define KEY "[\"M_K_\",1]"
+#define NAME "lock_M_K_378261a619eba75d288b4929dc312ddf"
+
+static synlock_manager *check_manager(synlock_store *store, const synlock_manager_options *options) {
+    synlock_manager *manager = NULL;
+    IS(SYNLOCK_OK, synlock_manager_new(store, options, &manager, NULL));
+    return manager;
+}
+
+static int acquire(synlock_manager *manager, const char *key, const char *caller, int64_t ttl_ms) {
+    return synlock_manager_acquire(manager, key, SYNLOCK_NTS, caller, ttl_ms, NULL, NULL, NULL);
+}
+
+static int release(synlock_manager *manager, const char *key, const char *caller) {
+    return synlock_manager_release(manager, key, SYNLOCK_NTS, caller, NULL);
+}
+
+static int is_locked(synlock_store *store, const char *name) {
+    int32_t held = -1;
+    IS(SYNLOCK_OK, synlock_store_is_locked(store, name, SYNLOCK_NTS, &held, NULL));
+    return held;
+}
+
+static void keys(void) {
+    char text[256];
+    const char *name = text;
+    size_t length = 0;
+    IS(SYNLOCK_OK, synlock_key_name(KEY, strlen(KEY), "lock_", text, sizeof text, &length, NULL));
+    SAME(NAME, name);
+    CHECK(length == strlen(NAME));
+    IS(SYNLOCK_OK, synlock_key_name("\"plain\"", SYNLOCK_NTS, NULL, text, sizeof text, NULL, NULL));
+    SAME("plain", name);
+    IS(SYNLOCK_INVALID_ARGUMENT, synlock_key_name(KEY, strlen(KEY), NULL, text, 5, &length, NULL));
+    CHECK(length == strlen(NAME) - 5);
+    IS(SYNLOCK_INVALID_ARGUMENT, synlock_key_name("plain", SYNLOCK_NTS, NULL, text, sizeof text, NULL, NULL));
+    IS(SYNLOCK_INVALID_ARGUMENT, synlock_key_name("1", 1, NULL, text, sizeof text, NULL, NULL));
+}
+
+static void holds(void) {
+    synlock_store *store = check_store("memory");
+    synlock_manager_options options = {.struct_size = sizeof options, .sleep_ms = SYNLOCK_OPT_TRY};
+    synlock_manager *manager = check_manager(store, &options);
+    synlock_acquired how = {.struct_size = sizeof how};
+    int32_t held = -1;
+    IS(SYNLOCK_OK, synlock_manager_acquire(manager, KEY, SYNLOCK_NTS, "main", 0, NULL, &how, NULL));
+    CHECK(how.attempts == 1 && !how.contended);
+    CHECK(is_locked(store, NAME) == 1);
+    IS(SYNLOCK_REENTERED, acquire(manager, KEY, "main", 0));
+    IS(SYNLOCK_OK, synlock_manager_is_acquired(manager, KEY, SYNLOCK_NTS, &held, NULL));
+    CHECK(held == 1);
+    IS(SYNLOCK_OK, synlock_manager_refresh(manager, KEY, SYNLOCK_NTS, 90000, NULL));
+    IS(SYNLOCK_OK, release(manager, KEY, "main"));
+    IS(SYNLOCK_NOT_HELD, release(manager, KEY, "main"));
+    IS(SYNLOCK_NOT_HELD, synlock_manager_refresh(manager, KEY, SYNLOCK_NTS, 0, NULL));
+    IS(SYNLOCK_OK, synlock_manager_is_acquired(manager, KEY, SYNLOCK_NTS, &held, NULL));
+    CHECK(held == 0);
+    /* Somebody else's. */
+    synlock_lock *other = check_lock(store, NAME, NULL);
+    IS(SYNLOCK_OK, synlock_lock_acquire(other, SYNLOCK_NO_WAIT, NULL));
+    IS(SYNLOCK_BUSY, acquire(manager, KEY, NULL, 0));
+    IS(SYNLOCK_NOT_HELD, release(manager, KEY, NULL));
+    IS(SYNLOCK_OK, synlock_lock_release(other, NULL));
+    synlock_lock_free(other);
+    IS(SYNLOCK_INVALID_ARGUMENT, acquire(manager, KEY, NULL, -5));
+    IS(SYNLOCK_INVALID_ARGUMENT, acquire(manager, "{}", NULL, 0));
+    synlock_manager_free(manager);
+    synlock_store_free(store);
+}
+
+static void settings(void) {
+    synlock_store *store = check_store("memory");
+    synlock_manager *manager = NULL;
+    synlock_scope *scope = NULL;
+    IS(SYNLOCK_OK, synlock_scope_new(&scope, NULL));
+    synlock_manager_options options = {.struct_size = sizeof options,
+                                       .sleep_ms = 20,
+                                       .jitter_ms = 5,
+                                       .ttl_ms = 5000,
+                                       .tries = 2,
+                                       .repeat = SYNLOCK_REPEAT_EXTEND,
+                                       .interruptible = SYNLOCK_ON,
+                                       .prefix = "p:",
+                                       .scope = scope};
+    manager = check_manager(store, &options);
+    IS(SYNLOCK_OK, acquire(manager, "\"k\"", NULL, 0));
+    IS(SYNLOCK_OK, acquire(manager, "\"k\"", NULL, 0));
+    CHECK(is_locked(store, "p:k") == 1);
+    synlock_lock *other = check_lock(store, "p:x", NULL);
+    IS(SYNLOCK_OK, synlock_lock_acquire(other, SYNLOCK_NO_WAIT, NULL));
+    IS(SYNLOCK_TIMEOUT, acquire(manager, "\"x\"", NULL, 0));
+    /* A wait that gives its host a turn, and is not gone on with. */
+    options.scope = NULL;
+    options.tries = 1000000;
+    synlock_manager *patient = check_manager(store, &options);
+    IS(SYNLOCK_INTERRUPTED, acquire(patient, "\"x\"", NULL, 0));
+    IS(SYNLOCK_OK, synlock_manager_abandon(patient, "\"x\"", 3, NULL));
+    /* A switch ends a wait. */
+    synlock_cancel *cancel = NULL;
+    IS(SYNLOCK_OK, synlock_cancel_new(&cancel, NULL));
+    IS(SYNLOCK_OK, synlock_cancel_throw(cancel, NULL));
+    IS(SYNLOCK_CANCELLED, synlock_manager_acquire(patient, "\"x\"", 3, NULL, 0, cancel, NULL, NULL));
+    synlock_cancel_free(cancel);
+    synlock_manager_free(patient);
+    synlock_lock_free(other);
+    synlock_scope_free(scope); /* and the manager with it, which releases */
+    CHECK(is_locked(store, "p:k") == 0);
+    IS(SYNLOCK_INVALID_HANDLE, release(manager, "\"k\"", NULL));
+    options.repeat = 3;
+    IS(SYNLOCK_INVALID_ARGUMENT, synlock_manager_new(store, &options, &manager, NULL));
+    options.repeat = 0;
+    options.sleep_ms = -1;
+    IS(SYNLOCK_INVALID_ARGUMENT, synlock_manager_new(store, &options, &manager, NULL));
+    synlock_store_free(store);
+}
+
+static void next_is(synlock_events *events, synlock_event *event, int kind, const char *level, const char *operation) {
+    IS(SYNLOCK_OK, synlock_events_next(events, event, NULL));
+    CHECK(event->kind == kind);
+    SAME(level, event->level);
+    SAME(operation, event->operation);
+    CHECK(event->pid == (uint32_t)getpid() && event->line && *event->store);
+}
+
+/* What a log needs: who, what, which key, how long. */
+static void lines(void) {
+    synlock_store *store = check_store("memory"), *own = NULL;
+    synlock_manager_options options = {.struct_size = sizeof options, .sleep_ms = SYNLOCK_OPT_TRY};
+    synlock_manager *manager = check_manager(store, &options);
+    synlock_events *events = NULL, *others = NULL;
+    synlock_event event = {.struct_size = sizeof event};
+    char wanted[256];
+    IS(SYNLOCK_OK, synlock_manager_store(manager, &own, NULL));
+    IS(SYNLOCK_OK, synlock_events_new(own, 100, &events, NULL));
+    IS(SYNLOCK_OK, synlock_events_new(store, 100, &others, NULL));
+    IS(SYNLOCK_OK, acquire(manager, KEY, "Order::pay", 10000));
+    next_is(events, &event, SYNLOCK_EVENT_ACQUIRED, "debug", "acquire");
+    SAME("Order::pay", event.caller);
+    SAME(KEY, event.key);
+    SAME("acquired (ttl 10 s)", event.message);
+    CHECK(strlen(event.owner) == 8 && event.attempts == 1);
+    snprintf(wanted, sizeof wanted, "[%d] Order::pay->acquire: acquired (ttl 10 s). Key: %s %s (store memory:", (int)getpid(), NAME, KEY);
+    CHECK(!strncmp(wanted, event.line, strlen(wanted)));
+    IS(SYNLOCK_REENTERED, acquire(manager, KEY, "Order::again", 0));
+    next_is(events, &event, SYNLOCK_EVENT_REFUSED, "error", "acquire");
+    SAME("Order::again", event.caller);
+    CHECK(strstr(event.message, "Order::pay") && event.status == SYNLOCK_REENTERED);
+    IS(SYNLOCK_OK, release(manager, KEY, "Order::end"));
+    next_is(events, &event, SYNLOCK_EVENT_RELEASED, "debug", "release");
+    SAME("Order::end", event.caller);
+    IS(SYNLOCK_NOT_HELD, release(manager, KEY, "Order::end"));
+    next_is(events, &event, SYNLOCK_EVENT_REFUSED, "error", "release");
+    IS(SYNLOCK_OK, acquire(manager, KEY, "Order::forgets", 0));
+    next_is(events, &event, SYNLOCK_EVENT_ACQUIRED, "debug", "acquire");
+    synlock_manager_free(manager);
+    next_is(events, &event, SYNLOCK_EVENT_FORGOTTEN, "error", "end");
+    SAME("Order::forgets", event.caller);
+    next_is(events, &event, SYNLOCK_EVENT_RELEASED, "debug", "release");
+    /* A key goes with managers alone, and their events to their own store alone. */
+    IS(SYNLOCK_BUSY, synlock_events_next(others, &event, NULL));
+    synlock_lock *lock = check_lock(store, "x", NULL);
+    IS(SYNLOCK_OK, synlock_lock_acquire(lock, SYNLOCK_NO_WAIT, NULL));
+    next_is(others, &event, SYNLOCK_EVENT_ACQUIRED, "info", "acquire");
+    CHECK(event.key == NULL);
+    synlock_lock_free(lock);
+    synlock_events_free(others);
+    synlock_events_free(events);
+    synlock_store_free(own);
+    synlock_store_free(store);
+}
+
+static void demo(void) {
+    synlock_store *store = check_store("memory");
+    synlock_manager_options options = {.struct_size = sizeof options, .demo = SYNLOCK_ON};
+    synlock_manager *manager = check_manager(store, &options);
+    IS(SYNLOCK_OK, acquire(manager, KEY, NULL, 0));
+    IS(SYNLOCK_OK, acquire(manager, KEY, NULL, 0));
+    CHECK(is_locked(store, NAME) == 0);
+    IS(SYNLOCK_OK, release(manager, KEY, NULL));
+    synlock_manager_free(manager);
+    synlock_store_free(store);
+}
+
+static void ends(void) {
+    synlock_store *store = check_store("memory");
+    synlock_manager *manager = check_manager(store, NULL);
+    IS(SYNLOCK_OK, acquire(manager, KEY, NULL, 0));
+    synlock_process_end();
+    CHECK(is_locked(store, NAME) == 0);
+    synlock_manager_free(manager);
+    synlock_store_free(store);
+}
+
+static int counts(const char *line) {
+    static char text[65536];
+    IS(SYNLOCK_OK, synlock_metrics_text(text, sizeof text, NULL, NULL));
+    return strstr(text, line) != NULL;
+}
+
+static void numbers(void) {
+    synlock_store *store = NULL;
+    IS(SYNLOCK_OK, synlock_store_open("memory:c-numbers", NULL, NULL, 0, &store, NULL));
+    synlock_lock *lock = check_lock(store, "x", NULL), *other = check_lock(store, "x", NULL);
+    IS(SYNLOCK_OK, synlock_lock_acquire(lock, SYNLOCK_NO_WAIT, NULL));
+    IS(SYNLOCK_OK, synlock_lock_release(lock, NULL));
+    CHECK(!counts("c-numbers")); /* nobody asked */
+    IS(SYNLOCK_OK, synlock_store_measure(store, 1, NULL));
+    IS(SYNLOCK_OK, synlock_lock_acquire(lock, SYNLOCK_NO_WAIT, NULL));
+    IS(SYNLOCK_BUSY, synlock_lock_acquire(other, SYNLOCK_NO_WAIT, NULL));
+    IS(SYNLOCK_OK, synlock_lock_release(lock, NULL));
+    CHECK(counts("synlock_acquires_total{store=\"memory:c-numbers\",outcome=\"granted\"} 1\n"));
+    CHECK(counts("synlock_acquires_total{store=\"memory:c-numbers\",outcome=\"busy\"} 1\n"));
+    CHECK(counts("synlock_releases_total{store=\"memory:c-numbers\"} 1\n"));
+    CHECK(counts("synlock_held_seconds_bucket{store=\"memory:c-numbers\",le=\"+Inf\"} 1\n"));
+    CHECK(counts("# TYPE synlock_waited_seconds histogram\n"));
+    IS(SYNLOCK_OK, synlock_store_measure(store, 0, NULL));
+    IS(SYNLOCK_OK, synlock_lock_acquire(lock, SYNLOCK_NO_WAIT, NULL));
+    CHECK(counts("synlock_acquires_total{store=\"memory:c-numbers\",outcome=\"granted\"} 1\n"));
+    synlock_lock_free(lock);
+    synlock_lock_free(other);
+    synlock_store_free(store);
+}
+
+int main(void) {
+    check_setting();
+    CASE(keys);
+    CASE(holds);
+    CASE(settings);
+    CASE(lines);
+    CASE(demo);
+    CASE(ends);
+    CASE(numbers);
+    return check_totals();
+}
