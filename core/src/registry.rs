@@ -103,6 +103,7 @@ const STORES: &[Entry] = &[
         &["zookeeper", "zk"],
         crate::store::zookeeper::open
     ),
+    entry!("etcd", &["etcd", "etcds"], crate::store::etcd::open),
     Entry {
         store: "quorum",
         schemes: &["quorum"],

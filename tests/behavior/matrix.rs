@@ -155,6 +155,11 @@ fn claims(case: &Case) {
             "D",
             (true, true, false, true, true),
         ),
+        "etcd" => (
+            (true, false, true, true, false),
+            "D",
+            (true, true, true, true, true),
+        ),
         // As its members.
         "quorum" if case.url.contains("redis") => (
             (true, false, false, true, false),

@@ -7,6 +7,7 @@ use synlock_core::{Capabilities, Code, Lock, LockOptions, Mode, Store, Wait};
 use synlock_tests::memcached::{self, MemcachedServer};
 use synlock_tests::names::{TempDir, unique};
 use synlock_tests::redis::{Options, RedisServer};
+use synlock_tests::services::etcd::{self, EtcdServer};
 use synlock_tests::services::mariadb::{self, MariadbServer};
 use synlock_tests::services::postgres::{self, PostgresServer};
 use synlock_tests::services::redis_sets::{Cluster, Sentinels};
@@ -245,6 +246,24 @@ impl Setup {
                         _keep: server.clone(),
                     });
                 }
+            }
+        }
+        if cfg!(feature = "etcd") && wanted("etcd") {
+            let safe = etcd::Options {
+                tls: true,
+                password: Some("secret".into()),
+                ..etcd::Options::default()
+            };
+            for (name, server) in [
+                ("etcd", EtcdServer::start()),
+                ("etcd-tls", EtcdServer::start_with(safe)),
+            ] {
+                setups.push(Setup {
+                    name,
+                    url: server.url(),
+                    open: None,
+                    _keep: Arc::new(server),
+                });
             }
         }
         setups

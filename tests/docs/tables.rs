@@ -51,6 +51,7 @@ fn capabilities() -> String {
         "postgres://localhost",
         "mysql://localhost/locks",
         "zookeeper://localhost",
+        "etcd://localhost",
         "quorum:(redis://a,redis://b,redis://c)",
         "postgres+advisory://me@localhost/db",
         "mysql+advisory://me@localhost/db",

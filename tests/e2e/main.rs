@@ -11,6 +11,7 @@ use std::sync::Arc;
 use synlock_tests::memcached::MemcachedServer;
 use synlock_tests::names::{TempDir, unique};
 use synlock_tests::redis::RedisServer;
+use synlock_tests::services::etcd::EtcdServer;
 use synlock_tests::services::mariadb::MariadbServer;
 use synlock_tests::services::postgres::PostgresServer;
 use synlock_tests::services::zookeeper::ZookeeperServer;
@@ -33,6 +34,7 @@ fn main() {
     let servers: Vec<RedisServer> = (0..3).map(|_| RedisServer::start()).collect();
     let members: Vec<String> = servers.iter().map(RedisServer::url).collect();
     let zookeeper = Arc::new(ZookeeperServer::start());
+    let etcd = EtcdServer::start();
     let folder = TempDir::new("synlock-e2e");
     let segment = TempDir::within("/dev/shm", "synlock-e2e");
     let database = TempDir::new("synlock-e2e");
@@ -116,6 +118,12 @@ fn main() {
             url: zookeeper.url(),
             shared: true,
             _keep: zookeeper,
+        },
+        Setup {
+            name: "etcd",
+            url: etcd.url(),
+            shared: true,
+            _keep: Arc::new(etcd),
         },
     ];
     let mut trials: Vec<Trial> = Vec::new();

@@ -29,6 +29,8 @@ pub mod custom;
     reason = "the tables and the advisory locks use different parts of it"
 )]
 mod db;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 #[cfg(any(
     feature = "sysv",
     all(any(feature = "flock", feature = "shm", feature = "sqlite"), not(loom))
@@ -40,6 +42,8 @@ mod db;
 mod files;
 #[cfg(feature = "flock")]
 pub mod flock;
+#[cfg(any(feature = "etcd", feature = "zookeeper"))]
+mod line;
 #[cfg(feature = "memcached")]
 pub mod memcached;
 #[cfg(feature = "memory")]
@@ -49,7 +53,8 @@ pub mod memory;
     feature = "memcached",
     feature = "postgres",
     feature = "mysql",
-    feature = "zookeeper"
+    feature = "zookeeper",
+    feature = "etcd"
 ))]
 mod net;
 pub mod null;

@@ -1,10 +1,14 @@
 //! A socket to a server, for every store that has one: each wait is bounded by a deadline, no write
 //! raises a signal, and it crosses no fork.
 
+#[cfg(any(feature = "redis", feature = "etcd"))]
+mod hosts;
 mod stream;
 #[cfg(feature = "tls")]
 mod tls;
 
+#[cfg(any(feature = "redis", feature = "etcd"))]
+pub(super) use hosts::hosts;
 pub(super) use stream::Stream;
 
 use crate::codes::Code;

@@ -3,6 +3,7 @@
 use super::nodes::Node;
 use crate::codes::Code;
 use crate::secret::Secret;
+use crate::store::net;
 pub(super) use crate::store::net::{Address, Tls};
 use crate::url::Url;
 use crate::{Error, Result};
@@ -298,36 +299,11 @@ impl Config {
 
 /// A list of servers; each may have its port.
 fn hosts(url: &Url, port: u16) -> Result<Vec<Node>> {
-    let bad = |words: &str| Error::new(Code::InvalidUrl, words);
     if url.host.is_empty() {
-        return Err(bad(
+        return Err(Error::new(
+            Code::InvalidUrl,
             "the URL names no server: write `//host:port,host:port`",
         ));
     }
-    let mut list: Vec<&str> = url.host.split(',').collect();
-    let last = list.pop().unwrap_or_default();
-    let mut nodes = Vec::new();
-    for one in list {
-        let (host, port) = match one.split_once(':') {
-            Some((host, number)) => (
-                host,
-                number
-                    .parse()
-                    .map_err(|_| bad("the port of a server is not a number from 1 to 65535"))?,
-            ),
-            None => (one, port),
-        };
-        nodes.push((host, port));
-    }
-    nodes.push((last, url.port.unwrap_or(port)));
-    nodes
-        .into_iter()
-        .map(|(host, port)| match host {
-            "" => Err(bad("the URL has an empty name in its list of servers")),
-            host => Ok(Arc::new(Address::Tcp {
-                host: host.to_owned(),
-                port,
-            })),
-        })
-        .collect()
+    Ok(net::hosts(url, port)?.into_iter().map(Arc::new).collect())
 }
