@@ -56,6 +56,30 @@ fn a_server_that_is_down_or_deaf_is_unavailable_in_time() {
 }
 
 #[test]
+fn a_wake_up_that_is_read_late_ends_no_hold() {
+    let server = RedisServer::start();
+    let (here, there) = (server.url(), format!("{}?io_timeout=1900", server.url()));
+    let mut options = LockOptions::default();
+    options.interruptible = true;
+    let store = Store::open(&here).unwrap();
+    let waiter = store.lock_with("a", options).unwrap();
+    let holder = lock(&there, "a");
+    holder.acquire(Wait::No, None).unwrap();
+    // It stands in the queue, and nobody reads what is published for it.
+    assert_eq!(code(waiter.acquire(Wait::Forever, None)), Code::Interrupted);
+    holder.release().unwrap();
+    // The lock has been handed over; it is found out by asking, as at the end of a wait.
+    waiter.acquire(Wait::For(ms(0)), None).unwrap();
+    // Somebody else's wait reads the word.
+    let busy = lock(&there, "c");
+    busy.acquire(Wait::No, None).unwrap();
+    let other = store.lock("c").unwrap();
+    assert_eq!(code(other.acquire(Wait::For(ms(300)), None)), Code::Timeout);
+    waiter.ensure_held().unwrap();
+    waiter.release().unwrap();
+}
+
+#[test]
 fn a_server_that_is_deaf_keeps_no_other_leases_from_being_renewed() {
     let (deaf, well) = (RedisServer::start(), RedisServer::start());
     let url = format!("{}?io_timeout=8000", deaf.url());

@@ -18,6 +18,14 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+/// Who may be woken here.
+#[derive(Debug)]
+enum Listener {
+    Waits(Weak<Signal>),
+    /// It was granted the lock before it was woken: the wake-up that may still come is not for nobody.
+    Holds,
+}
+
 /// A wake-up for somebody who does not wait here any more.
 #[derive(Debug)]
 pub(super) struct Stray {
@@ -35,7 +43,7 @@ pub(super) struct Subscription {
     fd: AtomicI32,
     /// Which server it leads to.
     node: Mutex<Option<Node>>,
-    waiters: Mutex<ByToken<Weak<Signal>>>,
+    listeners: Mutex<ByToken<Listener>>,
     /// Readable while the reader's place is free and somebody should take it.
     vacancy: ProcessFd,
 }
@@ -47,7 +55,7 @@ impl Subscription {
             reader: Mutex::new(None),
             fd: AtomicI32::new(-1),
             node: Mutex::new(None),
-            waiters: Mutex::default(),
+            listeners: Mutex::default(),
             vacancy: fork::eventfd()?,
         })
     }
@@ -100,21 +108,43 @@ impl Subscription {
     }
 
     pub fn register(&self, token: OwnerToken, bell: &Arc<Signal>) {
-        self.waiters.lock().insert(token, Arc::downgrade(bell));
+        let waits = Listener::Waits(Arc::downgrade(bell));
+        self.listeners.lock().insert(token, waits);
     }
 
+    /// Whoever waited holds now.
+    pub fn granted(&self, token: OwnerToken) {
+        if let Some(listener) = self.listeners.lock().get_mut(&token) {
+            *listener = Listener::Holds;
+        }
+    }
+
+    /// Neither waits nor holds any more.
     pub fn unregister(&self, token: OwnerToken) {
-        self.waiters.lock().remove(&token);
+        self.listeners.lock().remove(&token);
     }
 
     fn ring_all(&self) {
         let bells: Vec<_> = self
-            .waiters
+            .listeners
             .lock()
             .values()
-            .filter_map(Weak::upgrade)
+            .filter_map(|listener| match listener {
+                Listener::Waits(bell) => bell.upgrade(),
+                Listener::Holds => None,
+            })
             .collect();
         bells.iter().for_each(|bell| bell.ring());
+    }
+
+    /// Rings for whom a wake-up is; false if that is nobody.
+    fn wake(&self, token: OwnerToken) -> bool {
+        let bell = match self.listeners.lock().get(&token) {
+            Some(Listener::Holds) => return !cfg!(canary = "stray_hold"),
+            Some(Listener::Waits(bell)) => bell.upgrade(),
+            None => None,
+        };
+        bell.inspect(|bell| bell.ring()).is_some()
     }
 
     /// Sleeps on the bell, reading for everybody if nobody else does. Returns the strays it met.
@@ -188,10 +218,8 @@ impl Subscription {
             match connection.reply_now() {
                 Ok(Some(value)) => {
                     if let Some((token, name)) = message(value) {
-                        let bell = self.waiters.lock().get(&token).and_then(Weak::upgrade);
-                        match bell {
-                            Some(bell) => bell.ring(),
-                            None => strays.push(Stray { token, name }),
+                        if !self.wake(token) {
+                            strays.push(Stray { token, name });
                         }
                     }
                 }

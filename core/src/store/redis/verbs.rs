@@ -132,7 +132,11 @@ impl Redis {
                     }
                     _ => None,
                 };
-                Ok(Attempt::Busy(Busy { until, poll }))
+                Ok(Attempt::Busy(Busy {
+                    until,
+                    poll,
+                    ..Busy::default()
+                }))
             }
             (Some(-1), Some(of)) => Err(Error::invalid(format!(
                 "others use this name with {of} permits"
@@ -180,6 +184,31 @@ impl Redis {
             Code::Uncertain
         };
         Err(Error::new(code, self.shortfall(acks)))
+    }
+
+    /// Asks to leave the queue.
+    fn leave(&self, claim: &Claim) -> Result<Cancelled> {
+        let before = BootTime::now();
+        let (token, ttl) = (claim.token.to_hex(), millis(ttl(claim)));
+        let reply = self.run_told(
+            Verb::Cancel,
+            &claim.name,
+            &[token.as_bytes(), ttl.as_bytes()],
+            claim.deadline,
+        )?;
+        Ok(match fence_or_lost(&reply.value)? {
+            Some(_) if self.check_acks(claim, reply.acks).is_err() => Cancelled::Gone,
+            Some(fence) => Cancelled::Granted(granted(claim, before, fence)),
+            None => Cancelled::Gone,
+        })
+    }
+
+    /// The claim neither waits nor holds: a wake-up for it is for nobody.
+    fn forget(&self, claim: &Claim) {
+        if let Some(process) = self.known_process() {
+            process.subscription.unregister(claim.token);
+        }
+        self.forget_polls(claim);
     }
 
     fn forget_polls(&self, claim: &Claim) {
@@ -305,9 +334,13 @@ impl Backend for Redis {
         }
         subscription.register(claim.token, bell);
         let answer = self.ask(claim, Some(&subscription.channel));
-        if !matches!(answer, Ok(Attempt::Busy(_))) {
-            subscription.unregister(claim.token);
-            self.forget_polls(claim);
+        match answer {
+            Ok(Attempt::Busy(_)) => {}
+            Ok(Attempt::Granted(_)) => {
+                subscription.granted(claim.token);
+                self.forget_polls(claim);
+            }
+            Err(_) => self.forget(claim),
         }
         answer
     }
@@ -328,7 +361,7 @@ impl Backend for Redis {
         match fence_or_lost(&reply.value)? {
             Some(fence) => {
                 self.check_acks(claim, reply.acks)?;
-                self.process()?.subscription.unregister(claim.token);
+                self.process()?.subscription.granted(claim.token);
                 Ok(Attempt::Granted(granted(claim, before, fence)))
             }
             None => self.attempt(claim, Some(bell)),
@@ -336,21 +369,14 @@ impl Backend for Redis {
     }
 
     fn cancel(&self, claim: &Claim) -> Result<Cancelled> {
-        self.process()?.subscription.unregister(claim.token);
+        // Until the answer is here, a wake-up is for the one who may hold by it.
+        let left = self.leave(claim);
+        match &left {
+            Ok(Cancelled::Granted(_)) => self.process()?.subscription.granted(claim.token),
+            _ => self.forget(claim),
+        }
         self.forget_polls(claim);
-        let before = BootTime::now();
-        let (token, ttl) = (claim.token.to_hex(), millis(ttl(claim)));
-        let reply = self.run_told(
-            Verb::Cancel,
-            &claim.name,
-            &[token.as_bytes(), ttl.as_bytes()],
-            claim.deadline,
-        )?;
-        Ok(match fence_or_lost(&reply.value)? {
-            Some(_) if self.check_acks(claim, reply.acks).is_err() => Cancelled::Gone,
-            Some(fence) => Cancelled::Granted(granted(claim, before, fence)),
-            None => Cancelled::Gone,
-        })
+        left
     }
 
     fn take_caution(&self) -> Option<String> {
@@ -389,7 +415,10 @@ impl Backend for Redis {
                 return Err(Error::new(Code::Uncertain, self.shortfall(reply.acks)));
             }
             Some(_) => Answer::Done(Some(before.after(ttl))),
-            None => Answer::NotOurs,
+            None => {
+                self.forget(claim);
+                Answer::NotOurs
+            }
         })
     }
 
@@ -400,7 +429,10 @@ impl Backend for Redis {
             &claim.name,
             &[token.as_bytes()],
             claim.deadline,
-        )?;
+        );
+        // Not before: a late wake-up, taken for nobody's, would end the hold in this release's place.
+        self.forget(claim);
+        let reply = reply?;
         match number(&reply.value) {
             // The request whose reply was lost may have released it, or it was lost before.
             Some(0) if reply.resent && !cfg!(canary = "no_resent") => Err(Error::new(
