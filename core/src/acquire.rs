@@ -261,6 +261,9 @@ impl Shared {
                 Err(self.refuse_busy())
             }
             Ok(Attempt::Busy(busy)) => {
+                if busy.spent {
+                    pending.claim.token = OwnerToken::draw()?;
+                }
                 if !pending.queued {
                     pending.queued = true;
                     self.tell(EventKind::Waiting, Code::Busy, "waiting");

@@ -34,14 +34,12 @@ const BURN_WITHOUT_LEASE: Duration = Duration::from_secs(60);
 /// How long a store's own thread stays without work.
 const IDLE: Duration = Duration::from_secs(10);
 
-type Done = Box<dyn FnOnce() + Send>;
-
 pub(crate) enum Command {
     Watch(BootTime, Watch),
-    Burn(Store, Claim, Done),
+    Burn(Store, Claim),
     Start(Task),
     Ring(u64),
-    Job(Done),
+    Job(Box<dyn FnOnce() + Send>),
 }
 
 /// Whose thread: that of the host's own stores, or of one that is far away.
@@ -140,18 +138,10 @@ pub(crate) fn schedule(store: &Store, at: BootTime, watch: Watch) {
 
 /// Releases a claim whose state is unknown, until the store confirms it or its TTL has passed.
 pub(crate) fn burn(store: Store, claim: Claim) {
-    burn_then(store, claim, || {});
-}
-
-/// As `burn`; `done` is called when that is over.
-pub(crate) fn burn_then(store: Store, claim: Claim, done: impl FnOnce() + Send + 'static) {
     if store.backend().release_later(&claim) {
         return;
     }
-    let _ = send(
-        Place::of(&store),
-        Command::Burn(store, claim, Box::new(done)),
-    );
+    let _ = send(Place::of(&store), Command::Burn(store, claim));
 }
 
 enum Timer {
@@ -161,7 +151,6 @@ enum Timer {
         claim: Claim,
         until: BootTime,
         pause: Duration,
-        done: Done,
     },
     Task(u64),
 }
@@ -232,7 +221,7 @@ impl Loop {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Watch(at, watch) => self.at(at, Timer::Watch(watch)),
-            Command::Burn(store, mut claim, done) => {
+            Command::Burn(store, mut claim) => {
                 claim.deadline = None;
                 let until = BootTime::now().after(
                     claim
@@ -247,7 +236,6 @@ impl Loop {
                         claim,
                         until,
                         pause: Duration::from_millis(20),
-                        done,
                     },
                 );
             }
@@ -332,7 +320,6 @@ impl Loop {
                 claim,
                 until,
                 pause,
-                done,
             } => {
                 let unknown = store.backend().release(&claim).is_err();
                 if unknown && !until.has_passed() {
@@ -344,11 +331,8 @@ impl Loop {
                             claim,
                             until,
                             pause: pause_next,
-                            done,
                         },
                     );
-                } else {
-                    contain(done);
                 }
             }
             // A task that was rung meanwhile has a later timer too; a step too many does no harm.

@@ -439,6 +439,7 @@ impl Backend for Custom {
         Ok(Attempt::Busy(Busy {
             until: reply.until.map(|left| now.after(left)),
             poll: Some(now.after(poll * spread / 512)),
+            ..Busy::default()
         }))
     }
 

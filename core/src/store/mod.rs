@@ -124,6 +124,9 @@ pub struct Busy {
     pub until: Option<BootTime>,
     /// When to ask again even if nobody rings; `None` leaves it to the safety poll.
     pub poll: Option<BootTime>,
+    /// Something was granted and is being given back: the claim asks again with another token, lest that
+    /// be done behind its back.
+    pub spent: bool,
 }
 
 /// The answer to an attempt.

@@ -277,6 +277,7 @@ impl Flock {
             until: None,
             // A canary that wakes nobody does not look after them either.
             poll: (!cfg!(canary = "no_wake")).then_some(look.again),
+            ..Busy::default()
         }))
     }
 
@@ -319,6 +320,7 @@ impl Flock {
         Attempt::Busy(Busy {
             until: None,
             poll: Some(BootTime::now().after(poll)),
+            ..Busy::default()
         })
     }
 

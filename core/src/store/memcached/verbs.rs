@@ -195,12 +195,14 @@ impl Memcached {
             (_, Some(item)) => Ok(Attempt::Busy(Busy {
                 until: item.left.map(|left| BootTime::now().after(left)),
                 poll: None,
+                ..Busy::default()
             })),
             (Change::Failed(error), None) => Err(Broken { error, sent: false }),
             // It ended between the two commands, or the server did not keep ours.
             (Change::Refused, None) => Ok(Attempt::Busy(Busy {
                 until: Some(BootTime::now()),
                 poll: None,
+                ..Busy::default()
             })),
             (Change::Made, None) => Err(Broken {
                 error: Error::new(

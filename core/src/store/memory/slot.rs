@@ -187,7 +187,11 @@ impl Slot {
             .iter()
             .filter_map(|held| held.offered_until.or(held.until))
             .min();
-        Busy { until, poll: None }
+        Busy {
+            until,
+            poll: None,
+            ..Busy::default()
+        }
     }
 
     pub(super) fn cancel(&mut self, claim: &Claim, work: &Work<'_>) -> Cancelled {

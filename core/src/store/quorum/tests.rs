@@ -2,16 +2,18 @@
 
 use super::config::open;
 use crate::capability::{Capabilities, Fence, Scope};
-use crate::lease::BootTime;
-use crate::mode::Mode;
-use crate::name::Name;
+use crate::lease::{BootTime, Wait};
+use crate::lock::Lock;
+use crate::options::LockOptions;
 use crate::owner::OwnerToken;
+use crate::registry::Store;
 use crate::signal::Signal;
-use crate::store::{Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Seat};
+use crate::store::{Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant};
 use crate::sync::Mutex;
 use crate::url::Url;
 use crate::{Code, Error, Result};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -21,7 +23,10 @@ struct Member {
     owner: Mutex<Option<OwnerToken>>,
     /// The next attempt is answered when this says so; what it did is done at once.
     gate: Mutex<Option<Receiver<()>>>,
-    refuses_releases: Mutex<u32>,
+    /// How many releases come to nothing, for want of an answer.
+    refusals: Mutex<u32>,
+    attempts: AtomicU32,
+    releases: AtomicU32,
 }
 
 impl Member {
@@ -30,7 +35,9 @@ impl Member {
             url: format!("member:{number}"),
             owner: Mutex::default(),
             gate: Mutex::default(),
-            refuses_releases: Mutex::default(),
+            refusals: Mutex::default(),
+            attempts: AtomicU32::new(0),
+            releases: AtomicU32::new(0),
         })
     }
 
@@ -45,8 +52,12 @@ impl Member {
         *self.owner.lock() = owner;
     }
 
-    fn is_of(&self, owner: OwnerToken) -> bool {
-        *self.owner.lock() == Some(owner)
+    fn attempts(&self) -> u32 {
+        self.attempts.load(Ordering::SeqCst)
+    }
+
+    fn releases(&self) -> u32 {
+        self.releases.load(Ordering::SeqCst)
     }
 }
 
@@ -80,6 +91,7 @@ impl Backend for Member {
     }
 
     fn attempt(&self, claim: &Claim, _: Option<&Arc<Signal>>) -> Result<Attempt> {
+        self.attempts.fetch_add(1, Ordering::SeqCst);
         let granted = *self.owner.lock().get_or_insert(claim.token) == claim.token;
         let gate = self.gate.lock().take();
         if let Some(gate) = gate {
@@ -91,7 +103,10 @@ impl Backend for Member {
                 ..Grant::default()
             })
         } else {
-            Attempt::Busy(Busy::default())
+            Attempt::Busy(Busy {
+                poll: Some(BootTime::now().after(Duration::from_millis(2))),
+                ..Busy::default()
+            })
         })
     }
 
@@ -104,50 +119,40 @@ impl Backend for Member {
     }
 
     fn release(&self, claim: &Claim) -> Result<Answer> {
-        let mut refusals = self.refuses_releases.lock();
-        if *refusals > 0 {
-            *refusals -= 1;
-            return Err(Error::new(Code::Uncertain, "no answer"));
-        }
-        drop(refusals);
-        let mut owner = self.owner.lock();
-        if *owner == Some(claim.token) {
-            *owner = None;
-            return Ok(Answer::Done(None));
-        }
-        Ok(Answer::NotOurs)
+        let refused = {
+            let mut left = self.refusals.lock();
+            let refused = *left > 0;
+            *left = left.saturating_sub(1);
+            refused
+        };
+        let answer = if refused {
+            Err(Error::new(Code::Uncertain, "no answer"))
+        } else if self
+            .owner
+            .lock()
+            .take_if(|one| *one == claim.token)
+            .is_some()
+        {
+            Ok(Answer::Done(None))
+        } else {
+            Ok(Answer::NotOurs)
+        };
+        self.releases.fetch_add(1, Ordering::SeqCst);
+        answer
     }
 
     fn is_held(&self, claim: &Claim) -> Result<bool> {
-        Ok(self.is_of(claim.token))
+        Ok(*self.owner.lock() == Some(claim.token))
     }
 }
 
-fn three() -> ([Arc<Member>; 3], Arc<dyn Backend>) {
+fn three() -> ([Arc<Member>; 3], Lock) {
     let members = [0, 1, 2].map(Member::new);
     let each = members.iter().map(|one| one.clone() as Arc<dyn Backend>);
     let mut url = Url::parse("quorum:", &[]).unwrap();
     let quorum = open(&mut url, each.collect()).unwrap();
-    (members, quorum)
-}
-
-fn token(byte: u8) -> OwnerToken {
-    OwnerToken::from_bytes([byte; 16])
-}
-
-fn claim() -> Claim {
-    Claim {
-        name: Name::new("a").unwrap(),
-        token: token(1),
-        mode: Mode::Exclusive,
-        ttl: Some(Duration::from_secs(30)),
-        deadline: None,
-        fence_block: 1,
-        label: None,
-        fair: true,
-        asked: BootTime::now(),
-        seat: Seat::new(),
-    }
+    let lock = Store::over(quorum, LockOptions::default()).lock("a");
+    (members, lock.unwrap())
 }
 
 fn until(mut is_so: impl FnMut() -> bool) {
@@ -156,44 +161,44 @@ fn until(mut is_so: impl FnMut() -> bool) {
     }
 }
 
-fn is_granted(attempt: Result<Attempt>) -> bool {
-    matches!(attempt.unwrap(), Attempt::Granted(_))
-}
-
 #[test]
-fn a_vote_that_comes_after_its_round_does_not_undo_the_next_round() {
-    let ([late, free, taken], quorum) = three();
-    let (claim, other) = (claim(), token(2));
-    // The first round ends without the answer of one that has granted.
-    free.give_to(Some(other));
+fn a_vote_that_comes_after_its_round_does_not_undo_a_later_round() {
+    let ([first, late, taken], lock) = three();
+    let other = OwnerToken::from_bytes([2; 16]);
+    first.give_to(Some(other));
     taken.give_to(Some(other));
     let answer = late.delay();
-    assert!(!is_granted(quorum.attempt(&claim, None)));
-    assert!(late.is_of(claim.token));
-    // In the second that member must not count: its vote is about to be given back.
-    free.give_to(None);
-    assert!(!is_granted(quorum.attempt(&claim, None)));
-    answer.send(()).unwrap();
-    until(|| !late.is_of(claim.token));
-    // Then it votes again.
-    until(|| is_granted(quorum.attempt(&claim, None)));
-    assert!(quorum.is_held(&claim).unwrap());
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| lock.acquire(Wait::Forever, None).map(drop));
+        // The first round ends without the answer of the one that has granted.
+        until(|| late.owner.lock().is_some());
+        until(|| first.attempts() > 1);
+        first.give_to(None);
+        let seen = first.attempts();
+        until(|| first.attempts() > seen + 3 || waiter.is_finished());
+        // What it granted is given back now, while the claim has gone on.
+        let releases = late.releases();
+        answer.send(()).unwrap();
+        until(|| late.releases() > releases);
+        waiter.join().unwrap().unwrap();
+    });
+    lock.ensure_held().unwrap();
 }
 
 #[test]
-fn a_release_that_goes_on_in_the_background_does_not_undo_the_next_round() {
-    let ([first, second, third], quorum) = three();
-    let (claim, other) = (claim(), token(2));
+fn a_release_that_goes_on_in_the_background_does_not_undo_a_later_round() {
+    let ([first, second, third], lock) = three();
+    let other = OwnerToken::from_bytes([2; 16]);
     second.give_to(Some(other));
     third.give_to(Some(other));
-    // Given back in vain, and again in the background, while the next rounds are held.
-    *first.refuses_releases.lock() = 2;
-    assert!(!is_granted(quorum.attempt(&claim, None)));
-    second.give_to(None);
-    until(|| {
-        let granted = is_granted(quorum.attempt(&claim, None));
-        assert!(!granted || *first.refuses_releases.lock() == 0);
-        granted
+    // What it granted is given back in vain at first.
+    *first.refusals.lock() = 2;
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| lock.acquire(Wait::Forever, None).map(drop));
+        until(|| *first.refusals.lock() < 2);
+        second.give_to(None);
+        until(|| first.releases() > 2);
+        waiter.join().unwrap().unwrap();
     });
-    assert!(quorum.is_held(&claim).unwrap());
+    lock.ensure_held().unwrap();
 }

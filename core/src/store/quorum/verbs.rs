@@ -24,8 +24,13 @@ use std::time::Duration;
 
 /// How long after a split until the next try, at least; up to five times as long.
 const SPLIT_PAUSE: Duration = Duration::from_millis(5);
-/// What a waiter's seat keeps while it stands in no line.
-struct NoLine;
+/// What a waiter's seat keeps while it does not stand in line.
+enum Apart {
+    /// It is about to.
+    NotYet,
+    /// There is none: the first member is down.
+    NoLine,
+}
 
 /// How often a waiter asks when the first member, where it would stand in line, is down.
 const DOWN_PAUSE: Duration = Duration::from_millis(40);
@@ -87,17 +92,12 @@ impl Quorum {
     }
 
     /// Asks members for their votes. Those that come after it is settled stay, unless the flight is given
-    /// up by then. One that still owes an answer to an earlier round of the claim has no vote.
+    /// up by then.
     fn collect(&self, claim: &Claim, members: &[Member], mut tally: Tally) -> Tally {
         let process = self.process();
         let flight = Arc::new(Flight::default());
         let max_ttl = (!self.cold_start).then_some(self.max_ttl);
-        let (owing, members): (Vec<Member>, Vec<Member>) = members
-            .iter()
-            .cloned()
-            .partition(|(place, _)| process.debts.owes(claim.token, *place));
-        let mut known = std::mem::take(&mut tally.answers);
-        known.extend(owing.into_iter().map(|(place, _)| (place, Err(owes()))));
+        let known = std::mem::take(&mut tally.answers);
         let granted = Tally::count_granted(&known);
         let is_met = |answers: &Answers<Vote>| granted + Tally::count_granted(answers) >= self.need;
         let question = |place| {
@@ -105,16 +105,11 @@ impl Quorum {
             move |member: &dyn Backend| vote(place, member, &claim, max_ttl, &process)
         };
         let rules = Rules {
-            late: |place| {
-                let (claim, flight, process) = (claim.clone(), flight.clone(), process.clone());
+            late: |_| {
+                let (claim, flight) = (claim.clone(), flight.clone());
                 move |member: &Arc<dyn Backend>, answer: Result<Vote>| {
-                    if !flight.land(place) {
-                        return;
-                    }
-                    if Tally::may_hold(&answer) {
-                        give_back_to(member, place, &claim, &process);
-                    } else {
-                        process.debts.pay(claim.token, place);
+                    if flight.is_given_up() && Tally::may_hold(&answer) {
+                        give_back_to(member, &claim);
                     }
                 }
             },
@@ -127,17 +122,14 @@ impl Quorum {
                 is_met(answers) || (hopeless && clear)
             },
             at_end: |answers: &Answers<Vote>| {
-                let heard = |place| answers.iter().any(|(one, _)| *one == place);
-                let silent = members.iter().map(|(place, _)| *place);
-                flight.leave(silent.filter(|place| !heard(*place)).collect());
                 if !is_met(answers) {
-                    flight.give_up(claim.token, &process.debts);
+                    flight.give_up();
                 }
             },
         };
         let pool = self.remote.then_some(&process.pool);
-        let answers = ask(pool, &members, question, rules);
-        if answers.len() < members.len() {
+        let answers = ask(pool, members, question, rules);
+        if answers.len() < members.len() && !flight.is_given_up() {
             process.note(claim.token, &flight);
         }
         let answers = known.into_iter().chain(answers).collect();
@@ -159,9 +151,11 @@ impl Quorum {
         self.give_back(claim, &tally);
         match shortfall(&tally, &self.members, self.need, self.max_ttl) {
             Some(error) => Err(error),
+            // Late votes and releases of this round are still on their way.
             None => Ok(Attempt::Busy(Busy {
                 until: tally.until(),
                 poll: None,
+                spent: !cfg!(canary = "same_token"),
             })),
         }
     }
@@ -227,31 +221,30 @@ impl Quorum {
         Ok((grants.len() >= self.need).then_some(highest))
     }
 
-    /// Releases what was granted, or may have been, or may be by now.
+    /// Releases what was granted, or may have been.
     fn give_back(&self, claim: &Claim, tally: &Tally) {
-        let process = self.process();
-        process.give_up(claim.token);
+        // Votes that were not waited for because there were enough.
+        let left_out = self.process().give_up(claim.token);
         let held: Vec<Member> = self
             .places()
             .into_iter()
             .filter(|(place, _)| {
                 let answer = tally.answers.iter().find(|(one, _)| one == place);
-                answer.is_none_or(|(_, answer)| Tally::may_hold(answer))
-                    && !process.debts.owes(claim.token, *place)
+                answer.map_or(left_out, |(_, answer)| Tally::may_hold(answer))
             })
             .collect();
         if cfg!(canary = "keep_losers") {
             return;
         }
-        let pool = self.remote.then_some(&process.pool);
+        let pool = self.remote.then(|| &self.process().pool);
         let question = |_| {
             let claim = claim.clone();
             move |member: &dyn Backend| member.release(&claim)
         };
         let answers = ask(pool, &held, question, until(never));
         for (place, answer) in answers {
-            if let (Err(_), Some(member)) = (answer, self.members.get(place)) {
-                owe(member, place, claim, process);
+            if answer.is_err() {
+                self.burn(place, claim);
             }
         }
     }
@@ -259,7 +252,7 @@ impl Quorum {
     /// Leaves a release to the background.
     fn burn(&self, place: usize, claim: &Claim) {
         if let Some(member) = self.members.get(place) {
-            burn_at(member, claim, || {});
+            burn_at(member, claim);
         }
     }
 
@@ -268,20 +261,21 @@ impl Quorum {
         let Some(first) = self.members.first() else {
             return Err(Error::new(Code::Internal, "a quorum of nobody"));
         };
-        // Where it has something of the claim to give back it would take it out of the line.
-        let soon = BootTime::now().after(LAST_PAUSE);
-        let soon = claim.deadline.map_or(soon, |deadline| deadline.min(soon));
-        if !self.process().debts.wait(claim.token, 0, soon) {
-            return Ok(self.without_line(claim));
-        }
         let own = claim.clone();
         let asked = if again {
             first.confirm(&own, bell)
         } else {
             first.attempt(&own, Some(bell))
         };
-        if !again && asked.is_err() {
-            return Ok(self.without_line(claim));
+        if !again && let Err(error) = &asked {
+            if error.code() == Code::Uncertain {
+                self.burn(0, claim);
+            }
+            let spent = Busy {
+                spent: true,
+                ..Busy::default()
+            };
+            return Ok(self.without_line(claim, spent));
         }
         let max_ttl = (!self.cold_start).then_some(self.max_ttl);
         let vote = match asked {
@@ -291,9 +285,11 @@ impl Quorum {
             Err(error) => Err(error),
         };
         if !matches!(vote, Ok(Vote::Granted(_))) {
-            // Without it there is no line to stand in.
+            // Without it there is no line to stand in, and no place there.
             if vote.is_ok() {
-                give_back_to(first, 0, claim, self.process());
+                give_back_to(first, claim);
+            } else {
+                burn_at(first, claim);
             }
             let tally = self.collect(claim, &self.places(), Tally::default());
             return Ok(self.later(self.settle(claim, tally)?, DOWN_PAUSE, claim));
@@ -307,9 +303,16 @@ impl Quorum {
     }
 
     /// For a waiter who knows that somebody holds, while the first member is down.
-    fn without_line(&self, claim: &Claim) -> Attempt {
-        claim.seat.put(NoLine);
-        self.later(Attempt::Busy(Busy::default()), DOWN_PAUSE, claim)
+    fn without_line(&self, claim: &Claim, busy: Busy) -> Attempt {
+        claim.seat.put(Apart::NoLine);
+        self.later(
+            Attempt::Busy(Busy {
+                until: None,
+                ..busy
+            }),
+            DOWN_PAUSE,
+            claim,
+        )
     }
 
     /// Says when a waiter that got nothing asks again.
@@ -407,33 +410,18 @@ fn is_warm(
         .filter(|up| *up < max_ttl))
 }
 
-/// Releases at a member, which owes until that is confirmed.
-fn give_back_to(member: &Arc<dyn Backend>, place: usize, claim: &Claim, process: &Arc<Process>) {
+fn give_back_to(member: &Arc<dyn Backend>, claim: &Claim) {
     // A copy: the seat of a claim is one store's.
-    if member.release(&claim.clone()).is_ok() {
-        process.debts.pay(claim.token, place);
-    } else {
-        owe(member, place, claim, process);
+    if member.release(&claim.clone()).is_err() {
+        burn_at(member, claim);
     }
 }
 
-/// Leaves a release to the background; the member owes until that is done.
-fn owe(member: &Arc<dyn Backend>, place: usize, claim: &Claim, process: &Arc<Process>) {
-    process.debts.note(claim.token, place);
-    let (token, process) = (claim.token, process.clone());
-    burn_at(member, claim, move || process.debts.pay(token, place));
-}
-
-fn burn_at(member: &Arc<dyn Backend>, claim: &Claim, done: impl FnOnce() + Send + 'static) {
-    let store = Store::over(member.clone(), Default::default());
-    service::burn_then(store, claim.clone(), done);
-}
-
-fn owes() -> Error {
-    Error::new(
-        Code::Unavailable,
-        "has something to give back of an earlier round of this claim",
-    )
+fn burn_at(member: &Arc<dyn Backend>, claim: &Claim) {
+    service::burn(
+        Store::over(member.clone(), Default::default()),
+        claim.clone(),
+    );
 }
 
 impl Backend for Quorum {
@@ -505,10 +493,13 @@ impl Backend for Quorum {
                 }),
                 granted => granted,
             }),
-            (Attempt::Busy(_), Some(_)) if first_is_down => Ok(self.without_line(claim)),
-            (Attempt::Busy(_), Some(bell)) => {
-                claim.seat.clear();
-                self.stand(claim, bell, false)
+            (Attempt::Busy(busy), Some(_)) if first_is_down => Ok(self.without_line(claim, busy)),
+            (Attempt::Busy(busy), Some(_)) => {
+                claim.seat.put(Apart::NotYet);
+                Ok(Attempt::Busy(Busy {
+                    poll: Some(BootTime::now()),
+                    ..busy
+                }))
             }
             (attempt, _) => Ok(attempt),
         }
@@ -518,11 +509,18 @@ impl Backend for Quorum {
         if cfg!(canary = "no_order") {
             return self.attempt(claim, Some(bell));
         }
-        if claim.seat.with(|_: &mut NoLine| ()).is_some() {
+        match claim
+            .seat
+            .with(|apart: &mut Apart| matches!(apart, Apart::NoLine))
+        {
             // Perhaps there is one by now.
-            return self.attempt(claim, Some(bell));
+            Some(true) => self.attempt(claim, Some(bell)),
+            Some(false) => {
+                claim.seat.clear();
+                self.stand(claim, bell, false)
+            }
+            None => self.stand(claim, bell, true),
         }
-        self.stand(claim, bell, true)
     }
 
     fn cancel(&self, claim: &Claim) -> Result<Cancelled> {
@@ -533,8 +531,8 @@ impl Backend for Quorum {
         match first.cancel(&claim.clone()) {
             Ok(Cancelled::Gone) => {}
             // One vote is none.
-            Ok(Cancelled::Granted(_)) => give_back_to(first, 0, claim, self.process()),
-            Err(_) => burn_at(first, claim, || {}),
+            Ok(Cancelled::Granted(_)) => give_back_to(first, claim),
+            Err(_) => burn_at(first, claim),
         }
         Ok(Cancelled::Gone)
     }
@@ -628,7 +626,7 @@ impl Backend for Quorum {
                 let claim = claim.clone();
                 move |member: &Arc<dyn Backend>, answer: Result<bool>| {
                     if answer.is_err() {
-                        burn_at(member, &claim, || {});
+                        burn_at(member, &claim);
                     }
                 }
             },

@@ -86,6 +86,7 @@ pub(super) fn busy(until: Option<u64>) -> Attempt {
     Attempt::Busy(Busy {
         until: until.map(BootTime::from_nanos),
         poll: None,
+        ..Busy::default()
     })
 }
 
@@ -265,6 +266,7 @@ impl Shm {
                 Ok(Attempt::Busy(Busy {
                     until: until.map(BootTime::from_nanos),
                     poll: Some(BootTime::now().after(pause)),
+                    ..Busy::default()
                 }))
             }
             Reply::Mismatch(of) => {
@@ -421,6 +423,7 @@ impl Backend for Shm {
                 Reply::Busy(until) => Ok(Attempt::Busy(Busy {
                     until: until.map(BootTime::from_nanos),
                     poll: None,
+                    ..Busy::default()
                 })),
                 _ => Err(lost()),
             },

@@ -186,6 +186,7 @@ impl<E: Engine> Native<E> {
                 Attempt::Busy(Busy {
                     until: left.map(ends),
                     poll: channel.is_none().then(|| Self::poll(claim)),
+                    ..Busy::default()
                 })
             }
         })

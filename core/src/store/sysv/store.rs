@@ -137,6 +137,7 @@ impl Sysv {
             Attempt::Busy(Busy {
                 until: None,
                 poll: (!is_served).then(|| BootTime::now().after(POLL)),
+                ..Busy::default()
             })
         };
         let wish = Wish::from(claim);

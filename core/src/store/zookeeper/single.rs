@@ -85,6 +85,7 @@ impl Zookeeper {
         Ok(Attempt::Busy(Busy {
             until: None,
             poll: Some(BootTime::now().after(SOON)),
+            ..Busy::default()
         }))
     }
 

@@ -137,6 +137,7 @@ impl Zookeeper {
         Ok(Attempt::Busy(Busy {
             until: None,
             poll: Some(BootTime::now().after(SOON)),
+            ..Busy::default()
         }))
     }
 

@@ -470,6 +470,7 @@ impl<D: Database> Backend for Peer<D> {
         Ok(Attempt::Busy(Busy {
             until: left.map(ends),
             poll: Some(self.poll(claim)),
+            ..Busy::default()
         }))
     }
 
