@@ -267,7 +267,7 @@ impl Shared {
                 if !pending.queued {
                     pending.queued = true;
                     self.tell(EventKind::Waiting, Code::Busy, "waiting");
-                    if let Some(words) = backend.take_caution() {
+                    while let Some(words) = backend.take_caution() {
                         self.warn_of_store(words);
                     }
                 }
@@ -409,10 +409,15 @@ impl Shared {
         let now = if at_once { started } else { BootTime::now() };
         // It bounded the acquire; what is asked of the hold later has its own time.
         claim.deadline = None;
-        if self.is_remote
-            && let Some(words) = self.store.backend().take_caution()
-        {
-            self.warn_of_store(words);
+        if self.is_remote {
+            let alone = attempts == 1 && !contended;
+            let slow = alone.then(|| self.store.judge_answer(claim.ttl, now.since(started)));
+            while let Some(words) = self.store.backend().take_caution() {
+                self.warn_of_store(words);
+            }
+            if let Some(words) = slow.flatten() {
+                self.warn_of_store(words);
+            }
         }
         let acquired = Acquired {
             waited: now.since(started),

@@ -53,6 +53,8 @@ pub struct LockOptions {
     /// For how long a lock that was not released stays taken after its lease: time for what its
     /// holder had sent to arrive, where nothing checks fencing tokens.
     pub lock_delay: Duration,
+    /// Whether cautions about the store are told.
+    pub cautions: bool,
     /// What the store must be able to promise.
     pub require: Require,
     /// Where the program made the lock (`file:line`), for the events that it causes.
@@ -76,6 +78,7 @@ impl Default for LockOptions {
             reentry: Reentry::Independent,
             interruptible: false,
             lock_delay: Duration::ZERO,
+            cautions: true,
             require: Require::default(),
             caller: None,
             key: None,

@@ -15,6 +15,7 @@ use crate::url::Url;
 use crate::{Capabilities, Error, OwnerToken, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 type Shared = Arc<dyn Backend>;
@@ -292,6 +293,7 @@ fn lock_defaults(url: &mut Url) -> Result<LockOptions> {
             .map(Duration::from_millis)
             .map_err(|_| Error::invalid("the option `lock_delay` is negative"))?,
     };
+    options.cautions = url.take_bool("cautions")?.unwrap_or(true);
     if let Some(words) = url.take("require") {
         options.require = Require::read(&words)?;
     }
@@ -310,6 +312,8 @@ struct Inner {
     capabilities: Capabilities,
     defaults: LockOptions,
     observers: Observers,
+    /// It was said that the server answers late.
+    said_late: AtomicBool,
 }
 
 impl Store {
@@ -351,6 +355,7 @@ impl Store {
             capabilities,
             defaults,
             observers: Observers::default(),
+            said_late: AtomicBool::new(false),
         }))
     }
 
@@ -405,6 +410,19 @@ impl Store {
 
     pub(crate) fn tell(&self, event: &Event) {
         self.0.observers.tell(event);
+    }
+
+    /// Words, once, if an answer took so long that little of a lease is left.
+    pub(crate) fn judge_answer(&self, ttl: Option<Duration>, took: Duration) -> Option<String> {
+        let ttl = ttl.filter(|ttl| took > *ttl / 3)?;
+        if self.0.said_late.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        Some(format!(
+            "the server took {} ms to grant a lease of {} ms: a `ttl` that short is used up by the way to the server; make it ten times as long as an answer takes",
+            took.as_millis(),
+            ttl.as_millis()
+        ))
     }
 
     pub(crate) fn is_observed(&self) -> bool {
@@ -476,7 +494,7 @@ impl Store {
                 .with_store(self.url())
         };
         let lock = Lock::new(self.clone(), Name::new(bytes).map_err(add)?, options).map_err(add)?;
-        if let Some(words) = self.0.backend.first_caution() {
+        while let Some(words) = self.0.backend.first_caution() {
             lock.shared().warn_of_store(words);
         }
         Ok(lock)

@@ -340,6 +340,9 @@ impl Shared {
 
     /// Tells of what the store has to do without.
     pub(crate) fn warn_of_store(&self, words: String) {
+        if !self.options.cautions {
+            return;
+        }
         let mut event = self.event(EventKind::Warning);
         event.resource.clear();
         event.message = words;

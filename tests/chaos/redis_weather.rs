@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use synlock_core::{Code, Lock, LockOptions, Result, Store, Wait};
+use synlock_tests::apart;
 use synlock_tests::names::unique;
 use synlock_tests::page::FencedResource;
 use synlock_tests::process::is_full_load;
@@ -347,4 +348,59 @@ fn paused_server() {
     let store = Store::open(&url).unwrap();
     let found = in_time(&stalls, "mute", || store.lock("n").unwrap().try_acquire());
     assert_eq!(found, Code::Unavailable);
+}
+
+/// Of several servers behind one name each would have locks of its own.
+#[test]
+fn a_name_with_several_addresses_is_warned_of() {
+    let server = RedisServer::start();
+    if let Some(folder) = apart::folder() {
+        for (host, times) in [("one.test", 0), ("many.test", 1)] {
+            let store = Store::open(&format!("redis://{host}:{}", server.port())).unwrap();
+            let told = apart::cautions(&store);
+            for _ in 0..2 {
+                store.lock("n").unwrap().try_acquire().unwrap().unwrap();
+            }
+            assert_eq!(
+                apart::count(&told, "several addresses"),
+                times,
+                "{folder}: {told:?}"
+            );
+        }
+        return;
+    }
+    let folder = server.file("");
+    apart::again(
+        "a_name_with_several_addresses_is_warned_of",
+        &["--mount"],
+        &folder,
+        "printf '127.0.0.1 localhost one.test\\n127.0.0.1 many.test\\n127.0.0.2 many.test\\n' > hosts && \
+         mount --bind hosts /etc/hosts",
+    );
+}
+
+/// The server stands still for a third of the lease.
+#[test]
+fn a_lease_that_is_short_beside_the_answer_is_warned_of() {
+    const SAYS: &str = "the way to the server";
+    let server = RedisServer::start();
+    let store = Store::open(&format!("{}?io_timeout=20000", server.url())).unwrap();
+    let told = apart::cautions(&store);
+    leased(&store, "long", Duration::from_secs(600))
+        .try_acquire()
+        .unwrap()
+        .unwrap();
+    assert_eq!(apart::count(&told, SAYS), 0, "{told:?}");
+    server.pause();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(ms(1100));
+            server.resume();
+        });
+        leased(&store, "short", ms(3000))
+            .try_acquire()
+            .unwrap()
+            .unwrap();
+    });
+    assert_eq!(apart::count(&told, SAYS), 1, "{told:?}");
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use synlock_core::store::flock::{clean_up, file_name};
 use synlock_core::{Code, Fence, LockOptions, Mode, Store, Wait};
+use synlock_tests::apart;
 use synlock_tests::names::TempDir;
 use synlock_tests::taker::Taker;
 
@@ -566,58 +567,65 @@ fn an_idle_store_keeps_a_bounded_number_of_descriptors() {
     );
 }
 
-/// Another process, in a mount namespace of its own, whose locks lie in a directory that only one
-/// service sees. Needs the right to make such namespaces: root, or user namespaces for everybody.
+/// A directory that only one service sees.
 #[test]
 fn a_private_temp_directory_is_warned_of_once() {
-    const FOLDER: &str = "SYNLOCK_TEST_PRIVATE";
-    if let Some(folder) = std::env::var_os(FOLDER) {
-        let store = Store::open(&format!("flock:{}/locks", folder.to_string_lossy())).unwrap();
-        let told = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-        let heard = told.clone();
-        store.observe(std::sync::Arc::new(move |event| {
-            if event.kind.level() == "warning" {
-                heard.lock().unwrap().push(event.message.clone());
-            }
-        }));
+    const SAYS: &str = "private temporary directory";
+    if let Some(folder) = apart::folder() {
+        let store = Store::open(&format!("flock:{folder}/seen/locks")).unwrap();
+        let told = apart::cautions(&store);
         for _ in 0..2 {
             store.lock("x").unwrap().try_acquire().unwrap().unwrap();
         }
-        let told = told.lock().unwrap();
-        assert!(
-            told.len() == 1 && told[0].contains("private temporary directory"),
-            "{told:?}"
-        );
+        assert_eq!(apart::count(&told, SAYS), 1, "{told:?}");
+        let quiet = Store::open(&format!("flock:{folder}/seen/locks?cautions=0")).unwrap();
+        let told = apart::cautions(&quiet);
+        quiet.lock("x").unwrap().try_acquire().unwrap().unwrap();
+        assert_eq!(told.lock().unwrap().len(), 0, "{told:?}");
         return;
     }
     let dir = TempDir::new("flock");
-    let (own, seen) = (
-        dir.path().join("systemd-private-1-x/tmp"),
-        dir.path().join("seen"),
-    );
-    std::fs::create_dir_all(&own).unwrap();
-    std::fs::create_dir(&seen).unwrap();
-    let script = "mount --bind \"$1\" \"$2\" && exec \"$3\" --exact a_private_temp_directory_is_warned_of_once";
-    let done = Command::new("unshare")
-        .args(["--mount", "--map-root-user", "sh", "-c", script, "sh"])
-        .args([&own, &seen, &std::env::current_exe().unwrap()])
-        .env(FOLDER, &seen)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&done.stdout);
-    assert!(
-        done.status.success() && said.contains("1 passed"),
-        "{done:?}"
+    std::fs::create_dir_all(dir.path().join("systemd-private-1-x/tmp")).unwrap();
+    std::fs::create_dir(dir.path().join("seen")).unwrap();
+    apart::again(
+        "a_private_temp_directory_is_warned_of_once",
+        &["--mount"],
+        dir.path(),
+        "mount --bind systemd-private-1-x/tmp seen",
     );
     // Where it is, others see it.
     let store = open(&dir, "");
-    let warned = std::sync::Arc::new(AtomicBool::new(false));
-    let heard = warned.clone();
-    store.observe(std::sync::Arc::new(move |event| {
-        if event.kind.level() == "warning" {
-            heard.store(true, Ordering::SeqCst);
-        }
-    }));
+    let told = apart::cautions(&store);
     store.lock("x").unwrap().try_acquire().unwrap().unwrap();
-    assert!(!warned.load(Ordering::SeqCst));
+    assert_eq!(apart::count(&told, SAYS), 0, "{told:?}");
+}
+
+/// A container's own layer, and a file system that forgets with the next boot.
+#[test]
+fn a_folder_that_others_do_not_see_or_that_forgets_is_warned_of() {
+    if let Some(folder) = apart::folder() {
+        let told_at = |place: &str| {
+            let store = Store::open(&format!("flock:{folder}/{place}")).unwrap();
+            let told = apart::cautions(&store);
+            store.lock("x").unwrap().try_acquire().unwrap().unwrap();
+            told
+        };
+        let inside = told_at("layer/locks");
+        assert_eq!(apart::count(&inside, "one container"), 1, "{inside:?}");
+        // A volume in it.
+        let volume = told_at("layer/volume/locks");
+        assert_eq!(apart::count(&volume, "one container"), 0, "{volume:?}");
+        let counts = told_at("layer/volume/locks?fencing=1");
+        assert_eq!(apart::count(&counts, "on a tmpfs"), 1, "{counts:?}");
+        return;
+    }
+    let dir = TempDir::new("flock");
+    apart::again(
+        "a_folder_that_others_do_not_see_or_that_forgets_is_warned_of",
+        &["--mount"],
+        dir.path(),
+        "mount -t tmpfs tmpfs . && cd \"$1\" && mkdir low up work layer && \
+         mount -t overlay -o lowerdir=low,upperdir=up,workdir=work overlay layer && \
+         mkdir layer/volume && mount -t tmpfs tmpfs layer/volume",
+    );
 }

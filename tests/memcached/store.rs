@@ -4,6 +4,7 @@ use sha2::{Digest, Sha256};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use synlock_core::{Code, Lock, LockOptions, Result, Store, Wait};
+use synlock_tests::apart;
 use synlock_tests::memcached::{MemcachedServer, Options};
 use synlock_tests::names::unique;
 use synlock_tests::process::is_full_load;
@@ -277,6 +278,16 @@ fn losses_are_told() {
         }
         assert_eq!(code(one.ensure_held()), Code::Lost);
         assert_eq!(code(one.release()), Code::Lost);
+    }
+    // Whoever comes now is warned of a server that throws items away, and of no other.
+    for (server, times) in [(&server, 1), (&MemcachedServer::start(), 0)] {
+        let store = Store::open(&format!("{}?label=new", server.url())).unwrap();
+        let told = apart::cautions(&store);
+        for name in ["a", "b"] {
+            store.lock(name).unwrap().try_acquire().unwrap().unwrap();
+        }
+        assert_eq!(apart::count(&told, "items away"), times, "{told:?}");
+        assert_eq!(told.lock().unwrap().len(), times, "{told:?}");
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use synlock_core::{Code, Lock, LockOptions, Result, Store, Wait};
+use synlock_tests::apart;
 use synlock_tests::names::unique;
 use synlock_tests::process::is_full_load;
 use synlock_tests::redis::RedisServer;
@@ -296,4 +297,28 @@ fn threads_are_made_on_first_use_alone() {
     // SAFETY: `status` is valid for writes; the child is ours.
     unsafe { libc::waitpid(child, &raw mut status, 0) };
     assert_eq!(status, 0, "see above");
+}
+
+#[test]
+fn two_members_and_members_that_are_one_server_are_warned_of() {
+    let servers = three();
+    let told_by = |url: &str| {
+        let store = Store::open(url).unwrap();
+        let told = apart::cautions(&store);
+        for _ in 0..2 {
+            let lock = store.lock("n").unwrap();
+            lock.acquire(Wait::For(ms(20_000)), None).unwrap();
+        }
+        told
+    };
+    let told = told_by(&url(&servers, "", "cold_start=1"));
+    assert_eq!(told.lock().unwrap().len(), 0, "{told:?}");
+    let told = told_by(&url(&servers[..2], "", "cold_start=1"));
+    assert_eq!(apart::count(&told, "a quorum of two"), 1, "{told:?}");
+    // Databases of one server, of which each is asked how long it has been up.
+    std::thread::sleep(ms(2500));
+    let [one, two, three] = [0, 0, 1].map(|number: usize| servers[number].url());
+    let same = format!("quorum:({one}?db=1,{two}?db=2,{three})?max_ttl=2000&ttl=2000");
+    let told = told_by(&same);
+    assert_eq!(apart::count(&told, "are one server"), 1, "{told:?}");
 }

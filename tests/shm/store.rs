@@ -4,7 +4,8 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::Duration;
 use synlock_core::{Code, LockOptions, Store, Wait};
-use synlock_tests::names::TempDir;
+use synlock_tests::apart;
+use synlock_tests::names::{TempDir, unique};
 
 fn place() -> (TempDir, PathBuf) {
     let folder = TempDir::within("/dev/shm", "shm-store");
@@ -151,4 +152,25 @@ fn holds_that_run_out_give_their_records_back() {
             lock.release().ok();
         }
     }
+}
+
+#[test]
+fn shared_memory_of_a_namespace_of_its_own_is_warned_of() {
+    if let Some(folder) = apart::folder() {
+        // In the folder that all processes of a host have, and in one that was mounted for them.
+        for (place, times) in [(unique("apart"), 1), (format!("{folder}/segment"), 0)] {
+            let store = Store::open(&format!("shm:{place}")).unwrap();
+            let told = apart::cautions(&store);
+            store.lock("x").unwrap().try_acquire().unwrap().unwrap();
+            assert_eq!(apart::count(&told, "IPC namespace"), times, "{told:?}");
+        }
+        return;
+    }
+    let dir = TempDir::new("shm");
+    apart::again(
+        "shared_memory_of_a_namespace_of_its_own_is_warned_of",
+        &["--ipc", "--mount"],
+        dir.path(),
+        "mount -t tmpfs tmpfs /dev/shm",
+    );
 }

@@ -1,5 +1,6 @@
 //! What the suites share: services, random names, child processes.
 
+pub mod apart;
 pub mod history;
 pub mod ipc;
 pub mod names;

@@ -5,7 +5,8 @@ use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 use synlock_core::store::sysv::{Generation, clean_up, symfony_key};
 use synlock_core::{Cancel, Code, Lock, LockOptions, Mode, Store, Wait};
-use synlock_tests::names::unique;
+use synlock_tests::apart;
+use synlock_tests::names::{TempDir, unique};
 
 /// A space of one's own, swept when dropped.
 struct Space(String);
@@ -331,4 +332,31 @@ fn labels_of_other_processes_are_shown() {
     let found = space.open().inspect("x").unwrap();
     assert_eq!(found.holders[0].label, None);
     drop(plain);
+}
+
+/// A namespace of one's own, as a container has, whose kernel has room for a few sets.
+#[test]
+fn a_namespace_of_its_own_and_few_sets_are_warned_of() {
+    if apart::folder().is_none() {
+        let dir = TempDir::new("sysv");
+        apart::again(
+            "a_namespace_of_its_own_and_few_sets_are_warned_of",
+            &["--ipc"],
+            dir.path(),
+            "echo 250 32000 32 20 > /proc/sys/kernel/sem",
+        );
+        return;
+    }
+    let store = Store::open("sysv:").unwrap();
+    let told = apart::cautions(&store);
+    for _ in 0..2 {
+        store.lock("x").unwrap().try_acquire().unwrap().unwrap();
+    }
+    assert_eq!(apart::count(&told, "IPC namespace"), 1, "{told:?}");
+    assert_eq!(
+        apart::count(&told, "of the 20 semaphore sets"),
+        1,
+        "{told:?}"
+    );
+    assert_eq!(told.lock().unwrap().len(), 2, "{told:?}");
 }

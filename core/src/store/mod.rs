@@ -19,7 +19,15 @@ use std::time::Duration;
 
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub mod advisory;
-#[cfg(any(feature = "flock", feature = "shm"))]
+#[cfg_attr(
+    not(all(
+        feature = "flock",
+        feature = "shm",
+        feature = "sysv",
+        feature = "redis"
+    )),
+    allow(dead_code, unused_imports, reason = "each needs a part of it")
+)]
 mod cautions;
 mod check;
 pub mod custom;
@@ -294,13 +302,14 @@ pub trait Backend: Send + Sync + Debug {
     /// Leaves the queue; one step with finding out whether the claim was granted meanwhile.
     fn cancel(&self, claim: &Claim) -> Result<Cancelled>;
 
-    /// Words about the place where it keeps its locks, to be told once, before the first of them.
+    /// The next words about the place where it keeps its locks, each to be told once, before the first
+    /// of them.
     fn first_caution(&self) -> Option<String> {
         None
     }
 
-    /// Words about what the store has to do without, to be told once; asked when somebody begins to
-    /// wait.
+    /// The next words about its server, or what it has to do without, each to be told once; asked when
+    /// somebody begins to wait, and of remote stores after each grant.
     fn take_caution(&self) -> Option<String> {
         None
     }

@@ -14,6 +14,7 @@ pub(super) use stream::Stream;
 use crate::codes::Code;
 use crate::fork::ProcessFd;
 use crate::lease::BootTime;
+use crate::store::cautions::of_addresses;
 use crate::{Error, Result};
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -41,7 +42,11 @@ pub(super) struct Tls {
 
 /// A connected socket. It blocks for a slice at most.
 #[derive(Debug)]
-pub(super) struct Socket(ProcessFd);
+pub(super) struct Socket {
+    fd: ProcessFd,
+    /// What is to be said of the way to the server.
+    words: Option<String>,
+}
 
 impl Socket {
     /// Connects within `within`, and before `deadline`.
@@ -55,13 +60,26 @@ impl Socket {
         Ok(socket)
     }
 
+    fn over(fd: OwnedFd) -> Self {
+        Socket {
+            fd: ProcessFd::new(fd),
+            words: None,
+        }
+    }
+
     pub fn fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+        self.fd.as_raw_fd()
     }
 
     /// Whether this is the process that opened it.
     pub fn is_ours(&self) -> bool {
-        self.0.is_ours()
+        self.fd.is_ours()
+    }
+
+    /// Words about the server's address, once.
+    #[allow(dead_code, reason = "not every store has one server")]
+    pub fn take_words(&mut self) -> Option<String> {
+        self.words.take()
     }
 
     /// Sends all of it; how much went out stands in `sent` even if it fails.
@@ -229,10 +247,12 @@ fn connect_unix(path: &str, deadline: BootTime) -> Result<Socket> {
 
 fn connect_tcp(host: &str, port: u16, deadline: BootTime) -> Result<Socket> {
     let addresses = (host, port).to_socket_addrs().map_err(unreachable)?;
+    let addresses: Vec<SocketAddr> = addresses.collect();
+    let words = of_addresses(host, &addresses);
     let mut last = Error::new(Code::Unavailable, "the server's name has no address");
     for address in addresses {
         match connect_address(address, deadline) {
-            Ok(socket) => return Ok(socket),
+            Ok(socket) => return Ok(Socket { words, ..socket }),
             Err(error) => last = error,
         }
     }
@@ -246,7 +266,7 @@ fn connect_address(address: SocketAddr, deadline: BootTime) -> Result<Socket> {
     }
     let stream = TcpStream::connect_timeout(&address, left).map_err(unreachable)?;
     stream.set_nodelay(true).map_err(unreachable)?;
-    let socket = Socket(ProcessFd::new(OwnedFd::from(stream)));
+    let socket = Socket::over(OwnedFd::from(stream));
     // A peer that vanished is noticed while we wait for wake-ups, too.
     for (level, option, value) in [
         (libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1),
@@ -283,7 +303,7 @@ fn open(family: libc::c_int) -> Result<Socket> {
         return Err(unreachable(io::Error::last_os_error()));
     }
     // SAFETY: just made, owned by nobody else.
-    Ok(Socket(ProcessFd::new(unsafe { OwnedFd::from_raw_fd(fd) })))
+    Ok(Socket::over(unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
 fn finish(socket: Socket, done: libc::c_int, deadline: BootTime) -> Result<Socket> {

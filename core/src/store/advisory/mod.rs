@@ -19,4 +19,7 @@ mod store;
 mod table;
 mod waits;
 
-pub use store::{open_mysql, open_postgres};
+#[cfg(feature = "mysql")]
+pub use store::open_mysql;
+#[cfg(feature = "postgres")]
+pub use store::open_postgres;

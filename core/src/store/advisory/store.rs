@@ -463,6 +463,10 @@ impl Backend for Advisory {
         self.give_up(claim, &self.key(&claim.name)?)
     }
 
+    fn take_caution(&self) -> Option<String> {
+        self.config.database.cautions.take()
+    }
+
     fn park(&self, bell: &Arc<Signal>, until: BootTime) -> Result<Wake> {
         self.process()?.park(bell, until)
     }

@@ -2,10 +2,12 @@
 
 use crate::codes::Code;
 use crate::secret::Secret;
+use crate::store::cautions::Cautions;
 use crate::store::net::{Address, Tls};
 use crate::url::Url;
 use crate::{Error, Result};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Which protocol the server speaks.
@@ -28,6 +30,8 @@ pub(crate) struct Config {
     pub io_timeout: Duration,
     /// For messages.
     pub url: String,
+    /// Of the server.
+    pub cautions: Arc<Cautions>,
 }
 
 /// The URL alone: part of a password that was not escaped may stand in any other field.
@@ -102,6 +106,7 @@ impl Config {
                 .take_millis("io_timeout")?
                 .unwrap_or(Duration::from_secs(2)),
             url: url.redacted(),
+            cautions: Arc::default(),
         })
     }
 

@@ -45,7 +45,8 @@ pub(in crate::store) struct Mysql {
 
 impl Mysql {
     pub fn open(config: &Config, deadline: BootTime) -> Result<Self> {
-        let stream = Stream::connect(&config.address, config.connect_timeout, deadline)?;
+        let mut stream = Stream::connect(&config.address, config.connect_timeout, deadline)?;
+        config.cautions.add(stream.take_words());
         let (packets, id, version) = login::log_in(Packets::new(stream), config, deadline)
             .map_err(Fault::before_any_statement)?;
         Ok(Mysql {

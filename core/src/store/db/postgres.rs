@@ -69,6 +69,7 @@ pub(in crate::store) struct Postgres {
 impl Postgres {
     pub fn open(config: &Config, deadline: BootTime) -> Result<Self> {
         let mut stream = Stream::connect(&config.address, config.connect_timeout, deadline)?;
+        config.cautions.add(stream.take_words());
         if let Some(options) = &config.tls {
             login::ask_for_tls(&mut stream, deadline)?;
             stream = stream.secure(&config.address, options, deadline)?;

@@ -17,7 +17,7 @@ use crate::mode::Mode;
 use crate::name::Name;
 use crate::owner::OwnerToken;
 use crate::signal::{Signal, Wake};
-use crate::store::cautions::Looked;
+use crate::store::cautions::{Looked, of_folder};
 use crate::store::{Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Inspection, Page};
 use crate::sync::Mutex;
 use crate::{Error, Result};
@@ -396,7 +396,8 @@ impl Backend for Flock {
     }
 
     fn first_caution(&self) -> Option<String> {
-        self.looked.at(&self.config.dir)
+        self.looked
+            .next(|| of_folder(&self.config.dir, self.config.fencing))
     }
 
     fn answers_at_once(&self) -> bool {

@@ -7,7 +7,9 @@ use crate::codes::Code;
 use crate::error::Error;
 use crate::fork::PerProcess;
 use crate::lease::BootTime;
+use crate::store::cautions::Cautions;
 use crate::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Idle connections kept per process.
@@ -25,6 +27,9 @@ pub(super) struct Memcached {
 #[derive(Debug)]
 pub(super) struct Process {
     idle: Mutex<Vec<Connection>>,
+    /// The server has been asked whether it throws items away.
+    asked: AtomicBool,
+    pub cautions: Cautions,
     /// `host pid`, as others see it.
     pub who: String,
 }
@@ -52,6 +57,8 @@ impl Memcached {
                 .unwrap_or_default();
             Process {
                 idle: Mutex::default(),
+                asked: AtomicBool::new(false),
+                cautions: Cautions::default(),
                 who: format!("{} {}", host.replace([' ', '|'], "_"), std::process::id()),
             }
         })
@@ -71,7 +78,7 @@ impl Memcached {
         let mut again = false;
         loop {
             let opened = match process.take(wanted) {
-                None => Connection::open(&self.config, limit),
+                None => process.open(&self.config, limit),
                 Some(mut connection) => {
                     if !connection.is_quiet() {
                         // The server has closed it, by a restart for instance: nothing is lost yet.
@@ -114,7 +121,32 @@ impl Memcached {
     }
 }
 
+/// Words about a server whose memory has been full.
+fn full(evictions: u64) -> Option<String> {
+    (evictions > 0).then(|| {
+        format!(
+            "this server has thrown {evictions} items away since it began, because its memory was full: locks go the same way; give it more memory (-m), or locks a server of their own"
+        )
+    })
+}
+
 impl Process {
+    fn open(&self, config: &Config, limit: BootTime) -> Result<Connection> {
+        let mut connection = Connection::open(config, limit)?;
+        self.cautions.add(connection.take_words());
+        if self.asked.swap(true, Ordering::Relaxed) {
+            return Ok(connection);
+        }
+        match connection.evictions(limit) {
+            Ok(evictions) => {
+                self.cautions.add(full(evictions));
+                Ok(connection)
+            }
+            // It does not say, and what it says instead may still be on its way.
+            Err(_) => Connection::open(config, limit),
+        }
+    }
+
     fn take(&self, wanted: u64) -> Option<Connection> {
         let mut idle = self.idle.lock();
         match idle.iter().position(|one| one.serial == wanted) {

@@ -314,6 +314,10 @@ impl Backend for Memcached {
         self.key(name).map(drop)
     }
 
+    fn take_caution(&self) -> Option<String> {
+        self.process().cautions.take()
+    }
+
     fn life(&self, deadline: Option<BootTime>) -> Result<Option<Life>> {
         let told = self.run(deadline, 0, Connection::life)?;
         Ok(Some(told.answer))

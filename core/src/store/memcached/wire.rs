@@ -125,29 +125,51 @@ impl Connection {
 
     /// Which life of the server this is.
     pub fn life(&mut self, deadline: BootTime) -> Exchange<Life> {
-        self.send(b"stats\r\n", deadline).map_err(unsent)?;
         let (mut pid, mut up, mut time) = (String::new(), None, 0u64);
+        self.statistics(deadline, |name, value| match name {
+            "pid" => value.clone_into(&mut pid),
+            "uptime" => up = value.parse().ok(),
+            "time" => time = value.parse().unwrap_or(0),
+            _ => {}
+        })?;
+        let up = up.ok_or_else(|| unsent(protocol("statistics without an age")))?;
+        // A container's server has the same number each time, but began later.
+        Ok(Life {
+            id: format!("{pid}/{}", time.saturating_sub(up)),
+            up: Duration::from_secs(up),
+        })
+    }
+
+    /// How many items the server has thrown away before their time since it began.
+    pub fn evictions(&mut self, deadline: BootTime) -> Exchange<u64> {
+        let mut evictions = 0;
+        self.statistics(deadline, |name, value| {
+            if name == "evictions" {
+                evictions = value.parse().unwrap_or(0);
+            }
+        })?;
+        Ok(evictions)
+    }
+
+    fn statistics(&mut self, deadline: BootTime, mut take: impl FnMut(&str, &str)) -> Exchange<()> {
+        self.send(b"stats\r\n", deadline).map_err(unsent)?;
         for _ in 0..MOST_STATS {
             let line = self.line(deadline).map_err(unsent)?;
             let line = String::from_utf8_lossy(&line);
             let mut words = line.split(' ');
             match (words.next(), words.next(), words.next()) {
-                (Some("STAT"), Some("pid"), Some(value)) => value.clone_into(&mut pid),
-                (Some("STAT"), Some("uptime"), Some(value)) => up = value.parse().ok(),
-                (Some("STAT"), Some("time"), Some(value)) => time = value.parse().unwrap_or(0),
+                (Some("STAT"), Some(name), Some(value)) => take(name, value),
                 (Some("STAT"), ..) => {}
-                (Some("END"), ..) => {
-                    let up = up.ok_or_else(|| unsent(protocol("statistics without an age")))?;
-                    // A container's server has the same number each time, but began later.
-                    return Ok(Life {
-                        id: format!("{pid}/{}", time.saturating_sub(up)),
-                        up: Duration::from_secs(up),
-                    });
-                }
+                (Some("END"), ..) => return Ok(()),
                 _ => break,
             }
         }
         Err(unsent(protocol("an odd answer to `stats`")))
+    }
+
+    /// Words about the server's address, once.
+    pub fn take_words(&mut self) -> Option<String> {
+        self.socket.take_words()
     }
 
     /// The item at a key.

@@ -62,6 +62,16 @@ impl Stream {
         }
     }
 
+    /// Words about the server's address, once.
+    #[allow(dead_code, reason = "not every store that has a stream is built in")]
+    pub fn take_words(&mut self) -> Option<String> {
+        match self {
+            Stream::Plain(socket) => socket.take_words(),
+            #[cfg(feature = "tls")]
+            Stream::Tls(tls) => tls.socket_mut().take_words(),
+        }
+    }
+
     pub fn send(&mut self, bytes: &[u8], deadline: BootTime, sent: &mut usize) -> io::Result<()> {
         match self {
             Stream::Plain(socket) => socket.send(bytes, deadline, sent),

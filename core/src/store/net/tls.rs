@@ -88,6 +88,10 @@ impl TlsStream {
         &self.socket
     }
 
+    pub fn socket_mut(&mut self) -> &mut Socket {
+        &mut self.socket
+    }
+
     /// Moves bytes in whichever direction TLS wants next.
     fn turn(&mut self, deadline: BootTime) -> io::Result<()> {
         if self.tls.wants_write() {

@@ -5,6 +5,7 @@ use crate::capability::{Capabilities, Fence, Scope};
 use crate::codes::Code;
 use crate::fork::PerProcess;
 use crate::store::Backend;
+use crate::store::cautions::Looked;
 use crate::url::Url;
 use crate::{Error, Result};
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub(super) struct Quorum {
     /// Whether members are far enough away to be asked side by side.
     pub remote: bool,
     pub process: PerProcess<Arc<Process>>,
+    pub looked: Looked,
 }
 
 fn bad(words: impl Into<String>) -> Error {
@@ -91,7 +93,17 @@ pub fn open(url: &mut Url, mut members: Vec<Arc<dyn Backend>>) -> Result<Arc<dyn
         can,
         members,
         process: PerProcess::new(),
+        looked: Looked::default(),
     }))
+}
+
+impl Quorum {
+    /// Words about how many members there are.
+    pub fn too_few(&self) -> Option<String> {
+        (self.members.len() < 3 && !self.unanimous).then(|| {
+            "a quorum of two grants nothing while either is down, where one server alone would stand still half as often: make it of three or more".to_owned()
+        })
+    }
 }
 
 /// What all members can.

@@ -4,6 +4,7 @@ use super::pool::Pool;
 use crate::lease::BootTime;
 use crate::owner::OwnerToken;
 use crate::store::Life;
+use crate::store::cautions::Cautions;
 use crate::sync::Mutex;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +13,9 @@ use std::time::Duration;
 
 /// From how many on those that are over are forgotten.
 const MANY: usize = 64;
+
+/// A name of a server's life that is so long was drawn, not counted: no other has it.
+const SURELY_UNIQUE: usize = 32;
 
 /// An attempt of which not all answers have come.
 #[derive(Debug, Default)]
@@ -34,6 +38,7 @@ impl Flight {
 #[derive(Debug, Default)]
 pub(super) struct Process {
     pub pool: Pool,
+    pub cautions: Cautions,
 
     /// For each member, which life of the server was seen, and since when it is up by our clock.
     since: Mutex<HashMap<usize, (String, BootTime)>>,
@@ -42,13 +47,18 @@ pub(super) struct Process {
 
 impl Process {
     /// For how long a member has been up. The server's own word counts once: it follows its wall clock.
-    pub fn up(&self, place: usize, life: Life) -> Duration {
+    pub fn up(&self, place: usize, life: Life, url: &str) -> Duration {
         let now = BootTime::now();
         let mut since = self.since.lock();
         if let Some((id, since)) = since.get(&place)
             && *id == life.id
         {
             return now.since(*since);
+        }
+        if life.id.len() >= SURELY_UNIQUE && since.values().any(|(id, _)| *id == life.id) {
+            self.cautions.add([format!(
+                "two members of the quorum are one server, {url} by another name: if it is down or forgets, so do both; let every member be a server of its own"
+            )]);
         }
         let up_nanos = u64::try_from(life.up.as_nanos()).unwrap_or(u64::MAX);
         let began = BootTime::from_nanos(now.as_nanos().saturating_sub(up_nanos));
@@ -86,11 +96,11 @@ mod tests {
             id: id.into(),
             up: Duration::from_secs(up),
         };
-        assert!(members.up(0, life("a", 10)) < Duration::from_secs(11));
+        assert!(members.up(0, life("a", 10), "") < Duration::from_secs(11));
         // Its wall clock has jumped.
-        assert!(members.up(0, life("a", 9999)) < Duration::from_secs(11));
-        assert!(members.up(0, life("b", 0)) < Duration::from_secs(1));
-        assert!(members.up(1, life("b", 7)) >= Duration::from_secs(7));
+        assert!(members.up(0, life("a", 9999), "") < Duration::from_secs(11));
+        assert!(members.up(0, life("b", 0), "") < Duration::from_secs(1));
+        assert!(members.up(1, life("b", 7), "") >= Duration::from_secs(7));
     }
 
     #[test]

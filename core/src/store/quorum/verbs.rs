@@ -406,7 +406,7 @@ fn is_warm(
     };
     Ok(member
         .life(claim.deadline)?
-        .map(|life| process.up(place, life))
+        .map(|life| process.up(place, life, member.url()))
         .filter(|up| *up < max_ttl))
 }
 
@@ -537,8 +537,18 @@ impl Backend for Quorum {
         Ok(Cancelled::Gone)
     }
 
+    fn first_caution(&self) -> Option<String> {
+        let own = self.looked.next(|| self.too_few().into_iter().collect());
+        own.or_else(|| {
+            self.members
+                .iter()
+                .find_map(|member| member.first_caution())
+        })
+    }
+
     fn take_caution(&self) -> Option<String> {
-        self.members.iter().find_map(|member| member.take_caution())
+        let own = self.process().cautions.take();
+        own.or_else(|| self.members.iter().find_map(|member| member.take_caution()))
     }
 
     fn park(&self, bell: &Arc<Signal>, until: BootTime) -> Result<Wake> {

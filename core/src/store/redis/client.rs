@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::fork::PerProcess;
 use crate::lease::BootTime;
 use crate::name::Name;
+use crate::store::cautions::Cautions;
 use crate::sync::Mutex;
 use redis::Value;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -70,30 +71,6 @@ pub(super) struct Reply {
     pub resent: bool,
     /// Replicas that have it, if that was asked.
     pub acks: Option<i64>,
-}
-
-/// Words to tell once.
-#[derive(Debug, Default)]
-struct Cautions {
-    any: AtomicBool,
-    list: Mutex<Vec<String>>,
-}
-
-impl Cautions {
-    fn add(&self, words: String) {
-        self.list.lock().push(words);
-        self.any.store(true, Ordering::Release);
-    }
-
-    fn take(&self) -> Option<String> {
-        if !self.any.load(Ordering::Acquire) {
-            return None;
-        }
-        let mut list = self.list.lock();
-        let words = list.pop();
-        self.any.store(!list.is_empty(), Ordering::Release);
-        words
-    }
 }
 
 /// A call that failed: whether the server may have carried it out decides the code.
@@ -184,10 +161,12 @@ impl Redis {
         if looks && opened.is_err() {
             process.looked.store(false, Ordering::Relaxed);
         }
-        let connection = opened?;
-        if let Some(words) = connection.memory.as_deref().and_then(eviction) {
-            process.cautions.add(words);
-        }
+        let mut connection = opened?;
+        let words = [
+            connection.take_words(),
+            connection.memory.as_deref().and_then(eviction),
+        ];
+        process.cautions.add(words.into_iter().flatten());
         Ok(connection)
     }
 
@@ -440,7 +419,7 @@ impl Redis {
         let told = self.run_form(self.form(true), verb, name, args, limit)?;
         let process = self.process()?;
         if forbidden && !process.bare.swap(true, Ordering::Relaxed) {
-            process.cautions.add(NO_HELPERS.to_owned());
+            process.cautions.add([NO_HELPERS.to_owned()]);
         }
         Ok(told)
     }

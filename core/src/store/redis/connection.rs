@@ -177,6 +177,11 @@ impl Connection {
     }
 
     /// Sends without waiting for an answer.
+    /// Words about the server's address, once.
+    pub fn take_words(&mut self) -> Option<String> {
+        self.stream.take_words()
+    }
+
     pub fn send(&mut self, request: &[u8], deadline: BootTime) -> Result<()> {
         let mut sent = 0;
         self.stream

@@ -19,7 +19,8 @@ use crate::mode::Mode;
 use crate::name::Name;
 use crate::owner::OwnerToken;
 use crate::signal::{Signal, Wake};
-use crate::store::cautions::Looked;
+use crate::store::cautions::{Looked, of_folder, of_namespace};
+use crate::store::segment::folder::HOST_DIR;
 use crate::store::{
     Answer, Attempt, Backend, Busy, Cancelled, Check, Claim, Grant, Inspection, Page,
 };
@@ -98,6 +99,15 @@ impl Shm {
             state: PerProcess::new(),
             looked: Looked::default(),
         }
+    }
+
+    /// Words about the place of the segment.
+    fn look(&self) -> Vec<String> {
+        let mut words = of_folder(&self.config.path, false);
+        if self.config.path.starts_with(HOST_DIR) {
+            words.extend(of_namespace("shared memory"));
+        }
+        words
     }
 
     fn state(&self) -> &State {
@@ -314,7 +324,7 @@ impl Backend for Shm {
     }
 
     fn first_caution(&self) -> Option<String> {
-        self.looked.at(&self.config.path)
+        self.looked.next(|| self.look())
     }
 
     fn needs_token(&self) -> bool {

@@ -13,6 +13,7 @@ use crate::lease::BootTime;
 use crate::name::Name;
 use crate::owner::OwnerToken;
 use crate::signal::{Signal, Wake};
+use crate::store::cautions::{Looked, of_namespace, of_semaphores};
 use crate::store::{Answer, Attempt, Backend, Busy, Cancelled, Claim, Inspection, Page};
 use crate::sync::Mutex;
 use crate::{Error, Result};
@@ -103,6 +104,7 @@ pub(super) struct Sysv {
     url: String,
     pub(super) config: Config,
     process: PerProcess<Arc<Process>>,
+    looked: Looked,
 }
 
 impl Sysv {
@@ -111,6 +113,7 @@ impl Sysv {
             url: config.url(),
             config,
             process: PerProcess::new(),
+            looked: Looked::default(),
         }
     }
 
@@ -195,6 +198,13 @@ impl Backend for Sysv {
 
     fn url(&self) -> &str {
         &self.url
+    }
+
+    fn first_caution(&self) -> Option<String> {
+        self.looked.next(|| {
+            let words = [of_namespace("semaphores"), of_semaphores()];
+            words.into_iter().flatten().collect()
+        })
     }
 
     fn ping(&self, _deadline: Option<BootTime>) -> Result<()> {

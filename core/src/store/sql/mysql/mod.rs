@@ -119,6 +119,10 @@ impl Engine for Mysql {
         self.server.ping(limit)
     }
 
+    fn take_caution(&self) -> Option<String> {
+        self.server.config.cautions.take()
+    }
+
     fn create_table(&self, limit: BootTime) -> Result<()> {
         self.server.create_table(limit)
     }

@@ -252,6 +252,7 @@ impl Engine for Postgres {
     }
 
     fn take_caution(&self) -> Option<String> {
-        self.listener.get()?.take_caution()
+        let pooled = self.listener.get().and_then(Listener::take_caution);
+        pooled.or_else(|| self.server.config.cautions.take())
     }
 }
