@@ -200,6 +200,18 @@ fn somebody_wins_each_round() {
         "{without} of {} rounds without a winner",
         3 * rounds
     );
+    // After a split they stand in line at one member and leave the others alone, where without an order all
+    // would try again and again.
+    let acquires = u64::from(rounds) * (2 + 4 + 8);
+    let mut calls = servers
+        .iter()
+        .map(|server| server.calls("evalsha") + server.calls("eval"))
+        .collect::<Vec<_>>();
+    calls.sort_unstable();
+    assert!(
+        calls[1] <= 10 * acquires,
+        "{calls:?} calls for {acquires} acquires"
+    );
 }
 
 #[test]
