@@ -450,6 +450,7 @@ impl Etcd {
         let poll = Attempt::Busy(Busy {
             until: None,
             poll: Some(BootTime::now().after(LOOK)),
+            ..Busy::default()
         });
         let (key, end, puts) = match &waits {
             Standing::Behind(before) => (bytes(before), None, false),
