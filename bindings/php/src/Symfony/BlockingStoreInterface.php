@@ -14,3 +14,5 @@ if (\interface_exists(\Symfony\Component\Lock\BlockingStoreInterface::class)) {
         public function waitAndSave(Key $key): void;
     }
 }
+
+require_once __DIR__ . '/Internal/types.php';

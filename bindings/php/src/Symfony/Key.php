@@ -89,3 +89,5 @@ if (\class_exists(\Symfony\Component\Lock\Key::class)) {
         }
     }
 }
+
+require_once __DIR__ . '/Internal/types.php';

@@ -10,6 +10,8 @@ use Synlock\Symfony\Exception\LockConflictedException;
 use Synlock\Symfony\Exception\LockExpiredException;
 use Synlock\Symfony\Exception\LockReleasingException;
 
+require_once __DIR__ . '/Internal/types.php';
+
 /** A lock as Symfony's component has it: two of them for one resource are two owners. */
 final class Lock implements SharedLockInterface
 {

@@ -4,6 +4,8 @@ declare(strict_types=1);
 
 namespace Synlock\Symfony;
 
+require_once __DIR__ . '/Internal/types.php';
+
 /** Makes locks of one store, as Symfony's class of this name. */
 class LockFactory
 {

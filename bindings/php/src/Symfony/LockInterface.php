@@ -38,3 +38,5 @@ if (\interface_exists(\Symfony\Component\Lock\LockInterface::class)) {
         public function getRemainingLifetime(): ?float;
     }
 }
+
+require_once __DIR__ . '/Internal/types.php';

@@ -4,6 +4,8 @@ declare(strict_types=1);
 
 namespace Synlock\Symfony;
 
+require_once __DIR__ . '/Internal/types.php';
+
 /** A lock that is free for everybody, for tests. */
 final class NoLock implements LockInterface
 {

@@ -35,3 +35,5 @@ if (\interface_exists(\Symfony\Component\Lock\PersistingStoreInterface::class)) 
         public function putOffExpiration(Key $key, float $ttl): void;
     }
 }
+
+require_once __DIR__ . '/Internal/types.php';

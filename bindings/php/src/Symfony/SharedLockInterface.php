@@ -19,3 +19,5 @@ if (\interface_exists(\Symfony\Component\Lock\SharedLockInterface::class)) {
         public function acquireRead(bool $blocking = false): bool;
     }
 }
+
+require_once __DIR__ . '/Internal/types.php';

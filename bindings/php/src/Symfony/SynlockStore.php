@@ -21,7 +21,10 @@ use Synlock\Symfony\Exception\LockExpiredException;
 use Synlock\Symfony\Exception\LockReleasingException;
 use Synlock\Symfony\Exception\LockStorageException;
 use Synlock\Symfony\Internal\Hold;
+use Synlock\Symfony\Internal\Inheritable;
 use Synlock\Symfony\Internal\Wish;
+
+require_once __DIR__ . '/Internal/types.php';
 
 /**
  * Any store of synlock as one of Symfony's Lock component: for its `LockFactory` and `CombinedStore` where the
@@ -89,7 +92,7 @@ class SynlockStore implements BlockingStoreInterface, BlockingSharedLockStoreInt
             if ($hasLease) {
                 $key->reduceLifetime($ttl);
             }
-            $hold->putOff($store, $ttl, $hasLease);
+            $hold->putOff($this->lockOf($hold, $key, $store), $ttl, $hasLease);
         } catch (LockLost | NotHeld | ForkedHandle $lost) {
             throw new LockConflictedException($lost->getMessage(), 0, $lost);
         } catch (InvalidArgument $invalid) {
@@ -104,7 +107,10 @@ class SynlockStore implements BlockingStoreInterface, BlockingSharedLockStoreInt
     {
         try {
             $store = $this->storeFor((string) $key);
-            self::find($key, $store)?->lock($store)->release();
+            $hold = self::find($key, $store);
+            if ($hold !== null) {
+                $this->lockOf($hold, $key, $store)->release();
+            }
         } catch (LockLost | NotHeld | ForkedHandle) {
             // Nobody else's lock is touched, and there is nothing of ours.
         } catch (SynlockException $trouble) {
@@ -124,7 +130,7 @@ class SynlockStore implements BlockingStoreInterface, BlockingSharedLockStoreInt
                 return false;
             }
 
-            return $hold?->lock($store)->isAcquired() ?? false;
+            return $hold !== null && $this->lockOf($hold, $key, $store)->isAcquired();
         } catch (LockLost | ForkedHandle) {
             return false;
         } catch (SynlockException | LockReleasingException $trouble) {
@@ -140,6 +146,17 @@ class SynlockStore implements BlockingStoreInterface, BlockingSharedLockStoreInt
     protected function storeFor(string $name): Store
     {
         return $this->opened ??= $this->store instanceof Store ? $this->store : Store::open($this->store, $this->options());
+    }
+
+    /** What hands holds on by their owner tokens, where the core's export does not. */
+    protected function inheritable(): ?Inheritable
+    {
+        return null;
+    }
+
+    private function lockOf(Hold $hold, Key $key, Store $store): \Synlock\Lock
+    {
+        return $hold->lock($store, (string) $key, $this->inheritable());
     }
 
     /** @return array<string, string|int|float|bool|null> */
@@ -162,8 +179,8 @@ class SynlockStore implements BlockingStoreInterface, BlockingSharedLockStoreInt
             $ttl = $this->lease($wish, $can);
             $hold = self::find($key, $store);
             $read = $read && $can->shared;
-            if ($hold !== null && !$hold->isOver() && $hold->isHeld($store)) {
-                $lock = $hold->lock($store);
+            if ($hold !== null && !$hold->isOver() && $hold->isHeld($store, (string) $key, $this->inheritable())) {
+                $lock = $this->lockOf($hold, $key, $store);
             } else {
                 $hold = null;
                 $lock = $store->createLock((string) $key, $ttl, $wish->autoRelease ?? !$can->ttl);
@@ -182,11 +199,11 @@ class SynlockStore implements BlockingStoreInterface, BlockingSharedLockStoreInt
             throw new LockConflictedException("The lock \"{$key}\" is taken.");
         }
         if ($hold === null) {
-            $key->setState($place, Hold::of($lock, $ttl));
+            $key->setState($place, Hold::of($lock, $ttl, $this->inheritable()));
         } else {
             $hold->taken(null);
         }
-        if (!$can->export) {
+        if (!$can->export && $this->inheritable() === null) {
             $key->markUnserializable();
         }
         $left = $lock->getRemainingLifetime();

@@ -82,6 +82,12 @@ final class Setup
         ];
     }
 
+    /** The file of the class Clients. */
+    public function clients(): string
+    {
+        return __DIR__ . '/Clients.php';
+    }
+
     /** Runs PHP text in a process with the same classes; `$setup` is there, and `$arguments`. */
     public function process(string $code, array $arguments = []): Process
     {

@@ -114,6 +114,18 @@ return static function (Runner $t, Setup $setup): void {
         same(true, $make()->createLock('combined', 30)->acquire());
     });
 
+    $t->test('component::its stores in the classes of the package, whichever is loaded first', static function () use ($setup): void {
+        $process = $setup->process(
+            '$flock = new \Symfony\Component\Lock\Store\FlockStore($arguments[0]); $lock = (new \Synlock\Symfony\LockFactory($flock))->createLock("mixed");'
+            . 'echo json_encode([$lock->acquire(), (new \Synlock\Symfony\LockFactory($flock))->createLock("mixed")->acquire()]);'
+            . '$combined = new \Synlock\Symfony\Store\CombinedStore([$flock], new \Symfony\Component\Lock\Strategy\UnanimousStrategy());'
+            . 'echo json_encode([(new \Synlock\Symfony\LockFactory($combined))->createLock("mixed")->acquire(), (new \Synlock\Symfony\LockFactory($combined))->createLock("other")->acquire()]);',
+            [$setup->folder('mixed')],
+        );
+        same(0, $process->wait(), $process->output);
+        same('[true,false][false,true]', $process->output);
+    });
+
     $t->test('component::in a RetryTillSaveStore', static function () use ($urls): void {
         $factory = new LockFactory(@new RetryTillSaveStore(new SynlockStore($urls['redis']), 1, 3));
         $lock = $factory->createLock('retried', 30);

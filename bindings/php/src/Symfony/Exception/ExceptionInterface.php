@@ -11,3 +11,5 @@ if (\interface_exists(\Symfony\Component\Lock\Exception\ExceptionInterface::clas
     {
     }
 }
+
+require_once __DIR__ . '/../Internal/types.php';

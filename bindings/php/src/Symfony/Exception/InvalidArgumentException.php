@@ -11,3 +11,5 @@ if (\class_exists(\Symfony\Component\Lock\Exception\InvalidArgumentException::cl
     {
     }
 }
+
+require_once __DIR__ . '/../Internal/types.php';

@@ -11,3 +11,5 @@ if (\class_exists(\Symfony\Component\Lock\Exception\InvalidTtlException::class))
     {
     }
 }
+
+require_once __DIR__ . '/../Internal/types.php';

@@ -12,3 +12,5 @@ if (\class_exists(\Symfony\Component\Lock\Exception\LockConflictedException::cla
     {
     }
 }
+
+require_once __DIR__ . '/../Internal/types.php';

@@ -19,7 +19,11 @@ use Synlock\Store;
  */
 final class Hold
 {
+    /** Before an owner token, in the place of an exported hold. */
+    private const OWNER = 'owner:';
+
     private ?Lock $lock = null;
+    private ?Inheritable $from = null;
     private string $exported = '';
     /** `hrtime` at which the hold ends by the last TTL, though the lease in the store may last longer. */
     private ?int $end = null;
@@ -31,12 +35,14 @@ final class Hold
     }
 
     /**
-     * @param float|null $ttl the lease that the lock was made with
+     * @param float|null       $ttl  the lease that the lock was made with
+     * @param Inheritable|null $from what keeps it, if it is handed on by its owner token
      */
-    public static function of(Lock $lock, ?float $ttl): self
+    public static function of(Lock $lock, ?float $ttl, ?Inheritable $from): self
     {
         $hold = new self();
         $hold->lock = $lock;
+        $hold->from = $from;
         $hold->taken($ttl);
 
         return $hold;
@@ -55,7 +61,7 @@ final class Hold
      * @throws LockLost if it came from elsewhere and somebody was faster
      * @throws SynlockException
      */
-    public function lock(Store $store): Lock
+    public function lock(Store $store, string $name, ?Inheritable $from): Lock
     {
         if ($this->lock === null) {
             if ($this->exported === '') {
@@ -63,18 +69,30 @@ final class Hold
             }
             // Stores count in seconds or less; adopting never shortens.
             $left = $this->end === null ? 1.0 : ($this->end - \hrtime(true)) / 1e9;
-            $this->lock = $store->adopt($this->exported, \max(1.0, $left), false);
+            $this->lock = $this->adopt($store, $name, $from, \max(1.0, $left));
+            $this->from = $from;
             $this->exported = '';
         }
 
         return $this->lock;
     }
 
+    private function adopt(Store $store, string $name, ?Inheritable $from, float $ttl): Lock
+    {
+        if ($from === null) {
+            return $store->adopt($this->exported, $ttl, false);
+        }
+        $from->inherit($name, \substr($this->exported, \strlen(self::OWNER)));
+        $lock = $store->createLock($name, $ttl, false);
+
+        return $lock->acquire() ? $lock : throw new LockLost('the hold is gone, or somebody else has adopted it');
+    }
+
     /** Whether an acquire on its lock asks for what it has already. */
-    public function isHeld(Store $store): bool
+    public function isHeld(Store $store, string $name, ?Inheritable $from): bool
     {
         try {
-            $state = $this->lock($store)->state();
+            $state = $this->lock($store, $name, $from)->state();
         } catch (LockLost) {
             return false;
         }
@@ -89,11 +107,12 @@ final class Hold
     }
 
     /**
+     * @param Lock $lock its own
+     *
      * @throws SynlockException
      */
-    public function putOff(Store $store, float $ttl, bool $hasLease): void
+    public function putOff(Lock $lock, float $ttl, bool $hasLease): void
     {
-        $lock = $this->lock($store);
         if (!$hasLease) {
             $lock->ensureHeld();
 
@@ -112,7 +131,7 @@ final class Hold
         if ($this->lock !== null) {
             // The copy that is used first has the lock, this one included.
             try {
-                $this->exported = $this->lock->export();
+                $this->exported = $this->from === null ? $this->lock->export() : $this->letGo($this->lock, $this->from);
             } catch (LockLost | NotHeld) {
                 $this->exported = '';
             }
@@ -121,6 +140,16 @@ final class Hold
         $left = $this->end === null ? null : ($this->end - \hrtime(true)) / 1e9;
 
         return ['hold' => $this->exported, 'end' => $left === null ? null : \microtime(true) + $left];
+    }
+
+    private function letGo(Lock $lock, Inheritable $from): string
+    {
+        $lock->ensureHeld();
+        $owner = (string) $lock->ownerToken();
+        $from->letGo($lock->name(), $owner);
+        $lock->release();
+
+        return self::OWNER . $owner;
     }
 
     /** @param array<string, mixed> $data */

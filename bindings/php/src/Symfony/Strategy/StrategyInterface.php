@@ -15,3 +15,5 @@ if (\interface_exists(\Symfony\Component\Lock\Strategy\StrategyInterface::class)
         public function canBeMet(int $numberOfFailure, int $numberOfItems): bool;
     }
 }
+
+require_once __DIR__ . '/../Internal/types.php';

@@ -4,6 +4,8 @@ declare(strict_types=1);
 
 namespace Synlock\Symfony\Strategy;
 
+require_once __DIR__ . '/../Internal/types.php';
+
 /** All members. */
 class UnanimousStrategy implements StrategyInterface
 {

@@ -1,0 +1,123 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Synlock\Symfony\Internal;
+
+use Synlock\Symfony\Exception\InvalidArgumentException;
+use Synlock\Symfony\Exception\LockStorageException;
+
+/**
+ * Where a Redis client is connected to, as URL and options.
+ *
+ * @internal
+ */
+final class RedisClient
+{
+    private const DIALECT = ['dialect' => 'symfony'];
+
+    public static function check(object $client): void
+    {
+        $name = $client::class;
+        $known = $client instanceof \Redis || $client instanceof \RedisArray || $client instanceof \RedisCluster
+            || $client instanceof \Predis\ClientInterface || \is_callable([$client, 'getHost']);
+        if (!$known) {
+            throw new InvalidArgumentException("A Redis store takes a Redis, RedisArray, RedisCluster or Predis\\ClientInterface, not {$name}.");
+        }
+    }
+
+    /** @return array{string, array<string, string|int|null>} */
+    public static function place(object $client, string $name): array
+    {
+        return match (true) {
+            $client instanceof \RedisArray => self::phpredis($client->_instance($client->_target($name))),
+            $client instanceof \RedisCluster => self::cluster($client),
+            $client instanceof \Predis\ClientInterface => self::predis($client, $name),
+            default => self::phpredis($client), // and lazy proxies of it
+        };
+    }
+
+    /** @param \Redis $client */
+    private static function phpredis(object $client): array
+    {
+        $host = $client->getHost();
+        if (!\is_string($host) || $host === '') {
+            throw new LockStorageException('The Redis client is not connected.');
+        }
+        [$user, $password] = self::login($client->getAuth());
+
+        // A RedisArray's clients tell ports beyond 32767 as negative numbers.
+        $port = (int) $client->getPort() & 0xFFFF;
+
+        return self::server($host, $port, (int) $client->getDbNum(), $user, $password, (string) $client->getOption(\Redis::OPT_PREFIX));
+    }
+
+    private static function cluster(\RedisCluster $client): array
+    {
+        $masters = \array_map(static fn (array $server): string => self::host($server[0]) . ":{$server[1]}", $client->_masters());
+
+        return ['redis+cluster://' . \implode(',', $masters), self::DIALECT + ['prefix' => $client->getOption(\RedisCluster::OPT_PREFIX) ?: null]];
+    }
+
+    private static function predis(\Predis\ClientInterface $client, string $name): array
+    {
+        $connection = $client->getConnection();
+        // The options' classes moved between its versions; their names did not.
+        $kind = \substr((string) \strrchr('\\' . $connection::class, '\\'), 1);
+        $prefix = $client->getOptions()->prefix;
+        $prefix = \is_object($prefix) ? $prefix->getPrefix() : (string) $prefix;
+        if ($kind === 'RedisCluster') {
+            $nodes = [];
+            foreach ($connection as $node) {
+                $nodes[] = $node->getParameters();
+            }
+            $hosts = \array_map(static fn (object $at): string => self::host($at->host) . ":{$at->port}", $nodes);
+
+            return ['redis+cluster://' . \implode(',', $hosts), self::DIALECT + [
+                'prefix' => $prefix ?: null, 'username' => $nodes[0]->username ?? null, 'password' => $nodes[0]->password ?? null,
+            ]];
+        }
+        $node = match ($kind) {
+            'PredisCluster' => $connection->getConnectionByKey($prefix . $name),
+            'MasterSlaveReplication' => $connection->getMaster(),
+            'SentinelReplication' => throw new InvalidArgumentException(
+                'Behind sentinels, give their URL: new SynlockStore("redis+sentinel://HOST,HOST/MASTER?dialect=symfony").',
+            ),
+            default => $connection,
+        };
+        $at = $node->getParameters();
+        $isSocket = $at->scheme === 'unix';
+        $host = $isSocket ? $at->path : (\in_array($at->scheme, ['tls', 'rediss'], true) ? 'tls://' : '') . $at->host;
+
+        return self::server($host, $isSocket ? 0 : (int) $at->port, (int) $at->database, $at->username, $at->password, $prefix);
+    }
+
+    private static function server(string $host, int $port, int $database, ?string $user, ?string $password, string $prefix): array
+    {
+        $options = self::DIALECT + ['db' => $database ?: null, 'username' => $user, 'password' => $password, 'prefix' => $prefix ?: null];
+        $path = \preg_replace('~^unix://~', '', $host);
+        if ($path[0] === '/') {
+            return ['redis:' . Url::path($path), $options];
+        }
+        [$scheme, $host] = \preg_match('~^(?:tls|ssl|rediss)://(.*)$~', $host, $found) ? ['rediss', $found[1]] : ['redis', \preg_replace('~^tcp://~', '', $host)];
+
+        return ["{$scheme}://" . self::host($host) . ':' . ($port ?: 6379), $options];
+    }
+
+    private static function host(string $host): string
+    {
+        return \str_contains($host, ':') && $host[0] !== '[' ? "[{$host}]" : $host;
+    }
+
+    /** @return array{?string, ?string} */
+    private static function login(mixed $auth): array
+    {
+        if (\is_array($auth)) {
+            $auth = \array_values($auth);
+
+            return \count($auth) > 1 ? [$auth[0], $auth[1]] : [null, $auth[0] ?? null];
+        }
+
+        return [null, \is_string($auth) && $auth !== '' ? $auth : null];
+    }
+}

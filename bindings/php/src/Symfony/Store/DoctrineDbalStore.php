@@ -1,0 +1,33 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Synlock\Symfony\Store;
+
+use Doctrine\DBAL\Connection;
+use Doctrine\DBAL\DriverManager;
+use Synlock\Symfony\Exception\InvalidArgumentException;
+use Synlock\Symfony\Internal\TableStore;
+
+/** Locks in the table that Symfony's store of this name keeps. */
+class DoctrineDbalStore extends TableStore
+{
+    /**
+     * @param Connection|string    $connOrUrl     as for `PdoStore`
+     * @param array<string, mixed> $options       `db_table`, `db_id_col`, `db_token_col`, `db_expiration_col`
+     * @param float                $gcProbability how often an acquire drops rows that have ended
+     */
+    public function __construct(Connection|string $connOrUrl, array $options = [], float $gcProbability = 0.01, int $initialTtl = 300)
+    {
+        parent::__construct($connOrUrl, $options, $gcProbability, $initialTtl);
+    }
+
+    protected function connect(string $dsn): object
+    {
+        if (!\class_exists(DriverManager::class)) {
+            throw new InvalidArgumentException('Only Doctrine\'s DBAL can open this URL, and it is not installed.');
+        }
+
+        return DriverManager::getConnection(['url' => $dsn]);
+    }
+}

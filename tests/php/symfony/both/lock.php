@@ -1,0 +1,349 @@
+<?php
+
+// Locks, factories and constructors of the package: what the component's own tests ask of them.
+
+declare(strict_types=1);
+
+namespace Synlock\Tests;
+
+use Synlock\Symfony\Exception\InvalidArgumentException;
+use Synlock\Symfony\Exception\InvalidTtlException;
+use Synlock\Symfony\Exception\LockAcquiringException;
+use Synlock\Symfony\Exception\LockConflictedException;
+use Synlock\Symfony\Exception\LockExpiredException;
+use Synlock\Symfony\Exception\LockReleasingException;
+use Synlock\Symfony\Exception\LockStorageException;
+use Synlock\Symfony\Key;
+use Synlock\Symfony\Lock;
+use Synlock\Symfony\LockFactory;
+use Synlock\Symfony\NoLock;
+use Synlock\Symfony\PersistingStoreInterface;
+use Synlock\Symfony\Store as S;
+use Synlock\Symfony\Strategy\ConsensusStrategy;
+use Synlock\Symfony\Strategy\UnanimousStrategy;
+use Synlock\Symfony\SynlockStore;
+
+/** A store that does as it is told, and says what it was asked. */
+final class Told implements PersistingStoreInterface
+{
+    /** @var list<string> */
+    public array $asked = [];
+    public bool $exists = false;
+
+    /** @param array<string, \Throwable|\Closure> $answers */
+    public function __construct(public array $answers = [])
+    {
+    }
+
+    private function answer(string $verb, Key $key): void
+    {
+        $this->asked[] = $verb;
+        $answer = $this->answers[$verb] ?? null;
+        if ($answer instanceof \Throwable) {
+            throw $answer;
+        }
+        $answer === null ?: $answer($key);
+    }
+
+    public function save(Key $key): void
+    {
+        $this->answer('save', $key);
+    }
+
+    public function delete(Key $key): void
+    {
+        $this->answer('delete', $key);
+    }
+
+    public function exists(Key $key): bool
+    {
+        $this->answer('exists', $key);
+
+        return $this->exists;
+    }
+
+    public function putOffExpiration(Key $key, float $ttl): void
+    {
+        $this->answer("putOff {$ttl}", $key);
+    }
+}
+
+/** A PSR-3 logger. */
+final class Lines
+{
+    /** @var list<string> */
+    public array $lines = [];
+
+    public function log(mixed $level, string|\Stringable $message, array $context = []): void
+    {
+        same('name', (string) $context['resource']);
+        $this->lines[] = "{$level}: {$message}";
+    }
+}
+
+return static function (Runner $t, Setup $setup): void {
+    $clients = new Clients($setup);
+    $lock = static fn (Told $store, ?float $ttl = null, ?Lines $lines = null, bool $autoRelease = false): Lock => (static function () use ($store, $ttl, $lines, $autoRelease): Lock {
+        $lock = new Lock(new Key('name'), $store, $ttl, $autoRelease);
+        $lock->setLogger($lines);
+
+        return $lock;
+    })();
+    $conflict = new LockConflictedException();
+
+    $t->test("{$setup->mode} lock::what it asks, answers and logs", static function () use ($lock, $conflict): void {
+        $lines = new Lines();
+        same(true, $lock($store = new Told(), null, $lines)->acquire());
+        same([['save'], ['debug: Successfully acquired the "{resource}" lock.']], [$store->asked, $lines->lines]);
+
+        $lines = new Lines();
+        same(true, $lock($store = new Told(), 10, $lines)->acquire());
+        same(['save', 'putOff 10'], $store->asked);
+        same('debug: Expiration defined for "{resource}" lock for "{ttl}" seconds.', $lines->lines[1]);
+
+        $lines = new Lines();
+        same(false, $lock(new Told(['save' => $conflict]), null, $lines)->acquire());
+        same(['info: Failed to acquire the "{resource}" lock. Someone else already acquired the lock.'], $lines->lines);
+
+        $lines = new Lines();
+        $trouble = new LockStorageException('trouble');
+        $error = throws(LockAcquiringException::class, static fn () => $lock(new Told(['save' => $trouble]), null, $lines)->acquire());
+        same([$trouble, ['notice: Failed to acquire the "{resource}" lock.']], [$error->getPrevious(), $lines->lines]);
+
+        $lines = new Lines();
+        throws(LockConflictedException::class, static fn () => $lock(new Told(['putOff 10' => $conflict]), 10, $lines)->refresh());
+        same(['notice: Failed to define an expiration for the "{resource}" lock, someone else acquired the lock.'], $lines->lines);
+        $error = throws(LockAcquiringException::class, static fn () => $lock(new Told(['putOff 10' => $trouble]), 10, $lines)->refresh());
+        same([$trouble, 'notice: Failed to define an expiration for the "{resource}" lock.'], [$error->getPrevious(), $lines->lines[1]]);
+        throws(InvalidArgumentException::class, static fn () => $lock(new Told())->refresh());
+        $lock($store = new Told(), 10)->refresh(20);
+        same(['putOff 20'], $store->asked, 'a TTL of its own');
+
+        $lines = new Lines();
+        $lock($store = new Told(), null, $lines)->release();
+        same([['delete', 'exists'], ['debug: Successfully released the "{resource}" lock.']], [$store->asked, $lines->lines]);
+        $store = new Told();
+        $store->exists = true;
+        throws(LockReleasingException::class, static fn () => $lock($store, null, $lines)->release());
+        same('notice: Failed to release the "{resource}" lock.', $lines->lines[1]);
+        throws(LockReleasingException::class, static fn () => $lock(new Told(['delete' => $trouble]))->release());
+
+        $lines = new Lines();
+        same(true, $lock($store = new Told(), null, $lines)->acquireRead());
+        same([['save'], 'debug: Store does not support ReadLocks, fallback to WriteLock.'], [$store->asked, $lines->lines[0]]);
+    });
+
+    $t->test("{$setup->mode} lock::a store that cannot wait is asked again", static function () use ($lock, $conflict): void {
+        $times = 0;
+        $store = new Told(['save' => static function () use (&$times, $conflict): void {
+            if (++$times < 3) {
+                throw $conflict;
+            }
+        }]);
+        same(true, $lock($store)->acquire(true));
+        same(3, $times);
+    });
+
+    $t->test("{$setup->mode} lock::a lease that is over when it is given is no lease", static function () use ($lock): void {
+        $store = new Told(['save' => static fn (Key $key) => $key->reduceLifetime(-1.0)]);
+        $error = throws(LockAcquiringException::class, static fn () => $lock($store)->acquire());
+        ok($error->getPrevious() instanceof LockExpiredException, 'expired');
+        same(['save', 'delete', 'exists'], $store->asked);
+    });
+
+    $t->test("{$setup->mode} lock::destruction", static function () use ($lock): void {
+        foreach ([[true, ['save', 'exists', 'delete', 'exists']], [false, ['save']]] as [$autoRelease, $asked]) {
+            $store = new Told(['delete' => static function () use (&$store): void {
+                $store->exists = false;
+            }]);
+            $store->exists = true;
+            $one = $lock($store, null, null, $autoRelease);
+            $one->acquire();
+            unset($one);
+            same($asked, $store->asked);
+        }
+        $store = new Told();
+        $one = $lock($store, null, null, true);
+        unset($one);
+        same([], $store->asked, 'one that was never held');
+    });
+
+    $t->test("{$setup->mode} lock::lifetimes", static function (): void {
+        $key = new Key('name');
+        same([null, false], [$key->getRemainingLifetime(), $key->isExpired()]);
+        $key->reduceLifetime(5.0);
+        $key->reduceLifetime(50.0);
+        ok($key->getRemainingLifetime() > 4 && $key->getRemainingLifetime() <= 5, 'the earlier end stays');
+        $key->reduceLifetime(-1.0);
+        same(true, $key->isExpired());
+        $key->resetLifetime();
+        same(false, $key->isExpired());
+        throws(\BadMethodCallException::class, static fn () => serialize(new Lock($key, new Told())));
+    });
+
+    $t->test("{$setup->mode} lock::the factory's defaults and its logger", static function (): void {
+        $factory = new LockFactory($store = new Told());
+        $factory->setLogger($lines = new Lines());
+        $factory->createLock('name')->acquire();
+        same(['save', 'putOff 300'], array_slice($store->asked, 0, 2));
+        same(2, count($lines->lines));
+        same(true, new \Synlock\Symfony\Factory($store) instanceof LockFactory);
+        ok($store instanceof \Synlock\Symfony\StoreInterface, 'the name of 4.x');
+        $none = new NoLock();
+        same([true, true, false, null], [$none->acquire(), $none->isAcquired(), $none->isExpired(), $none->getRemainingLifetime()]);
+    });
+
+    $t->test("{$setup->mode} strategies", static function (): void {
+        $met = static fn (object $strategy, int $all): array => array_map(static fn (int $n): bool => $strategy->isMet($n, $all), range(0, $all));
+        $can = static fn (object $strategy, int $all): array => array_map(static fn (int $n): bool => $strategy->canBeMet($n, $all), range(0, $all));
+        same([[false, false, true, true], [false, false, false, true, true]], [$met(new ConsensusStrategy(), 3), $met(new ConsensusStrategy(), 4)]);
+        same([[true, true, false, false], [true, true, false, false, false]], [$can(new ConsensusStrategy(), 3), $can(new ConsensusStrategy(), 4)]);
+        same([[false, false, true], [true, false, false]], [$met(new UnanimousStrategy(), 2), $can(new UnanimousStrategy(), 2)]);
+    });
+
+    $t->test("{$setup->mode} combined::it stops when it is hopeless, gives back, and members that are down count against it", static function () use ($conflict): void {
+        $make = static fn (array $stores, object $strategy = new ConsensusStrategy()) => new S\CombinedStore($stores, $strategy);
+        $key = new Key('name');
+        [$a, $b, $c] = [new Told(['save' => $conflict]), new Told(['save' => new \Exception('down')]), new Told()];
+        throws(LockConflictedException::class, static fn () => $make([$a, $b, $c])->save($key));
+        same([['save', 'delete'], ['save', 'delete'], ['delete']], [$a->asked, $b->asked, $c->asked]);
+        [$a, $b, $c] = [new Told(['delete' => new \Exception('down')]), new Told(['save' => $conflict]), new Told()];
+        $make([$a, $b, $c])->saveRead($key);
+        same([['save'], ['save'], ['save']], [$a->asked, $b->asked, $c->asked]);
+        $make([$a, $b, $c])->delete($key);
+        same('delete', $c->asked[1], 'the others are told although one fails');
+        [$a, $b] = [new Told(), new Told(['putOff 5' => $conflict])];
+        throws(LockConflictedException::class, static fn () => $make([new Told(['save' => $conflict]), new Told()], new UnanimousStrategy())->save($key));
+        throws(LockConflictedException::class, static fn () => $make([new S\InMemoryStore()], new UnanimousStrategy())->putOffExpiration($key, 5));
+        [$yes, $no] = [new Told(), new Told(['exists' => new LockStorageException('down')])];
+        $yes->exists = true;
+        same([true, false], [$make([$no, $yes, $yes])->exists($key), $make([$no, $yes])->exists($key)]);
+        throws(InvalidArgumentException::class, static fn () => new S\CombinedStore([new \stdClass()], new ConsensusStrategy()));
+    });
+
+    $t->test("{$setup->mode} retry::so often and no more", static function () use ($conflict): void {
+        $store = new Told(['save' => $conflict]);
+        throws(LockConflictedException::class, static fn () => (new S\RetryTillSaveStore($store, 1, 2))->waitAndSave(new Key('name')));
+        same(['save', 'save', 'save'], $store->asked);
+    });
+
+    $t->test("{$setup->mode} constructors::what they refuse", static function () use ($setup, $clients): void {
+        $silent = new \PDO('sqlite::memory:', null, null, [\PDO::ATTR_ERRMODE => \PDO::ERRMODE_SILENT]);
+        foreach ([
+            [InvalidTtlException::class, static fn () => new SynlockStore('memory:', [], 0.0)],
+            [InvalidTtlException::class, static fn () => new S\RedisStore(new \Redis(), 0.0)],
+            [InvalidTtlException::class, static fn () => new S\MemcachedStore(new \Memcached(), 0)],
+            [InvalidTtlException::class, static fn () => new S\PdoStore('sqlite::memory:', [], 0.1, 0)],
+            [InvalidArgumentException::class, static fn () => new S\PdoStore('sqlite::memory:', [], 1.1)],
+            [InvalidArgumentException::class, static fn () => new S\PdoStore('sqlite::memory:', [], -0.1)],
+            [InvalidArgumentException::class, static fn () => new S\PdoStore($silent)],
+            [InvalidArgumentException::class, static fn () => new S\RedisStore(new \stdClass())],
+            [InvalidArgumentException::class, static fn () => new S\FlockStore('/proc/nowhere')],
+            [InvalidArgumentException::class, static fn () => new S\PostgreSqlStore($clients->pdo('sqlite'))],
+            [InvalidArgumentException::class, static fn () => S\StoreFactory::createStore('nothing://x')],
+            [InvalidArgumentException::class, static fn () => S\StoreFactory::createStore(new \stdClass())],
+            [InvalidArgumentException::class, static fn () => S\StoreFactory::createStore('redis://a,b')],
+        ] as $at => [$class, $make]) {
+            ok(throws($class, $make) instanceof $class, "number {$at}");
+        }
+        // Not connected yet: said when it is used.
+        throws(LockAcquiringException::class, static fn () => (new LockFactory(new S\RedisStore(new \Redis())))->createLock('x')->acquire());
+        throws(LockAcquiringException::class, static fn () => (new LockFactory(new S\MemcachedStore(new \Memcached())))->createLock('x')->acquire());
+    });
+
+    $t->test("{$setup->mode} factory::names of stores", static function () use ($setup, $clients): void {
+        foreach ([
+            'flock' => S\FlockStore::class, 'flock+remove' => S\FlockStore::class, "flock://{$setup->temp}" => S\FlockStore::class,
+            'semaphore' => S\SemaphoreStore::class, 'in-memory' => S\InMemoryStore::class, 'null' => SynlockStore::class,
+            'redis://localhost' => SynlockStore::class, 'rediss://secret@host:1/2' => SynlockStore::class, 'valkey://user:secret@host' => SynlockStore::class,
+            'redis:///run/redis.sock' => SynlockStore::class, 'memcached://localhost' => SynlockStore::class, 'memcached://localhost:11211' => SynlockStore::class,
+            'mysql://u:p@h/d' => S\DoctrineDbalStore::class, 'postgres://h/d' => S\DoctrineDbalStore::class, 'sqlite:///x.db' => S\DoctrineDbalStore::class,
+            'mysql:host=h' => S\PdoStore::class, 'pgsql:host=h' => S\PdoStore::class, 'sqlite::memory:' => S\PdoStore::class,
+            'pgsql+advisory:host=h' => S\PostgreSqlStore::class, 'postgresql+advisory://h/d' => S\DoctrineDbalPostgreSqlStore::class,
+            'zookeeper://a,b:2181' => SynlockStore::class,
+        ] as $name => $class) {
+            same($class, S\StoreFactory::createStore($name)::class, $name);
+        }
+        foreach ([
+            [$clients->redis(), S\RedisStore::class], [$clients->redisArray(), S\RedisStore::class], [$clients->predis(), S\RedisStore::class],
+            [$clients->memcached(), S\MemcachedStore::class], [$clients->pdo('sqlite'), S\PdoStore::class],
+            [$clients->dbal('sqlite'), S\DoctrineDbalStore::class], [$clients->zookeeper(), S\ZookeeperStore::class],
+        ] as [$client, $class]) {
+            same($class, S\StoreFactory::createStore($client)::class);
+        }
+    });
+
+    $t->test("{$setup->mode} factory::a password and a database of a DSN", static function () use ($setup, $clients): void {
+        $admin = $clients->redis();
+        $admin->rawCommand('ACL', 'SETUSER', 'locker', 'on', '>s:cret', '~*', '&*', '+@all');
+        $factory = new LockFactory(S\StoreFactory::createStore("redis://locker:s%3Acret@127.0.0.1:{$admin->getPort()}/5"));
+        $lock = $factory->createLock("where {$setup->mode}", 30);
+        same(true, $lock->acquire());
+        $admin->select(5);
+        same(\Redis::REDIS_ZSET, $admin->type("where {$setup->mode}"));
+        $admin->auth(['locker', 's:cret']);
+        same(false, (new LockFactory(new S\RedisStore($admin)))->createLock("where {$setup->mode}")->acquire(), 'and of a client');
+        $lock->release();
+    });
+
+    $t->test("{$setup->mode} tables::a transaction of the program is left alone", static function () use ($setup, $clients): void {
+        foreach (['sqlite', 'mysql', 'pgsql'] as $engine) {
+            $pdo = $clients->pdo($engine);
+            $dbal = $clients->dbal($engine);
+            $stores = [[new S\PdoStore($pdo), $pdo], [new S\DoctrineDbalStore($dbal), $dbal]];
+            if ($engine === 'pgsql') {
+                $stores[] = [new S\PostgreSqlStore($pdo), $pdo];
+            }
+            foreach ($stores as [$store, $connection]) {
+                $factory = new LockFactory($store);
+                $lock = $factory->createLock("outside {$setup->mode}", 30);
+                $lock->acquire();
+                $connection->beginTransaction();
+                try {
+                    $error = throws(LockAcquiringException::class, static fn () => $factory->createLock("inside {$setup->mode}", 30)->acquire());
+                    ok(str_contains($error->getPrevious()->getMessage(), 'transaction'), $error->getPrevious()->getMessage());
+                    throws(LockReleasingException::class, static fn () => $lock->release());
+                } finally {
+                    $connection->rollBack();
+                }
+                same(true, $lock->isAcquired(), 'the roll-back took nothing back');
+                $lock->refresh();
+                $lock->release();
+            }
+        }
+    });
+
+    $t->test("{$setup->mode} tables::keys of a PDO travel, and rows that are over are dropped", static function () use ($setup, $clients): void {
+        foreach (['sqlite', 'mysql', 'pgsql'] as $engine) {
+            $table = ['db_table' => "travels_{$setup->mode}"];
+            $factory = new LockFactory(new S\PdoStore($pdo = $clients->pdo($engine), $table, 1.0));
+            $lock = $factory->createLockFromKey($key = new Key('travels'), 60, false);
+            same(true, $lock->acquire());
+            $code = '$clients = new Clients($setup); $factory = $setup->factory(new \Synlock\Symfony\Store\PdoStore($clients->pdo($arguments[0]), ["db_table" => $arguments[1]]));'
+                . '$lock = $factory->createLockFromKey(unserialize(base64_decode($arguments[2])), 60, false); $lock->refresh(120); echo json_encode([$lock->isAcquired(), $factory->createLock("travels")->acquire()]); $lock->release();';
+            $process = $setup->process('require_once $setup->clients(); ' . $code, [$engine, $table['db_table'], base64_encode(serialize($key))]);
+            same(0, $process->wait(), $process->output);
+            same('[true,false]', $process->output);
+            same(false, $lock->isAcquired());
+            $pdo->exec("INSERT INTO travels_{$setup->mode} (key_id, key_token, key_expiration) VALUES ('old', 'old', 5)");
+            same(true, $factory->createLock('travels')->acquire());
+            same(0, (int) $pdo->query("SELECT count(*) FROM travels_{$setup->mode} WHERE key_id = 'old'")->fetchColumn());
+        }
+    });
+
+    $t->test("{$setup->mode} tables::createTable fails as a PDO does", static function () use ($setup): void {
+        throws(\PDOException::class, static fn () => (new S\PdoStore("sqlite:{$setup->temp}/no/such/folder.db"))->createTable());
+        throws(\PDOException::class, static fn () => (new S\PdoStore('mysql:host=127.0.0.1;port=1;dbname=x'))->createTable());
+    });
+
+    $t->test("{$setup->mode} tables::the schema for Doctrine's migrations", static function () use ($clients): void {
+        $schema = new \Doctrine\DBAL\Schema\Schema();
+        $connection = $clients->dbal('sqlite');
+        (new S\DoctrineDbalStore($connection))->configureSchema($schema, static fn (): bool => false);
+        same(false, $schema->hasTable('lock_keys'), 'another database');
+        $store = new S\DoctrineDbalStore($connection, ['db_table' => 'migrated']);
+        $store->configureSchema($schema, static fn (): bool => true);
+        $store->configureSchema($schema);
+        same(['key_id', 'key_token', 'key_expiration'], array_keys($schema->getTable('migrated')->getColumns()));
+    });
+};

@@ -1,0 +1,94 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Synlock\Tests;
+
+/** The objects that stores of the component take, connected to the test's servers. */
+final class Clients
+{
+    public function __construct(private readonly Setup $setup)
+    {
+    }
+
+    public function redis(int $database = 0): \Redis
+    {
+        $redis = new \Redis();
+        $redis->connect('127.0.0.1', $this->setup->ports['redis']);
+        $redis->select($database);
+
+        return $redis;
+    }
+
+    public function redisArray(): \RedisArray
+    {
+        return new \RedisArray(["127.0.0.1:{$this->setup->ports['redis']}"]);
+    }
+
+    public function predis(string $prefix = ''): \Predis\Client
+    {
+        require_once 'Predis/Autoloader.php';
+        \Predis\Autoloader::register();
+
+        return new \Predis\Client("tcp://127.0.0.1:{$this->setup->ports['redis']}", $prefix === '' ? null : ['prefix' => $prefix]);
+    }
+
+    public function memcached(): \Memcached
+    {
+        $memcached = new \Memcached();
+        $memcached->addServer('127.0.0.1', $this->setup->ports['memcached']);
+
+        return $memcached;
+    }
+
+    public function dsn(string $engine): string
+    {
+        return match ($engine) {
+            'sqlite' => "sqlite:{$this->setup->folder('tables')}/locks.db",
+            'mysql' => "mysql:host=127.0.0.1;port={$this->setup->ports['mariadb']};dbname=test",
+            'pgsql' => "pgsql:host=127.0.0.1;port={$this->setup->ports['postgres']};dbname=postgres",
+        };
+    }
+
+    public function user(string $engine): ?string
+    {
+        return ['mysql' => 'locker', 'pgsql' => 'postgres'][$engine] ?? null;
+    }
+
+    public function pdo(string $engine): \PDO
+    {
+        $pdo = new \PDO($this->dsn($engine), $this->user($engine), '');
+        $pdo->setAttribute(\PDO::ATTR_ERRMODE, \PDO::ERRMODE_EXCEPTION);
+
+        return $pdo;
+    }
+
+    public function url(string $engine): string
+    {
+        return match ($engine) {
+            'sqlite' => "sqlite:///{$this->setup->folder('tables')}/locks.db",
+            'mysql' => "mysql://locker@127.0.0.1:{$this->setup->ports['mariadb']}/test?charset=utf8mb4",
+            'pgsql' => "postgresql://postgres@127.0.0.1:{$this->setup->ports['postgres']}/postgres",
+        };
+    }
+
+    public function dbal(string $engine): \Doctrine\DBAL\Connection
+    {
+        require_once 'Doctrine/DBAL/autoload.php';
+        $parts = $engine === 'sqlite' ? ['path' => "{$this->setup->folder('tables')}/locks.db"] : [
+            'host' => '127.0.0.1',
+            'port' => $this->setup->ports[$engine === 'mysql' ? 'mariadb' : 'postgres'],
+            'user' => $this->user($engine),
+            'dbname' => $engine === 'mysql' ? 'test' : 'postgres',
+        ];
+
+        return \Doctrine\DBAL\DriverManager::getConnection($parts + ['driver' => "pdo_{$engine}"]);
+    }
+
+    public function zookeeper(): \Zookeeper
+    {
+        require_once __DIR__ . '/Zookeeper.php';
+
+        return new \Zookeeper("127.0.0.1:{$this->setup->ports['zookeeper']}");
+    }
+}

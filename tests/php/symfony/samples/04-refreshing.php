@@ -1,0 +1,16 @@
+<?php
+
+// ...
+$lock = $factory->createLock('charts-generation', 30);
+
+$lock->acquire();
+try {
+    while (!$finished) {
+        // perform a small part of the job.
+
+        // renew the lock for 30 more seconds.
+        $lock->refresh();
+    }
+} finally {
+    $lock->release();
+}

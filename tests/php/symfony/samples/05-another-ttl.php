@@ -1,0 +1,9 @@
+<?php
+
+$lock = $factory->createLock('charts-generation', 30);
+// ...
+// refresh the lock for 30 seconds
+$lock->refresh();
+// ...
+// refresh the lock for 600 seconds (next refresh() call will be 30 seconds again)
+$lock->refresh(600);

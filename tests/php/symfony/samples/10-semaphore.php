@@ -1,0 +1,5 @@
+<?php
+
+use Symfony\Component\Lock\Store\SemaphoreStore;
+
+$store = new SemaphoreStore();
