@@ -54,6 +54,26 @@ final class Runtime
         self::$maxWait = $seconds;
     }
 
+    /**
+     * Counters and histograms of the stores that this process measures (`Store::measure()`), in Prometheus'
+     * text format. Each worker has numbers of its own.
+     */
+    public static function metrics(): string
+    {
+        $native = Native::current();
+        $length = $native->ffi->new('size_t');
+        for ($size = 65536; ; $size = $length->cdata + 4096) {
+            $buffer = $native->ffi->new("char[{$size}]");
+            $status = $native->ffi->synlock_metrics_text($buffer, $size, \FFI::addr($length), $native->errorSlot);
+            if ($status !== Code::INVALID_ARGUMENT || $length->cdata < $size) {
+                $native->check($status);
+
+                return \FFI::string($buffer, $length->cdata);
+            }
+            $native->forget();
+        }
+    }
+
     /** Version of libsynlock. */
     public static function version(): string
     {

@@ -23,6 +23,7 @@ final class Store
     public bool $isLogged = false;
     private ?Events $events = null;
     private ?Internal\Custom $callbacks = null;
+    private bool $isMeasured = false;
 
     /**
      * @param array<string, string> $settings
@@ -374,6 +375,18 @@ final class Store
         $this->listen();
     }
 
+    /**
+     * Counts from now on what happens to the locks of this store, for `Runtime::metrics()`, or stops it.
+     *
+     * @throws SynlockException
+     */
+    public function measure(bool $on = true): void
+    {
+        $native = $this->native();
+        $native->check($native->ffi->synlock_store_measure($this->handle, (int) $on, $native->errorSlot));
+        $this->isMeasured = $on;
+    }
+
     private function listen(): void
     {
         if ($this->events !== null && isset($this->native->events[$this->events])) {
@@ -465,6 +478,9 @@ final class Store
             $this->callbacks = $callbacks;
             $this->native = $native;
             $this->listen();
+            if ($this->isMeasured) {
+                $this->measure();
+            }
         }
 
         return $this->native;

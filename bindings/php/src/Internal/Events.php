@@ -35,9 +35,15 @@ final class Events
     /**
      * @param \Closure(string, string, array<string, mixed>): void $log
      * @param bool                                                  $all false: what nobody else would tell
+     * @param bool                                                  $ofManager each event is one line that says all
      */
-    public function __construct(private readonly Native $native, CData $store, private readonly \Closure $log, bool $all)
-    {
+    public function __construct(
+        private readonly Native $native,
+        CData $store,
+        private readonly \Closure $log,
+        bool $all,
+        private readonly bool $ofManager = false,
+    ) {
         $slot = $native->ffi->new('synlock_events *');
         $place = \FFI::addr($slot);
         $native->check($all
@@ -73,6 +79,7 @@ final class Events
         while ($this->native->ffi->synlock_events_next($this->handle, \FFI::addr($row), null) === Code::OK) {
             // Size, kind and status, level, store, name: the name is the fifth word.
             $resource = $row->name_length > 0 ? \FFI::string($this->pointers[4], $row->name_length) : '';
+            $from = $row->caller; // `??` on the field itself would not make text of it
             $context = [
                 'event' => self::KINDS[$row->kind] ?? 'event',
                 'resource' => $resource,
@@ -85,10 +92,15 @@ final class Events
                 'held' => $row->held_ms / 1000,
                 'attempts' => $row->attempts,
                 'pid' => $row->pid,
-                'caller' => $caller ??= self::caller(),
+                'caller' => $from ?? ($caller ??= self::caller()),
             ];
+            $message = 'synlock: {event} "{resource}" on {store}: {text}';
+            if ($this->ofManager) {
+                $context += ['key' => $row->key, 'operation' => $row->operation];
+                $message = $row->line;
+            }
             try {
-                ($this->log)($row->level, 'synlock: {event} "{resource}" on {store}: {text}', $context);
+                ($this->log)($row->level, $message, $context);
             } catch (\Throwable $error) {
                 \error_log('synlock: the logger failed: ' . $error->getMessage());
             }
@@ -97,7 +109,7 @@ final class Events
     }
 
     /** Where this package was called: `file:line`, or nothing at the end of a request. */
-    private static function caller(): string
+    public static function caller(): string
     {
         foreach (\debug_backtrace(\DEBUG_BACKTRACE_IGNORE_ARGS) as $frame) {
             if (isset($frame['file']) && !\str_starts_with($frame['file'], \dirname(__DIR__) . \DIRECTORY_SEPARATOR)) {

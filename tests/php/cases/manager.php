@@ -1,0 +1,288 @@
+<?php
+
+// The manager of semaphores, and Avtonom's bundle over it in Symfony's kernel.
+
+declare(strict_types=1);
+
+namespace Synlock\Tests;
+
+use Synlock\Code;
+use Synlock\Exception;
+use Synlock\Runtime;
+use Synlock\Semaphore\Exception\SemaphoreAcquireException;
+use Synlock\Semaphore\Exception\SemaphoreException;
+use Synlock\Semaphore\Exception\SemaphoreReleaseException;
+use Synlock\Semaphore\SemaphoreManager;
+use Synlock\Store;
+
+return static function (Runner $t, string $temp, string $package, string $redis): void {
+    $fresh = static function (): Store {
+        static $number = 0;
+
+        return Store::open('memory:manager-' . ++$number);
+    };
+    $logger = static function (array &$lines): \Closure {
+        return static function (string $level, string $message, array $context) use (&$lines): void {
+            $lines[] = [$level, $message, $context];
+        };
+    };
+
+    $t->test('manager::keys become the names of the vectors', static function (): void {
+        $file = json_decode((string) file_get_contents(ROOT . '/tests/vectors/avtonom_key.json'), true, 512, JSON_THROW_ON_ERROR);
+        $manager = new SemaphoreManager('memory:');
+        $bytes = static fn (mixed $part): mixed => \is_array($part) && array_keys($part) === ['hex'] ? hex2bin($part['hex']) : $part;
+        foreach ($file['rows'] as ['name' => $key, 'expect' => $expect]) {
+            $key = \is_array($key) ? array_map($bytes, $key) : $key;
+            same($expect['key'], $manager->getKey($key), (string) json_encode($key));
+        }
+        ok(count($file['rows']) >= 47, 'there are rows');
+    });
+
+    $t->test('manager::names are those of the original for whatever numbers and text', static function (): void {
+        $manager = new SemaphoreManager('memory:');
+        mt_srand(7);
+        for ($i = 0; $i < 2000; ++$i) {
+            $double = unpack('d', pack('q', mt_rand() << 33 ^ mt_rand() << 8 ^ mt_rand()))[1];
+            $rounded = round(mt_rand() / 10 ** mt_rand(0, 12), mt_rand(0, 9));
+            $text = mb_convert_encoding(random_bytes(8), 'UTF-8', 'ISO-8859-1') . random_bytes(1);
+            $key = ["k{$i}/", is_finite($double) ? $double : 0.5, $rounded, -$rounded, mt_rand(), $text, ['a"' => [$rounded], 5 => null]];
+            $source = json_encode($key);
+            same('lock_' . $key[0] . md5((string) $source), $manager->getKey($key), (string) $source);
+        }
+        $first = [1e15, 0.1 + 0.2, -1.5e-7, 123456789.125, 1e14, 12345678901234.5];
+        foreach ($first as $number) {
+            same('lock_' . $number . md5((string) json_encode([$number])), $manager->getKey([$number]));
+        }
+    });
+
+    $t->test('manager::an object is named as Symfony\'s ACL names it', static function (): void {
+        $manager = new SemaphoreManager('memory:');
+        $entity = new class {
+            public function getId(): int
+            {
+                return 5;
+            }
+        };
+        same('lock_ObjectIdentity(5, ' . $entity::class . ')', $manager->getKey($entity));
+        foreach ([new \stdClass(), 5, null, [], [[1]], ['a' => 1], ['k', NAN], ['k', fopen('php://memory', 'r')]] as $bad) {
+            throws(Exception\InvalidArgument::class, static fn () => $manager->getKey($bad));
+        }
+    });
+
+    $t->test('manager::acquire, ask again, release, and a line in the log for each', static function () use ($fresh, $logger): void {
+        $store = $fresh();
+        $lines = [];
+        $manager = new SemaphoreManager($store, logger: $logger($lines));
+        $name = 'lock_M_K_378261a619eba75d288b4929dc312ddf';
+        same($name, $manager->acquire(['M_K_', 1], 'A::first', 10));
+        same(true, $store->isLocked($name));
+        same(true, $manager->isAcquired(['M_K_', 1]));
+        $error = throws(SemaphoreAcquireException::class, static fn () => $manager->acquire(['M_K_', 1], 'B::second'));
+        same(Code::REENTERED, $error->getCode());
+        ok(str_starts_with($error->getMessage(), "Retrying to acquire key-lock: ({$name}) [\"M_K_\",1]: "), $error->getMessage());
+        ok($error->getPrevious() instanceof Exception\Reentered, 'the cause is there');
+        $manager->refresh(['M_K_', 1], 90);
+        $manager->release(['M_K_', 1], 'A::first');
+        $error = throws(SemaphoreReleaseException::class, static fn () => $manager->release(['M_K_', 1], 'A::late'));
+        ok(str_starts_with($error->getMessage(), 'Retrying to release key-lock: '), $error->getMessage());
+        same(['debug', 'error', 'debug', 'debug', 'error'], array_column($lines, 0));
+        $pid = getmypid();
+        ok(str_starts_with($lines[0][1], "[{$pid}] A::first->acquire: acquired (ttl 10 s). Key: {$name} [\"M_K_\",1] (store memory:"), $lines[0][1]);
+        ok(str_starts_with($lines[1][1], "[{$pid}] B::second->acquire: "), $lines[1][1]);
+        ok(str_starts_with($lines[4][1], "[{$pid}] A::late->release: "), $lines[4][1]);
+        $manager->acquire('unnamed');
+        same(__FILE__ . ':' . (__LINE__ - 1), end($lines)[2]['caller']);
+        $manager->release('unnamed');
+        same(['A::first', '["M_K_",1]', $name, 1], [$lines[0][2]['caller'], $lines[0][2]['key'], $lines[0][2]['resource'], $lines[0][2]['attempts']]);
+    });
+
+    $t->test('manager::what another holds is waited for, and left alone', static function () use ($fresh): void {
+        $store = $fresh();
+        $manager = new SemaphoreManager($store, tryCount: 2, sleepTime: 10000);
+        $other = $store->createLock('lock_k');
+        same(true, $other->acquire());
+        $error = throws(SemaphoreAcquireException::class, static fn () => $manager->acquire('k'));
+        ok(str_starts_with($error->getMessage(), 'Key lock time expired: (lock_k) "k": '), $error->getMessage());
+        same(true, $other->isAcquired());
+        $other->release();
+        $manager->acquire('k');
+        same(true, $store->breakLock('lock_k'));
+        same(true, $other->acquire());
+        $error = throws(SemaphoreReleaseException::class, static fn () => $manager->release('k'));
+        ok(str_starts_with($error->getMessage(), 'Trying to release a non existent key: '), $error->getMessage());
+        same(true, $other->isAcquired());
+    });
+
+    $t->test('manager::a repetition extends where that was chosen', static function () use ($fresh, $logger): void {
+        $store = $fresh();
+        $lines = [];
+        $manager = new SemaphoreManager($store, isExceptionRepeatBlockKey: false, logger: $logger($lines));
+        $manager->acquire('k', 'a', 5);
+        $manager->acquire('k', 'b', 50);
+        ok(in_array('warning', array_column($lines, 0), true), 'a warning is logged');
+        ok($store->inspect('lock_k')->holders[0]->remaining > 20, 'the lease is longer');
+        $manager->release('k');
+        same(false, $store->isLocked('lock_k'));
+    });
+
+    $t->test('manager::a signal handler that throws leaves nothing behind', static function () use ($fresh): void {
+        $store = $fresh();
+        $manager = new SemaphoreManager($store);
+        $other = $store->createLock('lock_k');
+        same(true, $other->acquire());
+        $before = pcntl_signal_get_handler(SIGALRM);
+        pcntl_async_signals(true);
+        pcntl_signal(SIGALRM, static fn () => throw new \DomainException('alarm'));
+        pcntl_alarm(1);
+        throws(\DomainException::class, static fn () => $manager->acquire('k'));
+        pcntl_signal(SIGALRM, $before);
+        same(0, $store->inspect('lock_k')->waiters);
+        $other->release();
+        $manager->acquire('k');
+        $manager->release('k');
+    });
+
+    $t->test('manager::what is forgotten is logged and released, and the manager lives on', static function () use ($logger, $temp): void {
+        $store = Store::open("flock:{$temp}/manager");
+        $lines = [];
+        $manager = new SemaphoreManager($store, logger: $logger($lines));
+        $manager->acquire(['job_', 7], 'Job::run');
+        Runtime::endRequest();
+        same(['debug', 'error', 'debug'], array_column($lines, 0));
+        ok(str_contains($lines[1][1], '] Job::run->end: ') && str_contains($lines[1][1], '["job_",7]'), $lines[1][1]);
+        $lines = [];
+        $manager->acquire(['job_', 7], 'Job::run');
+        unset($manager);
+        same(['debug', 'error', 'debug'], array_column($lines, 0));
+        same([], iterator_to_array($store->list()));
+    });
+
+    $t->test('manager::a forked child holds nothing and takes nothing away', static function () use ($temp): void {
+        $store = Store::open("flock:{$temp}/manager-fork");
+        $manager = new SemaphoreManager($store, tryCount: 1, sleepTime: 0);
+        $manager->acquire('k');
+        $child = pcntl_fork();
+        if ($child === 0) {
+            $code = 0;
+            try {
+                throws(SemaphoreReleaseException::class, static fn () => $manager->release('k'));
+                throws(SemaphoreAcquireException::class, static fn () => $manager->acquire('k'));
+                $manager->acquire('other');
+                $manager->release('other');
+            } catch (\Throwable $error) {
+                fwrite(STDERR, $error->getMessage() . "\n");
+                $code = 1;
+            }
+            unset($manager);
+            posix_kill(posix_getpid(), $code === 0 ? SIGKILL : SIGABRT);
+        }
+        pcntl_waitpid($child, $status);
+        same(SIGKILL, pcntl_wtermsig($status), 'the child was content');
+        same(true, $manager->isAcquired('k'));
+        $manager->release('k');
+    });
+
+    $t->test('manager::demo', static function () use ($fresh, $logger): void {
+        $store = $fresh();
+        $lines = [];
+        $manager = new SemaphoreManager($store, logger: $logger($lines), mode: 'demo');
+        $manager->acquire('k');
+        $manager->acquire('k');
+        same(false, $store->isLocked('lock_k'));
+        $manager->release('k');
+        same(['debug', 'debug', 'debug'], array_column($lines, 0));
+        throws(SemaphoreException::class, static fn () => new SemaphoreManager($store, mode: 'dmeo'));
+        throws(Exception\InvalidArgument::class, static fn () => new SemaphoreManager($store, tryCount: 0));
+    });
+
+    $t->test('manager::numbers for Prometheus', static function () use ($fresh): void {
+        $store = $fresh();
+        $store->measure();
+        $manager = new SemaphoreManager($store);
+        $manager->measure();
+        $manager->acquire('k');
+        throws(SemaphoreAcquireException::class, static fn () => $manager->acquire('k'));
+        $manager->release('k');
+        $store->createLock('x')->acquire();
+        $text = Runtime::metrics();
+        $label = "store=\"{$store->url()}\"";
+        foreach (["acquires_total{{$label},outcome=\"granted\"} 2", "acquires_total{{$label},outcome=\"reentered\"} 1", "forgotten_total{{$label}} 1"] as $line) {
+            ok(str_contains($text, "synlock_{$line}\n"), "{$line} in {$text}");
+        }
+    });
+
+    // The kernel runs in a process of its own, for its classes and its end.
+    $kernel = static function (string $folder, string $config) use ($package, $redis): array {
+        $script = ROOT . '/tests/php/semaphore/kernel.php';
+        mkdir($folder);
+        $socket = substr($redis, strlen('redis+unix://'));
+        $process = new Process([PHP_BINARY, '-d', 'error_reporting=-1', $script, $folder, $config, $socket], ['SYNLOCK_PACKAGE' => $package]);
+        same(0, $process->wait(120), $process->output);
+        $logs = glob("{$folder}/var/log/dev.semaphore*.log");
+        same(1, count($logs), 'one log');
+
+        return [json_decode((string) file_get_contents("{$folder}/found.json"), true), (string) file_get_contents($logs[0])];
+    };
+
+    $t->test('manager::the samples of Avtonom\'s documentation run in Symfony\'s kernel', static function () use ($kernel, $temp): void {
+        [$found, $log] = $kernel("{$temp}/kernel", ROOT . '/tests/php/semaphore/config.yaml');
+        same(SemaphoreManager::class, $found['class']);
+        same('Application\Avtonom\SemaphoreBundle\SemaphoreKeyStorage', $found['storage']);
+        same([
+            'adapter' => 'avtonom_semaphore.adapter.redis',
+            'mode' => null,
+            'try_count' => 240,
+            'sleep_time' => 500000,
+            'max_lock_time' => 60,
+            'prefix' => 'lock_',
+            'use_extended_methods' => true,
+            'is_exception_repeat_block_key' => true,
+        ], $found['parameters']);
+        same([true, true, []], [$found['name'], $found['old code is refused'], $found['left']]);
+        ok($found['ttl'] > 0 && $found['ttl'] <= 10000, "ttl {$found['ttl']}");
+        ok(str_starts_with($found['again'], 'Retrying to acquire key-lock: '), $found['again']);
+        ok(str_contains($log, 'semaphore.DEBUG: ['), $log);
+        ok(str_contains($log, 'Application\Avtonom\SemaphoreBundle\Sample::run->acquire: acquired (ttl 10 s).'), $log);
+        ok(str_contains($log, '] again->acquire: this process holds the key already'), $log);
+        ok(preg_match('/semaphore\.ERROR: .*Sample::forgets->end: .*lock_forgotten/', $log) === 1, $log);
+    });
+
+    $t->test('manager::the bundle takes a URL, a store, demo and other parameters', static function () use ($kernel, $temp): void {
+        file_put_contents("{$temp}/url.yaml", <<<YAML
+            avtonom_semaphore:
+                adapter: 'shm:{$temp}/kernel-segment/locks'
+                mode: demo
+                key_storage_class: Application\\Avtonom\\SemaphoreBundle\\SemaphoreKeyStorage
+            parameters:
+                avtonom_semaphore.try_count: 3
+            YAML);
+        [$found] = $kernel("{$temp}/kernel-url", "{$temp}/url.yaml");
+        same(['shm:' . "{$temp}/kernel-segment/locks", 'demo', 3], [$found['parameters']['adapter'], $found['parameters']['mode'], $found['parameters']['try_count']]);
+        same('acquired', $found['again'], 'a demo refuses nothing');
+        file_put_contents("{$temp}/store.yaml", str_replace(["'shm:{$temp}/kernel-segment/locks'", 'demo'], ['spare', '~'], (string) file_get_contents("{$temp}/url.yaml")));
+        [$found, $log] = $kernel("{$temp}/kernel-store", "{$temp}/store.yaml");
+        ok(str_contains($log, '(store memory:spare,'), $log);
+    });
+
+    $t->test('manager::the guide for those who come from Avtonom', static function () use ($kernel, $temp, $package): void {
+        $guide = (string) file_get_contents("{$package}/coming-from-avtonom.md");
+        same(1, preg_match_all('/^```yaml\n(.+?)^```$/ms', $guide, $settings));
+        same(1, preg_match_all('/^```php\n(.+?)^```$/ms', $guide, $examples));
+        @mkdir("{$temp}/guide", 0o700);
+        file_put_contents("{$temp}/guide.yaml", str_replace('shm:app', "shm:{$temp}/guide/app", $settings[1][0]));
+        [$found, $log] = $kernel("{$temp}/kernel-guide", "{$temp}/guide.yaml");
+        same([20, true], [$found['parameters']['try_count'], $found['name']]);
+        ok(str_starts_with($found['again'], 'Retrying to acquire key-lock: '), $found['again']);
+        ok(str_contains($log, "(store shm:{$temp}/guide/app"), $log);
+        file_put_contents("{$temp}/guide.php", "<?php\nrequire '{$package}/autoload.php';\n" . str_replace('shm:app', "shm:{$temp}/guide/app", $examples[1][0]));
+        $process = new Process([PHP_BINARY, '-d', 'error_reporting=-1', "{$temp}/guide.php"]);
+        same([0, ''], [$process->wait(), $process->output]);
+        // Every class that it names is there.
+        preg_match_all('/`(Synlock\\\\[\w\\\\]+)`/', $guide, $named);
+        foreach ($named[1] as $class) {
+            $path = "{$package}/src/" . str_replace('\\', '/', substr($class, 8));
+            ok(is_file("{$path}.php") || is_dir($path), $class);
+        }
+        ok(count($named[1]) >= 4, 'classes are named');
+    });
+};
