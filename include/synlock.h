@@ -16,12 +16,12 @@
  * int64_t milliseconds. STRUCTS that the caller fills start with their size;
  * zero means default.
  *
- * THREADS: stores, cancel and dispatch handles may be used by several threads
- * at once; a lock by one at a time, though it may move: a second call at the
+ * THREADS: stores, sessions, cancel and dispatch handles may be used by several
+ * threads at once; a lock by one at a time, though it may move: a second call at the
  * same moment gets SYNLOCK_CONCURRENT_USE. Freeing is legal from any thread.
  *
- * FORKS: in a child, stores work and make their own connections; a lock that
- * was idle at the fork works as a new one; one that held or waited answers
+ * FORKS: in a child, stores work and make their own connections; a lock or a
+ * session that was idle at the fork works as a new one; one that held or waited answers
  * SYNLOCK_FORKED_HANDLE to everything but its free, which sends nothing.
  *
  * SIGNALS: the library installs no handler and raises no SIGPIPE. Its one
@@ -502,6 +502,14 @@ typedef struct synlock_manager synlock_manager;
  * Handles that are released and freed together.
  */
 typedef struct synlock_scope synlock_scope;
+
+/**
+ * One owner of any number of exclusive locks, known by its id: Drupal's
+ * model. They end with it: released together, when it is freed, and by
+ * `synlock_process_end`. Usable from any thread; threads that share a session
+ * share its locks.
+ */
+typedef struct synlock_session synlock_session;
 
 /**
  * Where locks are kept. Usable from any thread at once, and in a forked
@@ -1122,6 +1130,26 @@ typedef struct {
    */
   synlock_scope *scope;
 } synlock_manager_options;
+
+/**
+ * Options of a session. Set `struct_size`; zero means default for the rest.
+ */
+typedef struct {
+  /**
+   * sizeof(synlock_session_options).
+   */
+  size_t struct_size;
+  /**
+   * NULL: the session draws an id. Otherwise it is the persistent session
+   * of this id, 1 to 255 printable characters of ASCII, whose locks outlive
+   * it and the process until their leases end.
+   */
+  const char *id;
+  /**
+   * Scope that the handle ends with; or NULL.
+   */
+  synlock_scope *scope;
+} synlock_session_options;
 
 #ifdef __cplusplus
 extern "C" {
@@ -1765,13 +1793,14 @@ SYNLOCK_API const char *synlock_status_class(int32_t status);
 /**
  * How many handles live: of every kind (0), stores (1), locks (2), cancels
  * (3), scopes (4), dispatch queues (5), event queues (6), errors (7), lists
- * (8), managers (11). For tests that look for leaks.
+ * (8), sessions (9), managers (11). For tests that look for leaks.
  */
 SYNLOCK_API uint64_t synlock_debug_live(uint8_t kind);
 
 /**
  * Releases what live lock and manager handles hold, but for those whose
- * auto-release is off, and tells events of each. For hosts that end without
+ * auto-release is off, and what sessions hold that are not persistent, and
+ * tells events of each. For hosts that end without
  * freeing their handles; call it once, from the process that made them.
  */
 SYNLOCK_API void synlock_process_end(void);
@@ -1986,6 +2015,110 @@ synlock_status synlock_metrics_text(char *buffer,
                                     size_t capacity,
                                     size_t *length,
                                     synlock_error **error);
+
+/**
+ * Makes a session; asks the store nothing. `options` may be NULL.
+ *
+ * Fails with SYNLOCK_INVALID_ARGUMENT for an id that cannot be one, and with
+ * SYNLOCK_UNSUPPORTED for a persistent session where locks end with the
+ * process that took them.
+ */
+SYNLOCK_API
+synlock_status synlock_session_new(const synlock_store *store,
+                                   const synlock_session_options *options,
+                                   synlock_session **session,
+                                   synlock_error **error);
+
+/**
+ * Copies the session's id, the same for its whole life; 256 bytes are
+ * enough. For the buffer see `synlock_store_url`.
+ */
+SYNLOCK_API
+synlock_status synlock_session_id(const synlock_session *session,
+                                  char *buffer,
+                                  size_t capacity,
+                                  size_t *length,
+                                  synlock_error **error);
+
+/**
+ * Takes the lock for `ttl_ms` (0: 30 s), or renews it for `ttl_ms` from now if
+ * the session holds it; never shortens, and does not wait.
+ *
+ * SYNLOCK_OK: the session holds it. SYNLOCK_BUSY: somebody else does.
+ * SYNLOCK_LOST: it held it and could not renew it, since somebody else has
+ * it, or may have had it in between; the next call is a new acquire. On a
+ * store without leases a lock is held until it is released or the process
+ * ends, whatever `ttl_ms` says.
+ */
+SYNLOCK_API
+synlock_status synlock_session_acquire(synlock_session *session,
+                                       const char *name,
+                                       size_t length,
+                                       int64_t ttl_ms,
+                                       synlock_error **error);
+
+/**
+ * Lengthens a hold to `ttl_ms` (0: 30 s) from now: SYNLOCK_OK, or
+ * SYNLOCK_NOT_HELD if the session does not hold the lock, or not any more. A
+ * persistent session renews what any process acquired under its id.
+ */
+SYNLOCK_API
+synlock_status synlock_session_renew(synlock_session *session,
+                                     const char *name,
+                                     size_t length,
+                                     int64_t ttl_ms,
+                                     synlock_error **error);
+
+/**
+ * Whether an acquire by somebody else would find the lock free now: writes 1
+ * or 0. Breaks a hold whose lease has ended.
+ */
+SYNLOCK_API
+synlock_status synlock_session_may_be_available(const synlock_session *session,
+                                                const char *name,
+                                                size_t length,
+                                                int32_t *available,
+                                                synlock_error **error);
+
+/**
+ * Waits until the lock may be available, without taking it: SYNLOCK_OK, or
+ * SYNLOCK_TIMEOUT if it is still held after `timeout_ms`.
+ */
+SYNLOCK_API
+synlock_status synlock_session_wait(const synlock_session *session,
+                                    const char *name,
+                                    size_t length,
+                                    int64_t timeout_ms,
+                                    synlock_error **error);
+
+/**
+ * Releases one lock: SYNLOCK_OK; SYNLOCK_NOT_HELD if the session did not hold
+ * it any more; SYNLOCK_UNCERTAIN if the reply was lost, and then the hold ends
+ * with its lease at the latest.
+ */
+SYNLOCK_API
+synlock_status synlock_session_release(synlock_session *session,
+                                       const char *name,
+                                       size_t length,
+                                       synlock_error **error);
+
+/**
+ * Releases all locks of the session (`id` NULL), or of the session of that
+ * id; `released` (may be NULL) gets how many there were. Another session's
+ * can be released on a table of Drupal's, and where the store lists its
+ * locks and that session is persistent: SYNLOCK_UNSUPPORTED otherwise.
+ */
+SYNLOCK_API
+synlock_status synlock_session_release_all(synlock_session *session,
+                                           const char *id,
+                                           uint64_t *released,
+                                           synlock_error **error);
+
+/**
+ * Frees the handle and releases what the session holds, unless it is
+ * persistent. In a forked child only frees memory. NULL does nothing.
+ */
+SYNLOCK_API void synlock_session_free(synlock_session *session);
 
 #ifdef __cplusplus
 }  // extern "C"

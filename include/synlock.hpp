@@ -469,6 +469,87 @@ private:
     Lock *lock_;
 };
 
+/// One owner of any number of exclusive locks, known by its id: Drupal's model. They end with it, unless
+/// it has an id of the program's own: such a session is persistent.
+class Session : public detail::Handle<synlock_session, synlock_session_free> {
+public:
+    explicit Session(const Store &store, const char *id = nullptr) {
+        synlock_session_options made{};
+        made.struct_size = sizeof made;
+        made.id = id;
+        detail::check([&](synlock_error **error) { return synlock_session_new(store.get(), &made, &handle_, error); });
+    }
+    Session(const Store &store, const std::string &id) : Session(store, id.c_str()) {}
+
+    /// The same for the session's whole life.
+    std::string id() const {
+        return detail::copied([&](auto... to) { return synlock_session_id(handle_, to...); });
+    }
+
+    /// Takes the lock for `ttl`, or renews it if the session holds it; false if somebody else has it, or may
+    /// have had it meanwhile. Does not wait.
+    bool acquire(std::string_view name, milliseconds ttl = std::chrono::seconds{30}) {
+        return allowed({SYNLOCK_BUSY, SYNLOCK_LOST}, [&](synlock_error **error) {
+            return synlock_session_acquire(handle_, name.data(), name.size(), ttl.count(), error);
+        });
+    }
+
+    /// False if the session does not hold the lock, or not any more. A persistent session renews what any
+    /// process acquired under its id.
+    bool renew(std::string_view name, milliseconds ttl = std::chrono::seconds{30}) {
+        return allowed({SYNLOCK_NOT_HELD, SYNLOCK_NOT_HELD}, [&](synlock_error **error) {
+            return synlock_session_renew(handle_, name.data(), name.size(), ttl.count(), error);
+        });
+    }
+
+    /// Whether an acquire by somebody else would find the lock free now.
+    bool may_be_available(std::string_view name) const {
+        std::int32_t available = 0;
+        detail::check([&](synlock_error **error) {
+            return synlock_session_may_be_available(handle_, name.data(), name.size(), &available, error);
+        });
+        return available == 1;
+    }
+
+    /// Waits until the lock may be available: true if it is still held after `delay`. Takes nothing.
+    bool wait(std::string_view name, milliseconds delay = std::chrono::seconds{30}) const {
+        return !detail::granted([&](synlock_error **error) {
+            return synlock_session_wait(handle_, name.data(), name.size(), delay.count(), error);
+        });
+    }
+
+    /// False if the session did not hold the lock any more.
+    bool release(std::string_view name) {
+        return allowed({SYNLOCK_NOT_HELD, SYNLOCK_NOT_HELD}, [&](synlock_error **error) {
+            return synlock_session_release(handle_, name.data(), name.size(), error);
+        });
+    }
+
+    /// Releases all locks of this session, or of the one of that id; how many there were.
+    std::uint64_t release_all(const char *id = nullptr) {
+        std::uint64_t count = 0;
+        detail::check([&](synlock_error **error) { return synlock_session_release_all(handle_, id, &count, error); });
+        return count;
+    }
+    std::uint64_t release_all(const std::string &id) { return release_all(id.c_str()); }
+
+private:
+
+    /// Whether the call was SYNLOCK_OK; false for two outcomes, and anything else is thrown.
+    template <typename Call>
+    static bool allowed(std::pair<int, int> outcomes, Call &&call) {
+        bool good = true;
+        detail::check([&](synlock_error **error) {
+            const synlock_status status = call(error);
+            if (status != outcomes.first && status != outcomes.second) return status;
+            synlock_error_free(std::exchange(*error, nullptr));
+            good = false;
+            return SYNLOCK_OK;
+        });
+        return good;
+    }
+};
+
 } // namespace synlock
 
 #endif // SYNLOCK_HPP

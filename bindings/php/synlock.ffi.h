@@ -100,6 +100,7 @@ typedef struct synlock_list synlock_list;
 typedef struct synlock_lock synlock_lock;
 typedef struct synlock_manager synlock_manager;
 typedef struct synlock_scope synlock_scope;
+typedef struct synlock_session synlock_session;
 typedef struct synlock_store synlock_store;
 typedef struct {
   size_t struct_size;
@@ -253,6 +254,11 @@ typedef struct {
   const char *prefix;
   synlock_scope *scope;
 } synlock_manager_options;
+typedef struct {
+  size_t struct_size;
+  const char *id;
+  synlock_scope *scope;
+} synlock_session_options;
 synlock_status synlock_error_code(const synlock_error *error);
 const char *synlock_error_name(const synlock_error *error);
 const char *synlock_error_message(const synlock_error *error);
@@ -531,3 +537,41 @@ synlock_status synlock_metrics_text(char *buffer,
                                     size_t capacity,
                                     size_t *length,
                                     synlock_error **error);
+synlock_status synlock_session_new(const synlock_store *store,
+                                   const synlock_session_options *options,
+                                   synlock_session **session,
+                                   synlock_error **error);
+synlock_status synlock_session_id(const synlock_session *session,
+                                  char *buffer,
+                                  size_t capacity,
+                                  size_t *length,
+                                  synlock_error **error);
+synlock_status synlock_session_acquire(synlock_session *session,
+                                       const char *name,
+                                       size_t length,
+                                       int64_t ttl_ms,
+                                       synlock_error **error);
+synlock_status synlock_session_renew(synlock_session *session,
+                                     const char *name,
+                                     size_t length,
+                                     int64_t ttl_ms,
+                                     synlock_error **error);
+synlock_status synlock_session_may_be_available(const synlock_session *session,
+                                                const char *name,
+                                                size_t length,
+                                                int32_t *available,
+                                                synlock_error **error);
+synlock_status synlock_session_wait(const synlock_session *session,
+                                    const char *name,
+                                    size_t length,
+                                    int64_t timeout_ms,
+                                    synlock_error **error);
+synlock_status synlock_session_release(synlock_session *session,
+                                       const char *name,
+                                       size_t length,
+                                       synlock_error **error);
+synlock_status synlock_session_release_all(synlock_session *session,
+                                           const char *id,
+                                           uint64_t *released,
+                                           synlock_error **error);
+void synlock_session_free(synlock_session *session);

@@ -311,7 +311,7 @@ struct Inner {
     backend: Arc<dyn Backend>,
     capabilities: Capabilities,
     defaults: LockOptions,
-    observers: Observers,
+    observers: Arc<Observers>,
     /// It was said that the server answers late.
     said_late: AtomicBool,
 }
@@ -354,7 +354,18 @@ impl Store {
             backend,
             capabilities,
             defaults,
-            observers: Observers::default(),
+            observers: Arc::default(),
+            said_late: AtomicBool::new(false),
+        }))
+    }
+
+    /// The same store over another view of its backend, with the same observers.
+    pub(crate) fn over_view(&self, backend: Arc<dyn Backend>) -> Self {
+        Store(Arc::new(Inner {
+            backend,
+            capabilities: self.0.capabilities,
+            defaults: self.0.defaults.clone(),
+            observers: self.0.observers.clone(),
             said_late: AtomicBool::new(false),
         }))
     }

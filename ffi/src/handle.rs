@@ -12,7 +12,7 @@ use crate::lock::LockObject;
 use crate::scope::ScopeObject;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, CHUNKS, FreeList, GENERATIONS, Ordering};
 use crate::table::{Entry, Pin, Place, Table};
-use synlock_core::{Code, Error, Manager, Result, Store};
+use synlock_core::{Code, Error, Manager, Result, Session, Store};
 
 /// What a handle stands for.
 #[derive(Debug)]
@@ -25,6 +25,7 @@ pub(crate) enum Object {
     Events(EventsObject),
     Error(ErrorObject),
     List(ListObject),
+    Session(Session),
     Manager(Manager),
 }
 
@@ -40,6 +41,7 @@ pub(crate) enum Kind {
     Events = 6,
     Error = 7,
     List = 8,
+    Session = 9,
     Manager = 11,
 }
 
@@ -54,6 +56,7 @@ impl Object {
             Object::Events(_) => Kind::Events,
             Object::Error(_) => Kind::Error,
             Object::List(_) => Kind::List,
+            Object::Session(_) => Kind::Session,
             Object::Manager(_) => Kind::Manager,
         }
     }
@@ -196,5 +199,6 @@ access! {
     with_events: Events(EventsObject);
     with_error: Error(ErrorObject);
     with_list: List(ListObject);
+    with_session: Session(Session);
     with_manager: Manager(Manager);
 }

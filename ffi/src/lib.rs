@@ -34,6 +34,7 @@ pub mod metrics;
 mod model;
 pub mod options;
 pub mod scope;
+pub mod session;
 pub mod status;
 pub mod store;
 mod sync;

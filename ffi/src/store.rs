@@ -58,7 +58,7 @@ pub struct synlock_capabilities {
 }
 
 /// A timeout where there are no options that could say another.
-fn plain_wait(timeout_ms: i64) -> Result<Wait> {
+pub(crate) fn plain_wait(timeout_ms: i64) -> Result<Wait> {
     if timeout_ms < -1 {
         return Err(Error::invalid("the timeout is negative"));
     }

@@ -114,19 +114,21 @@ pub extern "C" fn synlock_status_class(status: i32) -> *const c_char {
 
 /// How many handles live: of every kind (0), stores (1), locks (2), cancels
 /// (3), scopes (4), dispatch queues (5), event queues (6), errors (7), lists
-/// (8), managers (11). For tests that look for leaks.
+/// (8), sessions (9), managers (11). For tests that look for leaks.
 #[unsafe(no_mangle)]
 pub extern "C" fn synlock_debug_live(kind: u8) -> u64 {
     value("synlock_debug_live", 0, || Ok(handle::live(kind)))
 }
 
 /// Releases what live lock and manager handles hold, but for those whose
-/// auto-release is off, and tells events of each. For hosts that end without
+/// auto-release is off, and what sessions hold that are not persistent, and
+/// tells events of each. For hosts that end without
 /// freeing their handles; call it once, from the process that made them.
 #[unsafe(no_mangle)]
 pub extern "C" fn synlock_process_end() {
     value("synlock_process_end", (), || {
         handle::end_all();
+        synlock_core::session::end_with_process();
         Ok(())
     });
 }

@@ -11,7 +11,7 @@ pub fn tests(list: &mut List) {
 }
 
 /// Runs `child` in a forked process; whether it returned true in time.
-fn in_child(child: impl FnOnce() -> bool) -> bool {
+pub fn in_child(child: impl FnOnce() -> bool) -> bool {
     // SAFETY: the child runs only what the case gives it, and leaves by `_exit`.
     let pid = unsafe { libc::fork() };
     if pid == 0 {

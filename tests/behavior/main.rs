@@ -10,6 +10,7 @@ mod manage;
 mod matrix;
 mod modes;
 mod process;
+mod sessions;
 mod support;
 
 use libtest_mimic::{Arguments, Trial};
@@ -33,6 +34,7 @@ fn main() {
         host::tests(&mut list);
         process::tests(&mut list);
         fork::tests(&mut list);
+        sessions::tests(&mut list);
         trials.extend(list.into_trials());
     }
     trials.push(Trial::test("suite::is_not_empty", || Ok(())));

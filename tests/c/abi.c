@@ -534,6 +534,102 @@ static void a_table(void) {
     synlock_store_free(store);
 }
 
+static void sessions(void) {
+    synlock_store *store = check_store("memory");
+    synlock_session *mine = NULL, *other = NULL, *kept = NULL;
+    synlock_scope *scope = NULL;
+    IS(SYNLOCK_OK, synlock_scope_new(&scope, NULL));
+    synlock_session_options options = {.struct_size = sizeof options, .scope = scope};
+    IS(SYNLOCK_OK, synlock_session_new(store, &options, &mine, NULL));
+    IS(SYNLOCK_OK, synlock_session_new(store, NULL, &other, NULL));
+    char id[256], again[256];
+    size_t length = 0;
+    IS(SYNLOCK_OK, synlock_session_id(mine, id, sizeof id, &length, NULL));
+    IS(SYNLOCK_OK, synlock_session_id(mine, again, sizeof again, NULL, NULL));
+    CHECK(length == strlen(id) && strchr(id, '.'));
+    CHECK(!strcmp(id, again));
+    IS(SYNLOCK_OK, synlock_session_id(other, again, sizeof again, NULL, NULL));
+    CHECK(strcmp(id, again));
+    IS(SYNLOCK_OK, synlock_session_acquire(mine, "x", 1, 0, NULL));
+    IS(SYNLOCK_OK, synlock_session_acquire(mine, "x", SYNLOCK_NTS, 60000, NULL));
+    IS(SYNLOCK_INVALID_ARGUMENT, synlock_session_acquire(mine, "x", 1, -1, NULL));
+    IS(SYNLOCK_BUSY, synlock_session_acquire(other, "x", 1, 0, NULL));
+    IS(SYNLOCK_OK, synlock_session_renew(mine, "x", 1, 0, NULL));
+    IS(SYNLOCK_NOT_HELD, synlock_session_renew(other, "x", 1, 0, NULL));
+    IS(SYNLOCK_NOT_HELD, synlock_session_release(other, "x", 1, NULL));
+    int32_t available = -1;
+    IS(SYNLOCK_OK, synlock_session_may_be_available(other, "x", 1, &available, NULL));
+    CHECK(available == 0);
+    IS(SYNLOCK_TIMEOUT, synlock_session_wait(other, "x", 1, 20, NULL));
+    IS(SYNLOCK_INVALID_ARGUMENT, synlock_session_wait(other, "x", 1, SYNLOCK_USE_OPTION, NULL));
+    /* It is broken: the holder learns of it once, and begins anew. */
+    IS(SYNLOCK_OK, synlock_store_break(store, "x", 1, NULL, NULL));
+    IS(SYNLOCK_LOST, synlock_session_acquire(mine, "x", 1, 0, NULL));
+    IS(SYNLOCK_OK, synlock_session_acquire(mine, "x", 1, 0, NULL));
+    IS(SYNLOCK_OK, synlock_session_acquire(mine, "y", 1, 0, NULL));
+    uint64_t released = 7;
+    IS(SYNLOCK_UNSUPPORTED, synlock_session_release_all(other, id, &released, NULL));
+    CHECK(released == 7);
+    IS(SYNLOCK_OK, synlock_session_release_all(mine, NULL, &released, NULL));
+    CHECK(released == 2);
+    IS(SYNLOCK_OK, synlock_session_wait(other, "x", 1, SYNLOCK_FOREVER, NULL));
+    /* Its end, its scope's and the process' release. */
+    IS(SYNLOCK_OK, synlock_session_acquire(mine, "x", 1, 0, NULL));
+    synlock_scope_free(scope);
+    IS(SYNLOCK_INVALID_HANDLE, synlock_session_release(mine, "x", 1, NULL));
+    IS(SYNLOCK_OK, synlock_session_acquire(other, "x", 1, 0, NULL));
+    synlock_process_end();
+    IS(SYNLOCK_OK, synlock_session_may_be_available(other, "x", 1, &available, NULL));
+    CHECK(available == 1);
+    options.scope = NULL;
+    options.id = "persistent";
+    IS(SYNLOCK_UNSUPPORTED, synlock_session_new(store, &options, &kept, NULL));
+    synlock_session_free(other);
+    synlock_store_free(store);
+
+    store = check_store("redis");
+    IS(SYNLOCK_OK, synlock_session_new(store, &options, &kept, NULL));
+    IS(SYNLOCK_OK, synlock_session_acquire(kept, "kept", 4, 60000, NULL));
+    synlock_session_free(kept);
+    IS(SYNLOCK_OK, synlock_session_new(store, &options, &kept, NULL));
+    IS(SYNLOCK_BUSY, synlock_session_acquire(kept, "kept", 4, 0, NULL));
+    IS(SYNLOCK_OK, synlock_session_renew(kept, "kept", 4, 0, NULL));
+    IS(SYNLOCK_OK, synlock_session_release(kept, "kept", 4, NULL));
+    synlock_session_free(kept);
+    options.id = "";
+    IS(SYNLOCK_INVALID_ARGUMENT, synlock_session_new(store, &options, &kept, NULL));
+    synlock_store_free(store);
+}
+
+/* A parent's session is not its child's. */
+static void a_childs_session(void) {
+    synlock_store *store = check_store("flock");
+    synlock_session *held = NULL, *idle = NULL;
+    IS(SYNLOCK_OK, synlock_session_new(store, NULL, &held, NULL));
+    IS(SYNLOCK_OK, synlock_session_new(store, NULL, &idle, NULL));
+    IS(SYNLOCK_OK, synlock_session_acquire(held, "x", 1, 0, NULL));
+    pid_t child = fork();
+    if (child == 0) {
+        check_bad = 0;
+        IS(SYNLOCK_FORKED_HANDLE, synlock_session_acquire(held, "x", 1, 0, NULL));
+        IS(SYNLOCK_FORKED_HANDLE, synlock_session_release(held, "x", 1, NULL));
+        IS(SYNLOCK_BUSY, synlock_session_acquire(idle, "x", 1, 0, NULL));
+        IS(SYNLOCK_OK, synlock_session_acquire(idle, "y", 1, 0, NULL));
+        synlock_process_end();
+        synlock_session_free(held);
+        synlock_session_free(idle);
+        _exit(check_bad);
+    }
+    int status = -1;
+    waitpid(child, &status, 0);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    IS(SYNLOCK_OK, synlock_session_renew(held, "x", 1, 0, NULL));
+    IS(SYNLOCK_OK, synlock_session_acquire(idle, "y", 1, 0, NULL));
+    synlock_session_free(held);
+    synlock_session_free(idle);
+    synlock_store_free(store);
+}
+
 int main(void) {
     check_setting();
     CASE(versions);
@@ -555,5 +651,7 @@ int main(void) {
     CASE(dispatching);
     CASE(events);
     CASE(warnings);
+    CASE(sessions);
+    CASE(a_childs_session);
     return check_totals();
 }

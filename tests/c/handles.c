@@ -45,6 +45,39 @@ static void no_lock(synlock_lock *lock, int expected) {
     synlock_lock_free(lock);
 }
 
+/* Every function that takes a session, on one that is none. */
+static void no_session(synlock_session *session, int expected) {
+    char text[256];
+    size_t length = 7;
+    int32_t number = 7;
+    uint64_t released = 7;
+    IS(expected, synlock_session_id(session, text, sizeof text, &length, NULL));
+    IS(expected, synlock_session_acquire(session, "x", 1, 0, NULL));
+    IS(expected, synlock_session_renew(session, "x", 1, 0, NULL));
+    IS(expected, synlock_session_may_be_available(session, "x", 1, &number, NULL));
+    IS(expected, synlock_session_wait(session, "x", 1, 0, NULL));
+    IS(expected, synlock_session_release(session, "x", 1, NULL));
+    IS(expected, synlock_session_release_all(session, NULL, &released, NULL));
+    CHECK(number == 7 && length == 7 && released == 7);
+    synlock_session_free(session);
+}
+
+static void sessions(void) {
+    synlock_store *store = check_store("memory");
+    synlock_session *session = NULL, *young = NULL;
+    IS(SYNLOCK_OK, synlock_session_new(store, NULL, &session, NULL));
+    no_session(NULL, SYNLOCK_NULL_POINTER);
+    no_session((synlock_session *)(void *)store, SYNLOCK_INVALID_HANDLE);
+    no_session(FORGED(synlock_session, (uintptr_t)session ^ 1u << 27), SYNLOCK_INVALID_HANDLE);
+    synlock_session_free(session);
+    IS(SYNLOCK_OK, synlock_session_new(store, NULL, &young, NULL));
+    no_session(session, SYNLOCK_INVALID_HANDLE);
+    IS(SYNLOCK_OK, synlock_session_acquire(young, "x", 1, 0, NULL));
+    CHECK(synlock_debug_live(9) == 1);
+    synlock_session_free(young);
+    synlock_store_free(store);
+}
+
 static void stale_and_doubled(void) {
     synlock_store *store = check_store("memory");
     synlock_lock *old = check_lock(store, "x", NULL);
@@ -214,6 +247,7 @@ static void any_order_of_freeing(void) {
 
 int main(void) {
     check_setting();
+    CASE(sessions);
     CASE(stale_and_doubled);
     CASE(forged);
     CASE(of_another_kind);

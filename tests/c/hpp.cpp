@@ -177,6 +177,29 @@ static void exports() {
     heir.release();
 }
 
+static void sessions() {
+    synlock::Store store{check_url("memory")};
+    synlock::Session mine{store}, other{store};
+    CHECK(mine.id() == mine.id() && mine.id() != other.id());
+    CHECK(mine.acquire("x") && mine.acquire("x", 60s) && mine.renew("x"));
+    CHECK(!other.acquire("x") && !other.renew("x") && !other.release("x"));
+    CHECK(!other.may_be_available("x") && other.wait("x", 10ms));
+    CHECK(mine.release("x") && !mine.release("x") && !other.wait("x"));
+    CHECK(mine.acquire("x") && mine.acquire("y") && mine.release_all() == 2);
+    {
+        synlock::Session brief{store};
+        CHECK(brief.acquire("x"));
+    }
+    CHECK(other.acquire("x"));
+    IS(SYNLOCK_UNSUPPORTED, thrown([&] { synlock::Session{store, "persistent"}; }));
+    synlock::Store server{check_url("redis")};
+    synlock::Session kept{server, "persistent"};
+    CHECK(kept.id() == "persistent" && kept.acquire("cpp kept", 60s));
+    kept = synlock::Session{server, "persistent"};
+    CHECK(!kept.acquire("cpp kept") && other.release_all() == 1);
+    CHECK(synlock::Session{server}.release_all("persistent") == 1);
+}
+
 int main() {
     check_setting();
     CASE(stores);
@@ -186,5 +209,6 @@ int main() {
     CASE(shared);
     CASE(cancels);
     CASE(exports);
+    CASE(sessions);
     return check_totals();
 }

@@ -249,6 +249,37 @@ static void managers(void) {
     synlock_store_free(store);
 }
 
+static void sessions(void) {
+    synlock_store *store = check_store("memory");
+    synlock_session *session = NULL, *made = NULL;
+    char text[256];
+    size_t length = 0;
+    int32_t number = 0;
+    REFUSED(synlock_session_new(NULL, NULL, &made, NULL));
+    REFUSED(synlock_session_new(store, NULL, NULL, NULL));
+    CHECK(made == NULL);
+    FINE(synlock_session_new(store, NULL, &session, NULL));
+    REFUSED(synlock_session_id(NULL, text, sizeof text, &length, NULL));
+    REFUSED(synlock_session_id(session, NULL, 0, NULL, NULL));
+    FINE(synlock_session_id(session, NULL, 0, &length, NULL));
+    REFUSED(synlock_session_acquire(NULL, "x", 1, 0, NULL));
+    REFUSED(synlock_session_acquire(session, NULL, 1, 0, NULL));
+    REFUSED(synlock_session_renew(NULL, "x", 1, 0, NULL));
+    REFUSED(synlock_session_renew(session, NULL, 1, 0, NULL));
+    REFUSED(synlock_session_may_be_available(NULL, "x", 1, &number, NULL));
+    REFUSED(synlock_session_may_be_available(session, NULL, 1, &number, NULL));
+    REFUSED(synlock_session_may_be_available(session, "x", 1, NULL, NULL));
+    REFUSED(synlock_session_wait(NULL, "x", 1, 0, NULL));
+    REFUSED(synlock_session_wait(session, NULL, 1, 0, NULL));
+    REFUSED(synlock_session_release(NULL, "x", 1, NULL));
+    REFUSED(synlock_session_release(session, NULL, 1, NULL));
+    REFUSED(synlock_session_release_all(NULL, NULL, NULL, NULL));
+    FINE(synlock_session_release_all(session, NULL, NULL, NULL));
+    synlock_session_free(NULL);
+    synlock_session_free(session);
+    synlock_store_free(store);
+}
+
 /* No pointers: any number is fine. */
 static void numbers(void) {
     static const int32_t odd[] = {INT32_MIN, -1, 8, 99, 112, 899, INT32_MAX};
@@ -268,6 +299,7 @@ int main(void) {
     CASE(locks);
     CASE(scopes_and_queues);
     CASE(managers);
+    CASE(sessions);
     CASE(numbers);
     return check_totals();
 }

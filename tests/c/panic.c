@@ -51,6 +51,7 @@ static synlock_dispatch *dispatch;
 static synlock_events *events;
 static synlock_list *list;
 static synlock_manager *manager;
+static synlock_session *session;
 static synlock_error *failure;
 static synlock_lock_options options;
 
@@ -62,6 +63,7 @@ static void make(void) {
     IS(SYNLOCK_OK, synlock_scope_new(&scope, NULL));
     IS(SYNLOCK_OK, synlock_dispatch_new(&dispatch, NULL));
     IS(SYNLOCK_OK, synlock_events_new(store, 100, &events, NULL));
+    IS(SYNLOCK_OK, synlock_session_new(store, NULL, &session, NULL));
     IS(SYNLOCK_OK, synlock_lock_acquire(lock, SYNLOCK_NO_WAIT, NULL));
     IS(SYNLOCK_OK, synlock_store_inspect(store, "x", 1, &list, NULL));
     IS(SYNLOCK_OK, synlock_manager_new(store, NULL, &manager, NULL));
@@ -72,7 +74,7 @@ static void every_status(void) {
     char text[600];
     size_t length = 7;
     int32_t number = 7;
-    uint64_t ticket = 7, findings = 7;
+    uint64_t ticket = 7, findings = 7, released = 7;
     void *untouched = NULL;
     synlock_acquired how = {.struct_size = sizeof how};
     synlock_capabilities can = {.struct_size = sizeof can};
@@ -136,6 +138,15 @@ static void every_status(void) {
     STATUS(synlock_key_name, "1", 1, NULL, text, sizeof text, &length);
     STATUS(synlock_store_measure, store, 1);
     STATUS(synlock_metrics_text, text, sizeof text, &length);
+    STATUS(synlock_session_new, store, NULL, (synlock_session **)&untouched);
+    STATUS(synlock_session_id, session, text, sizeof text, &length);
+    STATUS(synlock_session_acquire, session, "y", 1, 0);
+    STATUS(synlock_session_renew, session, "y", 1, 0);
+    STATUS(synlock_session_may_be_available, session, "y", 1, &number);
+    STATUS(synlock_session_wait, session, "y", 1, 0);
+    STATUS(synlock_session_release, session, "y", 1);
+    STATUS(synlock_session_release_all, session, NULL, &released);
+    CHECK(released == 7);
     CHECK(!untouched && number == 7 && length == 7 && ticket == 7 && findings == 7);
 }
 
@@ -190,9 +201,10 @@ static void every_free(void) {
     NOTHING(synlock_dispatch_free, dispatch);
     NOTHING(synlock_scope_free, scope);
     NOTHING(synlock_cancel_free, cancel);
+    NOTHING(synlock_session_free, session);
     NOTHING(synlock_lock_free, lock);
     NOTHING(synlock_store_free, store);
-    CHECK(all == 9 && synlock_debug_live(0) == all);
+    CHECK(all == 10 && synlock_debug_live(0) == all);
 }
 
 static void contained(void) {
@@ -212,6 +224,7 @@ static void contained(void) {
     synlock_dispatch_free(dispatch);
     synlock_scope_free(scope);
     synlock_cancel_free(cancel);
+    synlock_session_free(session);
     synlock_lock_free(lock);
     synlock_store_free(store);
 }

@@ -11,7 +11,7 @@
 #include <synlock.h>
 
 enum { THREADS = 8, OWN = 6, SHARED = 4, STALE = 64, STATUSES = 1000 };
-enum kind { STORE, LOCK, CANCEL, SCOPE, DISPATCH, EVENTS, ERROR, LIST, KINDS };
+enum kind { STORE, LOCK, CANCEL, SCOPE, DISPATCH, EVENTS, ERROR, LIST, SESSION, KINDS };
 /* What a call must say of the handle that it was given. */
 enum expected { ANY, GOOD, BAD, NONE };
 
@@ -103,6 +103,7 @@ static void free_any(enum kind kind, uintptr_t handle) {
         case DISPATCH: synlock_dispatch_free(given); break;
         case EVENTS: synlock_events_free(given); break;
         case ERROR: synlock_error_free(given); break;
+        case SESSION: synlock_session_free(given); break;
         default: synlock_list_free(given);
     }
 }
@@ -201,7 +202,10 @@ static void make(struct run *run) {
     } else if (dice < 38) {
         synlock_store *store = (void *)pick(run, STORE, &expected);
         NEW(LIST, synlock_list, synlock_store_list(store, "", 0, NULL, 5, &fresh, to));
-    } else if (dice < 40) {
+    } else if (dice < 45) {
+        synlock_store *store = (void *)pick(run, STORE, &expected);
+        NEW(SESSION, synlock_session, synlock_session_new(store, NULL, &fresh, to));
+    } else if (dice < 47) {
         synlock_store *store = (void *)pick(run, STORE, &expected);
         NEW(LOCK, synlock_lock, synlock_store_adopt(store, "synlock:nonsense", NULL, &fresh, to));
     } else {
@@ -279,6 +283,25 @@ static void use_lock(struct run *run) {
             if (number < -1 || synlock_lock_remaining_ms(lock) < -1 || synlock_lock_timeout_ms(lock) < -1 || synlock_lock_fencing_token(lock) < 0)
                 die(run, "a value", number);
             if (expected >= BAD && synlock_lock_auto_release(lock) != -1) die(run, "a handle that is none was taken", 0);
+    }
+}
+
+static void use_session(struct run *run) {
+    enum expected expected;
+    synlock_session *session = (void *)pick(run, SESSION, &expected);
+    const char *name = names[below(run, 4)];
+    size_t length = strlen(name);
+    char text[256];
+    int32_t available;
+    uint64_t released;
+    switch (below(run, 8)) {
+        case 0: WITH(synlock_session_id(session, text, below(run, sizeof text), &length, to)); break;
+        case 1: case 2: WITH(synlock_session_acquire(session, name, length, (int64_t)below(run, 60), to)); break;
+        case 3: WITH(synlock_session_renew(session, name, length, (int64_t)below(run, 60), to)); break;
+        case 4: WITH(synlock_session_may_be_available(session, name, length, &available, to)); break;
+        case 5: WITH(synlock_session_wait(session, name, length, (int64_t)below(run, 2), to)); break;
+        case 6: WITH(synlock_session_release(session, name, length, to)); break;
+        default: WITH(synlock_session_release_all(session, below(run, 2) ? NULL : "fuzz", below(run, 2) ? &released : NULL, to));
     }
 }
 
@@ -403,7 +426,8 @@ static void *work(void *given) {
     for (run->calls = 0; run->calls < calls_each; run->calls++) {
         uint64_t dice = below(run, 100);
         if (dice < 15) make(run);
-        else if (dice < 65) use_lock(run);
+        else if (dice < 58) use_lock(run);
+        else if (dice < 65) use_session(run);
         else if (dice < 75) use_store(run);
         else if (dice < 88) use_queue(run);
         else if (dice < 92) use_text(run);

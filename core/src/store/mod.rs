@@ -418,6 +418,19 @@ pub trait Backend: Send + Sync + Debug {
         ))
     }
 
+    /// The same store as the session `id` has it, where rows have room for an owner's name: all holds
+    /// bear the session's, whatever their tokens are, and its `adopt` takes over a hold of this store.
+    fn as_session(&self, id: &str) -> Option<Arc<dyn Backend>> {
+        let _ = id;
+        None
+    }
+
+    /// Ends every hold of the session that this store belongs to, and says how many there were.
+    fn release_session(&self, deadline: Option<BootTime>) -> Result<u64> {
+        let _ = deadline;
+        Err(Error::unsupported("this store is no session's"))
+    }
+
     /// Makes `heir` the owner in place of `claim.token`; exactly one of several heirs wins.
     /// `Ok(None)` if the hold is not `claim.token`'s any more.
     fn adopt(&self, claim: &Claim, heir: OwnerToken) -> Result<Option<Grant>> {

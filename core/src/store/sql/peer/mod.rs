@@ -21,6 +21,7 @@ use crate::url::Url;
 use crate::{Error, Result};
 use sha2::{Digest, Sha256};
 use sql::{Statement, Statements};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -86,8 +87,16 @@ pub(super) struct Columns {
     pub expires: String,
 }
 
+/// A table, and as whom it is used.
 #[derive(Debug)]
 pub(super) struct Peer<D> {
+    table: Arc<Table<D>>,
+    /// The session whose id stands in the owner's column.
+    session: Option<Arc<str>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Table<D> {
     database: D,
     kind: Kind,
     dialect: Dialect,
@@ -97,6 +106,14 @@ pub(super) struct Peer<D> {
     statements: Statements,
     common: Common,
     releases: AtomicU32,
+}
+
+impl<D> Deref for Peer<D> {
+    type Target = Table<D>;
+
+    fn deref(&self) -> &Table<D> {
+        &self.table
+    }
 }
 
 impl Dialect {
@@ -159,7 +176,7 @@ pub(super) fn open<D: Database + 'static>(
     let fingerprint = format!("{place}#{}:{}{prefix}", dialect.name(), columns.table);
     let common = Common::read(url, fingerprint, columns.table.clone())?;
     let statements = Statements::new(dialect, kind, &columns);
-    Ok(Arc::new(Peer {
+    let table = Table {
         database: database(sql::ddl(dialect, kind, &columns)),
         kind,
         dialect,
@@ -168,6 +185,10 @@ pub(super) fn open<D: Database + 'static>(
         statements,
         common,
         releases: AtomicU32::new(0),
+    };
+    Ok(Arc::new(Peer {
+        table: Arc::new(table),
+        session: None,
     }))
 }
 
@@ -218,8 +239,16 @@ struct Found {
 }
 
 impl<D: Database> Peer<D> {
-    /// The owner's column for a token.
+    /// The owner's column for a claim.
     fn owner(&self, token: OwnerToken) -> String {
+        match &self.session {
+            Some(id) => id.as_ref().to_owned(),
+            None => self.owner_of(token),
+        }
+    }
+
+    /// The owner's column for a token, whoever uses the table.
+    fn owner_of(&self, token: OwnerToken) -> String {
         match self.dialect {
             // As long as Symfony's: the token, and 16 bytes that follow from it.
             Dialect::Symfony => {
@@ -299,6 +328,13 @@ impl<D: Database> Peer<D> {
             }
         }
         Ok(())
+    }
+
+    /// Drops a row that has ended; false if it went or was renewed meanwhile.
+    fn drop_ended(&self, key: &str) -> Result<bool> {
+        let limit = self.database.limit(None);
+        let dropped = self.ask(&self.statements.drop, &Values::new(key), limit)?;
+        Ok(dropped.affected > 0)
     }
 
     /// The name of the store in its capability record.
@@ -408,7 +444,7 @@ impl<'a> Values<'a> {
     }
 }
 
-impl<D: Database> Backend for Peer<D> {
+impl<D: Database + 'static> Backend for Peer<D> {
     fn capabilities(&self) -> Capabilities {
         let local = self.kind == Kind::Sqlite;
         Capabilities {
@@ -524,8 +560,16 @@ impl<D: Database> Backend for Peer<D> {
         let (key, token) = (self.key(name), OwnerToken::draw()?);
         for polls in 0.. {
             let found = self.find(&key, self.database.limit(None))?;
-            if found.is_none_or(|found| found.left.is_none()) {
-                return Ok(true);
+            match found {
+                None => return Ok(true),
+                Some(found) if found.left.is_none() && self.dialect == Dialect::Drupal => {
+                    // As Drupal does: whoever holds it still must learn that it is over.
+                    if self.drop_ended(&key)? {
+                        return Ok(true);
+                    }
+                }
+                Some(found) if found.left.is_none() => return Ok(true),
+                Some(_) => {}
             }
             if until.has_passed() {
                 break;
@@ -600,6 +644,32 @@ impl<D: Database> Backend for Peer<D> {
         Ok(broken.affected > 0)
     }
 
+    fn as_session(&self, id: &str) -> Option<Arc<dyn Backend>> {
+        (self.dialect == Dialect::Drupal).then(|| {
+            Arc::new(Peer {
+                table: self.table.clone(),
+                session: Some(id.into()),
+            }) as Arc<dyn Backend>
+        })
+    }
+
+    fn release_session(&self, deadline: Option<BootTime>) -> Result<u64> {
+        let Some(id) = &self.session else {
+            return Err(Error::unsupported("this store is no session's"));
+        };
+        let values = Values::owned("", id, Duration::ZERO);
+        let limit = self.database.limit(deadline);
+        Ok(self
+            .ask(&self.statements.free_all, &values, limit)?
+            .affected)
+    }
+
+    /// Later holds of the session bear the same owner: a release that comes late would end one of those.
+    /// The row ends with its lease, or with the session.
+    fn release_later(&self, _claim: &Claim) -> bool {
+        self.session.is_some()
+    }
+
     fn create_table(&self, deadline: Option<BootTime>) -> Result<()> {
         self.database.create_table(self.database.limit(deadline))
     }
@@ -614,7 +684,7 @@ impl<D: Database> Backend for Peer<D> {
 
     fn adopt(&self, claim: &Claim, heir: OwnerToken) -> Result<Option<Grant>> {
         let (before, limit) = (BootTime::now(), self.database.limit(claim.deadline));
-        let (key, owner) = (self.key(&claim.name), self.owner(claim.token));
+        let (key, owner) = (self.key(&claim.name), self.owner_of(claim.token));
         let heir = self.owner(heir);
         let ttl = Self::ttl(claim);
         let values = Values {

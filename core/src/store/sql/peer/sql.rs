@@ -51,6 +51,7 @@ pub(super) struct Statements {
     pub read: Statement,
     pub extend: Statement,
     pub free: Statement,
+    pub free_all: Statement,
     pub adopt: Statement,
     pub r#break: Statement,
     pub list: Statement,
@@ -133,6 +134,7 @@ impl Statements {
                  WHERE KEY = {id} AND OWNER = {owner} AND ENDS > NOW",
             ),
             free: write("DELETE FROM TABLE WHERE KEY = {id} AND OWNER = {owner}"),
+            free_all: write("DELETE FROM TABLE WHERE OWNER = {owner}"),
             adopt: write(
                 "UPDATE TABLE SET OWNER = {heir}, ENDS = GREATEST(ENDS, UNTIL) \
                  WHERE KEY = {id} AND OWNER = {owner} AND ENDS > NOW",

@@ -1,0 +1,245 @@
+//! Persistent sessions: their locks belong to an id, and outlive the process that took them.
+//!
+//! A lock is taken with a token of its own, so that only one of several who share an id gets it, and is
+//! handed to the id at once: the token that the id and the name give, or the id itself where rows have room
+//! for it. Nothing is released in the background: a later hold bears the same token.
+
+use super::{Taken, id, view};
+use crate::codes::Code;
+use crate::event::{Event, EventKind};
+use crate::fork::PerProcess;
+use crate::lease::BootTime;
+use crate::mode::Mode;
+use crate::name::Name;
+use crate::options::check_ttl;
+use crate::owner::OwnerToken;
+use crate::registry::Store;
+use crate::service;
+use crate::store::{Answer, Attempt, Backend, Claim, Seat};
+use crate::sync::Mutex;
+use crate::{Error, Result};
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How many locks are asked for at a time when all of an id are looked for.
+const PAGE: usize = 1000;
+
+#[derive(Debug)]
+pub(super) struct Kept {
+    store: Store,
+    id: Arc<str>,
+    /// The store as the id has it.
+    own: Arc<dyn Backend>,
+    is_in_rows: bool,
+    /// What this object took, and until when it is surely its own.
+    held: PerProcess<Mutex<HashMap<Vec<u8>, BootTime>>>,
+}
+
+/// The token of an id's hold.
+fn token(id: &str, name: &[u8]) -> OwnerToken {
+    let hash = Sha256::new()
+        .chain_update(b"synlock session\0")
+        .chain_update(id)
+        .chain_update(b"\0")
+        .chain_update(name)
+        .finalize();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash[..16]);
+    OwnerToken::from_bytes(bytes)
+}
+
+fn claim(id: &Arc<str>, name: &Name, token: OwnerToken, ttl: Duration) -> Claim {
+    Claim {
+        name: name.clone(),
+        token,
+        mode: Mode::Exclusive,
+        ttl: Some(ttl),
+        deadline: None,
+        fence_block: 1,
+        label: Some(id.clone()),
+        fair: true,
+        asked: BootTime::now(),
+        seat: Seat::none(),
+    }
+}
+
+impl Kept {
+    pub fn new(store: &Store, id: &str) -> Result<Self> {
+        id::check(id)?;
+        let can = store.capabilities();
+        if !can.ttl || !can.export || can.frees_on_death {
+            return Err(Error::unsupported(
+                "this store's locks end with the process that took them: none outlive it",
+            ));
+        }
+        let (own, is_in_rows) = view(store, id);
+        Ok(Kept {
+            store: store.clone(),
+            id: id.into(),
+            own,
+            is_in_rows,
+            held: PerProcess::new(),
+        })
+    }
+
+    pub fn id(&self) -> &Arc<str> {
+        &self.id
+    }
+
+    fn held(&self) -> &Mutex<HashMap<Vec<u8>, BootTime>> {
+        self.held.get_or_init(Mutex::default)
+    }
+
+    fn claim(&self, name: &[u8], ttl: Duration) -> Result<Claim> {
+        check_ttl(ttl)?;
+        let name = Name::new(name)?;
+        let base = self.store.backend();
+        base.check_name(&name)?;
+        base.check_ttl(ttl)?;
+        Ok(claim(
+            &self.id,
+            &name,
+            token(&self.id, name.as_bytes()),
+            ttl,
+        ))
+    }
+
+    fn tell(&self, kind: EventKind, name: &Name, message: &str) {
+        if self.store.is_observed() {
+            let mut event = Event::new(kind, self.store.url(), Some(name));
+            event.label = Some(self.id.clone());
+            message.clone_into(&mut event.message);
+            self.store.tell(&event);
+        }
+    }
+
+    pub fn acquire(&self, name: &[u8], ttl: Duration) -> Result<Taken> {
+        let own = self.claim(name, ttl)?;
+        // Not under the mutex: two threads that share the object compete as two processes do.
+        if self.held().lock().contains_key(name) {
+            return Ok(match self.renew(name, ttl)? {
+                true => Taken::Renewed,
+                false => Taken::Lost,
+            });
+        }
+        let first = claim(&self.id, &own.name, OwnerToken::draw()?, ttl);
+        let base = self.store.backend();
+        match base.attempt(&first, None) {
+            Ok(Attempt::Granted(_)) => {}
+            Ok(Attempt::Busy(_)) => return Ok(Taken::Busy),
+            Err(error) => {
+                if error.code() == Code::Uncertain {
+                    service::burn(self.store.clone(), first);
+                }
+                return Err(error);
+            }
+        }
+        match self.own.adopt(&first, own.token) {
+            Ok(Some(grant)) => {
+                let lease = grant.lease.unwrap_or_else(|| first.asked.after(ttl));
+                self.held().lock().insert(name.to_vec(), lease);
+                self.tell(EventKind::Acquired, &own.name, "acquired");
+                Ok(Taken::New)
+            }
+            // Its lease ended in between.
+            Ok(None) => Ok(Taken::Busy),
+            Err(error) => {
+                service::burn(self.store.clone(), first);
+                // If it was handed over nevertheless and this fails too, the lease ends it.
+                let _ = self.own.release(&own);
+                Err(error)
+            }
+        }
+    }
+
+    pub fn renew(&self, name: &[u8], ttl: Duration) -> Result<bool> {
+        let claim = self.claim(name, ttl)?;
+        let known = self.held().lock().get(name).copied();
+        if known.is_some_and(BootTime::has_passed) {
+            // Whoever shares the id may have taken it since: that hold is not this object's.
+            self.held().lock().remove(name);
+            return Ok(false);
+        }
+        match self.own.extend(&claim, ttl)? {
+            Answer::Done(lease) => {
+                if known.is_some() {
+                    let lease = lease.unwrap_or_else(|| claim.asked.after(ttl));
+                    self.held().lock().insert(name.to_vec(), lease);
+                }
+                self.tell(EventKind::Refreshed, &claim.name, "refreshed");
+                Ok(true)
+            }
+            Answer::NotOurs => {
+                self.held().lock().remove(name);
+                Ok(false)
+            }
+        }
+    }
+
+    pub fn release(&self, name: &[u8]) -> Result<bool> {
+        let claim = self.claim(name, super::DEFAULT_TTL)?;
+        self.held().lock().remove(name);
+        let done = matches!(self.own.release(&claim)?, Answer::Done(_));
+        if done {
+            self.tell(EventKind::Released, &claim.name, "released");
+        }
+        Ok(done)
+    }
+
+    pub fn release_all(&self) -> Result<u64> {
+        let held = std::mem::take(&mut *self.held().lock());
+        let (mut count, mut failed) = (0, None);
+        for name in held.keys() {
+            match self.release(name) {
+                Ok(done) => count += u64::from(done),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        // What others took under the id, where that can be found.
+        if self.is_in_rows || self.store.capabilities().list {
+            count += release_all_of(&self.store, &self.id)?;
+        }
+        failed.map_or(Ok(count), Err)
+    }
+}
+
+/// Releases all locks of an id, whoever took them.
+pub(super) fn release_all_of(store: &Store, id: &str) -> Result<u64> {
+    id::check(id)?;
+    let base = store.backend();
+    if let Some(own) = base.as_session(id) {
+        return own.release_session(None);
+    }
+    let id: Arc<str> = id.into();
+    let bears = |label: &Option<String>| label.as_deref() == Some(&*id);
+    let (mut count, mut cursor, mut others) = (0, None, false);
+    loop {
+        let page = base.list(b"", cursor.as_deref(), PAGE, None)?;
+        for found in page.locks {
+            if !found.holders.iter().any(|holder| bears(&holder.label)) {
+                continue;
+            }
+            let name = Name::new(&found.name)?;
+            let claim = claim(&id, &name, token(&id, &found.name), super::DEFAULT_TTL);
+            match base.release(&claim)? {
+                Answer::Done(_) => count += 1,
+                Answer::NotOurs => {
+                    let now = base.inspect(&name, None)?;
+                    others |= now.holders.iter().any(|holder| bears(&holder.label));
+                }
+            }
+        }
+        cursor = page.cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    if others {
+        return Err(Error::unsupported(
+            "that session is not persistent: its own process alone can release its locks",
+        ));
+    }
+    Ok(count)
+}
