@@ -148,6 +148,20 @@ final class Store
     }
 
     /**
+     * One owner of many locks, known by its id: Drupal's model.
+     *
+     * @param string|null $id null: the session draws one, and its locks end with it. Otherwise the persistent
+     *                        session of this id, 1 to 255 printable characters of ASCII
+     *
+     * @throws SynlockException `InvalidArgument`; `Unsupported` for a persistent session where locks end with
+     *                          the process that took them
+     */
+    public function createSession(?string $id = null): Session
+    {
+        return new Session($this, $id);
+    }
+
+    /**
      * Takes over a hold that `Lock::export()` let go of, perhaps in another process or language; one
      * of several adopters wins.
      *

@@ -1,0 +1,284 @@
+<?php
+
+// Synlock\Drupal beside Drupal's own statements, on each of its databases; and without a database.
+
+declare(strict_types=1);
+
+namespace Synlock\Tests;
+
+use Symfony\Component\Config\FileLocator;
+use Symfony\Component\DependencyInjection\ContainerBuilder;
+use Symfony\Component\DependencyInjection\Loader\YamlFileLoader;
+use Synlock\Drupal\LockBackend;
+use Synlock\Drupal\NullLockBackend;
+use Synlock\Drupal\PersistentLockBackend;
+use Synlock\Drupal\StoreFactory;
+use Synlock\Exception\ForkedHandle;
+use Synlock\Exception\InvalidArgument;
+use Synlock\Exception\Unsupported;
+use Synlock\Runtime;
+use Synlock\Store;
+
+require_once __DIR__ . '/../lib/DrupalPeer.php';
+
+return static function (Runner $t, Setup $setup): void {
+    $folder = $setup->folder('site');
+    $places = [
+        'sqlite' => ["sqlite:{$folder}/site.db?io_timeout=10000", "sqlite:{$folder}/site.db", ''],
+        'postgres' => ["postgres://postgres@127.0.0.1:{$setup->ports['postgres']}/postgres?io_timeout=10000", "pgsql:host=127.0.0.1;port={$setup->ports['postgres']};dbname=postgres", 'postgres'],
+        'mysql' => ["mysql://locker@127.0.0.1:{$setup->ports['mariadb']}/test?io_timeout=10000", "mysql:host=127.0.0.1;port={$setup->ports['mariadb']};dbname=test", 'locker'],
+    ];
+    foreach ($places as $engine => [$url, $dsn, $user]) {
+        $url .= '&dialect=drupal';
+        $store = Store::open($url);
+        $store->createTable(10.0);
+        $pdo = DrupalPeer::connect($dsn, $user);
+        $ours = static fn (): LockBackend => new LockBackend($store);
+        $theirs = static fn (?string $id = null): DrupalPeer => new DrupalPeer($pdo, $id);
+        $expired = static function (DrupalPeer $peer, string $name): void {
+            until(static fn (): bool => microtime(true) > $peer->row($name)['expire'], 20, 'the end of a lease');
+        };
+
+        $t->test("drupal::{$engine}: each excludes the other, and is excluded", static function () use ($ours, $theirs): void {
+            [$a, $b, $peer] = [$ours(), $ours(), $theirs()];
+            same(true, $a->acquire('cron', 300.0));
+            same($a->getLockId(), $peer->row('cron')['value'], 'the owner in the row');
+            ok(preg_match('/[\da-f]+\.\d+/', $a->getLockId()) === 1 && $a->getLockId() !== $b->getLockId(), 'ids as Drupal has them');
+            $left = $peer->row('cron')['expire'] - microtime(true);
+            ok($left > 200 && $left < 301, "{$left} s are left");
+            same([false, false, false, false], [$peer->acquire('cron'), $peer->lockMayBeAvailable('cron'), $b->acquire('cron'), $b->lockMayBeAvailable('cron')]);
+            same(true, $a->acquire('cron', 400.0), 'renewed');
+            ok($peer->row('cron')['expire'] - microtime(true) > 300, 'for longer');
+            $peer->release('cron');
+            $b->release('cron');
+            same(false, $peer->acquire('cron'), 'who does not hold it releases nothing');
+            $a->release('cron');
+            same([true, true], [$b->lockMayBeAvailable('cron'), $peer->acquire('cron')]);
+            same([false, false, true], [$a->acquire('cron'), $a->lockMayBeAvailable('cron'), $a->wait('cron', 0)]);
+            same(true, $peer->acquire('cron', 60.0), 'renewed');
+            $peer->release('cron');
+            same([false, true], [$a->wait('cron', 20), $a->acquire('cron')]);
+            $a->release('cron');
+        });
+
+        $t->test("drupal::{$engine}: what has expired is broken, by either, and its holder hears of it", static function () use ($ours, $theirs, $expired): void {
+            [$a, $peer] = [$ours(), $theirs()];
+            same(true, $a->acquire('short', 0.05));
+            $expired($peer, 'short');
+            same(true, $peer->acquire('short', 300.0), 'broken by Drupal');
+            same([false, false], [$a->acquire('short'), $a->acquire('short')], 'our renewal, and our next acquire');
+            $peer->release('short');
+            same(true, $peer->acquire('short', 0.05));
+            $expired($peer, 'short');
+            same(true, $a->lockMayBeAvailable('short'), 'broken by us');
+            same(null, $peer->row('short'));
+            same(false, $peer->acquire('short'), "Drupal's renewal");
+            same(true, $peer->acquire('short', 0.05));
+            same(false, $a->wait('short', 20), 'waited for, and broken');
+            same([null, true], [$peer->row('short'), $a->acquire('short')]);
+            same(false, $peer->acquire('short'), "Drupal's renewal");
+            $a->release('short');
+            same(true, $peer->acquire('short', 0.05));
+            $expired($peer, 'short');
+            same(true, $a->acquire('short', 300.0), 'taken over at once');
+            same(false, $peer->acquire('short'));
+            $a->release('short');
+        });
+
+        $t->test("drupal::{$engine}: a lease that is over is not revived", static function () use ($ours, $theirs, $expired): void {
+            [$a, $peer] = [$ours(), $theirs()];
+            same(true, $a->acquire('revived', 0.05));
+            $expired($peer, 'revived');
+            same([false, true, true], [$a->acquire('revived'), $a->acquire('revived'), $a->acquire('revived')]);
+            $a->releaseAll();
+        });
+
+        $t->test("drupal::{$engine}: all of an id are released, by either", static function () use ($ours, $theirs): void {
+            [$a, $b, $peer] = [$ours(), $ours(), $theirs()];
+            $a->releaseAll();
+            foreach (['one', 'two', 'three'] as $name) {
+                same(true, $a->acquire($name, 300.0));
+            }
+            same(true, $b->acquire('four', 300.0));
+            $peer->releaseAll($a->getLockId());
+            same([null, null, null], [$peer->row('one'), $peer->row('two'), $peer->row('three')]);
+            same([false, false], [$a->acquire('one'), $a->acquire('two')], 'lost, and known of each');
+            same(true, $peer->acquire('one', 300.0) && $peer->acquire('two', 300.0));
+            $a->releaseAll($peer->id);
+            same([false, false], [$peer->acquire('one'), $peer->acquire('two')]);
+            same(true, $a->acquire('one') && $a->acquire('two'));
+            $a->releaseAll();
+            same([null, null, $b->getLockId()], [$peer->row('one'), $peer->row('two'), $peer->row('four')['value']]);
+            $b->releaseAll($b->getLockId());
+            same(null, $peer->row('four'));
+        });
+
+        $t->test("drupal::{$engine}: names of any length and language", static function () use ($ours, $theirs): void {
+            [$a, $peer] = [$ours(), $theirs()];
+            foreach ([str_repeat('n', 255), str_repeat('n', 256), str_repeat('long ', 200), 'café', '名前', 'state:Drupal\Core\Theme'] as $name) {
+                same(true, $a->acquire($name), $name);
+                same([$a->getLockId(), false], [$peer->row($name)['value'] ?? null, $peer->acquire($name)], $name);
+                $a->release($name);
+                same([true, false], [$peer->acquire($name), $a->acquire($name)], $name);
+                $peer->release($name);
+            }
+        });
+
+        $t->test("drupal::{$engine}: a request's end releases, even after exit()", static function () use ($setup, $url, $ours, $theirs): void {
+            $request = $setup->process('$lock = new \Synlock\Drupal\LockBackend($arguments[0]); echo (int) $lock->acquire("exit", 300.0), $lock->getLockId(), "\n"; fgets(STDIN); exit;', [$url]);
+            $line = $request->line(30);
+            same('1', $line[0]);
+            $peer = $theirs();
+            same([substr($line, 1), false, false], [$peer->row('exit')['value'], $peer->acquire('exit'), $ours()->acquire('exit')]);
+            $request->send('go');
+            $request->wait(30);
+            same(null, $peer->row('exit'));
+        });
+
+        $t->test("drupal::{$engine}: persistent locks outlive the request", static function () use ($setup, $store, $url, $theirs): void {
+            $request = $setup->process('$lock = new \Synlock\Drupal\PersistentLockBackend($arguments[0]); echo (int) $lock->acquire("kept", 300.0), (int) $lock->acquire("kept", 300.0), $lock->getLockId(), "\n";', [$url]);
+            same('11persistent', $request->line(30));
+            $request->wait(30);
+            [$a, $peer] = [new PersistentLockBackend($store), $theirs('persistent')];
+            same('persistent', $peer->row('kept')['value']);
+            same([false, false, false], [$a->acquire('kept'), $peer->acquire('kept'), $a->lockMayBeAvailable('kept')]);
+            $peer->release('kept');
+            same(true, $a->acquire('kept', 300.0));
+            same(false, $peer->acquire('kept'));
+            $a->release('kept');
+            same(true, $peer->acquire('kept', 300.0));
+            same(false, $a->acquire('kept'));
+            $a->release('kept');
+            same(null, $peer->row('kept'), 'anybody may release it');
+        });
+    }
+
+    $t->test('drupal::any store will do', static function () use ($setup): void {
+        foreach (["redis://127.0.0.1:{$setup->ports['redis']}?prefix=drupal:", "flock:{$setup->folder('locks')}"] as $url) {
+            [$a, $b] = [new LockBackend($url), new LockBackend(Store::open($url))];
+            same([true, true, false, false], [$a->acquire('x'), $a->acquire('x', 40.0), $b->acquire('x'), $b->lockMayBeAvailable('x')]);
+            same(true, $b->wait('x', 0));
+            $a->release('x');
+            same([true, false, true], [$b->lockMayBeAvailable('x'), $a->wait('x'), $b->acquire('x')]);
+            $b->releaseAll();
+            same(true, $a->acquire('x'));
+            unset($a);
+            same(true, $b->acquire('x'));
+            $b->releaseAll();
+        }
+        throws(Unsupported::class, static fn () => (new PersistentLockBackend("flock:{$setup->folder('locks')}"))->acquire('x'));
+    });
+
+    $t->test('drupal::the end of a request in a worker ends its session', static function () use ($setup): void {
+        $url = "redis://127.0.0.1:{$setup->ports['redis']}?prefix=worker:";
+        [$lock, $other] = [new LockBackend($url), Store::open($url)];
+        same(true, $lock->acquire('job'));
+        $id = $lock->getLockId();
+        Runtime::endRequest();
+        same(false, $other->isLocked('job'));
+        ok($lock->getLockId() !== $id, 'the next request has an id of its own');
+        same(true, $lock->acquire('job'));
+        $lock->releaseAll();
+    });
+
+    $t->test('session::of PHP', static function () use ($setup): void {
+        $store = Store::open("flock:{$setup->folder('sessions')}");
+        [$mine, $other] = [$store->createSession(), $store->createSession()];
+        same([true, true, true, false], [$mine->acquire('a'), $mine->acquire('a', 60.0), $mine->renew('a'), $mine->isPersistent()]);
+        same([false, false, false, false], [$other->acquire('a'), $other->renew('a'), $other->release('a'), $other->mayBeAvailable('a')]);
+        same(true, $other->wait('a', 0.05));
+        same([true, 1], [$mine->acquire('b'), $mine->release('b') ? $mine->releaseAll() : -1]);
+        same([false, true], [$other->wait('a'), $other->acquire('a')]);
+        throws(Unsupported::class, static fn () => $store->createSession('persistent'));
+        throws(InvalidArgument::class, static fn () => Store::open("redis://127.0.0.1:{$setup->ports['redis']}")->createSession("é\n"));
+        throws(InvalidArgument::class, static fn () => $mine->acquire('a', 0.0));
+        throws(InvalidArgument::class, static fn () => $mine->acquire(''));
+        throws(Unsupported::class, static fn () => serialize($mine));
+        $child = pcntl_fork();
+        if ($child === 0) {
+            try {
+                $other->acquire('a');
+            } catch (ForkedHandle) {
+                posix_kill(getmypid(), $mine->acquire('a') ? SIGKILL : SIGTERM);
+            }
+            posix_kill(getmypid(), SIGKILL);
+        }
+        pcntl_waitpid($child, $status);
+        same(SIGTERM, pcntl_wtermsig($status), 'the parent\'s session is refused, the idle one finds the lock busy');
+        same(true, $other->renew('a'), "the child's end did nothing to it");
+    });
+
+    $t->test('drupal::the null backend', static function (): void {
+        $lock = new NullLockBackend();
+        same([true, true, false], [$lock->acquire('x'), $lock->lockMayBeAvailable('x'), $lock->wait('x')]);
+        $lock->release('x');
+        $lock->releaseAll();
+        ok(preg_match('/[\da-f]+\.\d+/', $lock->getLockId()) === 1 && $lock->getLockId() === $lock->getLockId(), $lock->getLockId());
+    });
+
+    // As its sources have it from 8.0 to 11, and as it would be with types.
+    $interfaces = [
+        'Drupal 8 to 11' => 'public function acquire($name, $timeout = 30.0); public function lockMayBeAvailable($name); public function wait($name, $delay = 30); public function release($name); public function releaseAll($lockId = NULL); public function getLockId();',
+        'the same with types' => 'public function acquire(string $name, float $timeout = 30.0): bool; public function lockMayBeAvailable(string $name): bool; public function wait(string $name, int $delay = 30): bool; public function release(string $name): void; public function releaseAll(?string $lockId = NULL): void; public function getLockId(): string;',
+    ];
+    foreach ($interfaces as $which => $methods) {
+        $t->test("drupal::its interface, {$which}", static function () use ($setup, $methods): void {
+            $run = $setup->process(
+                'eval("namespace Drupal\Core\Lock; interface LockBackendInterface { {$arguments[0]} }");'
+                . ' foreach (["LockBackend", "PersistentLockBackend", "NullLockBackend"] as $class) echo (int) is_subclass_of("Synlock\Drupal\\\\$class", "Drupal\Core\Lock\LockBackendInterface");'
+                . ' $lock = new \Synlock\Drupal\LockBackend("memory:"); echo (int) $lock->acquire(name: "x", timeout: 1.0), (int) $lock->wait(name: "x", delay: 0); $lock->releaseAll(lockId: null); echo "\n";',
+                [$methods],
+            );
+            same('11111', $run->line(30));
+        });
+    }
+
+    $t->test('drupal::the services file overrides lock and lock.persistent', static function () use ($setup): void {
+        foreach (['Config', 'DependencyInjection', 'Yaml'] as $component) {
+            require_once "Symfony/Component/{$component}/autoload.php";
+        }
+        $container = new ContainerBuilder();
+        $container->register('lock', \stdClass::class);
+        $container->register('lock.persistent', \stdClass::class);
+        (new YamlFileLoader($container, new FileLocator($setup->package)))->load('synlock.services.yml');
+        $container->setParameter('synlock.url', "redis://127.0.0.1:{$setup->ports['redis']}?prefix=services:");
+        $container->getDefinition('lock')->setPublic(true);
+        $container->getDefinition('lock.persistent')->setPublic(true);
+        $container->compile();
+        [$lock, $kept] = [$container->get('lock'), $container->get('lock.persistent')];
+        same([LockBackend::class, PersistentLockBackend::class], [$lock::class, $kept::class]);
+        same([true, false, 'persistent'], [$lock->acquire('x'), $kept->acquire('x'), $kept->getLockId()]);
+        $lock->releaseAll();
+    });
+
+    $t->test("drupal::the store of a site's own database", static function () use ($setup, $folder, $places): void {
+        $cases = [
+            [['driver' => 'mysql', 'host' => 'db', 'port' => '3307', 'username' => 'u@x', 'password' => 'p:/?#', 'database' => 'site', 'prefix' => ''],
+                ['mysql://u%40x:p%3A%2F%3F%23@db:3307/site', ['dialect' => 'drupal']]],
+            [['driver' => 'mysql', 'unix_socket' => '/run/my.sock', 'host' => 'localhost', 'username' => 'u', 'password' => '', 'database' => 'site', 'prefix' => 'd8_'],
+                ['mysql://u@/site', ['dialect' => 'drupal', 'table' => 'd8_semaphore', 'socket' => '/run/my.sock']]],
+            [['driver' => 'pgsql', 'username' => 'u', 'database' => 'site', 'prefix' => ['default' => 'd8_', 'semaphore' => 'shared_'], 'schema' => 'app'],
+                ['postgres://u@localhost/site', ['dialect' => 'drupal', 'table' => 'app.shared_semaphore']]],
+            [['driver' => 'sqlite', 'database' => '/var/www/sites/a b/.ht.sqlite'], ['sqlite:/var/www/sites/a%20b/.ht.sqlite', ['dialect' => 'drupal']]],
+            [['driver' => 'sqlite', 'database' => '/var/www/.ht.sqlite', 'prefix' => 'simpletest1'], ['sqlite:/var/www/.ht.sqlite-simpletest1', ['dialect' => 'drupal']]],
+        ];
+        foreach ($cases as [$info, $expected]) {
+            same($expected, StoreFactory::fromConnection($info));
+            Store::open(...$expected);
+        }
+        throws(InvalidArgument::class, static fn () => StoreFactory::fromConnection(['driver' => 'oracle']));
+        [$url, $options] = StoreFactory::fromConnection(['driver' => 'sqlite', 'database' => "{$folder}/site.db", 'prefix' => '']);
+        same(Store::open("{$places['sqlite'][0]}&dialect=drupal")->fingerprint(), Store::open($url, $options)->fingerprint());
+        same("redis://x", StoreFactory::create('redis://x')->url());
+    });
+
+    $t->test('drupal::the examples of the guide run', static function () use ($setup): void {
+        preg_match_all('/^```php\n(.*?)^```$/ms', (string) file_get_contents("{$setup->package}/DRUPAL.md"), $found);
+        ok(\count($found[1]) >= 2, 'examples');
+        foreach ($found[1] as $code) {
+            $code = str_replace('redis://redis.example', "redis://127.0.0.1:{$setup->ports['redis']}", $code);
+            $run = $setup->process('eval($arguments[0]); echo "the end\n";', [$code]);
+            same('the end', $run->line(30), $code);
+        }
+    });
+};
