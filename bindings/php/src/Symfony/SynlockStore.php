@@ -199,7 +199,8 @@ class SynlockStore implements BlockingStoreInterface, BlockingSharedLockStoreInt
             throw new LockConflictedException("The lock \"{$key}\" is taken.");
         }
         if ($hold === null) {
-            $key->setState($place, Hold::of($lock, $ttl, $this->inheritable()));
+            // A lock that has a TTL asks for it next.
+            $key->setState($place, Hold::of($lock, $wish?->ttl === null ? null : $ttl, $this->inheritable()));
         } else {
             $hold->taken(null);
         }

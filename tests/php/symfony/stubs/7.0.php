@@ -1,6 +1,6 @@
 <?php
 
-// The types of symfony/lock 7.0 that a store and a lock have to fit, declared as there.
+// The types of symfony/lock and symfony/semaphore 7.0 that stores and locks have to fit, declared as there.
 
 declare(strict_types=1);
 
@@ -158,5 +158,22 @@ namespace Symfony\Component\Lock {
     interface BlockingSharedLockStoreInterface extends SharedLockStoreInterface
     {
         public function waitAndSaveRead(Key $key): void;
+    }
+}
+
+namespace Symfony\Component\Semaphore {
+    final class Key
+    {
+    }
+
+    interface PersistingStoreInterface
+    {
+        public function save(Key $key, float $ttlInSecond): void;
+
+        public function delete(Key $key): void;
+
+        public function exists(Key $key): bool;
+
+        public function putOffExpiration(Key $key, float $ttlInSecond): void;
     }
 }

@@ -27,7 +27,7 @@ final class Hold
     private string $exported = '';
     /** `hrtime` at which the hold ends by the last TTL, though the lease in the store may last longer. */
     private ?int $end = null;
-    /** The lease that it was taken with, as long as nothing was done with it. */
+    /** A lease that need not be asked for, as long as nothing else was done. */
     private ?float $fresh = null;
 
     private function __construct()
@@ -35,7 +35,7 @@ final class Hold
     }
 
     /**
-     * @param float|null       $ttl  the lease that the lock was made with
+     * @param float|null       $ttl  the lease that it was taken with, if the same will be asked for next
      * @param Inheritable|null $from what keeps it, if it is handed on by its owner token
      */
     public static function of(Lock $lock, ?float $ttl, ?Inheritable $from): self

@@ -4,7 +4,6 @@ declare(strict_types=1);
 
 namespace Synlock\Symfony\Internal;
 
-use Synlock\Symfony\Key;
 use Synlock\Symfony\Lock;
 
 /**
@@ -21,16 +20,18 @@ final class Wish
     }
 
     /** Null if no lock stands behind the call. */
-    public static function of(Key $key): ?self
+    public static function of(object $key): ?self
     {
         foreach (\debug_backtrace(\DEBUG_BACKTRACE_PROVIDE_OBJECT | \DEBUG_BACKTRACE_IGNORE_ARGS, 16) as $frame) {
             $lock = $frame['object'] ?? null;
-            if ($lock instanceof Lock || $lock instanceof \Symfony\Component\Lock\Lock) {
-                // Both classes are final and have these properties, private, in every version.
+            $isLock = $lock instanceof Lock || $lock instanceof \Symfony\Component\Lock\Lock;
+            if ($isLock || $lock instanceof \Symfony\Component\Semaphore\Semaphore) {
+                // These classes are final and have these properties, private, in every version.
                 $own = (array) $lock;
                 $of = "\0" . $lock::class . "\0";
-                if (($own["{$of}key"] ?? null) === $key && \array_key_exists("{$of}ttl", $own)) {
-                    return new self($own["{$of}ttl"] ?: null, $own["{$of}autoRelease"] ?? true);
+                $ttl = $of . ($isLock ? 'ttl' : 'ttlInSecond');
+                if (($own["{$of}key"] ?? null) === $key && \array_key_exists($ttl, $own)) {
+                    return new self($own[$ttl] ?: null, $own["{$of}autoRelease"] ?? true);
                 }
             }
         }

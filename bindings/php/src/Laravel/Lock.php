@@ -1,0 +1,149 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Synlock\Laravel;
+
+use Illuminate\Cache\Lock as Base;
+use Illuminate\Contracts\Cache\LockTimeoutException;
+use Synlock\Exception\ForkedHandle;
+use Synlock\Exception\InvalidArgument;
+use Synlock\Exception\LockLost;
+use Synlock\Exception\NotHeld;
+use Synlock\Lock as Hold;
+use Synlock\State;
+use Synlock\Store;
+
+/**
+ * A lock of Laravel: not released when its object goes or the request ends, but by `release()`, its seconds, or (on
+ * stores that see it) the death of the process. Its owner says in words what another process needs to restore it.
+ */
+final class Lock extends Base
+{
+    /** So many may be kept before those that have ended are looked for. */
+    private const MANY = 100;
+    /** @var array<string, Hold> held by this process: place, name and owner => hold */
+    private static array $holds = [];
+    private ?Hold $hold = null;
+    /** The owner is no word of the program's, and may become one that can be adopted. */
+    private readonly bool $isNameless;
+
+    public function __construct(private readonly Store $store, string $name, int $seconds, ?string $owner = null)
+    {
+        $this->isNameless = $owner === null;
+        parent::__construct($name, $seconds, $owner);
+    }
+
+    /** False also for a lock that this object holds, as in Laravel. */
+    public function acquire(): bool
+    {
+        return $this->take(null);
+    }
+
+    /**
+     * Waits, and is woken.
+     *
+     * @param int           $seconds
+     * @param callable|null $callback
+     *
+     * @return mixed
+     *
+     * @throws LockTimeoutException
+     */
+    public function block($seconds, $callback = null)
+    {
+        if (!$this->take((float) $seconds)) {
+            throw new LockTimeoutException("Nobody let go of \"{$this->name}\" in {$seconds} seconds.");
+        }
+        if (!\is_callable($callback)) {
+            return true;
+        }
+        try {
+            return $callback();
+        } finally {
+            $this->release();
+        }
+    }
+
+    /** Whether it was held. */
+    public function release(): bool
+    {
+        $hold = $this->find();
+        try {
+            $hold?->release();
+
+            return $hold !== null;
+        } catch (LockLost | NotHeld | ForkedHandle) {
+            return false;
+        } finally {
+            $this->hold = null;
+            unset(self::$holds[$this->key()]);
+        }
+    }
+
+    /** Takes it from whoever holds it, who finds it lost. */
+    public function forceRelease(): void
+    {
+        $this->store->breakLock($this->name);
+    }
+
+    protected function getCurrentOwner(): ?string
+    {
+        return $this->find()?->isAcquired() ? $this->owner : null;
+    }
+
+    /** @param float|null $wait seconds; null: only now */
+    private function take(?float $wait): bool
+    {
+        if ($this->hold?->state() === State::Held) {
+            return false;
+        }
+        $ttl = $this->seconds > 0 && $this->store->capabilities()->ttl ? (float) $this->seconds : null;
+        $hold = $this->store->createLock($this->name, $ttl, false);
+        if (!($wait === null ? $hold->acquire() : $hold->acquire(true, $wait))) {
+            return false;
+        }
+        $this->hold = $hold;
+        if ($this->isNameless && $this->store->capabilities()->export) {
+            $this->owner = $this->exported($hold);
+        }
+        if (\count(self::$holds) >= self::MANY) {
+            self::$holds = \array_filter(self::$holds, static fn (Hold $hold): bool => $hold->state() === State::Held);
+        }
+        self::$holds[$this->key()] = $hold;
+
+        return true;
+    }
+
+    /** Its hold, taken over from where it was taken. */
+    private function find(): ?Hold
+    {
+        $this->hold ??= self::$holds[$this->key()] ?? null;
+        if ($this->hold?->state() === State::Forked) {
+            $this->hold = null; // the parent's, unless its owner is known here
+        }
+        if ($this->hold === null && \str_starts_with($this->owner, 'synlock1:')) {
+            try {
+                // Adopting never shortens.
+                $this->hold = $this->store->adopt($this->owner, 1.0, false);
+            } catch (LockLost | InvalidArgument) {
+                return null;
+            }
+        }
+
+        return $this->hold;
+    }
+
+    /** What `export()` would write, without letting go of the hold. */
+    private function exported(Hold $hold): string
+    {
+        $fields = [$this->store->fingerprint(), $this->name, 'x', (string) $hold->ownerToken(), (string) $hold->fencingToken()];
+
+        return 'synlock1:' . \implode(':', \array_map(\rawurlencode(...), $fields));
+    }
+
+    private function key(): string
+    {
+        return "{$this->store->fingerprint()}\0{$this->name}\0{$this->owner}";
+    }
+}

@@ -1,0 +1,76 @@
+<?php
+
+// SynlockSemaphoreStore in Symfony's Semaphore component, Debian's.
+
+declare(strict_types=1);
+
+namespace Synlock\Tests;
+
+use Symfony\Component\Semaphore\Exception\SemaphoreExpiredException;
+use Symfony\Component\Semaphore\Key;
+use Symfony\Component\Semaphore\SemaphoreFactory;
+use Synlock\Store;
+use Synlock\Symfony\SynlockSemaphoreStore;
+
+return static function (Runner $t, Setup $setup): void {
+    require_once 'Symfony/Component/Semaphore/autoload.php';
+    foreach ($setup->urls() as $name => $url) {
+        $can = Store::open($url)->capabilities();
+        if (!$can->permits) {
+            $t->test("semaphore {$name}::says that it has no permits", static function () use ($url): void {
+                $semaphore = (new SemaphoreFactory(new SynlockSemaphoreStore($url)))->createSemaphore('none', 2);
+                throws(\Symfony\Component\Semaphore\Exception\RuntimeException::class, static fn () => $semaphore->acquire());
+            });
+            continue;
+        }
+        $t->test("semaphore {$name}::so many and no more", static function () use ($url, $can): void {
+            $factory = new SemaphoreFactory(new SynlockSemaphoreStore($url));
+            $make = static fn (int $weight = 1) => $factory->createSemaphore('places', 3, $weight, 30);
+            [$a, $b, $c, $d] = [$make(2), $make(), $make(), $make(3)];
+            same([true, true, false, false], [$a->acquire(), $b->acquire(), $c->acquire(), $d->acquire()]);
+            same([true, true, false], [$a->isAcquired(), $b->isAcquired(), $c->isAcquired()]);
+            same(true, $a->acquire(), 'again');
+            $a->refresh(60);
+            ok($a->getRemainingLifetime() > 50, 'its lifetime');
+            if ($can->ttl) {
+                $left = max(array_map(static fn ($holder): float => $holder->remaining, Store::open($url)->inspect('places')->holders));
+                ok($left > 50 && $left <= 60, "the store's: {$left}");
+            }
+            $a->release();
+            same([true, false], [$c->acquire(), $d->acquire()]);
+            unset($b, $c);
+            same(true, $d->acquire(), 'what is destroyed is released');
+            $d->release();
+            $d->release();
+        });
+    }
+
+    $t->test('semaphore::one that is lost, and one that ends with its TTL', static function () use ($setup): void {
+        $factory = new SemaphoreFactory(new SynlockSemaphoreStore($url = $setup->urls()['redis']));
+        $semaphore = $factory->createSemaphore('lost', 2, 2, 30);
+        $semaphore->acquire();
+        Store::open($url)->breakLock('lost');
+        throws(SemaphoreExpiredException::class, static fn () => $semaphore->refresh());
+        same(false, $semaphore->isAcquired());
+        $semaphore->release();
+        $short = $factory->createSemaphoreFromKey(new Key('lost', 2, 2), 0.3);
+        same(true, $short->acquire());
+        until(static fn (): bool => !$short->isAcquired(), 30, 'it ends');
+        same(true, $factory->createSemaphore('lost', 2)->acquire());
+    });
+
+    $t->test('semaphore::a process that dies leaves nothing on a store that sees it', static function () use ($setup): void {
+        $url = $setup->urls()['shm'];
+        $process = $setup->process(
+            'require_once "Symfony/Component/Semaphore/autoload.php"; $s = (new \Symfony\Component\Semaphore\SemaphoreFactory(new \Synlock\Symfony\SynlockSemaphoreStore($arguments[0])))'
+            . '->createSemaphore("dies", 2, 2, 60); $s->acquire(); echo "held\n"; sleep(60);',
+            [$url],
+        );
+        $process->expect('held');
+        $semaphore = (new SemaphoreFactory(new SynlockSemaphoreStore($url)))->createSemaphore('dies', 2, 1, 60);
+        same(false, $semaphore->acquire());
+        $process->signal(SIGKILL);
+        $process->wait();
+        until(static fn (): bool => $semaphore->acquire(), 30, 'its permits are free');
+    });
+};
