@@ -40,6 +40,32 @@ static void keys(void) {
     IS(SYNLOCK_INVALID_ARGUMENT, synlock_key_name("1", 1, NULL, text, sizeof text, NULL, NULL));
 }
 
+/* A key of the vectors, and the name that it stands for: the file has one row a line. */
+static int vector(const char *line) {
+    const char *key = strstr(line, "{\"name\": "), *end = strstr(line, ", \"expect\": {\"key\": ");
+    char got[512], wanted[512], bytes[] = "[\"bad_\",\"\xff\"]";
+    if (!key || !end) return 0;
+    const char *name = end + strlen(", \"expect\": {\"key\": "), *stop = strstr(name, "\", \"json\"");
+    key += strlen("{\"name\": ");
+    size_t length = (size_t)(end - key);
+    /* Bytes that are not UTF-8 stand as {"hex": ...} there. */
+    if (strstr(key, "{\"hex\": \"ff\"}") && strstr(key, "{\"hex\": \"ff\"}") < end) key = bytes, length = strlen(bytes);
+    IS(SYNLOCK_OK, synlock_key_name(key, length, "lock_", got, sizeof got, NULL, NULL));
+    IS(SYNLOCK_OK, synlock_key_name(name, (size_t)(stop - name) + 1, NULL, wanted, sizeof wanted, NULL, NULL));
+    CHECK(!strcmp(wanted, got));
+    return 1;
+}
+
+static void vectors(void) {
+    FILE *file = fopen("tests/vectors/avtonom_key.json", "r");
+    char line[4096];
+    int rows = 0;
+    CHECK(file);
+    while (file && fgets(line, sizeof line, file)) rows += vector(line);
+    CHECK(rows >= 47);
+    if (file) fclose(file);
+}
+
 static void holds(void) {
     synlock_store *store = check_store("memory");
     synlock_manager_options options = {.struct_size = sizeof options, .sleep_ms = SYNLOCK_OPT_TRY};
@@ -227,6 +253,7 @@ static void numbers(void) {
 int main(void) {
     check_setting();
     CASE(keys);
+    CASE(vectors);
     CASE(holds);
     CASE(settings);
     CASE(lines);

@@ -5,6 +5,7 @@ mod custom;
 mod dispatch;
 mod errors;
 mod lock;
+mod manager;
 mod store;
 
 use pyo3::prelude::*;
@@ -18,6 +19,8 @@ mod _synlock {
     use super::dispatch::Dispatch;
     #[pymodule_export]
     use super::lock::Handle;
+    #[pymodule_export]
+    use super::manager::{Semaphores, key_name, template_name};
     #[pymodule_export]
     use super::store::Backing;
 
@@ -44,6 +47,12 @@ mod _synlock {
     #[pyfunction]
     fn schemes() -> Vec<&'static str> {
         synlock_core::registry::schemes()
+    }
+
+    /// What was counted, as Prometheus reads it.
+    #[pyfunction]
+    fn metrics() -> String {
+        synlock_core::metrics::text()
     }
 
     /// Statements that make the table of fencing tokens.

@@ -12,7 +12,7 @@ use synlock_core::store::Inspection;
 #[pyclass(frozen, module = "synlock._synlock")]
 #[derive(Debug)]
 pub struct Backing {
-    store: Store,
+    pub store: Store,
 }
 
 fn describe(py: Python<'_>, found: &Inspection) -> PyResult<Py<PyAny>> {
@@ -34,6 +34,38 @@ fn describe(py: Python<'_>, found: &Inspection) -> PyResult<Py<PyAny>> {
     });
     lock.set_item("holders", holders.collect::<PyResult<Vec<_>>>()?)?;
     Ok(lock.into_any().unbind())
+}
+
+/// Calls `callback(event: dict)` from whatever thread an event happens on.
+pub fn observer(callback: Py<PyAny>) -> synlock_core::event::Observer {
+    std::sync::Arc::new(move |event| {
+        // At the interpreter's end there is nobody left to tell.
+        Python::try_attach(|py| {
+            let told = (|| -> PyResult<()> {
+                let row = PyDict::new(py);
+                row.set_item("kind", event.kind.name())?;
+                row.set_item("level", event.level)?;
+                row.set_item("status", event.code.number())?;
+                row.set_item("pid", event.pid)?;
+                row.set_item("store", &event.store)?;
+                row.set_item("resource", event.resource.as_slice())?;
+                row.set_item("owner", &event.owner)?;
+                row.set_item("label", event.label.as_deref())?;
+                row.set_item("caller", event.caller.as_deref())?;
+                row.set_item("key", event.key.as_deref())?;
+                row.set_item("operation", event.operation)?;
+                row.set_item("line", event.line())?;
+                row.set_item("waited", event.waited.as_secs_f64())?;
+                row.set_item("held", event.held.as_secs_f64())?;
+                row.set_item("attempts", event.attempts)?;
+                row.set_item("message", &event.message)?;
+                callback.call1(py, (row,)).map(drop)
+            })();
+            if let Err(error) = told {
+                error.write_unraisable(py, None);
+            }
+        });
+    })
 }
 
 #[pymethods]
@@ -197,38 +229,18 @@ impl Backing {
     /// the warnings that nobody else is told of.
     #[pyo3(signature = (callback, unheard=false))]
     fn observe(&self, callback: Py<PyAny>, unheard: bool) -> u64 {
-        let observer: synlock_core::event::Observer = std::sync::Arc::new(move |event| {
-            // At the interpreter's end there is nobody left to tell.
-            Python::try_attach(|py| {
-                let told = (|| -> PyResult<()> {
-                    let row = PyDict::new(py);
-                    row.set_item("kind", event.kind.name())?;
-                    row.set_item("level", event.kind.level())?;
-                    row.set_item("status", event.code.number())?;
-                    row.set_item("pid", event.pid)?;
-                    row.set_item("store", &event.store)?;
-                    row.set_item("resource", event.resource.as_slice())?;
-                    row.set_item("owner", &event.owner)?;
-                    row.set_item("label", event.label.as_deref())?;
-                    row.set_item("waited", event.waited.as_secs_f64())?;
-                    row.set_item("held", event.held.as_secs_f64())?;
-                    row.set_item("attempts", event.attempts)?;
-                    row.set_item("message", &event.message)?;
-                    callback.call1(py, (row,)).map(drop)
-                })();
-                if let Err(error) = told {
-                    error.write_unraisable(py, None);
-                }
-            });
-        });
-        if unheard {
-            self.store.observe_warnings(observer)
-        } else {
-            self.store.observe(observer)
+        match unheard {
+            true => self.store.observe_warnings(observer(callback)),
+            false => self.store.observe(observer(callback)),
         }
     }
 
     fn unobserve(&self, id: u64) {
         self.store.unobserve(id);
+    }
+
+    /// Counts what happens to the locks, or stops it.
+    fn measure(&self, on: bool) {
+        self.store.measure(on);
     }
 }

@@ -6,7 +6,7 @@
 True
 """
 
-from . import aio, fencing
+from . import aio, fencing, semaphore
 from ._base import Acquired
 from ._custom import Ask, Busy, CustomStore, Granted
 from ._errors import (
@@ -36,7 +36,8 @@ from ._errors import (
     Unsupported,
 )
 from ._lock import Lock, Store
-from ._synlock import schemes
+from ._synlock import metrics, schemes
+from .semaphore import SemaphoreManager
 
 __all__ = [
     "Acquired",
@@ -63,6 +64,7 @@ __all__ = [
     "PermissionDenied",
     "ProtocolError",
     "Reentered",
+    "SemaphoreManager",
     "StorageError",
     "Store",
     "SynlockError",
@@ -72,5 +74,7 @@ __all__ = [
     "Unsupported",
     "aio",
     "fencing",
+    "metrics",
     "schemes",
+    "semaphore",
 ]

@@ -16,17 +16,27 @@ from . import _synlock
 from ._errors import SynlockError, SynlockWarning, make
 
 logger = logging.getLogger("synlock")
-_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "notice": logging.INFO, "warning": logging.WARNING}
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "notice": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
 
 _FOLDER = os.path.join(os.path.dirname(__file__), "")
 
 _handles: weakref.WeakSet[_synlock.Handle] = weakref.WeakSet()
+#: Managers, which hold locks of their own.
+_at_exit: weakref.WeakSet[_synlock.Semaphores] = weakref.WeakSet()
 
 
 @atexit.register
 def _release_at_exit() -> None:
     for handle in list(_handles):
         handle.end_with_process()
+    for manager in list(_at_exit):
+        manager.end()
 
 
 def _log(event: dict[str, Any]) -> None:
@@ -139,6 +149,10 @@ class BaseStore:
     def unobserve(self, observer: int) -> None:
         """Stops calling back."""
         self._backing.unobserve(observer)
+
+    def measure(self, on: bool = True) -> None:
+        """Counts what happens to this store's locks, for `synlock.metrics()`; off, it costs nothing."""
+        self._backing.measure(on)
 
     @classmethod
     def _of(cls, store: BaseStore | str | None) -> BaseStore:

@@ -1,0 +1,174 @@
+"""Locks by typed keys with one set of retry settings, as Avtonom's semaphore bundle has them for PHP.
+
+>>> from synlock.semaphore import SemaphoreManager
+>>> manager = SemaphoreManager("memory:", tries=10, sleep=0.5)
+>>> with manager.lock(["order_", 17]):
+...     manager.is_acquired(["order_", 17])
+True
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from . import _gevent, _synlock
+from ._base import _FOLDER, _LEVELS, Acquired, BaseStore, _at_exit, name_bytes
+from ._base import _warn as _warn_of
+from ._lock import Store
+
+#: Text, or a list that begins with text. The same key is the same lock in every language.
+Key: TypeAlias = "str | bytes | Sequence[Any]"
+
+logger = logging.getLogger("synlock.semaphore")
+
+
+def key_name(key: Key, prefix: str | bytes = b"") -> bytes:
+    """The name that a typed key stands for, in every language."""
+    return _synlock.key_name(key, name_bytes(prefix))
+
+
+def template_name(template: str | bytes, values: Mapping[str, object]) -> bytes:
+    """The name that a template such as `order_{id}` makes; a placeholder without a value is an error."""
+    pairs = [
+        (name_bytes(name), value if isinstance(value, bytes) else str(value).encode()) for name, value in values.items()
+    ]
+    return _synlock.template_name(name_bytes(template), pairs)
+
+
+def _caller() -> str:
+    """Who called this package: `module.function`."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and (
+        frame.f_code.co_filename.startswith(_FOLDER) or frame.f_code.co_filename == contextlib.__file__
+    ):
+        frame = frame.f_back
+    name = getattr(frame.f_code, "co_qualname", frame.f_code.co_name)
+    return f"{frame.f_globals.get('__name__', '?')}.{name}"
+
+
+class SemaphoreManager:
+    """Acquires and releases locks by typed keys, and tells of what was forgotten.
+
+    A process holds a key, not a thread: asking again for a held one is `Reentered`, or with
+    `repeat="extend"` lengthens its lease. Times are seconds. An acquire waits for `tries` times `sleep` at
+    most (and up to `jitter` longer a try), and is woken. Where the store has no leases, a lock is held until it
+    is released or its owner dies. `demo` writes nothing, grants everything and logs it all.
+
+    Everything that happens is one line of the logger `synlock.semaphore`, or of the one given.
+    """
+
+    def __init__(
+        self,
+        store: BaseStore | str | None = None,
+        *,
+        tries: int = 240,
+        sleep: float = 0.5,
+        jitter: float = 0.0,
+        ttl: float = 60.0,
+        prefix: str | bytes = "lock_",
+        repeat: str = "error",
+        demo: bool = False,
+        logger: logging.Logger = logger,
+        key_storage: Any = None,
+    ) -> None:
+        #: The application's keys: whatever was given.
+        self.key_storage = key_storage
+        self.store: Store = Store._of(store)  # type: ignore[assignment]
+        self._logger = logger
+        settings = {
+            "tries": tries,
+            "sleep": sleep,
+            "jitter": jitter,
+            "ttl": ttl,
+            "prefix": name_bytes(prefix),
+            "repeat": repeat,
+            "demo": demo,
+        }
+        self._native = _synlock.Semaphores(self.store._backing, settings)
+        # Not `self`: what is forgotten is told when the manager goes.
+        self._native.observe(_logs(logger))
+        self._native.observe(_warn_of, unheard=True)
+        _at_exit.add(self._native)
+
+    def __repr__(self) -> str:
+        return f"<synlock.semaphore.SemaphoreManager {self._native.url}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("a manager cannot be pickled: make one in each process")
+
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        # Under gevent a wait must not block the hub.
+        return _gevent.call(function, *arguments) if _gevent.is_patched() else function(*arguments)
+
+    def acquire(self, key: Key, path: str | None = None, ttl: float | None = None) -> Acquired:
+        """Acquires the lock of a key; raises `LockTimeout`, `Reentered`.
+
+        `path` says in the log who asks, by default the calling function; `ttl` is the lease.
+        """
+        return Acquired(*self._call(self._native.acquire, key, path or _caller(), ttl))
+
+    def release(self, key: Key, path: str | None = None) -> None:
+        """Releases it; raises `NotHeld`, or `LockLost` if it was lost meanwhile: whoever has it is left alone."""
+        self._call(self._native.release, key, path or _caller())
+
+    @contextlib.contextmanager
+    def lock(self, key: Key, path: str | None = None, ttl: float | None = None) -> Iterator[Acquired]:
+        """Holds the lock of a key for a `with` block."""
+        path = path or _caller()
+        acquired = self.acquire(key, path, ttl)
+        try:
+            yield acquired
+        except BaseException:
+            # What the block raised counts for more.
+            with contextlib.suppress(Exception):
+                self.release(key, path)
+            raise
+        self.release(key, path)
+
+    def refresh(self, key: Key, ttl: float | None = None) -> None:
+        """Lengthens the lease of a held key to `ttl` seconds from now, or to its own."""
+        self._call(self._native.refresh, key, ttl)
+
+    def is_acquired(self, key: Key) -> bool:
+        """Whether this manager holds the key; asks the store."""
+        return bool(self._call(self._native.is_acquired, key))
+
+    def name(self, key: Key) -> bytes:
+        """The name of a key's lock in the store."""
+        return self._native.name(key)
+
+    def held(self) -> list[tuple[bytes, str | None]]:
+        """What this manager holds, as it knows, and who acquired it."""
+        return self._native.held()
+
+    def observe(self, callback: Callable[[dict[str, Any]], None]) -> int:
+        """Calls back with every event, from the thread on which it happens."""
+        return self._native.observe(callback)
+
+    def unobserve(self, observer: int) -> None:
+        """Stops calling back."""
+        self._native.unobserve(observer)
+
+    def measure(self, on: bool = True) -> None:
+        """Counts what happens, for `synlock.metrics()`."""
+        self._native.measure(on)
+
+    def close(self) -> None:
+        """Releases what is held, and logs it as forgotten."""
+        self._call(self._native.end)
+
+
+def _logs(to: logging.Logger) -> Callable[[dict[str, Any]], None]:
+    def log(event: dict[str, Any]) -> None:
+        level = _LEVELS[event["level"]]
+        if to.isEnabledFor(level):
+            to.log(level, "%s", event["line"], extra={"synlock": event})
+
+    return log
+
+
+__all__ = ["Key", "SemaphoreManager", "key_name", "template_name"]

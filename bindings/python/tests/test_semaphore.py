@@ -1,0 +1,236 @@
+"""The manager of semaphores."""
+
+import json
+import logging
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+
+import pytest
+
+import synlock
+from synlock import semaphore
+from synlock.semaphore import SemaphoreManager
+
+VECTORS = pathlib.Path(__file__).parents[3] / "tests/vectors/avtonom_key.json"
+NAME = "lock_M_K_378261a619eba75d288b4929dc312ddf"
+
+
+def manager(url=None, **settings):
+    return SemaphoreManager(url or f"memory:{uuid.uuid4()}", **{"tries": 1, "sleep": 0.0, **settings})
+
+
+def from_vector(part):
+    if isinstance(part, dict) and list(part) == ["hex"]:
+        return bytes.fromhex(part["hex"])
+    return [from_vector(item) for item in part] if isinstance(part, list) else part
+
+
+def test_keys_become_the_names_of_the_vectors():
+    rows = json.loads(VECTORS.read_text())["rows"]
+    assert len(rows) >= 47
+    for row in rows:
+        assert semaphore.key_name(from_vector(row["name"]), "lock_").decode() == row["expect"]["key"], row
+
+
+def test_what_is_no_key():
+    for key in [1, None, True, [], {}, [[1]], [{}]]:
+        with pytest.raises(synlock.InvalidArgument):
+            semaphore.key_name(key)
+    for key in [object(), ["a", object()], ["a", {1.5: 2}]]:
+        with pytest.raises(TypeError):
+            semaphore.key_name(key)
+    deep = []
+    deep.append(deep)
+    for key in [["a", 2**63], ["a", float("nan")], deep]:
+        with pytest.raises(ValueError):
+            semaphore.key_name(key)
+    assert semaphore.key_name(("a", 1)) == semaphore.key_name(["a", 1])
+
+
+def test_templates():
+    assert semaphore.template_name("order_{id}-{x}", {"id": 17, "x": "ü"}) == "order_17-ü".encode()
+    with pytest.raises(synlock.InvalidArgument, match="id"):
+        semaphore.template_name("order_{id}", {})
+
+
+def test_acquire_and_release_with_a_line_for_each(caplog):
+    caplog.set_level(logging.DEBUG, "synlock.semaphore")
+    one = manager()
+    how = one.acquire(["M_K_", 1], "A.first", 10)
+    assert how.attempts == 1 and not how.contended
+    assert one.store.is_locked(NAME) and one.is_acquired(["M_K_", 1])
+    assert one.held() == [(NAME.encode(), "A.first")] and one.name(["M_K_", 1]) == NAME.encode()
+    with pytest.raises(synlock.Reentered, match=r"A\.first"):
+        one.acquire(["M_K_", 1], "B.second")
+    one.refresh(["M_K_", 1], 90)
+    one.release(["M_K_", 1])
+    with pytest.raises(synlock.NotHeld):
+        one.release(["M_K_", 1], "B.second")
+    levels = [record.levelname for record in caplog.records]
+    assert levels == ["DEBUG", "ERROR", "DEBUG", "DEBUG", "ERROR"]
+    lines = [record.getMessage() for record in caplog.records]
+    begin = f'[{os.getpid()}] A.first->acquire: acquired (ttl 10 s). Key: {NAME} ["M_K_",1] (store memory:'
+    assert lines[0].startswith(begin)
+    assert "] test_semaphore.test_acquire_and_release_with_a_line_for_each->release: " in lines[3]
+    assert "] B.second->release: " in lines[4]
+    assert caplog.records[0].synlock["key"] == '["M_K_",1]'
+
+
+def test_another_holder_is_waited_for_and_left_alone():
+    url = f"memory:{uuid.uuid4()}"
+    one, other = manager(url, tries=2, sleep=0.01), synlock.Lock(url, "lock_k")
+    with other, pytest.raises(synlock.LockTimeout):
+        one.acquire("k")
+    with pytest.raises(synlock.LockBusy), other:
+        manager(url).acquire("k")
+    one.acquire("k")
+    assert one.store.break_lock("lock_k")
+    with other:
+        with pytest.raises(synlock.LockLost):
+            one.release("k")
+        assert other.is_acquired()
+
+
+def test_a_waiter_is_woken():
+    one = manager(tries=1, sleep=3600.0)
+    holder = one.store.lock("lock_k")
+    holder.acquire()
+    waiter = threading.Thread(target=one.acquire, args=("k",))
+    waiter.start()
+    while not one.store.inspect("lock_k")["waiters"]:
+        time.sleep(0.005)
+    holder.release()
+    waiter.join()
+    assert one.is_acquired("k")
+    one.release("k")  # for the thread that is gone
+
+
+def test_a_repetition_extends_where_that_was_chosen(caplog):
+    one = manager(repeat="extend")
+    one.acquire("k", ttl=5)
+    one.acquire("k", ttl=50)
+    assert one.store.inspect("lock_k")["holders"][0]["remaining"] > 20
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    one.release("k")
+    assert not one.store.is_locked("lock_k")
+
+
+def test_a_block_releases_whatever_happens():
+    one = manager()
+    with pytest.raises(RuntimeError, match="work"), one.lock(["k", 1]):
+        raise RuntimeError("work")
+    with pytest.raises(synlock.LockLost), one.lock("k"):
+        one.store.break_lock("lock_k")
+    with one.lock("k"):
+        assert one.is_acquired("k")
+    assert one.held() == []
+
+
+def test_what_is_forgotten_is_told_and_released(caplog):
+    one = manager()
+    store = one.store
+    one.acquire("k", "Job.run")
+    one.close()
+    one.acquire("k", "Job.run")
+    del one
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(errors) == 2 and all("] Job.run->end: " in line for line in errors), errors
+    assert not store.is_locked("lock_k")
+
+
+def test_what_is_forgotten_at_the_end_of_the_process(tmp_path):
+    code = """
+import logging, sys
+from synlock.semaphore import SemaphoreManager
+logging.basicConfig(level=logging.DEBUG, stream=sys.stdout, format="%(levelname)s %(message)s")
+manager = SemaphoreManager(sys.argv[1])
+manager.acquire(["k", 1], "main")
+"""
+    url = f"flock:{tmp_path}"
+    done = subprocess.run([sys.executable, "-c", code, url], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert "ERROR [" in done.stdout and "] main->end: the process ended" in done.stdout, done.stdout
+    assert not synlock.Store(url).list()[0]
+
+
+def test_a_child_holds_nothing(tmp_path):
+    one = manager(f"flock:{tmp_path}")
+    one.acquire("k")
+    child = os.fork()
+    if child == 0:
+        try:
+            for call in (one.release, one.acquire):
+                with pytest.raises((synlock.NotHeld, synlock.LockBusy)):
+                    call("k")
+            one.acquire("other")
+            one.release("other")
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert one.is_acquired("k")
+    one.release("k")
+
+
+def test_ctrl_c_ends_a_wait_and_leaves_no_place():
+    one = manager(tries=1, sleep=3600.0)
+    holder = one.store.lock("lock_k")
+    holder.acquire()
+
+    def interrupt():
+        while not one.store.inspect("lock_k")["waiters"]:
+            time.sleep(0.005)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    def stop(number, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, stop)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            one.acquire("k")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        thread.join()
+    assert one.store.inspect("lock_k")["waiters"] == 0
+
+
+def test_a_demo_does_nothing():
+    one = manager(demo=True)
+    one.acquire("k")
+    one.acquire("k")
+    assert not one.store.is_locked("lock_k")
+    one.release("k")
+
+
+def test_settings_are_checked():
+    for settings in [{"tries": 0}, {"ttl": 0.0}, {"sleep": -1.0}, {"repeat": "never"}]:
+        with pytest.raises(synlock.InvalidArgument):
+            manager(**settings)
+
+
+def test_numbers():
+    one = manager()
+    one.acquire("k")
+    one.release("k")
+    url = one.store.url
+    assert url not in synlock.metrics()
+    one.measure()
+    with one.lock("k"), pytest.raises(synlock.Reentered):
+        one.acquire("k")
+    text = synlock.metrics().splitlines()
+    for outcome in ("granted", "reentered"):
+        assert f'synlock_acquires_total{{store="{url}",outcome="{outcome}"}} 1' in text
+    store = synlock.Store(url)
+    store.measure()
+    with store.lock("x"):
+        pass
+    assert f'synlock_releases_total{{store="{url}"}} 2' in synlock.metrics()
