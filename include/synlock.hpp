@@ -550,6 +550,53 @@ private:
     }
 };
 
+/// Locks by typed keys (JSON: text, or a list that begins with text) with one set of retry settings, as Avtonom's
+/// semaphore bundle has them. Releases what it holds when it ends.
+class Manager : public detail::Handle<synlock_manager, synlock_manager_free> {
+public:
+    /// Settings, all at their defaults.
+    static synlock_manager_options options() noexcept {
+        synlock_manager_options options{};
+        options.struct_size = sizeof options;
+        return options;
+    }
+
+    explicit Manager(const Store &store) : Manager(store, options()) {}
+
+    Manager(const Store &store, const synlock_manager_options &options) {
+        detail::check([&](synlock_error **error) { return synlock_manager_new(store.get(), &options, &handle_, error); });
+    }
+
+    /// Whether the lock was granted in time; throws Error with SYNLOCK_REENTERED if this process holds the key.
+    bool acquire(std::string_view key, const char *caller = nullptr, milliseconds ttl = milliseconds{0}) {
+        return detail::granted([&](synlock_error **error) {
+            return synlock_manager_acquire(handle_, key.data(), key.size(), caller, ttl.count(), nullptr, nullptr, error);
+        });
+    }
+
+    /// Throws if this manager does not hold the key, or lost it meanwhile.
+    void release(std::string_view key, const char *caller = nullptr) {
+        detail::check([&](synlock_error **error) {
+            return synlock_manager_release(handle_, key.data(), key.size(), caller, error);
+        });
+    }
+
+    void refresh(std::string_view key, milliseconds ttl = milliseconds{0}) {
+        detail::check([&](synlock_error **error) {
+            return synlock_manager_refresh(handle_, key.data(), key.size(), ttl.count(), error);
+        });
+    }
+
+    /// Whether this manager holds the key; asks the store.
+    bool is_acquired(std::string_view key) {
+        std::int32_t held = 0;
+        detail::check([&](synlock_error **error) {
+            return synlock_manager_is_acquired(handle_, key.data(), key.size(), &held, error);
+        });
+        return held == 1;
+    }
+};
+
 } // namespace synlock
 
 #endif // SYNLOCK_HPP

@@ -200,6 +200,29 @@ static void sessions() {
     CHECK(synlock::Session{server}.release_all("persistent") == 1);
 }
 
+static void managers() {
+    synlock::Store store{check_url("memory")};
+    synlock_manager_options options = synlock::Manager::options();
+    options.sleep_ms = SYNLOCK_OPT_TRY;
+    const char *key = "[\"M_K_\",1]", *name = "lock_M_K_378261a619eba75d288b4929dc312ddf";
+    {
+        synlock::Manager manager{store, options};
+        CHECK(manager.acquire(key, "here", 5s) && manager.is_acquired(key) && store.is_locked(name));
+        IS(SYNLOCK_REENTERED, thrown([&] { manager.acquire(key); }));
+        manager.refresh(key, 60s);
+        manager.release(key);
+        IS(SYNLOCK_NOT_HELD, thrown([&] { manager.release(key); }));
+        synlock::Lock other{store, name};
+        other.lock();
+        CHECK(!manager.acquire(key));
+        other.unlock();
+        CHECK(manager.acquire(key));
+    }
+    CHECK(!store.is_locked(name));
+    synlock::Manager usual{store};
+    CHECK(usual.acquire("\"x\"") && store.is_locked("lock_x"));
+}
+
 int main() {
     check_setting();
     CASE(stores);
@@ -209,6 +232,7 @@ int main() {
     CASE(shared);
     CASE(cancels);
     CASE(exports);
+    CASE(managers);
     CASE(sessions);
     return check_totals();
 }
