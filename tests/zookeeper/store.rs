@@ -276,6 +276,7 @@ fn a_release_wakes_one_of_many_waiters() {
             lock.try_acquire().unwrap().unwrap();
         }
         let releases = AtomicU64::new(0);
+        let received = || server.counter("zk_packets_received");
         std::thread::scope(|scope| {
             for _ in 0..COUNT {
                 let lock = made();
@@ -290,7 +291,7 @@ fn a_release_wakes_one_of_many_waiters() {
             until("all waiters", || {
                 shared.inspect(&name).unwrap().waiters == Some(COUNT)
             });
-            let before = proxy.events();
+            let (before, requests) = (proxy.events(), received());
             for lock in &holders {
                 releases.fetch_add(1, SeqCst);
                 lock.release().unwrap();
@@ -306,6 +307,13 @@ fn a_release_wakes_one_of_many_waiters() {
                 releases.load(SeqCst)
             );
             assert!(events > 0);
+            // A session has one event for all of its watches on a node: what tells a herd is what it asks.
+            let requests = received() - requests;
+            assert!(
+                requests <= 3 * most,
+                "{requests} requests for {} releases",
+                releases.load(SeqCst)
+            );
         });
     }
 }
