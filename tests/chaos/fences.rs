@@ -1,7 +1,7 @@
 //! Row 28: fencing tokens grow in real-time order: the token of a grant is greater than those of all
 //! grants of the name that had returned before it was asked for. `redis` (class H) while the server
-//! is restarted empty, flushed, robbed of its scripts and counters, and clients are killed; `memory`
-//! (E) by threads.
+//! is restarted empty, flushed, robbed of its scripts and counters, and clients are killed; `sqlite`, `postgres`
+//! and `mysql` (D) while clients are killed; `memory` (E) by threads.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -10,6 +10,7 @@ use synlock_core::{Code, Error, Lock, LockOptions, Store, Wait};
 use synlock_tests::history::{Answer, Kind, Tapes, token_regressions};
 use synlock_tests::names::unique;
 use synlock_tests::page::SharedPage;
+use synlock_tests::places::place;
 use synlock_tests::process::{exit_status, fork, is_full_load, nanos, signal, wait};
 use synlock_tests::redis::RedisServer;
 use synlock_tests::torture::Verdict;
@@ -31,6 +32,8 @@ struct World {
     page: SharedPage<Page>,
     tapes: [Tapes<CLIENTS, OPS>; NAMES],
     url: String,
+    /// A short lease where a killed client would else keep its lock for long.
+    options: LockOptions,
     /// What the store's trouble may make of an operation.
     allowed: &'static [Code],
 }
@@ -42,6 +45,7 @@ impl World {
             page: unsafe { SharedPage::new() },
             tapes: std::array::from_fn(|_| Tapes::new()),
             url: url.to_owned(),
+            options: LockOptions::default(),
             allowed,
         }
     }
@@ -55,7 +59,7 @@ impl World {
         let locks: Vec<Lock> = (0..NAMES)
             .map(|number| {
                 store
-                    .lock_with(format!("n{number}"), LockOptions::default())
+                    .lock_with(format!("n{number}"), self.options.clone())
                     .expect("a lock")
             })
             .collect();
@@ -226,6 +230,37 @@ fn redis(least: u64, dialect: &str) -> ExitCode {
     world.report(least, crashed, verdict)
 }
 
+/// A store whose tokens outlive its server, while clients are killed.
+fn durable(least: u64, kind: &str) -> ExitCode {
+    let (url, _keep) = place(kind);
+    // On a slow machine an answer may come after the time that is left, or after the lease.
+    let mut world = World::new(
+        &url,
+        &[
+            Code::Busy,
+            Code::Timeout,
+            Code::Lost,
+            Code::Unavailable,
+            Code::Uncertain,
+        ],
+    );
+    world.options.ttl = Some(Duration::from_millis(200));
+    let mut workers = Workers::start(&world);
+    let (start, enough) = (Instant::now(), if is_full_load() { 250 } else { 10 });
+    while go_on(&world, least, workers.kills, enough, start) {
+        std::thread::sleep(Duration::from_millis(60));
+        // Each dead waiter that is handed a lock keeps it for a second.
+        if workers.kills < enough {
+            workers.kill_one();
+        }
+    }
+    let kills = workers.kills;
+    let crashed = workers.stop();
+    let mut verdict = Verdict::default();
+    verdict.claim(kills >= enough, "kills", kills);
+    world.report(least, crashed, verdict)
+}
+
 fn memory(least: u64) -> ExitCode {
     let world = World::new(
         &format!("memory:{}", unique("fences")),
@@ -257,6 +292,7 @@ fn main() -> ExitCode {
             redis(least, &dialect)
         }
         Some("memory") => memory(least),
+        Some(kind @ ("sqlite" | "postgres" | "mysql")) => durable(least / 20, kind),
         _ => ExitCode::from(2),
     }
 }

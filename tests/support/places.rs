@@ -1,0 +1,42 @@
+//! Stores with a server or a file of one's own, by their kind.
+
+use crate::names::TempDir;
+use crate::services::mariadb::MariadbServer;
+use crate::services::memcached::MemcachedServer;
+use crate::services::postgres::PostgresServer;
+use crate::services::redis::RedisServer;
+use crate::services::zookeeper::ZookeeperServer;
+use std::any::Any;
+
+/// The URL of a store of this kind, and what keeps its server or file. A kind that is no store is a
+/// dialect of Redis.
+pub fn place(kind: &str) -> (String, Box<dyn Any>) {
+    match kind {
+        "postgres" => {
+            let server = PostgresServer::start();
+            (format!("postgres://{}", server.place()), Box::new(server))
+        }
+        "mysql" => {
+            let server = MariadbServer::start();
+            (format!("mysql://{}", server.place()), Box::new(server))
+        }
+        "sqlite" => {
+            let folder = TempDir::new("synlock-place");
+            let url = format!("sqlite:{}/locks.db", folder.path().display());
+            (url, Box::new(folder))
+        }
+        "memcached" => {
+            let server = MemcachedServer::start();
+            (server.url(), Box::new(server))
+        }
+        "zookeeper" => {
+            let server = ZookeeperServer::start();
+            (server.url(), Box::new(server))
+        }
+        dialect => {
+            let server = RedisServer::start();
+            let url = format!("{}?dialect={dialect}", server.url());
+            (url, Box::new(server))
+        }
+    }
+}
