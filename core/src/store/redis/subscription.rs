@@ -217,10 +217,10 @@ impl Subscription {
         loop {
             match connection.reply_now() {
                 Ok(Some(value)) => {
-                    if let Some((token, name)) = message(value) {
-                        if !self.wake(token) {
-                            strays.push(Stray { token, name });
-                        }
+                    if let Some((token, name)) = message(value)
+                        && !self.wake(token)
+                    {
+                        strays.push(Stray { token, name });
                     }
                 }
                 Ok(None) => return,
