@@ -1,3 +1,4 @@
+import { LockFactory } from '../symfony.js';
 import { type Ask, type CustomStore, Lock, LockTimeout, Store, SynlockError } from '../index.js';
 
 const store: Store = await Store.open('memory:', { fair: true });
@@ -32,3 +33,10 @@ new Lock();
 await store.acquire('x', { tll: 5 });
 const error: SynlockError = new LockTimeout('x');
 void [result, error.code, error.retriable];
+const factory: LockFactory = new LockFactory('memory:', { fair: true });
+const made = factory.createLock('charts-generation', 30_000, false);
+const got: boolean = await made.acquire(false) && (await made.acquireRead(true, { timeout: 5 }));
+const left: number | null = got ? made.getRemainingLifetime() : null;
+void left;
+// @ts-expect-error a TTL is a number of ms
+factory.createLock('x', '30 s');

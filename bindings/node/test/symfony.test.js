@@ -1,0 +1,198 @@
+'use strict';
+
+// `synlock/symfony`, and the samples of Symfony's documentation of its Lock component in JavaScript.
+
+const assert = require('node:assert');
+const { after, before, describe, it } = require('node:test');
+const synlock = require('..');
+const { LockFactory } = require('synlock/symfony');
+const { startRedis, flockUrl, shmUrl, script, name } = require('./support.js');
+
+const code = (wanted) => (error) => error instanceof synlock.SynlockError && error.code === `SYNLOCK_${wanted}`;
+const setups = {
+  memory: async () => ({ url: `memory:${name()}`, stop() {} }),
+  shm: async () => shmUrl(),
+  flock: async () => flockUrl(),
+  redis: startRedis,
+};
+
+for (const [kind, setup] of Object.entries(setups)) {
+  describe(`symfony, ${kind}`, () => {
+    let server;
+    let factory;
+    before(async () => {
+      server = await setup();
+      factory = new LockFactory(server.url);
+    });
+    after(() => server.stop());
+
+    // The samples, in the order of the documentation.
+
+    it('usage', async () => {
+      let done = false;
+      const lock = factory.createLock('pdf-invoice-generation');
+      if (await lock.acquire(false)) {
+        // The resource "pdf-invoice-generation" is locked.
+        // You can compute and generate invoice safely here.
+        done = true;
+        await lock.release();
+      }
+      assert.ok(done);
+    });
+
+    it('blocking locks', async () => {
+      const holder = factory.createLock('notification-flush');
+      await holder.acquire();
+      setTimeout(() => holder.release(), 20);
+      const lock = factory.createLock('notification-flush');
+      assert.equal(await lock.acquire(true), true);
+      await lock.release();
+    });
+
+    it('expiring locks', async () => {
+      // create an expiring lock that lasts 30 seconds
+      const lock = factory.createLock('charts-generation', 30_000);
+      await lock.acquire();
+      try {
+        // perform a job during less than 30 seconds
+      } finally {
+        await lock.release();
+      }
+      assert.equal(await lock.isAcquired(), false);
+    });
+
+    it('refreshing', async () => {
+      const lock = factory.createLock('charts-generation', 30_000);
+      await lock.acquire();
+      try {
+        for (let i = 0; i < 3; i++) {
+          // perform a small part of the job.
+
+          // renew the lock for 30 more seconds.
+          await lock.refresh();
+        }
+      } finally {
+        await lock.release();
+      }
+    });
+
+    it('another TTL', async () => {
+      const lock = factory.createLock('charts-generation', 30_000);
+      await lock.acquire();
+      // refresh the lock for 30 seconds
+      await lock.refresh();
+      // refresh the lock for 600 seconds; a lease is never shortened, so the next refresh() leaves it
+      await lock.refresh(600_000);
+      await lock.refresh();
+      const left = lock.getRemainingLifetime();
+      assert.ok(kind === 'flock' ? left === null : left > 590_000, `${left}`);
+      await lock.release();
+    });
+
+    it('health', async () => {
+      const lock = factory.createLock('invoice-publication', 30_000);
+      await lock.acquire();
+      for (let i = 0; i < 3; i++) {
+        if (lock.getRemainingLifetime() <= 5_000) {
+          if (lock.isExpired()) {
+            // lock was lost, perform a rollback or send a notification
+            throw new Error('Lock lost during the overall process');
+          }
+          await lock.refresh();
+        }
+        // Perform the task whose duration MUST be less than 5 minutes
+      }
+      assert.equal(await lock.isAcquired(), true);
+      await lock.release();
+    });
+
+    // What the documentation says around them.
+
+    it('acquire can be called repeatedly, and instances are told apart', async () => {
+      const lock = factory.createLock('repeated');
+      const other = factory.createLock('repeated');
+      assert.deepEqual(await Promise.all([lock.acquire(), lock.acquire(), lock.acquire(true, { timeout: 100 })]), [true, true, true]);
+      assert.equal(await other.acquire(false), false);
+      assert.equal(await other.acquire(true, { timeout: 30 }), false);
+      assert.deepEqual([await lock.isAcquired(), await other.isAcquired()], [true, false]);
+      await other.release();
+      assert.equal(await lock.isAcquired(), true);
+      await lock.release();
+      await lock.release();
+      assert.equal(await other.acquire(false), true);
+      await other.release();
+    });
+
+    it('a wait can be aborted', async () => {
+      const holder = factory.createLock('aborted');
+      await holder.acquire();
+      const lock = factory.createLock('aborted');
+      await assert.rejects(lock.acquire(true, { signal: AbortSignal.timeout(20) }));
+      await holder.release();
+      assert.equal(await lock.acquire(), true);
+      await lock.release();
+    });
+
+    it('readers', async () => {
+      const [a, b, writer] = [1, 2, 3].map(() => factory.createLock('read'));
+      assert.deepEqual([await a.acquireRead(), await b.acquireRead()], [true, true]);
+      assert.equal(await writer.acquire(false), false);
+      assert.equal(await a.acquire(false), false, 'another reads');
+      assert.equal(await a.isAcquired(), true);
+      await b.release();
+      assert.equal(await a.acquire(false), true, 'the only reader becomes the writer');
+      assert.equal(await b.acquireRead(false), false);
+      assert.deepEqual([await a.acquireRead(), await b.acquireRead(false)], [true, true]);
+      await a.release();
+      await b.release();
+    });
+
+    it('a lock that is lost', async () => {
+      const lock = factory.createLock('lost', 30_000);
+      await assert.rejects(lock.refresh(), code('NOT_HELD'));
+      await lock.acquire();
+      await factory.store.breakLock('lost');
+      await assert.rejects(lock.refresh(), code('LOST'));
+      assert.deepEqual([await lock.isAcquired(), lock.isExpired()], [false, true]);
+      await lock.release();
+      assert.equal(await lock.acquire(false), true);
+      await lock.release();
+    });
+
+    it('without a TTL', async () => {
+      const lock = factory.createLock('no ttl', null);
+      await lock.acquire();
+      await assert.rejects(lock.refresh(), code('INVALID_ARGUMENT'));
+      await lock[Symbol.asyncDispose]();
+      assert.equal(await lock.isAcquired(), false);
+    });
+  });
+}
+
+describe('symfony', () => {
+  it('a store is taken as well as a URL, and both kinds of import', async () => {
+    const store = new synlock.Store(`memory:${name()}`);
+    assert.equal(new LockFactory(store).store, store);
+    assert.equal((await import('synlock/symfony')).LockFactory, LockFactory);
+  });
+
+  it('a store without readers takes them for writers', async () => {
+    const factory = new LockFactory(`sysv:${name()}`);
+    const reader = factory.createLock('read');
+    assert.equal(await reader.acquireRead(), true);
+    assert.equal(await factory.createLock('read').acquireRead(false), false);
+    await reader.release();
+  });
+
+  it('without automatic release a lease stays', async () => {
+    const server = await startRedis();
+    try {
+      const done = await script(`const { LockFactory } = require(process.env.SYNLOCK + '/symfony.js');
+        new LockFactory(process.argv[1]).createLock('kept', 30000, false).acquire();`, server.url);
+      assert.equal(done.code, 0, done.err);
+      assert.equal(await new LockFactory(server.url).createLock('kept').acquire(false), false);
+    } finally {
+      server.stop();
+    }
+  });
+});
