@@ -146,6 +146,16 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         $t->test("fpm::{$master}: the header is preloaded", static function () use ($fpm, $scripts): void {
             same('', trim($fpm->request("{$scripts}/scope.php")->finish()));
         });
+        $t->test("fpm::{$master}: Symfony's locks, and the end of their request", static function () use ($fpm, $scripts, $urls): void {
+            foreach ($urls as $url) {
+                // Each finds that the one before has released.
+                foreach (['return', 'memory', 'return'] as $end) {
+                    $request = $fpm->request("{$scripts}/symfony.php", compact('url', 'end'));
+                    $text = $request->finish();
+                    ok(str_starts_with($text, "false\n[true,false,true]\n"), "{$text} {$request->errors}");
+                }
+            }
+        });
         foreach ($urls as $store => $url) {
             foreach (ENDS as $end) {
                 $t->test("fpm::{$master}: {$store}, {$end}", static fn () => ends($fpm, $temp, $url, $end));

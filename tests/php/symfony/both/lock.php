@@ -273,6 +273,28 @@ return static function (Runner $t, Setup $setup): void {
         }
     });
 
+    $t->test("{$setup->mode} factory::what DSNs say", static function (): void {
+        $here = getcwd();
+        foreach ([
+            'mysql:host=h;port=5;dbname=d;charset=utf8' => ['mysql://h:5/d', 'me', 'word', null],
+            'mysql:unix_socket=/s;dbname=d' => ['mysql:///d', 'me', 'word', '/s'],
+            'mysql:///d?unix_socket=/s' => ['mysql:///d', null, null, '/s'],
+            'mysql2://u%40:p%3Aw@h:33/d?serverVersion=8' => ['mysql://h:33/d', 'u@', 'p:w', null],
+            'pgsql:host=h port=5 dbname=d user=u' => ['postgres://h:5/d', 'u', 'word', null],
+            'pgsql:host=/run/pg;dbname=d' => ['postgres:///d', 'me', 'word', '/run/pg'],
+            'postgresql://[::1]:5/d' => ['postgres://[::1]:5/d', null, null, null],
+            'sqlite:/a b/x.db' => ['sqlite:/a%20b/x.db', null, null, null],
+            'sqlite:////a/x.db' => ['sqlite:/a/x.db', null, null, null],
+            'sqlite:///x.db' => ["sqlite:{$here}/x.db", null, null, null],
+        ] as $dsn => $wanted) {
+            [$url, $options] = \Synlock\Symfony\Internal\Url::database($dsn, ['db_username' => 'me', 'db_password' => 'word']);
+            same($wanted, [$url, $options['username'] ?? null, $options['password'] ?? null, $options['socket'] ?? null], $dsn);
+        }
+        foreach (['sqlite::memory:', 'sqlite:', 'oci:dbname=x', 'sqlsrv:x'] as $dsn) {
+            same(null, \Synlock\Symfony\Internal\Url::database($dsn, []));
+        }
+    });
+
     $t->test("{$setup->mode} factory::a password and a database of a DSN", static function () use ($setup, $clients): void {
         $admin = $clients->redis();
         $admin->rawCommand('ACL', 'SETUSER', 'locker', 'on', '>s:cret', '~*', '&*', '+@all');

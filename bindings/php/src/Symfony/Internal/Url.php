@@ -46,7 +46,7 @@ final class Url
      */
     public static function database(string $dsn, array $options, string $advisory = ''): ?array
     {
-        $isUrl = \preg_match('~^([a-z0-9_+-]+)://(?!/)|^(sqlite3?|pdo-sqlite):///~', $dsn, $found) === 1;
+        $isUrl = \preg_match('~^[a-z0-9_+-]+://~', $dsn) === 1;
         [$scheme, $rest] = \explode(':', $dsn, 2) + [1 => ''];
         $scheme = match (\preg_replace('~^pdo[_-]~', '', $scheme)) {
             'mysql', 'mysql2', 'mysqli' => 'mysql',
@@ -107,7 +107,7 @@ final class Url
 
     private static function parts(string $url): array
     {
-        $parts = \parse_url($url) ?: [];
+        $parts = \parse_url(\preg_replace('~^([^:]+):///~', '$1://localhost/', $url)) ?: [];
         \parse_str($parts['query'] ?? '', $query);
         $decode = static fn (string $key): ?string => isset($parts[$key]) ? \rawurldecode((string) $parts[$key]) : null;
 
