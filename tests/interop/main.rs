@@ -1,6 +1,7 @@
 //! synlock beside other programs that lock: see `README.md`.
 
 mod caches;
+mod etcd;
 mod files;
 mod pair;
 mod redis;
@@ -19,6 +20,7 @@ fn main() {
         semaphores::pairs(),
         redis::pairs(),
         zookeeper::pairs(),
+        etcd::pairs(),
         tables::pairs(),
     ]
     .into_iter()

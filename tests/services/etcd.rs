@@ -172,6 +172,11 @@ impl EtcdServer {
         self.wait_until_it_serves(number);
     }
 
+    /// Starts a killed one again without waiting for it.
+    pub fn launch_again(&mut self, number: usize) {
+        self.launch(number);
+    }
+
     /// SIGKILL and a new server in the same place, without what the old one had written.
     pub fn restart_empty(&mut self) {
         self.kill(0);
