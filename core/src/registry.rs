@@ -111,6 +111,14 @@ const STORES: &[Entry] = &[
         open: Some(Open::Over(crate::store::quorum::open)),
     },
     Entry {
+        store: "tiered",
+        schemes: &["tiered"],
+        #[cfg(feature = "shm")]
+        open: Some(Open::Over(crate::store::tiered::open)),
+        #[cfg(not(feature = "shm"))]
+        open: None,
+    },
+    Entry {
         store: "null",
         schemes: &["null"],
         open: Some(Open::Plain(crate::store::null::open)),

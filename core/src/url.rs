@@ -178,7 +178,15 @@ impl Url {
     /// Takes the URLs of members out.
     pub(crate) fn take_members(&mut self) -> Vec<String> {
         self.known.push("member");
-        std::mem::take(&mut self.members)
+        let mut members = std::mem::take(&mut self.members);
+        if self.scheme == "tiered" {
+            members.extend(
+                ["local", "remote"]
+                    .into_iter()
+                    .filter_map(|key| self.take(key)),
+            );
+        }
+        members
     }
 
     /// Takes an option out.

@@ -117,6 +117,7 @@ fn fixed(text: &str) -> *const c_char {
         c"mysql+advisory-symfony",
         c"mysql+advisory-distributedlock",
         c"quorum",
+        c"tiered",
         c"null",
     ];
     WORDS
@@ -522,6 +523,7 @@ mod tests {
             ("postgres+advisory://h/db", &["symfony", "distributedlock"]),
             ("mysql+advisory://h/db", &["symfony", "distributedlock"]),
             ("quorum:(memory:a,memory:b,memory:c)", &[]),
+            ("tiered:(shm:words,redis://h)", &[]),
             ("null:", &[]),
         ];
         for (name, is_in) in stores() {

@@ -160,6 +160,12 @@ fn claims(case: &Case) {
             "D",
             (true, true, true, true, true),
         ),
+        // As its remote store; a death is seen at once on its own host alone.
+        "tiered" => (
+            (false, false, false, true, false),
+            "H",
+            (true, true, false, true, true),
+        ),
         // As its members.
         "quorum" if case.url.contains("redis") => (
             (true, false, false, true, false),

@@ -166,6 +166,20 @@ impl Setup {
                 _keep: Arc::new(()),
             });
         }
+        if cfg!(all(feature = "redis", feature = "shm")) && wanted("tiered") {
+            let server = RedisServer::start();
+            let folder = TempDir::within("/dev/shm", "synlock-behavior");
+            let path = folder.path().display();
+            setups.push(Setup {
+                name: "tiered",
+                url: format!(
+                    "tiered:(shm:{path}/segment,{})?state={path}/state",
+                    server.url()
+                ),
+                open: None,
+                _keep: Arc::new((folder, server)),
+            });
+        }
         if cfg!(feature = "redis") && wanted("quorum") {
             let servers: Vec<RedisServer> = (0..3).map(|_| RedisServer::start()).collect();
             let members: Vec<String> = servers.iter().map(RedisServer::url).collect();

@@ -53,6 +53,7 @@ fn capabilities() -> String {
         "zookeeper://localhost",
         "etcd://localhost",
         "quorum:(redis://a,redis://b,redis://c)",
+        "tiered:(shm:app,redis://a)",
         "postgres+advisory://me@localhost/db",
         "mysql+advisory://me@localhost/db",
     ] {

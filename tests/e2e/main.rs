@@ -37,6 +37,7 @@ fn main() {
     let etcd = EtcdServer::start();
     let folder = TempDir::new("synlock-e2e");
     let segment = TempDir::within("/dev/shm", "synlock-e2e");
+    let tiers = TempDir::within("/dev/shm", "synlock-e2e");
     let database = TempDir::new("synlock-e2e");
     let postgres = Arc::new(PostgresServer::start());
     let mariadb = Arc::new(MariadbServer::start());
@@ -99,7 +100,17 @@ fn main() {
             name: "redis",
             url: server.url(),
             shared: true,
-            _keep: server,
+            _keep: server.clone(),
+        },
+        Setup {
+            name: "tiered",
+            url: format!(
+                "tiered:(shm:{0}/segment,{1})?state={0}/state",
+                tiers.path().display(),
+                server.url()
+            ),
+            shared: true,
+            _keep: Arc::new((tiers, server.clone())),
         },
         Setup {
             name: "quorum",

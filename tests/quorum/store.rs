@@ -1,6 +1,8 @@
 //! What the suite for every store does not ask of `quorum:`: members that are down, deaf, forgetful or
 //! split, and tokens of members that count apart.
 
+mod tiered;
+
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};

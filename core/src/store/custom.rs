@@ -419,6 +419,10 @@ impl Backend for Custom {
             .map(drop)
     }
 
+    fn reserves_fences(&self) -> bool {
+        false
+    }
+
     fn attempt(&self, claim: &Claim, bell: Option<&Arc<Signal>>) -> Result<Attempt> {
         self.needs(
             claim.fence_block <= 1,

@@ -81,6 +81,8 @@ pub mod shm;
 pub mod sql;
 #[cfg(feature = "sysv")]
 pub mod sysv;
+#[cfg(feature = "shm")]
+pub mod tiered;
 #[cfg(feature = "zookeeper")]
 pub mod zookeeper;
 
@@ -232,6 +234,11 @@ pub trait Backend: Send + Sync + Debug {
     /// shares them.
     fn fingerprint(&self) -> String {
         self.url().to_owned()
+    }
+
+    /// Whether a claim may ask for several fencing tokens at once (`fence_block`).
+    fn reserves_fences(&self) -> bool {
+        self.capabilities().fence != crate::capability::Fence::None
     }
 
     /// Whether each claim must have a token before it is asked for. A store that finds its holds by

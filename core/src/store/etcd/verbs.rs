@@ -123,6 +123,10 @@ impl Backend for Etcd {
         self.read(wire::RANGE, &wire::get(key), limit).map(drop)
     }
 
+    fn reserves_fences(&self) -> bool {
+        false
+    }
+
     fn attempt(&self, claim: &Claim, bell: Option<&Arc<Signal>>) -> Result<Attempt> {
         if claim.fence_block > 1 {
             return Err(Error::unsupported(

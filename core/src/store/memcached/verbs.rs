@@ -336,6 +336,10 @@ impl Backend for Memcached {
         self.run(deadline, 0, Connection::ping).map(drop)
     }
 
+    fn reserves_fences(&self) -> bool {
+        false
+    }
+
     fn attempt(&self, claim: &Claim, bell: Option<&Arc<Signal>>) -> Result<Attempt> {
         self.check_ttl(ttl(claim))?;
         let key = self.key(&claim.name)?;

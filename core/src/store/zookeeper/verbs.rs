@@ -302,6 +302,10 @@ impl Backend for Zookeeper {
             .map(drop)
     }
 
+    fn reserves_fences(&self) -> bool {
+        false
+    }
+
     fn attempt(&self, claim: &Claim, bell: Option<&Arc<Signal>>) -> Result<Attempt> {
         if claim.fence_block > 1 {
             return Err(Error::unsupported(

@@ -1,0 +1,260 @@
+//! Batons: one small file for a remote hold of this host, in a folder of its lock. Its name is the owner token
+//! of whoever has it, or `free` between two holders. What it says never changes: a new one replaces it.
+
+use crate::codes::Code;
+use crate::lease::BootTime;
+use crate::name::Name;
+use crate::owner::OwnerToken;
+use crate::store::files::refuse;
+use crate::{Error, Result};
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+const FREE: &str = "free";
+/// How often a baton that changes hands is looked for again.
+const ROUNDS: usize = 8;
+/// Number of the layout: another one is not read, and its remote hold runs out.
+const LAYOUT: &str = if cfg!(feature = "next-layout") {
+    "synlock-tiered-2"
+} else {
+    "synlock-tiered-1"
+};
+
+/// What a remote hold is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Baton {
+    /// Its owner token at the remote store.
+    pub token: OwnerToken,
+    /// Until when it is sure, at least.
+    pub end: BootTime,
+    /// How many holds it may still serve.
+    pub left: u32,
+    /// The fencing token of the next one.
+    pub next: Option<u64>,
+}
+
+#[derive(Debug)]
+pub(super) struct Batons {
+    root: PathBuf,
+    /// Of this pair of stores.
+    folder: PathBuf,
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    let mut out = String::new();
+    for byte in Sha256::digest(bytes).iter().take(16) {
+        let _ = write!(out, "{byte:02x}");
+    }
+    out
+}
+
+fn io(error: std::io::Error) -> Error {
+    let code = match error.kind() {
+        ErrorKind::PermissionDenied => Code::Permission,
+        _ => Code::Storage,
+    };
+    Error::new(
+        code,
+        format!("the folder of the two tiers' state (`state=`): {error}"),
+    )
+}
+
+/// Whether it was there.
+fn was_there(done: std::io::Result<()>) -> Result<bool> {
+    match done {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(io(error)),
+    }
+}
+
+impl Batons {
+    pub fn new(root: PathBuf, stores: &str) -> Self {
+        let folder = root.join(hex(stores.as_bytes()));
+        Batons { root, folder }
+    }
+
+    fn of(&self, name: &Name) -> PathBuf {
+        self.folder.join(hex(name.as_bytes()))
+    }
+
+    /// Makes the folder of a lock. The outermost must be ours: whoever owns it can forge what stands in it.
+    fn make(&self, of_lock: &Path) -> Result<()> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(of_lock).map_err(io)?;
+        let state = fs::symlink_metadata(&self.root).map_err(io)?;
+        let me = nix::unistd::geteuid().as_raw();
+        if !state.is_dir() || ![me, 0].contains(&state.uid()) {
+            return Err(refuse(
+                "the folder of the two tiers' state belongs to another user, or is none",
+            ));
+        }
+        if state.mode() & 0o002 != 0 {
+            return Err(refuse(
+                "everybody may write to the folder of the two tiers' state",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Takes the lock's baton, whoever had it; and whether it was handed over. Only for who holds locally.
+    pub fn take(&self, name: &Name, me: OwnerToken) -> Result<Option<(Baton, bool)>> {
+        let folder = self.of(name);
+        let mine = folder.join(me.to_hex());
+        for _ in 0..ROUNDS {
+            if was_there(fs::rename(folder.join(FREE), &mine))? {
+                return Ok(read(&mine, name).map(|baton| (baton, true)));
+            }
+            let others = match fs::read_dir(&folder) {
+                Ok(found) => found
+                    .filter_map(|one| one.ok()?.file_name().into_string().ok())
+                    .filter(|one| OwnerToken::from_hex(one.as_bytes()).is_some())
+                    .collect::<Vec<_>>(),
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(io(error)),
+            };
+            match others.as_slice() {
+                [] if !folder.join(FREE).exists() => return Ok(None),
+                [] => {}
+                [one] => {
+                    if was_there(fs::rename(folder.join(one), &mine))? {
+                        return Ok(read(&mine, name).map(|baton| (baton, false)));
+                    }
+                }
+                // Somebody woke up late and wrote one: neither is believed, and the remote hold runs out.
+                several => {
+                    for one in several {
+                        was_there(fs::remove_file(folder.join(one)))?;
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Writes the baton of whoever holds now.
+    pub fn put(&self, name: &Name, me: OwnerToken, baton: &Baton) -> Result<()> {
+        let folder = self.of(name);
+        let unfinished = folder.join(format!(".{}", me.to_hex()));
+        let text = format!(
+            "{LAYOUT} {} {} {} {} {}\n",
+            baton.token.to_hex(),
+            baton.end.as_nanos(),
+            baton.left,
+            baton
+                .next
+                .map_or(-1, |next| i64::try_from(next).unwrap_or(-1)),
+            hex(&[b"name".as_slice(), name.as_bytes()].concat()),
+        );
+        for _ in 0..ROUNDS {
+            let mut options = fs::OpenOptions::new();
+            options.write(true).create(true).truncate(true).mode(0o600);
+            let done = options
+                .open(&unfinished)
+                .and_then(|mut file| file.write_all(text.as_bytes()))
+                .and_then(|()| fs::rename(&unfinished, folder.join(me.to_hex())));
+            if was_there(done)? {
+                return Ok(());
+            }
+            // Whoever ended the last one cleared the folder away.
+            self.make(&folder)?;
+        }
+        Err(Error::new(
+            Code::Storage,
+            "the folder of the two tiers' state vanishes again and again",
+        ))
+    }
+
+    /// Leaves the baton to the next who holds locally; false if it is not ours any more.
+    pub fn hand_over(&self, name: &Name, me: OwnerToken) -> Result<bool> {
+        let folder = self.of(name);
+        was_there(fs::rename(folder.join(me.to_hex()), folder.join(FREE)))
+    }
+
+    /// Ends the baton; false if it is not ours any more.
+    pub fn end(&self, name: &Name, me: OwnerToken) -> Result<bool> {
+        let folder = self.of(name);
+        let was = was_there(fs::remove_file(folder.join(me.to_hex())))?;
+        // Names come and go. If another is in it, it stays.
+        let _ = fs::remove_dir(&folder);
+        Ok(was)
+    }
+
+    pub fn is_ours(&self, name: &Name, me: OwnerToken) -> bool {
+        self.of(name).join(me.to_hex()).exists()
+    }
+
+    /// The baton of who has a token that begins with these digits.
+    pub fn look(&self, name: &Name, digits: &str) -> Option<Baton> {
+        let folder = self.of(name);
+        let mut found = fs::read_dir(&folder)
+            .ok()?
+            .filter_map(|one| one.ok()?.file_name().into_string().ok());
+        let file = found.find(|one| one.starts_with(digits))?;
+        read(&folder.join(file), name)
+    }
+}
+
+/// Nothing if it is not whole, of another layout, or of another lock.
+fn read(path: &Path, name: &Name) -> Option<Baton> {
+    let text = fs::read_to_string(path).ok()?;
+    let parts: Vec<&str> = text.strip_suffix('\n')?.split(' ').collect();
+    let [layout, token, end, left, next, of] = parts.as_slice() else {
+        return None;
+    };
+    if *layout != LAYOUT || *of != hex(&[b"name".as_slice(), name.as_bytes()].concat()) {
+        return None;
+    }
+    Some(Baton {
+        token: OwnerToken::from_hex(token.as_bytes())?,
+        end: BootTime::from_nanos(end.parse().ok()?),
+        left: left.parse().ok()?,
+        next: u64::try_from(next.parse::<i64>().ok()?).ok(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(byte: u8) -> OwnerToken {
+        OwnerToken::from_bytes([byte; 16])
+    }
+
+    #[test]
+    fn a_baton_has_one_owner() {
+        let root = std::env::temp_dir().join(format!("synlock-baton-{}", std::process::id()));
+        let batons = Batons::new(root.clone(), "stores");
+        let name = Name::new("n").unwrap();
+        let baton = Baton {
+            token: token(9),
+            end: BootTime::from_nanos(7),
+            left: 3,
+            next: Some(12),
+        };
+        let (a, b, c) = (token(0xaa), token(0xbb), token(0xcc));
+        assert_eq!(batons.take(&name, a).unwrap(), None);
+        batons.put(&name, a, &baton).unwrap();
+        assert!(batons.hand_over(&name, a).unwrap());
+        assert_eq!(batons.take(&name, b).unwrap(), Some((baton.clone(), true)));
+        // Who had it wakes up late.
+        assert!(!batons.hand_over(&name, a).unwrap() && !batons.end(&name, a).unwrap());
+        // The holder died.
+        assert_eq!(batons.take(&name, c).unwrap(), Some((baton.clone(), false)));
+        assert!(batons.is_ours(&name, c) && !batons.is_ours(&name, b));
+        // One that is written late makes both unbelievable.
+        batons.put(&name, b, &baton).unwrap();
+        assert_eq!(batons.take(&name, a).unwrap(), None);
+        batons.put(&name, a, &baton).unwrap();
+        fs::write(batons.of(&name).join(a.to_hex()), "half a ba").unwrap();
+        assert_eq!(batons.take(&name, b).unwrap(), None);
+        assert!(batons.end(&name, b).unwrap());
+        assert!(!batons.of(&name).exists());
+        fs::remove_dir_all(root).unwrap();
+    }
+}

@@ -1,0 +1,265 @@
+//! What the suite for every store does not ask of `tiered:`: what hand-overs inside of a host cost, and what holders
+//! that die or freeze leave behind.
+
+use std::time::{Duration, Instant};
+use synlock_core::{Code, Lock, LockOptions, Result, Store, Wait};
+use synlock_tests::names::{TempDir, unique};
+use synlock_tests::process::{fork, signal, wait};
+use synlock_tests::redis::RedisServer;
+
+const PATIENCE: Wait = Wait::For(Duration::from_secs(60));
+
+/// A host, and the remote store.
+struct Tiers {
+    server: RedisServer,
+    folder: TempDir,
+    name: String,
+}
+
+impl Tiers {
+    fn start() -> Self {
+        Tiers {
+            server: RedisServer::start(),
+            folder: TempDir::within("/dev/shm", "synlock-tiered"),
+            name: unique("n"),
+        }
+    }
+
+    fn url(&self, options: &str) -> String {
+        let folder = self.folder.path().display();
+        format!(
+            "tiered:(shm:{folder}/segment,{})?state={folder}/state&{options}",
+            self.server.url()
+        )
+    }
+
+    fn lock(&self, options: &str) -> Lock {
+        Store::open(&self.url(options))
+            .unwrap()
+            .lock(&self.name)
+            .unwrap()
+    }
+
+    fn leased(&self, options: &str, ms: u64) -> Lock {
+        let mut lock_options = LockOptions::default();
+        lock_options.ttl = Some(Duration::from_millis(ms));
+        let store = Store::open(&self.url(options)).unwrap();
+        store.lock_with(&self.name, lock_options).unwrap()
+    }
+
+    /// As another host sees it.
+    fn elsewhere(&self) -> Lock {
+        Store::open(&self.server.url())
+            .unwrap()
+            .lock(&self.name)
+            .unwrap()
+    }
+
+    fn waiters(&self, url: &str) -> u32 {
+        let found = Store::open(url).unwrap().inspect(&self.name).unwrap();
+        found.waiters.unwrap()
+    }
+
+    fn wait_for_waiters(&self, url: &str, count: u32) {
+        until("they wait", || self.waiters(url) == count);
+        // A newcomer may pass those who have not waited for long.
+        std::thread::sleep(Duration::from_millis(10));
+    }
+
+    fn scripts(&self) -> u64 {
+        self.server.calls("evalsha") + self.server.calls("eval")
+    }
+}
+
+fn code<T>(result: Result<T>) -> Code {
+    result.err().map_or(Code::Ok, |error| error.code())
+}
+
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < end, "{what}: not within a minute");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn fence(lock: &Lock) -> u64 {
+    lock.acquire(PATIENCE, None).unwrap().fence.unwrap()
+}
+
+#[test]
+fn a_hand_over_asks_the_remote_store_nothing_until_the_budget_is_spent() {
+    let tiers = Tiers::start();
+    let url = tiers.url("budget=3");
+    let first = tiers.lock("budget=3");
+    let before = fence(&first);
+    std::thread::scope(|scope| {
+        let (told, order) = std::sync::mpsc::channel();
+        let (go, went) = std::sync::mpsc::channel::<()>();
+        let went = std::sync::Arc::new(std::sync::Mutex::new(went));
+        for number in 1..4 {
+            let (told, went, tiers) = (told.clone(), went.clone(), &tiers);
+            scope.spawn(move || {
+                let lock = tiers.lock("budget=3");
+                told.send((number, fence(&lock))).unwrap();
+                went.lock().unwrap().recv().unwrap();
+                lock.release().unwrap();
+            });
+            tiers.wait_for_waiters(&url, number);
+        }
+        // Another host waits, behind the one that holds there.
+        scope.spawn({
+            let (told, tiers) = (told.clone(), &tiers);
+            move || {
+                let lock = tiers.elsewhere();
+                told.send((9, fence(&lock))).unwrap();
+                lock.release().unwrap();
+            }
+        });
+        tiers.wait_for_waiters(&url, 4);
+        let asked = tiers.scripts();
+        first.release().unwrap();
+        let one = order.recv().unwrap();
+        go.send(()).unwrap();
+        let two = order.recv().unwrap();
+        assert_eq!((one.0, two.0), (1, 2));
+        assert_eq!(tiers.scripts(), asked, "hand-overs asked the remote store");
+        go.send(()).unwrap();
+        // The budget is spent: the other host's turn, then ours again.
+        let (three, four) = (order.recv().unwrap(), order.recv().unwrap());
+        assert_eq!((three.0, four.0), (9, 3));
+        go.send(()).unwrap();
+        let fences = [before, one.1, two.1, three.1, four.1];
+        assert!(fences.is_sorted_by(|a, b| a < b), "{fences:?}");
+    });
+    // Nobody waits any more: nothing is kept.
+    assert_eq!(code(tiers.elsewhere().acquire(Wait::No, None)), Code::Ok);
+}
+
+#[test]
+fn a_holder_that_dies_leaves_its_remote_hold_to_the_next_of_its_host() {
+    let tiers = Tiers::start();
+    let url = tiers.url("");
+    let child = fork(|| {
+        let lock = tiers.leased("", 60_000);
+        lock.acquire(PATIENCE, None).unwrap();
+        std::thread::sleep(Duration::from_secs(600));
+        0
+    });
+    let store = Store::open(&url).unwrap();
+    until("the child holds", || {
+        let found = store.inspect(&tiers.name).unwrap();
+        found.holders.first().and_then(|one| one.pid) == u32::try_from(child).ok()
+    });
+    std::thread::scope(|scope| {
+        let next = scope.spawn(|| tiers.lock("").acquire(PATIENCE, None).unwrap());
+        tiers.wait_for_waiters(&url, 1);
+        let asked = tiers.scripts();
+        signal(child, libc::SIGKILL);
+        wait(child);
+        let acquired = next.join().unwrap();
+        assert!(acquired.recovered, "the last one died inside");
+        assert!(tiers.scripts() > asked, "the remote store was not asked");
+    });
+    assert_eq!(code(tiers.elsewhere().acquire(Wait::No, None)), Code::Ok);
+}
+
+#[test]
+fn a_holder_that_dies_after_its_remote_hold_was_lost_leaves_nothing() {
+    let mut tiers = Tiers::start();
+    let url = tiers.url("");
+    let child = fork(|| {
+        let lock = tiers.leased("", 60_000);
+        lock.acquire(PATIENCE, None).unwrap();
+        std::thread::sleep(Duration::from_secs(600));
+        0
+    });
+    until("the child holds", || {
+        let found = Store::open(&url).unwrap().inspect(&tiers.name);
+        found.is_ok_and(|found| !found.holders.is_empty())
+    });
+    // The remote store forgets it, and another host takes it.
+    tiers.server.restart();
+    let elsewhere = tiers.elsewhere();
+    elsewhere.acquire(PATIENCE, None).unwrap();
+    signal(child, libc::SIGKILL);
+    wait(child);
+    let ours = tiers.lock("");
+    assert_eq!(code(ours.acquire(Wait::No, None)), Code::Busy);
+    elsewhere.ensure_held().unwrap();
+    elsewhere.release().unwrap();
+    ours.acquire(PATIENCE, None).unwrap();
+}
+
+#[test]
+fn a_restart_of_the_remote_store_is_told_to_the_holder() {
+    let mut tiers = Tiers::start();
+    let ours = tiers.lock("");
+    ours.acquire(PATIENCE, None).unwrap();
+    tiers.server.restart();
+    until("the loss is told", || {
+        let told = ours.refresh(None);
+        told.is_err_and(|error| error.code() == Code::Lost)
+    });
+    ours.acquire(PATIENCE, None).unwrap();
+    ours.release().unwrap();
+    assert_eq!(code(tiers.elsewhere().acquire(Wait::No, None)), Code::Ok);
+}
+
+/// Frozen for longer than its remote lease: another one of its host goes on, and it is told.
+#[test]
+fn a_holder_that_freezes_is_told_and_takes_nothing_away() {
+    let tiers = Tiers::start();
+    let url = tiers.url("allowance=1");
+    let child = fork(|| {
+        let lock = tiers.leased("allowance=1", 1000);
+        lock.acquire(PATIENCE, None).unwrap();
+        // Frozen here; then it believes itself at home.
+        std::thread::sleep(Duration::from_millis(300));
+        let held = code(lock.ensure_held());
+        let released = code(lock.release());
+        i32::from(held == Code::Ok) + 2 * i32::from(released == Code::Ok)
+    });
+    until("the child holds", || {
+        let found = Store::open(&url).unwrap().inspect(&tiers.name).unwrap();
+        !found.holders.is_empty()
+    });
+    signal(child, libc::SIGSTOP);
+    let ours = tiers.leased("allowance=1", 60_000);
+    ours.acquire(PATIENCE, None).unwrap();
+    signal(child, libc::SIGCONT);
+    let answer = synlock_tests::process::exit_status(wait(child));
+    assert_eq!(answer, 0, "it held or released: {answer}");
+    ours.ensure_held().unwrap();
+    assert_eq!(code(tiers.elsewhere().acquire(Wait::No, None)), Code::Busy);
+    ours.release().unwrap();
+}
+
+#[test]
+fn a_waiter_that_gives_up_keeps_nobody_out() {
+    let tiers = Tiers::start();
+    let elsewhere = tiers.elsewhere();
+    elsewhere.acquire(PATIENCE, None).unwrap();
+    let ours = tiers.lock("");
+    let short = Wait::For(Duration::from_millis(200));
+    assert_eq!(code(ours.acquire(short, None)), Code::Timeout);
+    elsewhere.release().unwrap();
+    assert_eq!(code(tiers.elsewhere().acquire(Wait::No, None)), Code::Ok);
+    assert_eq!(code(tiers.lock("").acquire(PATIENCE, None)), Code::Ok);
+}
+
+#[test]
+fn what_cannot_be_a_tier_is_refused() {
+    let open = |text: &str| code(Store::open(text));
+    assert_eq!(open("tiered:(redis://a,shm:x)"), Code::Unsupported);
+    assert_eq!(open("tiered:(memory:,redis://a)"), Code::Unsupported);
+    assert_eq!(open("tiered:(flock:/tmp,redis://a)"), Code::Unsupported);
+    assert_eq!(open("tiered:(shm:x,memory:)"), Code::Unsupported);
+    assert_eq!(open("tiered:?local=shm:x"), Code::InvalidUrl);
+    assert_eq!(
+        open("tiered:(shm:x,redis://a)?budget=0"),
+        Code::InvalidArgument
+    );
+    let store = Store::open("tiered:?remote=redis://a&local=shm:x").unwrap();
+    assert!(store.url().starts_with("tiered:(shm:"), "{}", store.url());
+}
