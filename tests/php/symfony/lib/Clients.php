@@ -7,6 +7,8 @@ namespace Synlock\Tests;
 /** The objects that stores of the component take, connected to the test's servers. */
 final class Clients
 {
+    private string $clusterAt = '';
+
     public function __construct(private readonly Setup $setup)
     {
     }
@@ -31,6 +33,43 @@ final class Clients
         \Predis\Autoloader::register();
 
         return new \Predis\Client("tcp://127.0.0.1:{$this->setup->ports['redis']}", $prefix === '' ? null : ['prefix' => $prefix]);
+    }
+
+    /** A Cluster of one server, which ends with its object. */
+    public function cluster(): Process
+    {
+        [$port, $bus] = array_map(static function (): int {
+            $socket = stream_socket_server('tcp://127.0.0.1:0');
+
+            return (int) substr((string) strrchr((string) stream_socket_get_name($socket, false), ':'), 1);
+        }, [0, 1]);
+        $this->clusterAt = "127.0.0.1:{$port}";
+        $server = new Process([
+            'redis-server', '--port', (string) $port, '--cluster-enabled', 'yes', '--cluster-port', (string) $bus,
+            '--cluster-announce-ip', '127.0.0.1', '--bind', '127.0.0.1', '--save', '', '--dir', $this->setup->folder('cluster'),
+        ]);
+        until(static fn (): bool => @stream_socket_client("tcp://127.0.0.1:{$port}") !== false, 30, 'the server answers');
+        $redis = new \Redis();
+        $redis->connect('127.0.0.1', $port);
+        $redis->rawCommand('CLUSTER', 'ADDSLOTSRANGE', '0', '16383');
+        until(static fn (): bool => str_contains($redis->rawCommand('CLUSTER', 'INFO'), 'cluster_state:ok'), 30, 'the Cluster is ready');
+
+        return $server;
+    }
+
+    public function redisCluster(): \RedisCluster
+    {
+        $cluster = new \RedisCluster(null, [$this->clusterAt]);
+        $cluster->setOption(\RedisCluster::OPT_PREFIX, 'app:');
+
+        return $cluster;
+    }
+
+    public function predisCluster(): \Predis\Client
+    {
+        $this->predis();
+
+        return new \Predis\Client(["tcp://{$this->clusterAt}"], ['cluster' => 'redis', 'prefix' => 'app:']);
     }
 
     public function memcached(): \Memcached

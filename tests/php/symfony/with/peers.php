@@ -18,7 +18,10 @@ return static function (Runner $t, Setup $setup): void {
     $redis->setOption(\Redis::OPT_PREFIX, 'app:');
     $memcached = $clients->memcached();
     $memcached->setOption(\Memcached::OPT_PREFIX_KEY, 'app-');
+    $server = $clients->cluster();
     $pairs = [
+        'RedisStore of RedisCluster' => [new T\RedisStore($clients->redisCluster()), new S\RedisStore($clients->redisCluster())],
+        'RedisStore of RedisCluster and of Predis\'' => [new T\RedisStore($clients->redisCluster()), new S\RedisStore($clients->predisCluster())],
         'FlockStore' => [new T\FlockStore($folder), new S\FlockStore($folder)],
         'FlockStore by the factory' => [T\StoreFactory::createStore("flock://{$folder}"), S\StoreFactory::createStore("flock://{$folder}")],
         // Debian's hashes as up to 6.2.
@@ -60,6 +63,8 @@ return static function (Runner $t, Setup $setup): void {
             }
         });
     }
+    $server->signal(SIGKILL);
+
     $t->test('peers::tables that either has made', static function () use ($clients): void {
         foreach (['sqlite', 'mysql', 'pgsql'] as $engine) {
             foreach (['theirs' => new T\PdoStore($clients->pdo($engine), ['db_table' => 'made']), 'ours' => new S\PdoStore($clients->pdo($engine), ['db_table' => 'made'])] as $whose => $maker) {
