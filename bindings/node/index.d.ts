@@ -50,7 +50,8 @@ export interface Inspection {
 
 export interface LockEvent {
   kind: 'acquired' | 'waiting' | 'refused' | 'released' | 'refreshed' | 'lost' | 'forgotten' | 'warning';
-  level: 'debug' | 'info' | 'notice' | 'warning';
+  /** `error` of managers alone. */
+  level: 'debug' | 'info' | 'notice' | 'warning' | 'error';
   status: number;
   pid: number;
   store: string;
@@ -59,10 +60,15 @@ export interface LockEvent {
   label: string | null;
   /** `file:line` of the acquire that the event belongs to; null for those of the store. */
   caller: string | null;
+  /** The typed key that a manager made the name from, as JSON. */
+  key: string | null;
+  operation: 'acquire' | 'release' | 'refresh' | 'hold' | 'end';
   waited: number;
   held: number;
   attempts: number;
   message: string;
+  /** All of it as one line for a log. */
+  line: string;
 }
 
 export interface Capabilities {
@@ -204,11 +210,78 @@ export class Store extends EventEmitter {
   }>;
   waitFree(name: Name, options?: { timeout?: number; signal?: AbortSignal }): Promise<boolean>;
   adopt(text: string, options?: LockOptions): Promise<Lock>;
+  /** Counts what happens to the locks of this store, for `metrics()`; off, it costs nothing. */
+  measure(on?: boolean): void;
   on(event: 'event', listener: (event: LockEvent) => void): this;
   on(event: string | symbol, listener: (...values: any[]) => void): this;
 }
 
 export function schemes(): string[];
+
+/** What the stores that this process measures counted, in Prometheus' text format. */
+export function metrics(): string;
+
+/** A part of a key. A whole number stands for one of PHP and Python if it is safe, or a bigint. */
+export type KeyPart = string | number | bigint | boolean | null | Uint8Array | KeyPart[] | { [name: string]: KeyPart };
+/** Text, or a list that begins with text. The same key is the same lock in every language. */
+export type Key = string | Uint8Array | KeyPart[];
+
+/** The name that a typed key stands for, in every language. */
+export function keyName(key: Key, prefix?: Name): Buffer;
+
+export interface SemaphoreOptions {
+  /** How often to try: with `sleep`, how long to wait. Waiting is woken. 240 by default. */
+  tries?: number;
+  /** ms that a try lasts; 500 by default, 0 does not wait. */
+  sleep?: number;
+  /** ms by which a try may last longer, at random. */
+  jitter?: number;
+  /** Lease in ms of a lock that is acquired without one; 60000 by default. */
+  ttl?: number;
+  /** What names begin with; `lock_` by default. */
+  prefix?: Name;
+  /** Asking again for a key that this process holds. */
+  repeat?: 'error' | 'extend';
+  /** Writes nothing, grants everything, tells it all. */
+  demo?: boolean;
+  /** The application's keys: whatever is given. */
+  keyStorage?: unknown;
+}
+
+export interface SemaphoreUse {
+  /** Where the program asks from, for the log; by default `file:line`. */
+  path?: string;
+}
+
+/**
+ * Locks by typed keys with one set of retry settings, as Avtonom's semaphore bundle has them for PHP. A process
+ * holds a key, so that asking again for a held one is refused, or extends its lease. Emits `event`; publishes to the
+ * diagnostics channel `synlock.semaphore`. What it holds when the process ends is released, and told.
+ */
+export class SemaphoreManager extends EventEmitter {
+  constructor(store?: Store | string, options?: SemaphoreOptions);
+  readonly url: string;
+  readonly keyStorage: unknown;
+  acquire(
+    key: Key,
+    options?: SemaphoreUse & { ttl?: number; signal?: AbortSignal },
+  ): Promise<{ waited: number; contended: boolean; attempts: number }>;
+  acquireSync(key: Key, options?: SemaphoreUse & { ttl?: number }): { waited: number; contended: boolean; attempts: number };
+  release(key: Key, options?: SemaphoreUse): Promise<{ late: boolean }>;
+  releaseSync(key: Key, options?: SemaphoreUse): { late: boolean };
+  using<T>(key: Key, work: () => T | Promise<T>): Promise<T>;
+  using<T>(key: Key, options: SemaphoreUse & { ttl?: number; signal?: AbortSignal }, work: () => T | Promise<T>): Promise<T>;
+  refresh(key: Key, ttl?: number): Promise<void>;
+  isAcquired(key: Key): Promise<boolean>;
+  name(key: Key): Buffer;
+  held(): { name: Buffer; caller: string | null }[];
+  /** Counts what happens, for `metrics()`. */
+  measure(on?: boolean): void;
+  /** Releases what is held, and tells of it as forgotten. */
+  close(): void;
+  on(event: 'event', listener: (event: LockEvent) => void): this;
+  on(event: string | symbol, listener: (...values: any[]) => void): this;
+}
 
 /** Whose SQL. */
 export type Engine = 'sqlite' | 'postgres' | 'mysql';

@@ -7,6 +7,7 @@ const native = require('./native.js');
 const { classes, make, check: checked, statusOf, nameOf } = require('./errors.js');
 const fencing = require('./fencing.js');
 const { asker, traits, withCause } = require('./custom.js');
+const semaphore = require('./semaphore.js');
 
 Symbol.dispose ??= Symbol('Symbol.dispose');
 Symbol.asyncDispose ??= Symbol('Symbol.asyncDispose');
@@ -83,6 +84,7 @@ let ending = false;
 process.on('exit', () => {
   ending = true;
   native.endWithProcess();
+  semaphores.end();
   deliver();
 });
 // Nobody is left to be told of a loss. (What is held is released when the native handle is collected.)
@@ -106,6 +108,8 @@ function milliseconds(value, what) {
   return value;
 }
 
+const ours = new Set([__filename, require.resolve('./semaphore.js')]);
+
 /** `file:line` of the first frame outside this package. */
 function caller() {
   const { stackTraceLimit, prepareStackTrace } = Error;
@@ -116,7 +120,7 @@ function caller() {
   Error.prepareStackTrace = prepareStackTrace;
   for (const frame of Array.isArray(frames) ? frames : []) {
     const file = frame.getFileName();
-    if (file && file !== __filename && !file.startsWith('node:')) return `${file}:${frame.getLineNumber()}`;
+    if (file && !ours.has(file) && !file.startsWith('node:')) return `${file}:${frame.getLineNumber()}`;
   }
   return undefined;
 }
@@ -431,6 +435,9 @@ function parseLock(found) {
 
 const events = channel('synlock');
 
+/** Native stores, for what is made on top of them. */
+const natives = new WeakMap();
+
 /** An object to make a store of. */
 class Custom {
   constructor(store, name) {
@@ -455,6 +462,7 @@ class Store extends EventEmitter {
       ? native.NativeStore.custom(url.name, asker(url.store), traits(url.store), pairs)
       : new native.NativeStore(String(url), pairs);
     check(this.#native.made());
+    natives.set(this, this.#native);
     this.#native.observeWarnings(hub, warned);
     this.#handles = new Handles(this.#native, this.#direct);
     // Where no operation waits for a server, the loop need not be left.
@@ -483,6 +491,11 @@ class Store extends EventEmitter {
 
   get url() {
     return this.#native.url;
+  }
+
+  /** Counts what happens to the locks of this store, for `metrics()`; off, it costs nothing. */
+  measure(on = true) {
+    this.#native.measure(Boolean(on));
   }
 
   get fingerprint() {
@@ -684,4 +697,8 @@ class Store extends EventEmitter {
   }
 }
 
-module.exports = { Store, Lock, fencing, schemes: native.schemes, ...classes };
+const tools = { hub, run, listen, collected, check, make, statusOf, bytes, milliseconds, caller, natives, warned, Store };
+const semaphores = semaphore(tools);
+const { SemaphoreManager, keyName } = semaphores;
+
+module.exports = { Store, Lock, SemaphoreManager, keyName, fencing, metrics: native.metrics, schemes: native.schemes, ...classes };

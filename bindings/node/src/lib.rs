@@ -9,6 +9,7 @@
 mod custom;
 mod hub;
 mod lock;
+mod manager;
 pub mod seats;
 mod store;
 

@@ -1,7 +1,7 @@
 //! Stores.
 
 use crate::custom::{NativeAsk, NativeReply, NativeTraits, Object};
-use crate::hub::Hub;
+use crate::hub::{Hub, Teller};
 use crate::lock::{NativeLock, NativeOptions};
 use crate::{Outcome, wait};
 use napi::Env;
@@ -9,6 +9,7 @@ use napi::bindgen_prelude::{Function, Uint8Array};
 use napi_derive::napi;
 use std::fmt::Write;
 use std::sync::{Arc, OnceLock};
+use synlock_core::event::Observer;
 use synlock_core::store::Inspection;
 use synlock_core::{Error, Lock, Result, Store};
 
@@ -25,7 +26,7 @@ fn pairs(options: &[Vec<String>]) -> Vec<(&str, &str)> {
 }
 
 /// A JSON string.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {
@@ -41,14 +42,14 @@ fn quoted(text: &str) -> String {
     out
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })
 }
 
-fn or_null<T: std::fmt::Display>(value: Option<T>) -> String {
+pub fn or_null<T: std::fmt::Display>(value: Option<T>) -> String {
     value.map_or_else(|| "null".to_owned(), |value| value.to_string())
 }
 
@@ -107,7 +108,7 @@ impl NativeStore {
         }
     }
 
-    fn opened(&self) -> Result<&Store> {
+    pub fn opened(&self) -> Result<&Store> {
         self.store
             .as_ref()
             .map_err(|error| Error::new(error.code(), error.message()))
@@ -244,26 +245,7 @@ impl NativeStore {
     #[napi(catch_unwind)]
     pub fn observe(&self, hub: &Hub, id: f64) -> f64 {
         let Ok(store) = &self.store else { return 0.0 };
-        let teller = hub.teller();
-        let observer = store.observe(Arc::new(move |event| {
-            let text = format!(
-                r#"{{"kind":"{}","level":"{}","status":{},"pid":{},"store":{},"name":"{}","owner":{},"label":{},"caller":{},"waited":{},"held":{},"attempts":{},"message":{}}}"#,
-                event.kind.name(),
-                event.kind.level(),
-                event.code.number(),
-                event.pid,
-                quoted(&event.store),
-                hex(&event.resource),
-                quoted(&event.owner),
-                or_null(event.label.as_deref().map(quoted)),
-                or_null(event.caller.as_deref().map(quoted)),
-                event.waited.as_secs_f64() * 1000.0,
-                event.held.as_secs_f64() * 1000.0,
-                event.attempts,
-                quoted(&event.message),
-            );
-            teller.tell(id, Outcome { value: Some(text), ..Outcome::default() });
-        }));
+        let observer = store.observe(observer(hub.teller(), id));
         observer as f64
     }
 
@@ -271,22 +253,15 @@ impl NativeStore {
     #[napi(catch_unwind)]
     pub fn observe_warnings(&self, hub: &Hub, id: f64) {
         let Ok(store) = &self.store else { return };
-        let teller = hub.teller();
-        store.observe_warnings(Arc::new(move |event| {
-            let text = format!(
-                "synlock: {} \"{}\" on {}: {}",
-                event.kind.name(),
-                String::from_utf8_lossy(&event.resource),
-                event.store,
-                event.message,
-            );
-            let outcome = Outcome {
-                status: event.code.number(),
-                message: Some(text),
-                ..Outcome::default()
-            };
-            teller.tell(id, outcome);
-        }));
+        store.observe_warnings(warner(hub.teller(), id));
+    }
+
+    /// Counts what happens to the locks, or stops it.
+    #[napi(catch_unwind)]
+    pub fn measure(&self, on: bool) {
+        if let Ok(store) = &self.store {
+            store.measure(on);
+        }
     }
 
     #[napi(catch_unwind)]
@@ -295,6 +270,55 @@ impl NativeStore {
             store.unobserve(observer as u64);
         }
     }
+}
+
+/// Tells the hub under `id` of every event, as JSON.
+pub fn observer(teller: Teller, id: f64) -> Observer {
+    Arc::new(move |event| {
+        let text = format!(
+            r#"{{"kind":"{}","level":"{}","status":{},"pid":{},"store":{},"name":"{}","owner":{},"label":{},"caller":{},"key":{},"operation":"{}","waited":{},"held":{},"attempts":{},"message":{},"line":{}}}"#,
+            event.kind.name(),
+            event.level,
+            event.code.number(),
+            event.pid,
+            quoted(&event.store),
+            hex(&event.resource),
+            quoted(&event.owner),
+            or_null(event.label.as_deref().map(quoted)),
+            or_null(event.caller.as_deref().map(quoted)),
+            or_null(event.key.as_deref().map(quoted)),
+            event.operation,
+            event.waited.as_secs_f64() * 1000.0,
+            event.held.as_secs_f64() * 1000.0,
+            event.attempts,
+            quoted(&event.message),
+            quoted(&event.line()),
+        );
+        let outcome = Outcome {
+            value: Some(text),
+            ..Outcome::default()
+        };
+        teller.tell(id, outcome);
+    })
+}
+
+/// Tells the hub under `id` of an event, in words.
+pub fn warner(teller: Teller, id: f64) -> Observer {
+    Arc::new(move |event| {
+        let text = format!(
+            "synlock: {} \"{}\" on {}: {}",
+            event.kind.name(),
+            String::from_utf8_lossy(&event.resource),
+            event.store,
+            event.message,
+        );
+        let outcome = Outcome {
+            status: event.code.number(),
+            message: Some(text),
+            ..Outcome::default()
+        };
+        teller.tell(id, outcome);
+    })
 }
 
 fn ask(

@@ -1,5 +1,7 @@
 import { LockFactory } from '../symfony.js';
-import { type Ask, type CustomStore, Lock, LockTimeout, Store, SynlockError } from '../index.js';
+import {
+  type Ask, type CustomStore, Lock, LockTimeout, SemaphoreManager, Store, SynlockError, keyName, metrics,
+} from '../index.js';
 
 const store: Store = await Store.open('memory:', { fair: true });
 const result: number = await store.using('x', { timeout: 5, signal: AbortSignal.timeout(5) }, async (lock) => {
@@ -40,3 +42,9 @@ const left: number | null = got ? made.getRemainingLifetime() : null;
 void left;
 // @ts-expect-error a TTL is a number of ms
 factory.createLock('x', '30 s');
+const manager: SemaphoreManager = new SemaphoreManager(store, { tries: 3, sleep: 10, repeat: 'extend', keyStorage: { ORDER: 'order_' } });
+await manager.acquire(['order_', 17, 5n, { id: null }], { path: 'here', ttl: 5, signal: AbortSignal.timeout(5) });
+const worked: number = await manager.using('k', () => 1);
+// @ts-expect-error a key is no function
+await manager.release([() => 1]);
+void [worked, keyName('k', 'p').length, metrics().length];

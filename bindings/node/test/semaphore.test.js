@@ -1,0 +1,210 @@
+'use strict';
+
+const test = require('node:test');
+const assert = require('node:assert/strict');
+const fs = require('node:fs');
+const path = require('node:path');
+const { subscribe, unsubscribe } = require('node:diagnostics_channel');
+const { SemaphoreManager, Store, keyName, metrics } = require('..');
+const { flockUrl, name, script, sleep } = require('./support.js');
+
+const NAME = 'lock_M_K_378261a619eba75d288b4929dc312ddf';
+const manager = (settings = {}, url = `memory:${name()}`) => new SemaphoreManager(url, { tries: 1, sleep: 0, ...settings });
+const fails = (code, what) => assert.rejects(what, (error) => error.code === `SYNLOCK_${code}` || assert.fail(error));
+
+/** A row of the vectors, read so that 1.0 and 1 stay two things. */
+function rows() {
+  const file = fs.readFileSync(path.join(__dirname, '../../../tests/vectors/avtonom_key.json'), 'utf8');
+  const lines = file.split('\n').filter((line) => line.startsWith('  {"name": '));
+  const special = (key, value) => {
+    const is = (what) => typeof value === 'object' && value !== null && Object.hasOwn(value, what);
+    if (is('big')) return BigInt(value.big);
+    return is('hex') ? new Uint8Array(Buffer.from(value.hex, 'hex')) : value;
+  };
+  return lines.map((line) => {
+    const [key, expect] = line.trim().replace(/,$/, '').split(', "expect": ');
+    // Whole numbers beyond the safe ones are bigints here.
+    const exact = key.replace(/(?<=[[,] ?)\d{16,}(?=[\],])/g, '{"big": "$&"}');
+    return JSON.parse(`${exact}, "expect": ${expect}`, special);
+  });
+}
+
+test('keys become the names of the vectors', () => {
+  const all = rows();
+  assert.ok(all.length >= 47);
+  for (const row of all) assert.equal(keyName(row.name, 'lock_').toString(), row.expect.key, String(row.name));
+  assert.ok(all.some((row) => Array.isArray(row.name) && row.name.some((part) => typeof part === 'bigint')));
+});
+
+test('what is no key', () => {
+  const deep = [];
+  deep.push(deep);
+  for (const key of [1, null, true, [], {}, [[1]], [undefined], ['a', NaN], ['a', 2n ** 63n], ['a', () => 1], ['a\ud800'], deep]) {
+    assert.throws(() => keyName(key), { code: 'SYNLOCK_INVALID_ARGUMENT' });
+  }
+  assert.notDeepEqual(keyName(['a', 2 ** 60]), keyName(['a', 2n ** 60n]));
+  assert.deepEqual(keyName(['a', 5]), keyName(['a', 5n]));
+});
+
+test('acquire and release, with an event for each', async () => {
+  const one = manager();
+  const heard = [];
+  one.on('event', (event) => heard.push(event));
+  const how = await one.acquire(['M_K_', 1], { path: 'A.first', ttl: 10_000 });
+  assert.deepEqual([how.attempts, how.contended], [1, false]);
+  assert.equal(await one.store.isLocked(NAME), true);
+  assert.equal(await one.isAcquired(['M_K_', 1]), true);
+  assert.deepEqual(one.held(), [{ name: Buffer.from(NAME), caller: 'A.first' }]);
+  assert.equal(one.name(['M_K_', 1]).toString(), NAME);
+  await assert.rejects(one.acquire(['M_K_', 1], { path: 'B.second' }), (error) => error.code === 'SYNLOCK_REENTERED' && /A\.first/.test(error.message));
+  await one.refresh(['M_K_', 1], 90_000);
+  await one.release(['M_K_', 1]);
+  await fails('NOT_HELD', one.release(['M_K_', 1], { path: 'B.second' }));
+  assert.equal(await one.isAcquired(['M_K_', 1]), false);
+  await fails('NOT_HELD', one.refresh(['M_K_', 1]));
+  while (heard.length < 5) await sleep(5);
+  assert.deepEqual(heard.map((event) => event.level), ['debug', 'error', 'debug', 'debug', 'error']);
+  assert.deepEqual(heard.map((event) => event.operation), ['acquire', 'acquire', 'refresh', 'release', 'release']);
+  const begin = `[${process.pid}] A.first->acquire: acquired (ttl 10 s). Key: ${NAME} ["M_K_",1] (store memory:`;
+  assert.ok(heard[0].line.startsWith(begin), heard[0].line);
+  assert.equal(heard[0].key, '["M_K_",1]');
+  assert.match(heard[3].caller, /semaphore\.test\.js:\d+$/);
+  assert.equal(heard[4].caller, 'B.second');
+});
+
+test('events are published to the channel', async () => {
+  const heard = [];
+  const hear = (event) => heard.push(event);
+  subscribe('synlock.semaphore', hear);
+  try {
+    const one = manager();
+    await one.acquire('k');
+    await one.release('k');
+    while (heard.length < 2) await sleep(5);
+    assert.deepEqual(heard.map((event) => event.kind), ['acquired', 'released']);
+  } finally {
+    unsubscribe('synlock.semaphore', hear);
+  }
+});
+
+test('another holder is waited for and left alone', async () => {
+  const one = manager({ tries: 2, sleep: 10 });
+  const holder = await one.store.acquire('lock_k');
+  await fails('TIMEOUT', one.acquire('k'));
+  assert.throws(() => manager({}, one.store.url).acquireSync('k'), { code: 'SYNLOCK_BUSY' });
+  await holder.release();
+  one.acquireSync('k');
+  assert.equal(await one.store.breakLock('lock_k'), true);
+  const other = await one.store.acquire('lock_k');
+  await fails('LOST', one.release('k'));
+  await other.ensureHeld();
+  await other.release();
+});
+
+test('a waiter is woken, or given up by a signal', async () => {
+  const one = manager({ sleep: 3_600_000 });
+  const holder = await one.store.acquire('lock_k');
+  const waits = async () => {
+    while (!(await one.store.inspect('lock_k')).waiters) await sleep(5);
+  };
+  const stop = new AbortController();
+  const stopped = one.acquire('k', { signal: stop.signal });
+  await waits();
+  stop.abort('enough');
+  await assert.rejects(stopped, (error) => error.code === 'SYNLOCK_CANCELLED' && error.cause === 'enough');
+  const woken = one.acquire('k');
+  await waits();
+  await holder.release();
+  assert.equal((await woken).contended, true);
+  one.releaseSync('k');
+  await fails('CANCELLED', one.acquire('k', { signal: AbortSignal.abort() }));
+});
+
+test('a repetition extends where that was chosen', async () => {
+  const one = manager({ repeat: 'extend' });
+  await one.acquire('k', { ttl: 5_000 });
+  await one.acquire('k', { ttl: 50_000 });
+  assert.ok((await one.store.inspect('lock_k')).holders[0].remaining > 20_000);
+  await one.release('k');
+  assert.equal(await one.store.isLocked('lock_k'), false);
+});
+
+test('a release that meets another call leaves the hold', async () => {
+  const one = manager();
+  await one.acquire('k');
+  const refreshed = one.refresh('k', 90_000);
+  const released = await one.release('k').catch((error) => error);
+  await refreshed;
+  if (released instanceof Error) {
+    assert.equal(released.code, 'SYNLOCK_CONCURRENT_USE');
+    assert.equal(await one.isAcquired('k'), true);
+    await one.release('k');
+  }
+  assert.equal(await one.store.isLocked('lock_k'), false);
+});
+
+test('work releases whatever happens', async () => {
+  const one = manager();
+  await assert.rejects(one.using('k', () => Promise.reject(new RangeError('work'))), RangeError);
+  assert.equal(await one.using('k', { path: 'here' }, () => one.held()[0].caller), 'here');
+  await fails('LOST', one.using('k', () => one.store.breakLock('lock_k')));
+  assert.deepEqual(one.held(), []);
+});
+
+test('what is forgotten is told and released', async () => {
+  const one = manager();
+  const heard = [];
+  one.on('event', (event) => heard.push(event));
+  await one.acquire('k', { path: 'Job.run' });
+  one.close();
+  while (heard.length < 3) await sleep(5);
+  assert.deepEqual([heard[1].kind, heard[1].level], ['forgotten', 'error']);
+  assert.match(heard[1].line, /\] Job\.run->end: /);
+  assert.equal(await one.store.isLocked('lock_k'), false);
+});
+
+test('the end of the process releases, and tells', async () => {
+  const folder = flockUrl();
+  try {
+    const source = `
+      const { SemaphoreManager } = require(process.env.SYNLOCK);
+      const one = new SemaphoreManager(process.argv[1]);
+      one.on('event', (event) => process.stdout.write(event.level + ' ' + event.kind + '\\n'));
+      one.acquireSync(['k', 1]);
+    `;
+    const done = await script(source, folder.url);
+    assert.equal(done.code, 0, done.err);
+    assert.deepEqual(done.out.trim().split('\n'), ['debug acquired', 'error forgotten', 'debug released']);
+    assert.deepEqual((await new Store(folder.url).list()).locks, []);
+  } finally {
+    folder.stop();
+  }
+});
+
+test('a demo does nothing', async () => {
+  const one = manager({ demo: true });
+  await one.acquire('k');
+  await one.acquire('k');
+  assert.equal(await one.store.isLocked('lock_k'), false);
+  assert.deepEqual(await one.release('k'), { late: false });
+  await one.release('never');
+});
+
+test('settings are checked', () => {
+  for (const settings of [{ tries: 0 }, { ttl: 0 }, { sleep: -1 }, { repeat: 'never' }]) {
+    assert.throws(() => manager(settings), { code: 'SYNLOCK_INVALID_ARGUMENT' });
+  }
+  assert.throws(() => manager({ tires: 1 }), { code: 'SYNLOCK_UNKNOWN_OPTION' });
+});
+
+test('numbers', async () => {
+  const one = manager();
+  one.measure();
+  await one.using('k', () => fails('REENTERED', one.acquire('k')));
+  for (const outcome of ['granted', 'reentered']) {
+    assert.ok(metrics().includes(`synlock_acquires_total{store="${one.url}",outcome="${outcome}"} 1\n`), metrics());
+  }
+  one.store.measure();
+  (await one.store.acquire('x')).releaseSync();
+  assert.ok(metrics().includes(`synlock_releases_total{store="${one.url}"} 2\n`));
+});
