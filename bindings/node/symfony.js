@@ -5,14 +5,23 @@
 const { Store, NotHeld, LockLost, LockTimeout } = require('./index.js');
 const { make, statusOf } = require('./errors.js');
 
+/** ms, of a lock that is made without saying. */
+const TTL = 300_000;
+
+function open(url, options) {
+  // A quorum grants no longer leases than its `max_ttl`, a minute unless it is told.
+  const isShort = url.startsWith('quorum:') && !url.includes('max_ttl=');
+  return new Store(url, isShort ? { max_ttl: TTL, ...options } : options);
+}
+
 /** Makes locks of one store, which a URL names. */
 class LockFactory {
   constructor(store, options) {
-    this.store = store instanceof Store ? store : new Store(store, options);
+    this.store = store instanceof Store ? store : open(store ?? process.env.SYNLOCK_URL ?? '', options);
   }
 
   /** A lock that takes nothing yet; `ttl` is ms, null without. */
-  createLock(resource, ttl = 300_000, autoRelease = true) {
+  createLock(resource, ttl = TTL, autoRelease = true) {
     return new Lock(this.store, resource, ttl, autoRelease);
   }
 }

@@ -3,6 +3,9 @@
 // `synlock/symfony`, and the samples of Symfony's documentation of its Lock component in JavaScript.
 
 const assert = require('node:assert');
+const fs = require('node:fs');
+const os = require('node:os');
+const path = require('node:path');
 const { after, before, describe, it } = require('node:test');
 const synlock = require('..');
 const { LockFactory } = require('synlock/symfony');
@@ -182,6 +185,19 @@ describe('symfony', () => {
     assert.equal(await reader.acquireRead(), true);
     assert.equal(await factory.createLock('read').acquireRead(false), false);
     await reader.release();
+  });
+
+  it('a quorum grants the default TTL', async () => {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'synlock-node-'));
+    try {
+      const members = ['a', 'b', 'c'].map((member) => `sqlite:${folder}/${member}.db`);
+      const lock = new LockFactory(`quorum:(${members})`).createLock('quorum');
+      assert.equal(await lock.acquire(false), true);
+      assert.ok(lock.getRemainingLifetime() > 250_000);
+      await lock.release();
+    } finally {
+      fs.rmSync(folder, { recursive: true, force: true });
+    }
   });
 
   it('without automatic release a lease stays', async () => {

@@ -170,3 +170,10 @@ def test_as_a_context(factory):
 def test_a_store_is_taken_as_well_as_a_url(url):
     store = synlock.Store(url)
     assert LockFactory(store).store is store
+
+
+def test_a_quorum_grants_the_default_ttl(tmp_path):
+    members = ",".join(f"sqlite:{tmp_path / name}.db" for name in "abc")
+    lock = LockFactory(f"quorum:({members})").createLock("quorum")
+    assert lock.acquire(False)
+    assert lock.getRemainingLifetime() > 250

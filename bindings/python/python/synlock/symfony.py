@@ -11,20 +11,30 @@ Times are seconds. What differs from PHP is what Python expects: `acquire` waits
 
 from __future__ import annotations
 
+import os
 from types import TracebackType
 from typing import Any
 
 from . import _lock
 from ._errors import LockLost, NotHeld, make
 
+#: Of a lock that is made without saying.
+_TTL = 300.0
+
 
 class LockFactory:
     """Makes locks of one store, which a URL names: the same locks as everywhere else in synlock."""
 
     def __init__(self, store: _lock.Store | str | None = None, **options: Any) -> None:
-        self.store = store if isinstance(store, _lock.Store) else _lock.Store(store, **options)
+        if not isinstance(store, _lock.Store):
+            url = store or os.environ.get("SYNLOCK_URL", "")
+            if url.startswith("quorum:") and "max_ttl=" not in url:
+                # It grants no longer leases than that, and a minute unless it is told.
+                options.setdefault("max_ttl", round(_TTL * 1000))
+            store = _lock.Store(url, **options)
+        self.store = store
 
-    def createLock(self, resource: str | bytes, ttl: float | None = 300.0, autoRelease: bool = True) -> Lock:
+    def createLock(self, resource: str | bytes, ttl: float | None = _TTL, autoRelease: bool = True) -> Lock:
         """A lock that takes nothing yet.
 
         `ttl`: seconds after which it is free unless it is refreshed; None: held until it is released or the
