@@ -6,6 +6,7 @@ mod dispatch;
 mod errors;
 mod lock;
 mod manager;
+mod session;
 mod store;
 
 use pyo3::prelude::*;
@@ -21,6 +22,8 @@ mod _synlock {
     use super::lock::Handle;
     #[pymodule_export]
     use super::manager::{Semaphores, key_name, template_name};
+    #[pymodule_export]
+    use super::session::Owner;
     #[pymodule_export]
     use super::store::Backing;
 

@@ -243,3 +243,16 @@ pub(super) fn release_all_of(store: &Store, id: &str) -> Result<u64> {
     }
     Ok(count)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of other processes, releases and languages: `core/FORMATS.md`.
+    #[test]
+    fn a_token_follows_from_the_id_and_the_name() {
+        let hex = token("import 17", b"import").to_hex();
+        assert_eq!(hex, "cc17ae3e9f7312517efc9e7f246a0268");
+        assert_ne!(token("import 1", b"7import"), token("import 17", b"import"));
+    }
+}

@@ -36,6 +36,7 @@ from ._errors import (
     Unsupported,
 )
 from ._lock import Lock, Store
+from ._session import Session
 from ._synlock import metrics, schemes
 from .semaphore import SemaphoreManager
 
@@ -65,6 +66,7 @@ __all__ = [
     "ProtocolError",
     "Reentered",
     "SemaphoreManager",
+    "Session",
     "StorageError",
     "Store",
     "SynlockError",

@@ -29,6 +29,7 @@ _FOLDER = os.path.join(os.path.dirname(__file__), "")
 _handles: weakref.WeakSet[_synlock.Handle] = weakref.WeakSet()
 #: Managers, which hold locks of their own.
 _at_exit: weakref.WeakSet[_synlock.Semaphores] = weakref.WeakSet()
+_sessions: weakref.WeakSet[BaseSession] = weakref.WeakSet()
 
 
 @atexit.register
@@ -37,6 +38,8 @@ def _release_at_exit() -> None:
         handle.end_with_process()
     for manager in list(_at_exit):
         manager.end()
+    for session in list(_sessions):
+        session._owner.end()
 
 
 def _log(event: dict[str, Any]) -> None:
@@ -346,3 +349,35 @@ def _remake(
     kind: type[BaseLock], store: BaseStore, name: str | bytes, timeout: float | None, options: dict[str, Any]
 ) -> BaseLock:
     return kind(store, name, timeout=timeout, **options)
+
+
+class BaseSession:
+    """One owner of any number of exclusive locks, known by its id: Drupal's model of locks.
+
+    All of them end with it: released together, when it is dropped, and at the interpreter's end. With an
+    `id` it is the persistent session of that id, whose locks outlive it and the process until their
+    leases end.
+    """
+
+    _store_type: type[BaseStore]
+
+    def __init__(self, store: BaseStore | str | None = None, id: str | None = None) -> None:
+        self.store = self._store_type._of(store)
+        self._owner = _synlock.Owner(self.store._backing, id)
+        _sessions.add(self)
+
+    def __repr__(self) -> str:
+        return f"<{_kind(self)} of {self.store.url}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("a session cannot be pickled")
+
+    @property
+    def id(self) -> str:
+        """The same for the session's whole life. A forked child that held nothing has another."""
+        return self._owner.id
+
+    @property
+    def is_persistent(self) -> bool:
+        """Whether its locks outlive it."""
+        return self._owner.is_persistent

@@ -202,7 +202,7 @@ class _Collector:
         self._threads: ThreadPoolExecutor | None = None
         self._pid = 0
 
-    def drop(self, handles: list[_synlock.Handle]) -> None:
+    def drop(self, handles: list[Any]) -> None:
         """The list must be the last to have them."""
         if self._threads is None or self._pid != os.getpid():
             self._threads, self._pid = ThreadPoolExecutor(1, "synlock-release"), os.getpid()

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from . import _synlock
-from ._base import BaseLock, BaseStore, name_bytes
+from ._base import BaseLock, BaseSession, BaseStore, name_bytes
 from ._errors import ConcurrentUse, LockBusy, LockLost, LockTimeout, NotHeld, SynlockError, make
 from ._loop import collector, in_thread, operations, to_the_end
 
@@ -224,4 +224,53 @@ class Lock(BaseLock):
         await lost.wait()
 
 
-__all__ = ["Lock", "Store"]
+class Session(BaseSession):
+    """As `synlock.Session`, awaited. A task that is cancelled while it acquires has acquired nothing."""
+
+    store: Store
+    _store_type = Store
+
+    def __del__(self) -> None:
+        # A release may wait for a server: not on the loop.
+        owner = [self.__dict__.pop("_owner", None)]
+        collector.drop(owner)
+
+    async def acquire(self, name: str | bytes, ttl: float = 30.0) -> bool:
+        """Takes the lock for `ttl`, or renews it if the session holds it. Does not wait."""
+        (held, is_new), cancelled = await to_the_end(self._owner.acquire, name_bytes(name), ttl)
+        if cancelled is not None:
+            if is_new:
+                with contextlib.suppress(SynlockError):
+                    await in_thread(self._owner.release, name_bytes(name))
+            raise cancelled
+        return held
+
+    async def renew(self, name: str | bytes, ttl: float = 30.0) -> bool:
+        """Lengthens a hold; False if there is none. A persistent session renews what any process acquired."""
+        return await in_thread(self._owner.renew, name_bytes(name), ttl)
+
+    async def may_be_available(self, name: str | bytes) -> bool:
+        """Whether an acquire by somebody else would find the lock free now. Breaks a hold whose lease has ended."""
+        return await in_thread(self._owner.may_be_available, name_bytes(name))
+
+    async def wait(self, name: str | bytes, delay: float = 30.0) -> bool:
+        """Waits until the lock may be available: True if it is still held after `delay`. Takes nothing."""
+        return not await self.store.wait_free(name, delay)
+
+    async def release(self, name: str | bytes) -> bool:
+        """Releases one lock; False if the session did not hold it any more."""
+        return await in_thread(self._owner.release, name_bytes(name))
+
+    async def release_all(self, id: str | None = None) -> int:
+        """Releases all locks of this session, or of the one of that id; how many there were."""
+        return await in_thread(self._owner.release_all, id)
+
+    async def __aenter__(self) -> Session:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if not self.is_persistent:
+            await self.release_all()
+
+
+__all__ = ["Lock", "Session", "Store"]

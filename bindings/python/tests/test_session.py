@@ -1,0 +1,154 @@
+"""Sessions: one owner of many locks, by its id."""
+
+import asyncio
+import gc
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+import uuid
+
+import pytest
+
+import synlock
+from synlock import Session, Store, aio
+
+
+@pytest.fixture
+def name():
+    return str(uuid.uuid4())
+
+
+def test_acquires_renews_waits_and_releases(url, name):
+    store = Store(url)
+    mine, other = Session(store), Session(url)
+    assert re.fullmatch(r"[0-9]{1,10}[0-9a-f]{13}[0-9]\.[0-9]{8}", mine.id)
+    assert mine.id == mine.id != other.id and not mine.is_persistent
+    assert mine.acquire(name) and mine.acquire(name, 60.0) and mine.renew(name)
+    assert not other.acquire(name) and not other.renew(name) and not other.release(name)
+    assert not mine.may_be_available(name) and not other.may_be_available(name)
+    assert other.wait(name, 0.05)
+    threading.Timer(0.1, mine.release, [name]).start()
+    assert not other.wait(name, 20)
+    assert other.acquire(name) and other.release(name) and not other.release(name)
+
+
+def test_all_end_with_the_session(url, name):
+    mine, other = Session(url), Session(url)
+    with mine as same:
+        assert same is mine and mine.acquire(name) and mine.acquire(name + "b")
+    assert other.acquire(name) and other.acquire(name + "b") and other.release_all() == 2
+    assert mine.acquire(name)
+    del mine, same
+    gc.collect()
+    assert other.acquire(name)
+
+
+def test_a_lost_lock_is_told_of_once(url, name):
+    store = Store(url)
+    mine = Session(store)
+    assert mine.acquire(name)
+    if not store.capabilities["ttl"]:
+        return
+    assert mine.acquire(name + "short", 0.05)
+    other = Session(store)
+    assert not other.wait(name + "short", 20)
+    assert other.acquire(name + "short")
+    assert not mine.acquire(name + "short") and not mine.acquire(name + "short")
+    assert other.release_all() == 1 and mine.acquire(name + "short")
+
+
+def test_the_end_of_the_interpreter_releases(url, name):
+    if url.startswith("memory:"):
+        return
+    code = f"import synlock; s = synlock.Session({url!r}); assert s.acquire({name!r}); kept = [s]; kept.append(kept)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert Session(url).acquire(name)
+
+
+def test_persistent_sessions(redis, name):
+    kept = Session(redis, id=name)
+    assert kept.id == name and kept.is_persistent
+    with kept:
+        assert kept.acquire(name)
+    del kept
+    gc.collect()
+    again = Session(redis, name)
+    assert not again.acquire(name) and again.renew(name) and again.release(name)
+    assert again.acquire(name) and Session(redis).release_all(name) == 1
+    with pytest.raises(synlock.InvalidArgument):
+        Session(redis, "")
+    with pytest.raises(synlock.Unsupported):
+        Session("memory:", name)
+
+
+def test_wrong_use_is_refused(url, name):
+    mine = Session(url)
+    for ttl in (-1.0, float("nan")):
+        with pytest.raises(synlock.InvalidArgument):
+            mine.acquire(name, ttl)
+    with pytest.raises(synlock.InvalidArgument):
+        mine.acquire("")
+    with pytest.raises(TypeError):
+        mine.acquire(5)
+
+
+def test_a_forked_child_is_refused_its_parents(url, name):
+    held, idle = Session(url), Session(url)
+    assert held.acquire(name)
+    before = idle.id
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            held.acquire(name)
+        except synlock.ForkedHandle:
+            code = 0 if idle.id != before and idle.acquire(name + "child") else 2
+        os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert held.renew(name) and idle.id == before
+
+
+def test_for_tasks(url, name):
+    async def main():
+        mine, other = aio.Session(url), aio.Session(aio.Store(url))
+        assert mine.id != other.id
+        assert await mine.acquire(name) and await mine.acquire(name, 60.0) and await mine.renew(name)
+        assert not await other.acquire(name) and not await other.may_be_available(name)
+        assert await other.wait(name, 0.05)
+        waiting = asyncio.create_task(other.wait(name, 20))
+        await asyncio.sleep(0.05)
+        assert await mine.release(name) and not await mine.release(name)
+        assert not await waiting
+        async with other:
+            assert await other.acquire(name)
+        assert await mine.acquire(name) and await mine.release_all() == 1
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_task_has_acquired_nothing(url, name):
+    class Slow:
+        def __init__(self, real):
+            self._real = real
+
+        def __getattr__(self, attribute):
+            return getattr(self._real, attribute)
+
+        def acquire(self, *arguments):
+            time.sleep(0.2)
+            return self._real.acquire(*arguments)
+
+    async def main():
+        mine = aio.Session(url)
+        mine._owner = Slow(mine._owner)
+        task = asyncio.create_task(mine.acquire(name))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await mine.may_be_available(name)
+
+    asyncio.run(main())
