@@ -2,6 +2,7 @@
 //! pair on one lock, and the names, codes and capabilities that all must agree on.
 
 mod command;
+mod handover;
 mod options;
 mod pairs;
 mod script;
@@ -171,6 +172,9 @@ fn main() {
         if !setup.shared {
             continue;
         }
+        let own = setup.clone();
+        let title = format!("{}::handed_over", setup.name);
+        trials.push(Trial::test(title, move || handover::run(&own)));
         let own = setup.clone();
         let title = format!("{}::all_say_the_same", setup.name);
         trials.push(Trial::test(title, move || script::agreement(&own)));
