@@ -212,8 +212,45 @@ export class Store extends EventEmitter {
   adopt(text: string, options?: LockOptions): Promise<Lock>;
   /** Counts what happens to the locks of this store, for `metrics()`; off, it costs nothing. */
   measure(on?: boolean): void;
+  /** One owner of many locks, known by its id; with an id of yours it is the persistent session of that id. */
+  session(options?: { id?: string }): Session;
   on(event: 'event', listener: (event: LockEvent) => void): this;
   on(event: string | symbol, listener: (...values: any[]) => void): this;
+}
+
+/**
+ * One owner of any number of exclusive locks, known by its id: Drupal's model of locks. They end with it:
+ * released together, when it is disposed of or collected, and at the end of the process; those of a
+ * persistent session outlive it and the process until their leases end. Times are milliseconds.
+ */
+export class Session {
+  private constructor();
+  /** The same for the session's whole life. */
+  readonly id: string;
+  /**
+   * Takes the lock for `ttl` (30 s), or renews it if the session holds it; does not wait. False if
+   * somebody else holds it; to who held it, that somebody else has it or may have had it.
+   */
+  acquire(name: Name, options?: { ttl?: number }): Promise<boolean>;
+  acquireSync(name: Name, options?: { ttl?: number }): boolean;
+  /** Lengthens a hold; false if there is none. A persistent session renews what any process acquired. */
+  renew(name: Name, options?: { ttl?: number }): Promise<boolean>;
+  renewSync(name: Name, options?: { ttl?: number }): boolean;
+  /** Whether an acquire by somebody else would find the lock free now. Breaks a hold whose lease has ended. */
+  mayBeAvailable(name: Name): Promise<boolean>;
+  mayBeAvailableSync(name: Name): boolean;
+  /** Waits until the lock may be available: true if it is still held after `delay` (30 s). Takes nothing. */
+  wait(name: Name, options?: { delay?: number; signal?: AbortSignal }): Promise<boolean>;
+  /** As `wait`; blocks the thread. */
+  waitSync(name: Name, options?: { delay?: number }): boolean;
+  /** Releases one lock; false if the session did not hold it any more. */
+  release(name: Name): Promise<boolean>;
+  releaseSync(name: Name): boolean;
+  /** Releases all locks of this session, or of the one of that id; how many there were. */
+  releaseAll(id?: string): Promise<number>;
+  releaseAllSync(id?: string): number;
+  [Symbol.asyncDispose](): Promise<void>;
+  [Symbol.dispose](): void;
 }
 
 export function schemes(): string[];

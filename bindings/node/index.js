@@ -85,6 +85,7 @@ process.on('exit', () => {
   ending = true;
   native.endWithProcess();
   semaphores.end();
+  endSessions();
   deliver();
 });
 // Nobody is left to be told of a loss. (What is held is released when the native handle is collected.)
@@ -108,8 +109,9 @@ function milliseconds(value, what) {
   return value;
 }
 
-const ours = new Set([__filename, require.resolve('./semaphore.js')]);
+const { Session, endSessions } = require('./session.js')({ native, hub, run, check, bytes, milliseconds, isEnding: () => ending });
 
+const ours = new Set([__filename, require.resolve('./semaphore.js')]);
 /** `file:line` of the first frame outside this package. */
 function caller() {
   const { stackTraceLimit, prepareStackTrace } = Error;
@@ -518,6 +520,11 @@ class Store extends EventEmitter {
     this.#handles.listened = true;
   }
 
+  /** One owner of many locks, known by its id; with an id of yours it is persistent. */
+  session({ id } = {}) {
+    return new Session(this.#native, this.#direct, id === undefined ? undefined : String(id));
+  }
+
   /** A handle, and the place that it goes back to. */
   #make(name, options) {
     if (!this.#handles.keeps(name, options)) return [this.#handles.make(name, options), undefined];
@@ -701,4 +708,4 @@ const tools = { hub, run, listen, collected, check, make, statusOf, bytes, milli
 const semaphores = semaphore(tools);
 const { SemaphoreManager, keyName } = semaphores;
 
-module.exports = { Store, Lock, SemaphoreManager, keyName, fencing, metrics: native.metrics, schemes: native.schemes, ...classes };
+module.exports = { Store, Lock, Session, SemaphoreManager, keyName, fencing, metrics: native.metrics, schemes: native.schemes, ...classes };

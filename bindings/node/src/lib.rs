@@ -11,6 +11,7 @@ mod hub;
 mod lock;
 mod manager;
 pub mod seats;
+mod session;
 mod store;
 
 use napi::bindgen_prelude::BigInt;

@@ -1,0 +1,109 @@
+'use strict';
+
+// Sessions: one owner of many names, by its id; Drupal's model of locks.
+
+module.exports = ({ native, hub, run, check, bytes, milliseconds, isEnding }) => {
+  const live = new Set();
+  const end = (own) => {
+    live.delete(own);
+    own.end();
+  };
+  const collected = new FinalizationRegistry((own) => {
+    // Sessions that lived at the end were ended then.
+    if (!isEnding()) end(own);
+  });
+
+  class Session {
+    #native;
+    #direct;
+
+    /** Made by `store.session()`. */
+    constructor(store, direct, id) {
+      this.#native = new native.NativeSession(store, id);
+      check(this.#native.made());
+      this.#direct = direct;
+      if (id !== undefined) return;
+      live.add(this.#native);
+      collected.register(this, this.#native);
+    }
+
+    #askSync(what, name, text, number) {
+      return JSON.parse(check(this.#native.askSync(what, bytes(name), text, number)).value);
+    }
+
+    async #ask(what, name, text, number) {
+      if (this.#direct) return this.#askSync(what, name, text, number);
+      return JSON.parse(check(await run((id) => this.#native.ask(hub, id, what, bytes(name), text, number))).value);
+    }
+
+    get id() {
+      return check(this.#native.id()).value;
+    }
+
+    acquire(name, { ttl } = {}) {
+      return this.#ask('acquire', name, undefined, ttl);
+    }
+
+    acquireSync(name, { ttl } = {}) {
+      return this.#askSync('acquire', name, undefined, ttl);
+    }
+
+    renew(name, { ttl } = {}) {
+      return this.#ask('renew', name, undefined, ttl);
+    }
+
+    renewSync(name, { ttl } = {}) {
+      return this.#askSync('renew', name, undefined, ttl);
+    }
+
+    mayBeAvailable(name) {
+      return this.#ask('mayBeAvailable', name);
+    }
+
+    mayBeAvailableSync(name) {
+      return this.#askSync('mayBeAvailable', name);
+    }
+
+    async wait(name, { delay = 30_000, signal } = {}) {
+      milliseconds(delay, 'delay');
+      const end = performance.now() + delay;
+      for (let pause = 10; !(await this.mayBeAvailable(name)); pause = Math.min(pause * 2, 250)) {
+        const left = end - performance.now();
+        if (left <= 0) return true;
+        signal?.throwIfAborted();
+        await new Promise((resolve) => setTimeout(resolve, Math.min(pause, Math.max(1, left))));
+      }
+      return false;
+    }
+
+    waitSync(name, { delay = 30_000 } = {}) {
+      return this.#askSync('wait', name, undefined, milliseconds(delay, 'delay'));
+    }
+
+    release(name) {
+      return this.#ask('release', name);
+    }
+
+    releaseSync(name) {
+      return this.#askSync('release', name);
+    }
+
+    releaseAll(id) {
+      return this.#ask('releaseAll', 'x', id);
+    }
+
+    releaseAllSync(id) {
+      return this.#askSync('releaseAll', 'x', id);
+    }
+
+    async [Symbol.asyncDispose]() {
+      if (live.has(this.#native)) await this.releaseAll();
+    }
+
+    [Symbol.dispose]() {
+      if (live.has(this.#native)) this.releaseAllSync();
+    }
+  }
+
+  return { Session, endSessions: () => [...live].forEach(end) };
+};

@@ -1,0 +1,108 @@
+'use strict';
+
+const assert = require('node:assert');
+const { spawnSync } = require('node:child_process');
+const { after, before, describe, it } = require('node:test');
+const v8 = require('node:v8');
+const vm = require('node:vm');
+const synlock = require('..');
+const { Store } = synlock;
+const { startRedis, flockUrl, shmUrl, sleep, name } = require('./support.js');
+
+v8.setFlagsFromString('--expose-gc');
+const collect = vm.runInNewContext('gc');
+const code = (wanted) => (error) => error instanceof synlock.SynlockError && error.code === `SYNLOCK_${wanted}`;
+
+const setups = {
+  memory: async () => ({ url: `memory:${name()}`, stop() {} }),
+  shm: async () => shmUrl(),
+  flock: async () => flockUrl(),
+  redis: startRedis,
+};
+
+for (const [kind, setup] of Object.entries(setups)) {
+  describe(`sessions of ${kind}`, () => {
+    let server;
+    let store;
+    before(async () => {
+      server = await setup();
+      store = await Store.open(server.url);
+    });
+    after(() => server.stop());
+
+    it('acquire, renew, wait and release', async () => {
+      const [mine, other, key] = [store.session(), store.session(), name()];
+      assert.match(mine.id, /^[0-9]{1,10}[0-9a-f]{13}[0-9]\.[0-9]{8}$/);
+      assert.equal(mine.id, mine.id);
+      assert.notEqual(mine.id, other.id);
+      assert.ok((await mine.acquire(key)) && (await mine.acquire(key, { ttl: 60_000 })) && (await mine.renew(key)));
+      assert.ok(!(await other.acquire(key)) && !(await other.renew(key)) && !(await other.release(key)));
+      assert.equal(await other.mayBeAvailable(key), false);
+      assert.equal(await other.wait(key, { delay: 50 }), true);
+      const waiting = other.wait(key, { delay: 20_000 });
+      await sleep(30);
+      assert.equal(await mine.release(key), true);
+      assert.equal(await waiting, false);
+      await assert.rejects(other.acquire(key, { ttl: -1 }), code('INVALID_ARGUMENT'));
+      await assert.rejects(other.acquire(''), code('INVALID_ARGUMENT'));
+      await assert.rejects(other.wait(key, { delay: -1 }), code('INVALID_ARGUMENT'));
+    });
+
+    it('block the thread too', () => {
+      const [mine, other, key] = [store.session(), store.session(), name()];
+      assert.ok(mine.acquireSync(key) && mine.acquireSync(key) && mine.renewSync(key, { ttl: 60_000 }));
+      assert.deepEqual([other.acquireSync(key), other.mayBeAvailableSync(key), other.waitSync(key, { delay: 20 })], [false, false, true]);
+      assert.deepEqual([mine.releaseSync(key), mine.releaseSync(key), other.waitSync(key)], [true, false, false]);
+      assert.ok(mine.acquireSync(key) && mine.acquireSync(`${key}b`));
+      assert.equal(mine.releaseAllSync(), 2);
+    });
+
+    it('end with their object', async () => {
+      const [other, key] = [store.session(), name()];
+      let mine = store.session();
+      assert.ok((await mine.acquire(key)) && (await mine.acquire(`${key}b`)));
+      await mine[Symbol.asyncDispose]();
+      assert.equal(await other.acquire(key), true);
+      assert.equal(await other.releaseAll(), 1);
+      assert.equal(await mine.acquire(key), true);
+      mine[Symbol.dispose]();
+      assert.equal(await mine.acquire(key), true);
+      mine = null;
+      for (let turn = 0; turn < 500 && !(await other.mayBeAvailable(key)); turn++) {
+        collect();
+        await sleep(10);
+      }
+      assert.equal(await other.acquire(key), true);
+      await other.releaseAll();
+    });
+
+    it('end with the process', () => {
+      if (kind === 'memory') return;
+      const key = name();
+      const text = `const s = require(${JSON.stringify(require.resolve('..'))}).Store.openSync(process.argv[1]).session();
+        if (!s.acquireSync(process.argv[2])) process.exit(3); process.exit(0);`;
+      assert.equal(spawnSync(process.execPath, ['-e', text, server.url, key], { timeout: 60_000 }).status, 0);
+      const mine = store.session();
+      assert.equal(mine.acquireSync(key), true);
+      mine.releaseAllSync();
+    });
+
+    it('may be persistent', async () => {
+      const [key, id] = [name(), name()];
+      if (kind !== 'redis') {
+        assert.throws(() => store.session({ id }), code('UNSUPPORTED'));
+        return;
+      }
+      const kept = store.session({ id });
+      assert.equal(kept.id, id);
+      assert.equal(await kept.acquire(key), true);
+      await kept[Symbol.asyncDispose]();
+      const again = store.session({ id });
+      assert.equal(await again.acquire(key), false);
+      assert.equal(await again.renew(key), true);
+      assert.equal(await store.session().releaseAll(id), 1);
+      assert.equal(await again.mayBeAvailable(key), true);
+      assert.throws(() => store.session({ id: '' }), code('INVALID_ARGUMENT'));
+    });
+  });
+}
