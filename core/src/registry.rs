@@ -15,7 +15,7 @@ use crate::url::Url;
 use crate::{Capabilities, Error, OwnerToken, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 type Shared = Arc<dyn Backend>;
@@ -158,6 +158,8 @@ pub fn stores() -> Vec<(&'static str, bool)> {
 /// Backends of this process by their whole URL, so that connections outlive a handle.
 static OPENED: PerProcess<Mutex<HashMap<String, Arc<dyn Backend>>>> = PerProcess::new();
 const MOST_KEPT: usize = 256;
+/// So many late answers in a row are the way to the server.
+const MOST_LATE: u32 = 3;
 
 fn backend(url: &str, extra: &[(&str, &str)]) -> Result<(Arc<dyn Backend>, LockOptions)> {
     let mut parsed = Url::parse(url, extra)?;
@@ -320,8 +322,8 @@ struct Inner {
     capabilities: Capabilities,
     defaults: LockOptions,
     observers: Arc<Observers>,
-    /// It was said that the server answers late.
-    said_late: AtomicBool,
+    /// How many answers in a row have come late beside their lease.
+    late: AtomicU32,
 }
 
 impl Store {
@@ -363,7 +365,7 @@ impl Store {
             capabilities,
             defaults,
             observers: Arc::default(),
-            said_late: AtomicBool::new(false),
+            late: AtomicU32::new(0),
         }))
     }
 
@@ -374,7 +376,7 @@ impl Store {
             capabilities: self.0.capabilities,
             defaults: self.0.defaults.clone(),
             observers: self.0.observers.clone(),
-            said_late: AtomicBool::new(false),
+            late: AtomicU32::new(0),
         }))
     }
 
@@ -431,10 +433,19 @@ impl Store {
         self.0.observers.tell(event);
     }
 
-    /// Words, once, if an answer took so long that little of a lease is left.
+    /// Words, once, if answers take so long that little of a lease is left. A single one may have met a
+    /// busy moment, or waited for a connection.
     pub(crate) fn judge_answer(&self, ttl: Option<Duration>, took: Duration) -> Option<String> {
-        let ttl = ttl.filter(|ttl| took > *ttl / 3)?;
-        if self.0.said_late.swap(true, Ordering::Relaxed) {
+        let ttl = ttl?;
+        let late = &self.0.late;
+        if took <= ttl / 3 {
+            // What was said once is said.
+            let _ = late.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                (count < MOST_LATE).then_some(0)
+            });
+            return None;
+        }
+        if late.fetch_add(1, Ordering::Relaxed) + 1 != MOST_LATE {
             return None;
         }
         Some(format!(
