@@ -7,7 +7,7 @@
 
 enum { WORDS = 16, HANDLES = 64 };
 
-static struct { char key[16]; void *handle; } stores[HANDLES], holds[HANDLES];
+static struct { char key[16]; void *handle; } stores[HANDLES], holds[HANDLES], sessions[HANDLES];
 static int contended; /* of the last take */
 static char text[200000];
 
@@ -217,6 +217,42 @@ static synlock_status ask_hold(synlock_lock *lock, char **words) {
     return SYNLOCK_OK;
 }
 
+static synlock_status ask_session(synlock_session *session, char **words, int count) {
+    const char *verb = words[0] + 2;
+    size_t length;
+    uint64_t released;
+    int32_t available;
+    if (!strcmp(verb, "id")) return synlock_session_id(session, text, sizeof text, &length, NULL);
+    if (!strcmp(verb, "release_all")) {
+        synlock_status status = synlock_session_release_all(session, count > 2 ? words[2] : NULL, &released, NULL);
+        if (status == SYNLOCK_OK) snprintf(text, sizeof text, "%llu", (unsigned long long)released);
+        return status;
+    }
+    char *name = words[2];
+    length = bytes(name);
+    int64_t ms = count > 3 ? atoll(words[3]) : 0;
+    synlock_status status, no = SYNLOCK_NOT_HELD;
+    if (!strcmp(verb, "free")) {
+        status = synlock_session_may_be_available(session, name, length, &available, NULL);
+        if (status == SYNLOCK_OK) bit(available);
+        return status;
+    }
+    if (!strcmp(verb, "wait")) {
+        status = synlock_session_wait(session, name, length, ms, NULL);
+        if (status == SYNLOCK_OK || status == SYNLOCK_TIMEOUT) bit(status == SYNLOCK_TIMEOUT);
+        return status == SYNLOCK_TIMEOUT ? SYNLOCK_OK : status;
+    }
+    if (!strcmp(verb, "acquire")) {
+        status = synlock_session_acquire(session, name, length, ms, NULL);
+        no = status == SYNLOCK_LOST ? SYNLOCK_LOST : SYNLOCK_BUSY;
+    } else {
+        status = !strcmp(verb, "renew") ? synlock_session_renew(session, name, length, ms, NULL)
+                                        : synlock_session_release(session, name, length, NULL);
+    }
+    if (status == SYNLOCK_OK || status == no) bit(status == SYNLOCK_OK);
+    return status == no ? SYNLOCK_OK : status;
+}
+
 static synlock_status answer(char **words, int count) {
     if (!strcmp(words[0], "codes")) return codes();
     size_t row = FIND(stores, words[1]);
@@ -228,6 +264,19 @@ static synlock_status answer(char **words, int count) {
         stores[row].handle = store;
         return SYNLOCK_OK;
     }
+    if (!strcmp(words[0], "session")) {
+        synlock_session_options options = {0};
+        options.struct_size = sizeof options;
+        options.id = count > 3 ? words[3] : NULL;
+        synlock_session *session = NULL;
+        synlock_status status = synlock_session_new(stores[FIND(stores, words[2])].handle, &options, &session, NULL);
+        if (status != SYNLOCK_OK) return status;
+        size_t place = FIND(sessions, words[1]);
+        snprintf(sessions[place].key, sizeof sessions[place].key, "%s", words[1]);
+        sessions[place].handle = session;
+        return SYNLOCK_OK;
+    }
+    if (!strncmp(words[0], "s_", 2)) return ask_session(sessions[FIND(sessions, words[1])].handle, words, count);
     if (!strcmp(words[0], "take")) return take(stores[FIND(stores, words[2])].handle, words, count);
     if (!strcmp(words[0], "adopt")) {
         synlock_lock *lock = NULL;
@@ -260,6 +309,7 @@ int main(void) {
     }
     for (size_t i = 0; i < HANDLES; i++) {
         synlock_lock_free(holds[i].handle);
+        synlock_session_free(sessions[i].handle);
         synlock_store_free(stores[i].handle);
     }
     free(line);

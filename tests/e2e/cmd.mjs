@@ -9,6 +9,7 @@ import { Store, SynlockError } from '../../bindings/node/index.mjs';
 const { codes } = createRequire(import.meta.url)('../../bindings/node/native.js');
 const stores = new Map();
 const holds = new Map();
+const sessions = new Map();
 // The store of each hold.
 const places = new Map();
 const bytes = (hex) => Buffer.from(hex, 'hex');
@@ -86,6 +87,16 @@ const ofHold = {
   export: (lock) => lock.export(),
 };
 
+const ofSession = {
+  s_id: (session) => session.id,
+  s_acquire: async (session, name, ms) => bit(await session.acquire(bytes(name), { ttl: Number(ms) })),
+  s_renew: async (session, name, ms) => bit(await session.renew(bytes(name), { ttl: Number(ms) })),
+  s_free: async (session, name) => bit(await session.mayBeAvailable(bytes(name))),
+  s_wait: async (session, name, ms) => bit(await session.wait(bytes(name), { delay: Number(ms) })),
+  s_release: async (session, name) => bit(await session.release(bytes(name))),
+  s_release_all: async (session, id) => String(await session.releaseAll(id)),
+};
+
 async function answer(verb, ...words) {
   if (verb === 'open') {
     stores.set(words[0], await Store.open(words[1]));
@@ -113,6 +124,11 @@ async function answer(verb, ...words) {
     holds.set(words[0], await stores.get(words[1]).adopt(words[2]));
     return '';
   }
+  if (verb === 'session') {
+    sessions.set(words[0], stores.get(words[1]).session({ id: words[2] }));
+    return '';
+  }
+  if (verb in ofSession) return ofSession[verb](sessions.get(words[0]), ...words.slice(1));
   if (verb === 'codes') {
     return codes().sort((a, b) => a.status - b.status).map((code) => `${code.status}=${code.name}`).join(' ');
   }

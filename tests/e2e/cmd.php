@@ -6,6 +6,7 @@ declare(strict_types=1);
 
 use Synlock\Exception\SynlockException;
 use Synlock\Lock;
+use Synlock\Session;
 use Synlock\Store;
 
 require __DIR__ . '/../../bindings/php/autoload.php';
@@ -16,10 +17,15 @@ final class Command
     private array $stores = [];
     /** @var array<string, Lock> */
     private array $holds = [];
+    /** @var array<string, Session> */
+    private array $sessions = [];
 
     /** What follows the status, or a status alone. */
     public function answer(string $verb, string ...$words): string|int
     {
+        if (str_starts_with($verb, 's_')) {
+            return $this->askSession($this->sessions[array_shift($words)], $verb, ...$words);
+        }
         switch ($verb) {
             case 'open':
                 $this->stores[$words[0]] = Store::open($words[1]);
@@ -34,6 +40,10 @@ final class Command
                     return $verb === 'wait' ? 2 : 1;
                 }
                 $this->holds[$words[0]] = $lock;
+
+                return '';
+            case 'session':
+                $this->sessions[$words[0]] = $this->stores[$words[1]]->createSession($words[2] ?? null);
 
                 return '';
             case 'drop':
@@ -56,6 +66,26 @@ final class Command
         return isset($this->stores[$first])
             ? $this->askStore($this->stores[$first], $verb, ...$words)
             : $this->askHold($this->holds[$first], $verb, ...$words);
+    }
+
+    private function askSession(Session $session, string $verb, string ...$words): string
+    {
+        if ($verb === 's_id') {
+            return $session->id();
+        }
+        if ($verb === 's_release_all') {
+            return (string) $session->releaseAll(...$words);
+        }
+        $name = (string) hex2bin($words[0]);
+        $seconds = (int) ($words[1] ?? 0) / 1000.0;
+
+        return (string) (int) match ($verb) {
+            's_acquire' => $session->acquire($name, $seconds),
+            's_renew' => $session->renew($name, $seconds),
+            's_free' => $session->mayBeAvailable($name),
+            's_wait' => $session->wait($name, $seconds),
+            's_release' => $session->release($name),
+        };
     }
 
     private function take(string $hold, string $store, string $name, string $ms, string ...$options): string|int

@@ -9,6 +9,7 @@ from synlock import _synlock
 OF_STORE = "locked break inspect who list ping wait_free fingerprint capabilities".split()
 stores: dict = {}
 holds: dict = {}
+sessions: dict = {}
 
 
 def seconds(text: str) -> float | None:
@@ -58,6 +59,10 @@ def answer(verb: str, *words: str):
         gc.collect()
     elif verb == "adopt":
         holds[words[0]] = stores[words[1]].adopt(words[2])
+    elif verb == "session":
+        sessions[words[0]] = synlock.Session(stores[words[1]], *words[2:])
+    elif verb.startswith("s_"):
+        return ask_session(sessions[words[0]], verb, *words[1:])
     elif verb == "codes":
         return " ".join(f"{number}={name}" for number, name in sorted(row[:2] for row in _synlock.codes()))
     elif verb in OF_STORE:
@@ -65,6 +70,17 @@ def answer(verb: str, *words: str):
     else:
         return ask_hold(holds[words[0]], verb, *words[1:])
     return None
+
+
+def ask_session(session: synlock.Session, verb: str, *words: str):
+    if verb == "s_id":
+        return session.id
+    if verb == "s_release_all":
+        return str(session.release_all(*words))
+    name, more = bytes.fromhex(words[0]), [int(ms) / 1000 for ms in words[1:]]
+    verbs = {"s_acquire": session.acquire, "s_renew": session.renew, "s_free": session.may_be_available}
+    verbs |= {"s_wait": session.wait, "s_release": session.release}
+    return str(int(verbs[verb](name, *more)))
 
 
 def ask_store(store: synlock.Store, verb: str, *words: str):

@@ -5,12 +5,13 @@
 use std::collections::HashMap;
 use std::io::{BufRead, Write};
 use std::time::Duration;
-use synlock_core::{Code, Error, Lock, LockOptions, Mode, Reentry, Result, Store, Wait};
+use synlock_core::{Code, Error, Lock, LockOptions, Mode, Reentry, Result, Session, Store, Wait};
 
 #[derive(Default)]
 struct Command {
     stores: HashMap<String, Store>,
     holds: HashMap<String, Lock>,
+    sessions: HashMap<String, Session>,
     /// Whether the last `take` had to wait.
     contended: bool,
 }
@@ -99,6 +100,17 @@ impl Command {
                 let lock = self.stores[store].adopt(text, LockOptions::default())?;
                 self.holds.insert(hold.into(), lock);
             }
+            ["session", key, store, ref id @ ..] => {
+                let store = &self.stores[store];
+                let made = match id.first() {
+                    None => Session::new(store),
+                    Some(id) => Session::persistent(store, id)?,
+                };
+                self.sessions.insert(key.into(), made);
+            }
+            [verb, key, ref rest @ ..] if verb.starts_with("s_") => {
+                return ask_session(&self.sessions[key], verb, rest);
+            }
             ["codes"] => {
                 let row = |code: &Code| format!("{}={}", code.number(), code.name());
                 return Ok(Code::ALL.iter().map(row).collect::<Vec<_>>().join(" "));
@@ -113,6 +125,21 @@ impl Command {
         }
         Ok(String::new())
     }
+}
+
+fn ask_session(session: &Session, verb: &str, words: &[&str]) -> Result<String> {
+    let name = || bytes(words[0]);
+    let ms = || Duration::from_millis(number(words[1]));
+    Ok(match verb {
+        "s_id" => session.id()?.to_string(),
+        "s_acquire" => bit(session.acquire(name(), ms())?.is_held()),
+        "s_renew" => bit(session.renew(name(), ms())?),
+        "s_free" => bit(session.may_be_available(name())?),
+        "s_wait" => bit(session.wait(name(), wait(words[1]))?),
+        "s_release" => bit(session.release(name())?),
+        "s_release_all" => session.release_all(words.first().copied())?.to_string(),
+        _ => panic!("unknown request {verb}"),
+    })
 }
 
 fn ask_store(store: &Store, verb: &str, words: &[&str]) -> Result<String> {

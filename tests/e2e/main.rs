@@ -6,6 +6,7 @@ mod handover;
 mod options;
 mod pairs;
 mod script;
+mod sessions;
 
 use libtest_mimic::{Arguments, Trial};
 use std::sync::Arc;
@@ -141,6 +142,9 @@ fn main() {
     let mut trials: Vec<Trial> = Vec::new();
     for setup in &setups {
         for language in command::LANGUAGES {
+            let own = setup.clone();
+            let title = format!("{}::{language}::sessions", setup.name);
+            trials.push(Trial::test(title, move || sessions::run(&own, language)));
             let own = setup.clone();
             let title = format!("{}::{language}::script", setup.name);
             trials.push(Trial::test(title, move || script::run(&own, language)));

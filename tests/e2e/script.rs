@@ -29,11 +29,12 @@ const CAPABILITIES: [&str; 10] = [
 
 /// The shortest lease, in ms, of those that a test would like, and after how long it is surely over.
 pub(crate) fn lease(setup: &Setup, wanted: u64) -> (u64, Duration) {
-    // It counts whole seconds, and adds one.
-    if setup.name == "memcached" {
-        (wanted.max(1000), Duration::from_millis(2100))
-    } else {
-        (wanted, Duration::from_millis(wanted + 120))
+    match setup.name {
+        // They count whole seconds, and add one; etcd's server keeps a lease for two at least, and looks
+        // twice a second.
+        "memcached" => (wanted.max(1000), Duration::from_millis(2100)),
+        "etcd" => (wanted.max(1000), Duration::from_millis(5000)),
+        _ => (wanted, Duration::from_millis(wanted + 120)),
     }
 }
 

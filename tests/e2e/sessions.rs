@@ -1,0 +1,99 @@
+//! Sessions: one script for every language, beside a session of Rust's in another process.
+
+use crate::Setup;
+use crate::command::Running;
+use crate::script::{can, hex, lease};
+use libtest_mimic::Failed;
+use synlock_tests::names::unique;
+
+/// The same requests, the same answers.
+pub(crate) fn run(setup: &Setup, language: &'static str) -> Result<(), Failed> {
+    let mut it = Running::start(language, &setup.url);
+    let can = can(&mut it);
+    let (a, b) = (hex(unique("session")), hex(unique("session")));
+    it.expect("session m s", "0");
+    it.expect("session o s", "0");
+    let id = it.ask("s_id m");
+    assert!(
+        id.contains('.') && it.ask("s_id m") == id,
+        "{language}: {id}"
+    );
+    assert_ne!(it.ask("s_id o"), id, "{language}");
+    it.expect(&format!("s_free m {a}"), "0 1");
+    it.expect(&format!("s_wait m {a} 0"), "0 0");
+    it.expect(&format!("s_acquire m {a} 50000"), "0 1");
+    it.expect(&format!("s_acquire m {a} 50000"), "0 1");
+    it.expect(&format!("s_renew m {a} 50000"), "0 1");
+    it.expect(&format!("s_free m {a}"), "0 0");
+    it.expect(&format!("s_acquire o {a} 50000"), "0 0");
+    it.expect(&format!("s_renew o {a} 50000"), "0 0");
+    it.expect(&format!("s_release o {a}"), "0 0");
+    it.expect(&format!("s_wait o {a} 20"), "0 1");
+    it.expect(&format!("take h s {a} 0"), "1");
+    it.expect(&format!("s_acquire m {b} 50000"), "0 1");
+    it.expect(&format!("s_release m {a}"), "0 1");
+    it.expect(&format!("s_release m {a}"), "0 0");
+    it.expect("s_release_all m", "0 1");
+    it.expect("s_release_all m", "0 0");
+    it.expect(&format!("s_wait o {b} 20000"), "0 0");
+
+    if can("ttl") {
+        let (ttl, _) = lease(setup, 80);
+        it.expect(&format!("s_acquire m {a} {ttl}"), "0 1");
+        it.expect(&format!("s_wait o {a} 20000"), "0 0");
+        it.expect(&format!("s_acquire o {a} 50000"), "0 1");
+        it.expect(&format!("s_acquire m {a} 50000"), "0 0");
+        it.expect(&format!("s_acquire m {a} 50000"), "0 0");
+        it.expect("s_release_all o", "0 1");
+        it.expect(&format!("s_acquire m {a} 50000"), "0 1");
+        it.expect("s_release_all m", "0 1");
+    }
+    if can("ttl") && can("export") && !can("frees_on_death") {
+        persistent(setup, &mut it, &a);
+    } else {
+        it.expect("session p s persistent", "106");
+    }
+    if setup.shared {
+        beside(setup, &mut it, &a);
+    }
+    it.expect(&format!("s_acquire m {b} 50000"), "0 1");
+    assert_eq!(it.finish(), Some(0));
+    if setup.shared {
+        // Its end has released it, however the host ends.
+        let mut rust = Running::start("rust", &setup.url);
+        rust.expect("session o s", "0");
+        rust.expect(&format!("s_wait o {b} 20000"), "0 0");
+    }
+    Ok(())
+}
+
+fn persistent(setup: &Setup, it: &mut Running, name: &str) {
+    let mut rust = Running::start("rust", &setup.url);
+    let id = unique("kept");
+    it.expect(&format!("session p s {id}"), "0");
+    rust.expect(&format!("session p s {id}"), "0");
+    it.expect("s_id p", &format!("0 {id}"));
+    it.expect(&format!("s_acquire p {name} 50000"), "0 1");
+    it.expect(&format!("s_acquire p {name} 50000"), "0 1");
+    rust.expect(&format!("s_acquire p {name} 50000"), "0 0");
+    rust.expect(&format!("s_renew p {name} 50000"), "0 1");
+    rust.expect(&format!("s_release p {name}"), "0 1");
+    it.expect(&format!("s_acquire p {name} 50000"), "0 0");
+    rust.expect(&format!("s_acquire p {name} 50000"), "0 1");
+    it.expect(&format!("s_release p {name}"), "0 1");
+    it.expect(&format!("s_free p {name}"), "0 1");
+}
+
+fn beside(setup: &Setup, it: &mut Running, name: &str) {
+    let mut rust = Running::start("rust", &setup.url);
+    rust.expect("session o s", "0");
+    it.expect(&format!("s_acquire m {name} 50000"), "0 1");
+    rust.expect(&format!("s_acquire o {name} 50000"), "0 0");
+    rust.send(&format!("s_wait o {name} 20000"));
+    it.expect(&format!("s_release m {name}"), "0 1");
+    assert_eq!(rust.answer(), "0 0", "{}", it.language);
+    rust.expect(&format!("s_acquire o {name} 50000"), "0 1");
+    it.expect(&format!("s_acquire m {name} 50000"), "0 0");
+    it.expect(&format!("s_free m {name}"), "0 0");
+    rust.expect("s_release_all o", "0 1");
+}
