@@ -75,13 +75,14 @@ function behaviours(Runner $t, Setup $setup, string $name, \Closure $make, array
     $has('alone') || $test('a wait ends with the holder', static function () use ($setup, $store, $new, $refused): void {
         $key = $new();
         $sync = "{$setup->temp}/" . $key;
+        $parent = getmypid();
         $pid = pcntl_fork();
         if ($pid === 0) {
             // The child holds, until the parent is refused.
             $child = $setup->key((string) $key);
             $store->save($child);
             touch("{$sync}.held");
-            while (!file_exists("{$sync}.refused")) {
+            while (!file_exists("{$sync}.refused") && posix_getppid() === $parent) {
                 usleep(1000);
             }
             usleep(50_000);
