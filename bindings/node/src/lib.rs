@@ -9,7 +9,7 @@
 mod custom;
 mod hub;
 mod lock;
-mod manager;
+pub mod manager;
 pub mod seats;
 mod session;
 mod store;
