@@ -1,6 +1,7 @@
 //! What a holder does: release, refresh, check, change of mode, export and adoption.
 
 use crate::acquire::exchange_deadline;
+use crate::broken;
 use crate::codes::Code;
 use crate::event::EventKind;
 use crate::lease::{BootTime, Wait};
@@ -105,6 +106,28 @@ impl Shared {
     }
 
     pub(crate) fn refresh(&self, ttl: Option<Duration>) -> Result<()> {
+        self.refresh_now(ttl)
+            .map_err(|error| self.name_breaker(error))
+    }
+
+    /// Asks the store whether the hold stands.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.check_now().map_err(|error| self.name_breaker(error))
+    }
+
+    /// Of a loss: who broke the lock, if that is asked for and known.
+    fn name_breaker(&self, error: Error) -> Error {
+        if error.code() != Code::Lost || !self.options.ask_who_broke {
+            return error;
+        }
+        let since = BootTime::from_nanos(self.lost_since.load(Ordering::Acquire));
+        match broken::by_whom(&self.store, &self.name, since) {
+            Some(words) => Error::new(Code::Lost, words),
+            None => error,
+        }
+    }
+
+    fn refresh_now(&self, ttl: Option<Duration>) -> Result<()> {
         if let Some(ttl) = ttl {
             check_ttl(ttl)?;
             if !self.store.capabilities().ttl {
@@ -118,7 +141,7 @@ impl Shared {
         let hold = self.held(&mut phase)?;
         let Some(ttl) = self.kept_for(ttl).or(hold.claim.ttl) else {
             drop(phase);
-            return self.check();
+            return self.check_now();
         };
         let was_late = hold.lease.is_some_and(BootTime::has_passed);
         hold.claim.asked = BootTime::now();
@@ -148,8 +171,7 @@ impl Shared {
         }
     }
 
-    /// Asks the store whether the hold stands.
-    pub(crate) fn check(&self) -> Result<()> {
+    fn check_now(&self) -> Result<()> {
         let mut phase = self.lock_phase();
         let hold = self.held(&mut phase)?;
         let shown = self.show(hold);
@@ -178,6 +200,8 @@ impl Shared {
     /// Marks the hold as lost and raises the alarm.
     pub(crate) fn lose(&self, phase: &mut Phase, why: &str) {
         if let Phase::Held(hold) = std::mem::replace(phase, Phase::Idle(None)) {
+            let since = hold.since.as_nanos();
+            self.lost_since.store(since, Ordering::Release);
             self.tell_with(EventKind::Lost, |facts| {
                 facts.code = Code::Lost;
                 facts.owner = hold.claim.token;

@@ -16,6 +16,7 @@
 //! ```
 
 mod acquire;
+mod broken;
 pub mod cancel;
 pub mod capability;
 pub mod codes;
@@ -25,6 +26,7 @@ pub mod event;
 pub mod fencing;
 pub mod fork;
 pub mod guard;
+pub mod guard_request;
 pub mod hash;
 mod hold;
 pub mod lease;

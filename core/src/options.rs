@@ -63,6 +63,8 @@ pub struct LockOptions {
     pub key: Option<Arc<str>>,
     /// Words shown to whoever inspects the lock; at most 255 bytes.
     pub label: Option<Arc<str>>,
+    /// A hold that is found lost says who broke it, if there is a note: one more request.
+    pub ask_who_broke: bool,
 }
 
 impl Default for LockOptions {
@@ -83,6 +85,7 @@ impl Default for LockOptions {
             caller: None,
             key: None,
             label: None,
+            ask_who_broke: false,
         }
     }
 }

@@ -64,6 +64,8 @@ pub(crate) struct Shared {
     pub(crate) late: AtomicBool,
     /// Who uses the handle now, where that changes; of a manager.
     asker: Mutex<Option<Arc<str>>>,
+    /// When the hold that was lost last began, in nanoseconds since boot.
+    pub(crate) lost_since: AtomicU64,
     notices: Mutex<Vec<Notice>>,
     has_notices: AtomicBool,
 }
@@ -129,6 +131,7 @@ impl Shared {
             orphaned: AtomicBool::new(false),
             late: AtomicBool::new(false),
             asker: Mutex::default(),
+            lost_since: AtomicU64::new(0),
             notices: Mutex::default(),
             has_notices: AtomicBool::new(false),
         })

@@ -1,0 +1,76 @@
+//! Who broke a lock: a note for its former holder.
+//!
+//! Stores that break a lock tell its holder that it is gone, not by whose hand. Whoever breaks one on
+//! purpose leaves a note beside it: a lock of its own, `broken:` and the name, whose holder is the
+//! breaker and which nobody takes. It uses what each store can do anyway (labels, leases, inspect), so
+//! that every language and version reads it, and it goes away with its lease. See decision 0090.
+
+use crate::lease::{BootTime, Wait};
+use crate::name::Name;
+use crate::options::{LockOptions, Reentry};
+use crate::registry::Store;
+use crate::store::Holder;
+use std::time::Duration;
+
+/// Notes last as long as the lease that was broken, within these bounds.
+const SHORTEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(600);
+
+fn note_name(name: &Name) -> Vec<u8> {
+    [b"broken:", name.as_bytes()].concat()
+}
+
+/// Tells the holders of `name`, as they were before, that it was broken by one with this label. In vain
+/// where the store keeps no labels, or ends no lease: it would have to stay for ever.
+pub(crate) fn note(store: &Store, name: &Name, victims: &[Holder], label: &str) {
+    let can = store.capabilities();
+    let keeps_labels = victims.iter().any(|victim| victim.label.is_some());
+    if !can.ttl || !can.list || !keeps_labels {
+        return;
+    }
+    let left = victims
+        .iter()
+        .map(|victim| victim.remaining.unwrap_or(LONGEST));
+    let ttl = left.max().unwrap_or(LONGEST).clamp(SHORTEST, LONGEST);
+    let name = note_name(name);
+    let options = LockOptions {
+        ttl: Some(ttl),
+        renew: Some(false),
+        auto_release: false,
+        reentry: Reentry::Independent,
+        label: Some(label.into()),
+        ..LockOptions::default()
+    };
+    // An older note gives way. That a note cannot be left must not keep anybody from the lock.
+    let left = store
+        .break_lock(&name)
+        .and_then(|_| store.lock_with(&name, options))
+        .and_then(|lock| lock.acquire(Wait::No, None));
+    drop(left);
+}
+
+/// “broken by label, pid, host”, if a note says so of a hold that began at `since`.
+pub(crate) fn by_whom(store: &Store, name: &Name, since: BootTime) -> Option<String> {
+    let can = store.capabilities();
+    if !can.ttl || !can.list {
+        return None;
+    }
+    let note = store
+        .inspect(note_name(name))
+        .ok()?
+        .holders
+        .into_iter()
+        .next()?;
+    let age = BootTime::now().since(since);
+    if note.held.is_some_and(|held| held > age) {
+        // It is about a hold before this one.
+        return None;
+    }
+    let parts = [
+        note.label,
+        note.pid.map(|pid| format!("pid {pid}")),
+        note.host.map(|host| format!("host {host}")),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| format!("broken by {}", parts.join(", ")))
+}

@@ -1,0 +1,199 @@
+//! Whether a request is let in.
+
+use super::policy::GuardMode;
+use super::services::Plan;
+use crate::Result;
+use crate::broken;
+use crate::codes::Code;
+use crate::lease::{BootTime, Wait};
+use crate::lock::{Acquired, Lock, Released, State};
+use crate::store::Holder;
+use std::time::Duration;
+
+/// What became of a request.
+#[derive(Debug)]
+pub struct Entry {
+    lock: Option<Lock>,
+    acquired: Option<Acquired>,
+    admitted: bool,
+    waited: Duration,
+    holders: Vec<Holder>,
+}
+
+impl Entry {
+    /// Whether the handler may run.
+    pub fn is_admitted(&self) -> bool {
+        self.admitted
+    }
+
+    /// The lock to release at the release point; none if the mode acquires nothing.
+    pub fn lock(&self) -> Option<&Lock> {
+        self.lock.as_ref()
+    }
+
+    /// Takes the lock out, for a host that keeps it with its other ones.
+    pub fn into_lock(self) -> Option<Lock> {
+        self.lock
+    }
+
+    /// How the acquire went.
+    pub fn acquired(&self) -> Option<&Acquired> {
+        self.acquired.as_ref()
+    }
+
+    /// How long the request waited.
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// Refused: who held the lock, if the store tells. Admitted by force: from whom it was taken.
+    pub fn holders(&self) -> &[Holder] {
+        &self.holders
+    }
+
+    /// Refused: when the last holder's lease ends, if it has one.
+    pub fn retry_after(&self) -> Option<Duration> {
+        if self.admitted || self.holders.is_empty() {
+            return None;
+        }
+        let ends = self.holders.iter().map(|holder| holder.remaining);
+        ends.collect::<Option<Vec<_>>>()?.into_iter().max()
+    }
+
+    /// As the header `Retry-After` has it: whole seconds, at least one.
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        let left = self.retry_after()?;
+        Some(left.as_secs() + u64::from(left.subsec_nanos() > 0)).map(|seconds| seconds.max(1))
+    }
+
+    /// Releases what is held; nothing if nothing is.
+    ///
+    /// # Errors
+    /// As [`Lock::release`].
+    pub fn release(&self) -> Result<Option<Released>> {
+        match &self.lock {
+            Some(lock) if lock.state() != State::Idle => lock.release().map(Some),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// What a host does next.
+#[derive(Debug)]
+pub enum Step {
+    /// It is over.
+    Done(Entry),
+    /// Acquire [`Entering::lock`] with this wait, in whatever way, and go on with
+    /// [`Entering::after`].
+    Acquire(Wait),
+}
+
+/// A request at the gate, for hosts that acquire in their own way; [`Plan::enter`] is this on one
+/// thread. [`Entering::begin`] and [`Entering::after`] may ask the store, but never wait for a lock.
+#[derive(Debug)]
+pub struct Entering {
+    plan: Plan,
+    lock: Lock,
+    began: BootTime,
+    broken: Vec<Holder>,
+}
+
+impl Entering {
+    /// Makes the handle; asks nobody.
+    ///
+    /// # Errors
+    /// `Unsupported` for what the store cannot promise.
+    pub fn new(plan: Plan) -> Result<Self> {
+        let lock = plan.lock()?;
+        Ok(Entering {
+            plan,
+            lock,
+            began: BootTime::now(),
+            broken: Vec::new(),
+        })
+    }
+
+    /// The handle to acquire.
+    pub fn lock(&self) -> &Lock {
+        &self.lock
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The first step.
+    ///
+    /// # Errors
+    /// Trouble of the store.
+    pub fn begin(&mut self) -> Result<Step> {
+        if self.plan.policy().mode != GuardMode::Check {
+            return Ok(Step::Acquire(self.plan.wait()));
+        }
+        let holders = self
+            .plan
+            .store()
+            .inspect(self.plan.name().as_bytes())?
+            .holders;
+        let admitted = holders.is_empty();
+        Ok(Step::Done(self.entry(admitted, None, holders)))
+    }
+
+    /// What follows from how the acquire went.
+    ///
+    /// # Errors
+    /// What the acquire or the store failed with; that the lock is taken is a refusal.
+    pub fn after(&mut self, acquired: Result<Acquired>) -> Result<Step> {
+        match acquired {
+            Ok(acquired) => {
+                let broken = std::mem::take(&mut self.broken);
+                let lock = self.plan.lock()?;
+                let lock = std::mem::replace(&mut self.lock, lock);
+                let mut entry = self.entry(true, Some(acquired), broken);
+                entry.lock = Some(lock);
+                Ok(Step::Done(entry))
+            }
+            Err(error) if !matches!(error.code(), Code::Busy | Code::Timeout) => Err(error),
+            Err(_) if self.plan.policy().mode == GuardMode::Force && self.has_time() => {
+                self.take_away()?;
+                Ok(Step::Acquire(Wait::No))
+            }
+            Err(_) => {
+                // A refusal that cannot say who is in the way is one all the same.
+                let found = self.plan.store().inspect(self.plan.name().as_bytes());
+                let holders = found.map(|found| found.holders).unwrap_or_default();
+                Ok(Step::Done(self.entry(false, None, holders)))
+            }
+        }
+    }
+
+    /// Breaking hands the lock to whoever waits for it, who is then the next to lose it: it takes several
+    /// rounds to get past a queue, and two that force could go on for ever.
+    fn has_time(&self) -> bool {
+        BootTime::now().since(self.began) < self.plan.policy().max_wait
+    }
+
+    fn take_away(&mut self) -> Result<()> {
+        let (store, name) = (self.plan.store(), self.plan.name());
+        let victims = store.inspect(name.as_bytes())?.holders;
+        if store.break_lock(name.as_bytes())? {
+            broken::note(store, name, &victims, self.plan.label());
+            self.broken.extend(victims);
+        }
+        Ok(())
+    }
+
+    fn entry(&self, admitted: bool, acquired: Option<Acquired>, holders: Vec<Holder>) -> Entry {
+        Entry {
+            lock: None,
+            admitted,
+            waited: BootTime::now().since(self.began),
+            acquired,
+            holders,
+        }
+    }
+}
+
+#[cfg(all(test, feature = "memory", feature = "flock"))]
+mod tests;
