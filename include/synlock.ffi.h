@@ -92,10 +92,34 @@ enum synlock_repeat
   SYNLOCK_REPEAT_EXTEND = 2,
 };
 typedef int32_t synlock_repeat;
+enum synlock_guard_mode
+ {
+  SYNLOCK_GUARD_BLOCK = 0,
+  SYNLOCK_GUARD_CHECK = 1,
+  SYNLOCK_GUARD_QUEUE = 2,
+  SYNLOCK_GUARD_FORCE = 3,
+};
+typedef int32_t synlock_guard_mode;
+enum synlock_guard_anonymous
+ {
+  SYNLOCK_ANONYMOUS_REFUSE = 0,
+  SYNLOCK_ANONYMOUS_SHARE = 1,
+  SYNLOCK_ANONYMOUS_SESSION = 2,
+  SYNLOCK_ANONYMOUS_IP = 3,
+};
+typedef int32_t synlock_guard_anonymous;
+enum synlock_guard_user
+ {
+  SYNLOCK_USER_NO_SOURCE = 0,
+  SYNLOCK_USER_ANONYMOUS = 1,
+  SYNLOCK_USER_KNOWN = 2,
+};
+typedef int32_t synlock_guard_user;
 typedef struct synlock_cancel synlock_cancel;
 typedef struct synlock_dispatch synlock_dispatch;
 typedef struct synlock_error synlock_error;
 typedef struct synlock_events synlock_events;
+typedef struct synlock_guard synlock_guard;
 typedef struct synlock_list synlock_list;
 typedef struct synlock_lock synlock_lock;
 typedef struct synlock_manager synlock_manager;
@@ -259,6 +283,61 @@ typedef struct {
   const char *id;
   synlock_scope *scope;
 } synlock_session_options;
+typedef struct {
+  size_t struct_size;
+  const char *name;
+  size_t name_length;
+  const char *service;
+  const char *label;
+  int64_t ttl_ms;
+  int64_t max_wait_ms;
+  int32_t mode;
+  int32_t status;
+  int32_t user_isolation;
+  int32_t anonymous;
+  int32_t auto_release;
+  int32_t strict;
+  synlock_scope *scope;
+} synlock_guard_policy;
+typedef struct {
+  const char *name;
+  size_t name_length;
+  const char *value;
+  size_t value_length;
+} synlock_guard_param;
+typedef struct {
+  size_t struct_size;
+  const char *route;
+  size_t route_length;
+  const char *path;
+  size_t path_length;
+  const synlock_guard_param *params;
+  size_t param_count;
+  const char *provider;
+  size_t provider_length;
+  const char *user_id;
+  size_t user_id_length;
+  const char *session;
+  size_t session_length;
+  const char *ip;
+  size_t ip_length;
+  const char *token;
+  size_t token_length;
+  int32_t user;
+  int32_t reserved;
+} synlock_guard_request;
+typedef struct {
+  size_t struct_size;
+  int32_t admitted;
+  int32_t status;
+  int64_t retry_after_ms;
+  int64_t waited_ms;
+  int64_t fencing_token;
+  uint32_t service;
+  uint32_t attempts;
+  int32_t contended;
+  int32_t recovered;
+} synlock_guard_answer;
 synlock_status synlock_error_code(const synlock_error *error);
 const char *synlock_error_name(const synlock_error *error);
 const char *synlock_error_message(const synlock_error *error);
@@ -575,3 +654,35 @@ synlock_status synlock_session_release_all(synlock_session *session,
                                            uint64_t *released,
                                            synlock_error **error);
 void synlock_session_free(synlock_session *session);
+synlock_status synlock_guard_new(const char *dialect,
+                                 synlock_scope *scope,
+                                 synlock_guard **guard,
+                                 synlock_error **error);
+synlock_status synlock_guard_add(synlock_guard *guard,
+                                 const char *name,
+                                 const synlock_store *store,
+                                 int32_t can_wait,
+                                 synlock_error **error);
+synlock_status synlock_guard_set_default(synlock_guard *guard,
+                                         const char *name,
+                                         synlock_error **error);
+synlock_status synlock_guard_find(const synlock_guard *guard,
+                                  const char *name,
+                                  size_t *service,
+                                  synlock_error **error);
+synlock_status synlock_guard_name(const synlock_guard *guard,
+                                  const synlock_guard_policy *policy,
+                                  const synlock_guard_request *request,
+                                  char *buffer,
+                                  size_t capacity,
+                                  size_t *length,
+                                  synlock_error **error);
+synlock_status synlock_guard_enter(const synlock_guard *guard,
+                                   const synlock_guard_policy *policy,
+                                   const synlock_guard_request *request,
+                                   synlock_cancel *cancel,
+                                   synlock_lock **lock,
+                                   synlock_list **holders,
+                                   synlock_guard_answer *answer,
+                                   synlock_error **error);
+void synlock_guard_free(synlock_guard *guard);

@@ -455,6 +455,101 @@ typedef int32_t synlock_repeat;
 #endif // __cplusplus
 
 /**
+ * What a request does about the lock.
+ */
+enum synlock_guard_mode
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * Acquires it; refused if somebody holds it. The default.
+   */
+  SYNLOCK_GUARD_BLOCK = 0,
+  /**
+   * Refused if somebody holds it; acquires nothing.
+   */
+  SYNLOCK_GUARD_CHECK = 1,
+  /**
+   * Acquires it, waiting for at most `max_wait_ms`.
+   */
+  SYNLOCK_GUARD_QUEUE = 2,
+  /**
+   * Takes it from whoever holds it.
+   */
+  SYNLOCK_GUARD_FORCE = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum synlock_guard_mode synlock_guard_mode;
+#else
+typedef int32_t synlock_guard_mode;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Whose lock it is, with user isolation, when nobody is logged in.
+ */
+enum synlock_guard_anonymous
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * Nobody's: SYNLOCK_INVALID_ARGUMENT. The default.
+   */
+  SYNLOCK_ANONYMOUS_REFUSE = 0,
+  /**
+   * One lock of all anonymous requests.
+   */
+  SYNLOCK_ANONYMOUS_SHARE = 1,
+  /**
+   * One lock for each session.
+   */
+  SYNLOCK_ANONYMOUS_SESSION = 2,
+  /**
+   * One lock for each client address.
+   */
+  SYNLOCK_ANONYMOUS_IP = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum synlock_guard_anonymous synlock_guard_anonymous;
+#else
+typedef int32_t synlock_guard_anonymous;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Who asks.
+ */
+enum synlock_guard_user
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  /**
+   * The application has no notion of users: user isolation is an error.
+   */
+  SYNLOCK_USER_NO_SOURCE = 0,
+  /**
+   * It has, and this is nobody.
+   */
+  SYNLOCK_USER_ANONYMOUS = 1,
+  /**
+   * The one that `provider` and `user_id` name.
+   */
+  SYNLOCK_USER_KNOWN = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum synlock_guard_user synlock_guard_user;
+#else
+typedef int32_t synlock_guard_user;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * A switch that ends waits. Once thrown, it ends every wait that was given
  * it, now and later. Usable from any thread; not from a signal handler.
  */
@@ -477,6 +572,12 @@ typedef struct synlock_error synlock_error;
  * time. Nothing calls back into the host.
  */
 typedef struct synlock_events synlock_events;
+
+/**
+ * Named stores that requests are guarded with. May be used by several
+ * threads at once.
+ */
+typedef struct synlock_guard synlock_guard;
 
 /**
  * Holders that `synlock_store_inspect` or `synlock_store_list` found. May be
@@ -1150,6 +1251,226 @@ typedef struct {
    */
   synlock_scope *scope;
 } synlock_session_options;
+
+/**
+ * How requests are guarded. Set `struct_size`; zero means default for every
+ * other field. Text is NULL or NUL-terminated UTF-8.
+ */
+typedef struct {
+  /**
+   * sizeof(synlock_guard_policy).
+   */
+  size_t struct_size;
+  /**
+   * Template of the lock's name, such as "order_{id}": `name_length` bytes
+   * or, with SYNLOCK_NTS, NUL-terminated. NULL: made from route and path.
+   */
+  const char *name;
+  /**
+   * Its length.
+   */
+  size_t name_length;
+  /**
+   * Which of the stores; NULL: the default one.
+   */
+  const char *service;
+  /**
+   * Words for whoever inspects the lock, at most 255 bytes; NULL: route
+   * and path.
+   */
+  const char *label;
+  /**
+   * Lease in ms; 0: held until released or the owner dies. On a store
+   * without leases any other means the same, unless `strict`.
+   */
+  int64_t ttl_ms;
+  /**
+   * How long SYNLOCK_GUARD_QUEUE waits and SYNLOCK_GUARD_FORCE tries at
+   * most, ms; 0: 30 s.
+   */
+  int64_t max_wait_ms;
+  /**
+   * A synlock_guard_mode.
+   */
+  int32_t mode;
+  /**
+   * HTTP status of a refusal, 400 to 599; 0: 423.
+   */
+  int32_t status;
+  /**
+   * Each user has a lock of their own; a synlock_switch, by default off.
+   */
+  int32_t user_isolation;
+  /**
+   * A synlock_guard_anonymous.
+   */
+  int32_t anonymous;
+  /**
+   * Release when the handle is freed; a synlock_switch, by default on.
+   */
+  int32_t auto_release;
+  /**
+   * Refuse what the store cannot promise; a synlock_switch.
+   */
+  int32_t strict;
+  /**
+   * Scope that the lock's handle ends with; or NULL.
+   */
+  synlock_scope *scope;
+} synlock_guard_policy;
+
+/**
+ * A parameter of the route, for placeholders. Lengths may be SYNLOCK_NTS.
+ * It stays as it is in every version.
+ */
+typedef struct {
+  /**
+   * What stands between the braces.
+   */
+  const char *name;
+  /**
+   * Its length.
+   */
+  size_t name_length;
+  /**
+   * What comes in its place.
+   */
+  const char *value;
+  /**
+   * Its length.
+   */
+  size_t value_length;
+} synlock_guard_param;
+
+/**
+ * What a guard needs to know of a request. Set `struct_size`; what is NULL
+ * is not known. Lengths may be SYNLOCK_NTS.
+ */
+typedef struct {
+  /**
+   * sizeof(synlock_guard_request).
+   */
+  size_t struct_size;
+  /**
+   * The handler or route.
+   */
+  const char *route;
+  /**
+   * Its length.
+   */
+  size_t route_length;
+  /**
+   * The path of the URL as it was sent, without the query.
+   */
+  const char *path;
+  /**
+   * Its length.
+   */
+  size_t path_length;
+  /**
+   * `param_count` parameters of the route.
+   */
+  const synlock_guard_param *params;
+  /**
+   * How many there are, at most 1000.
+   */
+  size_t param_count;
+  /**
+   * The firewall or user provider, if there are several.
+   */
+  const char *provider;
+  /**
+   * Its length.
+   */
+  size_t provider_length;
+  /**
+   * The user's identifier there.
+   */
+  const char *user_id;
+  /**
+   * Its length.
+   */
+  size_t user_id_length;
+  /**
+   * The session's identifier.
+   */
+  const char *session;
+  /**
+   * Its length.
+   */
+  size_t session_length;
+  /**
+   * The client's address.
+   */
+  const char *ip;
+  /**
+   * Its length.
+   */
+  size_t ip_length;
+  /**
+   * The security token as PHP serialises it, for ixarlie's dialects.
+   */
+  const char *token;
+  /**
+   * Its length.
+   */
+  size_t token_length;
+  /**
+   * A synlock_guard_user.
+   */
+  int32_t user;
+  /**
+   * Must be 0.
+   */
+  int32_t reserved;
+} synlock_guard_request;
+
+/**
+ * What became of a request. Set `struct_size` before the call.
+ */
+typedef struct {
+  /**
+   * sizeof(synlock_guard_answer).
+   */
+  size_t struct_size;
+  /**
+   * 1 if the handler may run, 0 if the request is refused.
+   */
+  int32_t admitted;
+  /**
+   * HTTP status of the refusal; 0 if admitted.
+   */
+  int32_t status;
+  /**
+   * Refused: until the last holder's lease ends, ms; -1 if unknown. The
+   * header `Retry-After` has it in seconds, rounded up, at least 1.
+   */
+  int64_t retry_after_ms;
+  /**
+   * How long the request waited, ms.
+   */
+  int64_t waited_ms;
+  /**
+   * Fencing token of the hold; 0 if there is none.
+   */
+  int64_t fencing_token;
+  /**
+   * The service's place in the order of `synlock_guard_add`.
+   */
+  uint32_t service;
+  /**
+   * How often the store was asked for the lock.
+   */
+  uint32_t attempts;
+  /**
+   * 1 if somebody else held the lock first.
+   */
+  int32_t contended;
+  /**
+   * 1 if the previous owner died while it held the lock.
+   */
+  int32_t recovered;
+} synlock_guard_answer;
 
 #ifdef __cplusplus
 extern "C" {
@@ -2119,6 +2440,96 @@ synlock_status synlock_session_release_all(synlock_session *session,
  * persistent. In a forked child only frees memory. NULL does nothing.
  */
 SYNLOCK_API void synlock_session_free(synlock_session *session);
+
+/**
+ * Makes a guard without stores. `dialect` says how names are made: NULL or
+ * "native", "ixarlie" (ixarlie/mutex-bundle before 2.0) or "ixarlie2" (2.1).
+ * The handle ends with `scope`, if that is not NULL.
+ */
+SYNLOCK_API
+synlock_status synlock_guard_new(const char *dialect,
+                                 synlock_scope *scope,
+                                 synlock_guard **guard,
+                                 synlock_error **error);
+
+/**
+ * Adds a store under a short name, such as "default" or "redis.queued". The
+ * first one is the default until `synlock_guard_set_default` says otherwise.
+ * `can_wait` is a synlock_switch, by default on: off for a custom store that
+ * cannot wait, on which SYNLOCK_GUARD_QUEUE is SYNLOCK_UNSUPPORTED. The store
+ * may be freed afterwards.
+ */
+SYNLOCK_API
+synlock_status synlock_guard_add(synlock_guard *guard,
+                                 const char *name,
+                                 const synlock_store *store,
+                                 int32_t can_wait,
+                                 synlock_error **error);
+
+/**
+ * Says which store is meant when a policy names none; it may be added later.
+ */
+SYNLOCK_API
+synlock_status synlock_guard_set_default(synlock_guard *guard,
+                                         const char *name,
+                                         synlock_error **error);
+
+/**
+ * The place of a store in the order of adding, by its short name or a full
+ * one ("synlock.redis.queued", "ixarlie_mutex.redis_factory.queued"); of the
+ * default one if `name` is NULL.
+ */
+SYNLOCK_API
+synlock_status synlock_guard_find(const synlock_guard *guard,
+                                  const char *name,
+                                  size_t *service,
+                                  synlock_error **error);
+
+/**
+ * The name of the lock that a request is about; asks no store. Fails as
+ * `synlock_guard_enter` would before it asks one. For the buffer see
+ * `synlock_store_url`; a name may contain any byte.
+ */
+SYNLOCK_API
+synlock_status synlock_guard_name(const synlock_guard *guard,
+                                  const synlock_guard_policy *policy,
+                                  const synlock_guard_request *request,
+                                  char *buffer,
+                                  size_t capacity,
+                                  size_t *length,
+                                  synlock_error **error);
+
+/**
+ * Applies a policy to a request: SYNLOCK_OK whenever there is an answer, also
+ * a refusal; `answer` tells which.
+ *
+ * `lock` gets the lock to release at the release point, NULL if the request
+ * is refused or SYNLOCK_GUARD_CHECK acquired none. `holders`, unless NULL,
+ * gets a list: of a refusal who held the lock, of SYNLOCK_GUARD_FORCE from
+ * whom it was taken, otherwise empty. `cancel` (may be NULL) or freeing the
+ * guard ends a wait with SYNLOCK_CANCELLED. A victim of SYNLOCK_GUARD_FORCE
+ * that was let in by a guard finds its lock SYNLOCK_LOST with "broken by
+ * label, pid, host" in the error, where the store has leases and keeps labels.
+ *
+ * Fails with SYNLOCK_INVALID_ARGUMENT for a placeholder without a value, an
+ * unknown service, user isolation without a user; SYNLOCK_UNSUPPORTED for a
+ * mode that the store is not able to do.
+ */
+SYNLOCK_API
+synlock_status synlock_guard_enter(const synlock_guard *guard,
+                                   const synlock_guard_policy *policy,
+                                   const synlock_guard_request *request,
+                                   synlock_cancel *cancel,
+                                   synlock_lock **lock,
+                                   synlock_list **holders,
+                                   synlock_guard_answer *answer,
+                                   synlock_error **error);
+
+/**
+ * Frees the guard and ends the waits of its requests; locks that it gave out
+ * stay. NULL does nothing.
+ */
+SYNLOCK_API void synlock_guard_free(synlock_guard *guard);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -7,6 +7,7 @@ use crate::cancel::CancelObject;
 use crate::dispatch::DispatchObject;
 use crate::error::ErrorObject;
 use crate::events::EventsObject;
+use crate::guard_request::GuardObject;
 use crate::list::ListObject;
 use crate::lock::LockObject;
 use crate::scope::ScopeObject;
@@ -27,6 +28,7 @@ pub(crate) enum Object {
     List(ListObject),
     Session(Session),
     Manager(Manager),
+    Guard(GuardObject),
 }
 
 /// The kinds, by number.
@@ -42,6 +44,7 @@ pub(crate) enum Kind {
     Error = 7,
     List = 8,
     Session = 9,
+    Guard = 10,
     Manager = 11,
 }
 
@@ -58,14 +61,17 @@ impl Object {
             Object::List(_) => Kind::List,
             Object::Session(_) => Kind::Session,
             Object::Manager(_) => Kind::Manager,
+            Object::Guard(_) => Kind::Guard,
         }
     }
 }
 
 impl Entry for Object {
     fn end(&self) {
-        if let Object::Lock(lock) = self {
-            lock.freed.cancel();
+        match self {
+            Object::Lock(lock) => lock.freed.cancel(),
+            Object::Guard(guard) => guard.freed.cancel(),
+            _ => {}
         }
     }
 
@@ -201,4 +207,5 @@ access! {
     with_list: List(ListObject);
     with_session: Session(Session);
     with_manager: Manager(Manager);
+    with_guard: Guard(GuardObject);
 }

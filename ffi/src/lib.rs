@@ -24,6 +24,7 @@ pub mod error;
 pub mod events;
 pub mod fencing;
 mod guard;
+pub mod guard_request;
 pub mod handle;
 pub mod hold;
 pub mod list;

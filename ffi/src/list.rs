@@ -89,7 +89,7 @@ pub(crate) struct ListObject {
 }
 
 impl ListObject {
-    fn new(locks: Vec<Inspection>, cursor: Option<&str>) -> Self {
+    pub(crate) fn new(locks: Vec<Inspection>, cursor: Option<&str>) -> Self {
         let waiters = locks
             .first()
             .and_then(|lock| lock.waiters)
@@ -119,9 +119,7 @@ impl ListObject {
 }
 
 fn millis(time: Option<std::time::Duration>) -> i64 {
-    time.map_or(-1, |time| {
-        i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
-    })
+    time.map_or(-1, crate::lock::millis)
 }
 
 /// Who holds a lock: a list of its holders, empty if it is free.

@@ -44,7 +44,7 @@ impl synlock_acquired {
     pub(crate) fn of(acquired: &Acquired) -> Self {
         synlock_acquired {
             struct_size: 0,
-            waited_ms: i64::try_from(acquired.waited.as_millis()).unwrap_or(i64::MAX),
+            waited_ms: millis(acquired.waited),
             fencing_token: fence(acquired.fence),
             contended: acquired.contended.into(),
             recovered: acquired.recovered.into(),
@@ -52,6 +52,11 @@ impl synlock_acquired {
             reserved: 0,
         }
     }
+}
+
+/// A time as C has it.
+pub(crate) fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// A fencing token as C has it.
@@ -139,7 +144,7 @@ pub unsafe extern "C" fn synlock_lock_new(
 }
 
 /// Hands out a lock, in its scope if it has one.
-fn make(
+pub(crate) fn make(
     out: Out<*mut synlock_lock>,
     scope: u64,
     lock: impl FnOnce() -> Result<Lock>,

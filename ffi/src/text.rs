@@ -58,7 +58,7 @@ pub(crate) unsafe fn bytes<'a>(
     Ok(unsafe { std::slice::from_raw_parts(bytes.cast(), length) })
 }
 
-/// Copies text with its NUL into the caller's buffer; `length` gets the length without it, whether
+/// Copies text with a NUL into the caller's buffer; `length` gets the length without it, whether
 /// it fitted or not.
 ///
 /// # Safety

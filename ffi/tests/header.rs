@@ -98,8 +98,24 @@ fn generate(config: Config) -> String {
     let sources = root().join("ffi/src");
     let mut builder = Builder::new().with_config(config);
     for file in [
-        "status", "error", "options", "store", "lock", "hold", "list", "cancel", "scope",
-        "dispatch", "events", "version", "custom", "fencing", "manager", "metrics", "session",
+        "status",
+        "error",
+        "options",
+        "store",
+        "lock",
+        "hold",
+        "list",
+        "cancel",
+        "scope",
+        "dispatch",
+        "events",
+        "version",
+        "custom",
+        "fencing",
+        "manager",
+        "metrics",
+        "session",
+        "guard_request",
     ] {
         builder = builder.with_src(sources.join(format!("{file}.rs")));
     }
@@ -147,6 +163,9 @@ fn base() -> Config {
                 "synlock_op",
                 "synlock_event_kind",
                 "synlock_repeat",
+                "synlock_guard_mode",
+                "synlock_guard_anonymous",
+                "synlock_guard_user",
             ]
             .map(str::to_owned)
             .into(),

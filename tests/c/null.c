@@ -280,6 +280,48 @@ static void sessions(void) {
     synlock_store_free(store);
 }
 
+static void guards(void) {
+    synlock_guard *guard = NULL;
+    synlock_store *store = check_store("memory");
+    synlock_lock *lock = NULL;
+    synlock_guard_answer answer = {.struct_size = sizeof answer};
+    synlock_guard_policy policy = {.struct_size = sizeof policy, .name = "x", .name_length = 1};
+    synlock_guard_request request = {.struct_size = sizeof request, .param_count = 1};
+    synlock_guard_param param = {.value = "x", .value_length = 1};
+    char text[64];
+    size_t length = 0, service = 0;
+    FINE(synlock_guard_new(NULL, NULL, &guard, NULL));
+    REFUSED(synlock_guard_new(NULL, NULL, NULL, NULL));
+    REFUSED(synlock_guard_add(NULL, "default", store, 0, NULL));
+    REFUSED(synlock_guard_add(guard, NULL, store, 0, NULL));
+    REFUSED(synlock_guard_add(guard, "default", NULL, 0, NULL));
+    FINE(synlock_guard_add(guard, "default", store, 0, NULL));
+    REFUSED(synlock_guard_set_default(NULL, "default", NULL));
+    REFUSED(synlock_guard_set_default(guard, NULL, NULL));
+    REFUSED(synlock_guard_find(NULL, NULL, &service, NULL));
+    REFUSED(synlock_guard_find(guard, NULL, NULL, NULL));
+    REFUSED(synlock_guard_name(NULL, NULL, NULL, text, sizeof text, &length, NULL));
+    REFUSED(synlock_guard_name(guard, &policy, NULL, NULL, 0, NULL, NULL));
+    /* A parameter that is not there, or lacks a part; a user who has no name. */
+    REFUSED(synlock_guard_name(guard, &policy, &request, text, sizeof text, &length, NULL));
+    request.params = &param;
+    REFUSED(synlock_guard_name(guard, &policy, &request, text, sizeof text, &length, NULL));
+    param.name = "x", param.value = NULL;
+    REFUSED(synlock_guard_name(guard, &policy, &request, text, sizeof text, &length, NULL));
+    request.param_count = 0, request.user = SYNLOCK_USER_KNOWN;
+    REFUSED(synlock_guard_name(guard, &policy, &request, text, sizeof text, &length, NULL));
+    REFUSED(synlock_guard_enter(NULL, &policy, NULL, NULL, &lock, NULL, &answer, NULL));
+    REFUSED(synlock_guard_enter(guard, &policy, NULL, NULL, NULL, NULL, &answer, NULL));
+    REFUSED(synlock_guard_enter(guard, &policy, NULL, NULL, &lock, NULL, NULL, NULL));
+    CHECK(lock == NULL);
+    FINE(synlock_guard_enter(guard, &policy, NULL, NULL, &lock, NULL, &answer, NULL));
+    IS(SYNLOCK_INVALID_ARGUMENT, synlock_guard_enter(guard, NULL, NULL, NULL, &lock, NULL, &answer, NULL));
+    synlock_lock_free(lock);
+    synlock_guard_free(NULL);
+    synlock_guard_free(guard);
+    synlock_store_free(store);
+}
+
 /* No pointers: any number is fine. */
 static void numbers(void) {
     static const int32_t odd[] = {INT32_MIN, -1, 8, 99, 112, 899, INT32_MAX};
@@ -300,6 +342,7 @@ int main(void) {
     CASE(scopes_and_queues);
     CASE(managers);
     CASE(sessions);
+    CASE(guards);
     CASE(numbers);
     return check_totals();
 }

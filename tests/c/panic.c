@@ -52,6 +52,7 @@ static synlock_events *events;
 static synlock_list *list;
 static synlock_manager *manager;
 static synlock_session *session;
+static synlock_guard *gate;
 static synlock_error *failure;
 static synlock_lock_options options;
 
@@ -61,6 +62,7 @@ static void make(void) {
     IS(SYNLOCK_OK, synlock_lock_new(store, "x", 1, &options, &lock, NULL));
     IS(SYNLOCK_OK, synlock_cancel_new(&cancel, NULL));
     IS(SYNLOCK_OK, synlock_scope_new(&scope, NULL));
+    IS(SYNLOCK_OK, synlock_guard_new(NULL, NULL, &gate, NULL));
     IS(SYNLOCK_OK, synlock_dispatch_new(&dispatch, NULL));
     IS(SYNLOCK_OK, synlock_events_new(store, 100, &events, NULL));
     IS(SYNLOCK_OK, synlock_session_new(store, NULL, &session, NULL));
@@ -80,6 +82,7 @@ static void every_status(void) {
     synlock_capabilities can = {.struct_size = sizeof can};
     synlock_holder holder = {.struct_size = sizeof holder};
     synlock_event event = {.struct_size = sizeof event};
+    synlock_guard_answer answer = {.struct_size = sizeof answer};
     synlock_completion done;
     STATUS(synlock_store_open, "memory:panic", NULL, NULL, 0, (synlock_store **)&untouched);
     STATUS(synlock_store_custom, "panic", NULL, NULL, NULL, 0, (synlock_store **)&untouched);
@@ -87,6 +90,12 @@ static void every_status(void) {
     STATUS(synlock_fencing_ddl, "sqlite", NULL, text, sizeof text, &length);
     STATUS(synlock_fencing_trigger, "sqlite", "x", NULL, text, sizeof text, &length);
     STATUS(synlock_fencing_statement, "sqlite", NULL, text, sizeof text, &length);
+    STATUS(synlock_guard_new, NULL, NULL, (synlock_guard **)&untouched);
+    STATUS(synlock_guard_add, gate, "default", store, 0);
+    STATUS(synlock_guard_set_default, gate, "other");
+    STATUS(synlock_guard_find, gate, NULL, &length);
+    STATUS(synlock_guard_name, gate, NULL, NULL, text, sizeof text, &length);
+    STATUS(synlock_guard_enter, gate, NULL, NULL, NULL, (synlock_lock **)&untouched, (synlock_list **)&untouched, &answer);
     STATUS(synlock_store_ping, store, 0);
     STATUS(synlock_store_url, store, text, sizeof text, &length);
     STATUS(synlock_store_fingerprint, store, text, sizeof text, &length);
@@ -202,9 +211,10 @@ static void every_free(void) {
     NOTHING(synlock_scope_free, scope);
     NOTHING(synlock_cancel_free, cancel);
     NOTHING(synlock_session_free, session);
+    NOTHING(synlock_guard_free, gate);
     NOTHING(synlock_lock_free, lock);
     NOTHING(synlock_store_free, store);
-    CHECK(all == 10 && synlock_debug_live(0) == all);
+    CHECK(all == 11 && synlock_debug_live(0) == all);
 }
 
 static void contained(void) {
@@ -225,6 +235,7 @@ static void contained(void) {
     synlock_scope_free(scope);
     synlock_cancel_free(cancel);
     synlock_session_free(session);
+    synlock_guard_free(gate);
     synlock_lock_free(lock);
     synlock_store_free(store);
 }
