@@ -185,7 +185,8 @@ fn planted(what: &str, plant: impl FnOnce(&Path)) {
     let words: Arc<Mutex<Vec<String>>> = Arc::default();
     let heard = words.clone();
     let id = store.observe(Arc::new(move |event| {
-        if event.kind == EventKind::Warning {
+        // In a container there may be words about the folder as well.
+        if event.kind == EventKind::Warning && event.message.contains(".synlock") {
             heard.lock().unwrap().push(event.message.clone());
         }
     }));
@@ -207,7 +208,6 @@ fn planted(what: &str, plant: impl FnOnce(&Path)) {
     assert_eq!(store.inspect("x").unwrap().waiters, None, "{what}");
     let words = words.lock().unwrap();
     assert_eq!(words.len(), 1, "{what}: {words:?}");
-    assert!(words[0].contains(".synlock"), "{what}: {words:?}");
     store.unobserve(id);
 }
 
