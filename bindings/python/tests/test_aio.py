@@ -3,6 +3,7 @@ import gc
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 
@@ -273,3 +274,24 @@ def test_a_collected_lock_is_released_beside_the_loop(own_redis, name, caplog):
 
     run(main())
     assert [record.synlock["kind"] for record in caplog.records].count("forgotten") == 1
+
+
+def test_what_is_collected_takes_no_lock_of_pythons(url, name):
+    """Collection may come while this thread has the lock that starting a thread takes (it once hung so)."""
+    code = f"""
+import asyncio, concurrent.futures.thread as pool, faulthandler
+from synlock import aio
+
+async def main():
+    lock = aio.Lock({url!r}, {name!r})
+    assert await lock.acquire()
+    session = aio.Session({url!r})
+    assert await session.acquire({name!r} + "s")
+    with pool._global_shutdown_lock:
+        del lock, session
+
+faulthandler.dump_traceback_later(30, exit=True)
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

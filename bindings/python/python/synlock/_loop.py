@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import os
+import queue
+import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -196,19 +199,46 @@ async def in_thread(function: Callable[..., _T], *arguments: Any) -> _T:
 
 
 class _Collector:
-    """Drops handles in a thread of its own: the release of a hold that was forgotten may wait for a server."""
+    """Drops handles in a thread of its own: the release of a hold that was forgotten may wait for a server.
+
+    Collection comes at any moment, perhaps while this very thread has one of Python's own locks: whoever is
+    collected must take none, and start no thread.
+    """
 
     def __init__(self) -> None:
-        self._threads: ThreadPoolExecutor | None = None
+        self._forgotten: queue.SimpleQueue[list[Any] | None] | None = None
         self._pid = 0
+
+    def make_ready(self) -> None:
+        """Before there is anything to drop."""
+        if self._forgotten is not None and self._pid == os.getpid():
+            return
+        forgotten: queue.SimpleQueue[list[Any] | None] = queue.SimpleQueue()
+        thread = threading.Thread(target=self._run, args=(forgotten,), name="synlock-release", daemon=True)
+        # Without a thread they are dropped where they are forgotten.
+        with contextlib.suppress(RuntimeError):
+            thread.start()
+            self._forgotten, self._pid = forgotten, os.getpid()
+            atexit.register(self._end, thread, forgotten, os.getpid())
 
     def drop(self, handles: list[Any]) -> None:
         """The list must be the last to have them."""
-        if self._threads is None or self._pid != os.getpid():
-            self._threads, self._pid = ThreadPoolExecutor(1, "synlock-release"), os.getpid()
-        # At the interpreter's end there is no thread to be had, and no loop to be kept waiting.
-        with contextlib.suppress(RuntimeError):
-            self._threads.submit(handles.clear)
+        if self._forgotten is not None and self._pid == os.getpid():
+            self._forgotten.put(handles)
+        else:
+            handles.clear()
+
+    @staticmethod
+    def _run(forgotten: queue.SimpleQueue[list[Any] | None]) -> None:
+        while (handles := forgotten.get()) is not None:
+            handles.clear()
+
+    def _end(self, thread: threading.Thread, forgotten: queue.SimpleQueue[list[Any] | None], pid: int) -> None:
+        if pid == os.getpid():
+            # From now on at once.
+            self._forgotten = None
+            forgotten.put(None)
+            thread.join()
 
 
 collector = _Collector()

@@ -95,6 +95,7 @@ class Lock(BaseLock):
     _store_type = Store
 
     def _begin(self) -> None:
+        collector.make_ready()
         self._tasks: weakref.WeakKeyDictionary[Any, object] = weakref.WeakKeyDictionary()
 
     def __del__(self) -> None:
@@ -229,6 +230,10 @@ class Session(BaseSession):
 
     store: Store
     _store_type = Store
+
+    def __init__(self, store: Store | str | None = None, id: str | None = None) -> None:
+        collector.make_ready()
+        super().__init__(store, id)
 
     def __del__(self) -> None:
         # A release may wait for a server: not on the loop.
