@@ -1,6 +1,7 @@
 //! What the suite for every store does not ask of `tiered:`: what hand-overs inside of a host cost, and what holders
 //! that die or freeze leave behind.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use synlock_core::{Code, Lock, LockOptions, Result, Store, Wait};
 use synlock_tests::names::{TempDir, unique};
@@ -246,6 +247,36 @@ fn a_waiter_that_gives_up_keeps_nobody_out() {
     elsewhere.release().unwrap();
     assert_eq!(code(tiers.elsewhere().acquire(Wait::No, None)), Code::Ok);
     assert_eq!(code(tiers.lock("").acquire(PATIENCE, None)), Code::Ok);
+}
+
+/// A quorum's waiters ask again under other tokens; the host's own place must not be lost with the first.
+#[test]
+fn hosts_take_turns_on_a_remote_quorum() {
+    let folder = TempDir::within("/dev/shm", "synlock-tiered");
+    let servers = [(); 3].map(|()| RedisServer::start());
+    let members: Vec<String> = servers.iter().map(RedisServer::url).collect();
+    let url = |host: usize| {
+        let place = format!("{}/{host}", folder.path().display());
+        format!(
+            "tiered:(shm:{place}.segment,quorum:({})?cold_start=1)?state={place}.state&budget=2",
+            members.join(",")
+        )
+    };
+    let (inside, name) = (AtomicU32::new(0), unique("n"));
+    std::thread::scope(|scope| {
+        for worker in 0..6 {
+            let (inside, name, url) = (&inside, &name, url(worker % 2));
+            scope.spawn(move || {
+                let lock = Store::open(&url).unwrap().lock(name).unwrap();
+                for _ in 0..5 {
+                    lock.acquire(PATIENCE, None).unwrap();
+                    assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two holders");
+                    inside.fetch_sub(1, Ordering::SeqCst);
+                    lock.release().unwrap();
+                }
+            });
+        }
+    });
 }
 
 #[test]

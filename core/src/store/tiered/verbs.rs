@@ -193,6 +193,15 @@ impl Tiered {
                 self.accept(claim, far, &baton, grant.recovered)
             }
             (Ok(Attempt::Busy(busy)), Some(bell)) => {
+                let far = if busy.spent {
+                    // The host's claim asks again with another token; this one keeps its local place.
+                    match OwnerToken::draw() {
+                        Ok(token) => Claim { token, ..far },
+                        Err(error) => return self.step_back(claim, error),
+                    }
+                } else {
+                    far
+                };
                 let entry = Entry {
                     phase: Phase::Remote,
                     remote: far,
@@ -205,7 +214,11 @@ impl Tiered {
                 // The local lease must not run out meanwhile.
                 let latest = claim.asked.after(self.near_ttl(ttl(claim)) / 3);
                 let poll = Some(busy.poll.map_or(latest, |poll| poll.min(latest)));
-                Ok(Attempt::Busy(Busy { poll, ..busy }))
+                Ok(Attempt::Busy(Busy {
+                    poll,
+                    spent: false,
+                    ..busy
+                }))
             }
             (Ok(busy), None) => {
                 let _ = self.local.release(&self.near(claim));
