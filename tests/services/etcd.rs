@@ -186,12 +186,18 @@ impl EtcdServer {
 
     /// SIGSTOP.
     pub fn pause(&self, number: usize) {
-        self.signal(number, libc::SIGSTOP);
+        self.members[number]
+            .child
+            .iter()
+            .for_each(|child| super::pause(child.id()));
     }
 
     /// SIGCONT.
     pub fn resume(&self, number: usize) {
-        self.signal(number, libc::SIGCONT);
+        self.members[number]
+            .child
+            .iter()
+            .for_each(|child| super::resume(child.id()));
     }
 
     /// The member that leads, if one does.
@@ -204,14 +210,6 @@ impl EtcdServer {
             };
             text("leader").is_some() && text("leader") == text("member_id")
         })
-    }
-
-    fn signal(&self, number: usize, signal: libc::c_int) {
-        if let Some(child) = &self.members[number].child {
-            let pid = libc::pid_t::try_from(child.id()).expect("a pid");
-            // SAFETY: sends a signal to a child of ours that has not been waited for.
-            unsafe { libc::kill(pid, signal) };
-        }
     }
 
     fn launch(&mut self, number: usize) {

@@ -1,9 +1,9 @@
 //! A MariaDB server of one's own: on a free port of 127.0.0.1 and on a unix socket, killed when
 //! dropped. `root` has no password on the socket; `locker` comes in by TCP, into the database `test`.
 
+use super::free_port;
 use super::redis::make_certificates;
 use super::template::{copy, run};
-use super::{free_port, signal_all};
 use crate::names::TempDir;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -144,12 +144,12 @@ impl MariadbServer {
 
     /// SIGSTOP.
     pub fn pause(&self) {
-        signal_all(self.child.id(), libc::SIGSTOP);
+        super::pause(self.child.id());
     }
 
     /// SIGCONT.
     pub fn resume(&self) {
-        signal_all(self.child.id(), libc::SIGCONT);
+        super::resume(self.child.id());
     }
 
     fn wait_until_it_answers(&self) {

@@ -108,18 +108,12 @@ impl MemcachedServer {
 
     /// SIGSTOP.
     pub fn pause(&self) {
-        self.signal(libc::SIGSTOP);
+        super::pause(self.child.id());
     }
 
     /// SIGCONT.
     pub fn resume(&self) {
-        self.signal(libc::SIGCONT);
-    }
-
-    fn signal(&self, signal: libc::c_int) {
-        let pid = libc::pid_t::try_from(self.child.id()).expect("a pid");
-        // SAFETY: sends a signal to a child of ours that has not been waited for.
-        unsafe { libc::kill(pid, signal) };
+        super::resume(self.child.id());
     }
 
     fn wait_until_it_answers(&self) {

@@ -21,16 +21,51 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("its number").port()
 }
 
-/// Sends a signal to a process and all its children.
-fn signal_all(pid: u32, signal: libc::c_int) {
+/// Stops a process and its children, and returns once none of their threads runs any more: for a moment
+/// after the signal they still answer.
+fn pause(pid: u32) {
+    let all = family(pid);
+    all.iter().for_each(|pid| signal(*pid, libc::SIGSTOP));
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !all.iter().all(|pid| is_stopped(*pid)) {
+        assert!(std::time::Instant::now() < end, "{pid} does not stop");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+/// Lets them go on.
+fn resume(pid: u32) {
+    let all = family(pid);
+    all.iter().for_each(|pid| signal(*pid, libc::SIGCONT));
+}
+
+/// A process, and then its children.
+fn family(pid: u32) -> Vec<u32> {
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
     let children = children.unwrap_or_default();
-    let all = children
+    let children = children
         .split_whitespace()
-        .filter_map(|pid| pid.parse().ok());
-    for pid in all.chain(std::iter::once(pid)) {
-        let pid = libc::pid_t::try_from(pid).expect("a pid");
-        // SAFETY: sends a signal to a server of ours, or to a child of it.
-        unsafe { libc::kill(pid, signal) };
-    }
+        .filter_map(|child| child.parse().ok());
+    std::iter::once(pid).chain(children).collect()
+}
+
+/// Whether all threads are stopped, or the process is gone.
+fn is_stopped(pid: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return true;
+    };
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        let state = stat
+            .rsplit(") ")
+            .next()
+            .and_then(|rest| rest.chars().next());
+        state.is_none_or(|state| "TtZX".contains(state))
+    })
+}
+
+fn signal(pid: u32, signal: libc::c_int) {
+    let pid = libc::pid_t::try_from(pid).expect("a pid");
+    // SAFETY: sends a signal to a server of ours, or to a child of it.
+    unsafe { libc::kill(pid, signal) };
 }

@@ -1,9 +1,9 @@
 //! A PostgreSQL server of one's own: on a free port of 127.0.0.1 and on a unix socket, without fsync,
 //! killed when dropped. Its superuser is `postgres`.
 
+use super::free_port;
 use super::redis::make_certificates;
 use super::template::{copy, give, run, unprivileged};
-use super::{free_port, signal_all};
 use crate::names::TempDir;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -153,12 +153,12 @@ impl PostgresServer {
 
     /// SIGSTOP, to its sessions too.
     pub fn pause(&self) {
-        signal_all(self.child.id(), libc::SIGSTOP);
+        super::pause(self.child.id());
     }
 
     /// SIGCONT, to its sessions too.
     pub fn resume(&self) {
-        signal_all(self.child.id(), libc::SIGCONT);
+        super::resume(self.child.id());
     }
 
     fn signal(&self, signal: libc::c_int) {

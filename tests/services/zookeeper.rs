@@ -164,20 +164,18 @@ impl ZookeeperServer {
 
     /// SIGSTOP.
     pub fn pause(&self, number: usize) {
-        self.signal(number, libc::SIGSTOP);
+        self.members[number]
+            .child
+            .iter()
+            .for_each(|child| super::pause(child.id()));
     }
 
     /// SIGCONT.
     pub fn resume(&self, number: usize) {
-        self.signal(number, libc::SIGCONT);
-    }
-
-    fn signal(&self, number: usize, signal: libc::c_int) {
-        if let Some(child) = &self.members[number].child {
-            let pid = libc::pid_t::try_from(child.id()).expect("a pid");
-            // SAFETY: sends a signal to a child of ours that has not been waited for.
-            unsafe { libc::kill(pid, signal) };
-        }
+        self.members[number]
+            .child
+            .iter()
+            .for_each(|child| super::resume(child.id()));
     }
 
     fn wait_until_it_serves(&self, number: usize) {
