@@ -182,8 +182,14 @@ fn contend(case: &Case) {
         let all: Vec<_> = (0..6).map(|_| scope.spawn(one)).collect();
         all.into_iter().map(|one| one.join().unwrap()).collect()
     });
-    assert_eq!(taken.iter().filter(|taken| **taken).count(), 1, "{taken:?}");
+    let count = taken.iter().filter(|taken| **taken).count();
     let mine = Session::persistent(&case.store, &id).unwrap();
+    if case.can.store == "quorum" && count == 0 {
+        // Those who ask at once may split the members, and give all back.
+        assert!(mine.acquire(&case.name, LONG).unwrap().is_held());
+    } else {
+        assert_eq!(count, 1, "{taken:?}");
+    }
     let listed = case.can.list && !case.is_peers_table() && !case.can.store.contains('-');
     if listed || case.can.store.ends_with("-drupal") {
         assert_eq!(Session::new(&case.store).release_all(Some(&id)).unwrap(), 1);
