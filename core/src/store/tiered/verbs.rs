@@ -546,7 +546,8 @@ impl Backend for Tiered {
     }
 
     fn wait_free(&self, name: &Name, until: BootTime) -> Result<bool> {
-        self.remote.wait_free(name, until)
+        // A holder of this host that let its lease run out is in the way here for a little longer.
+        Ok(self.remote.wait_free(name, until)? && self.local.wait_free(name, until)?)
     }
 
     fn inspect(&self, name: &Name, deadline: Option<BootTime>) -> Result<Inspection> {
