@@ -113,9 +113,9 @@ const STORES: &[Entry] = &[
     Entry {
         store: "tiered",
         schemes: &["tiered"],
-        #[cfg(feature = "shm")]
+        #[cfg(all(feature = "shm", not(loom)))]
         open: Some(Open::Over(crate::store::tiered::open)),
-        #[cfg(not(feature = "shm"))]
+        #[cfg(not(all(feature = "shm", not(loom))))]
         open: None,
     },
     Entry {

@@ -81,7 +81,7 @@ pub mod shm;
 pub mod sql;
 #[cfg(feature = "sysv")]
 pub mod sysv;
-#[cfg(feature = "shm")]
+#[cfg(all(feature = "shm", not(loom)))]
 pub mod tiered;
 #[cfg(feature = "zookeeper")]
 pub mod zookeeper;
