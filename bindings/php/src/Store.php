@@ -434,6 +434,17 @@ final class Store
         }
     }
 
+    /**
+     * Lets a request guard use the store.
+     *
+     * @internal
+     */
+    public function guard(CData $guard, string $name, bool $canWait): void
+    {
+        $native = $this->native();
+        $native->check($native->ffi->synlock_guard_add($guard, $name, $this->handle, $canWait ? 1 : -1, $native->errorSlot));
+    }
+
     /** What the store can do. */
     public function capabilities(): Capabilities
     {

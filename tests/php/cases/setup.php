@@ -116,7 +116,7 @@ return static function (Runner $t, string $temp, string $package, string $redis)
 
     $t->test('setup::every php file is sound and small', static function (): void {
         $files = array_merge(
-            glob(ROOT . '/bindings/php/{,*/,*/*/}*.php', GLOB_BRACE),
+            glob(ROOT . '/bindings/php/{,*/,*/*/,*/*/*/}*.php', GLOB_BRACE),
             glob(ROOT . '/bindings/php/bin/*'),
             glob(ROOT . '/tests/php/{,*/}*.php', GLOB_BRACE),
         );
