@@ -14,6 +14,8 @@ use std::time::Duration;
 use synlock_core::{Code, LockOptions, Store, Wait};
 
 const MOST_WORKERS: usize = 1 << 20;
+/// For how long one is tried to be caught inside the lock, in nanoseconds.
+const CATCH: u64 = 2_000_000;
 /// Workers whose operations are noted, and how many of each; more than the bar's full load needs.
 type Notes = Tapes<{ 1 << 14 }, { 1 << 14 }>;
 
@@ -30,7 +32,7 @@ pub struct Torture {
     pub workers: usize,
     /// How long.
     pub time: Duration,
-    /// A worker is killed this often; every other time the one inside, if there is one.
+    /// A worker is killed this often; every other time one inside, if one can be caught there.
     pub kill_every: Option<Duration>,
     /// Turns of a loop inside the lock.
     pub spin: u32,
@@ -180,7 +182,7 @@ fn work(torture: &Torture, page: &Page, notes: &Notes, me: u64) -> i32 {
                 tape.end(Answer::Done, acquired.fence.unwrap_or(0), now);
                 held += 1;
                 // Now and then long enough for the killer to come.
-                let longer = if held.is_multiple_of(64) { 300 } else { 1 };
+                let longer = if held.is_multiple_of(64) { 700 } else { 1 };
                 page.inside(me, acquired.fence, torture.spin * longer);
                 tape.begin(Kind::Release, nanos());
                 match lock.release() {
@@ -202,6 +204,36 @@ fn work(torture: &Torture, page: &Page, notes: &Notes, me: u64) -> i32 {
         }
     }
     0
+}
+
+/// Stops the worker that is inside the lock, so that the kill finds it there; where it stands among them. By
+/// the time of a signal most have left again: those go on.
+fn stop_inside(page: &Page, workers: &[(u64, libc::pid_t)]) -> Option<usize> {
+    let end = nanos() + CATCH;
+    while nanos() < end {
+        let inside = page.holder.load(Ordering::SeqCst);
+        let Some(place) = workers.iter().position(|worker| worker.0 == inside) else {
+            continue;
+        };
+        let (worker, pid) = workers[place];
+        signal(pid, libc::SIGSTOP);
+        let is_inside = is_stopped(pid) && page.holder.load(Ordering::SeqCst) == worker;
+        if is_inside {
+            return Some(place);
+        }
+        signal(pid, libc::SIGCONT);
+    }
+    None
+}
+
+/// Waits until a child has stopped or ended, without taking its end; whether it has stopped.
+fn is_stopped(pid: libc::pid_t) -> bool {
+    let events = libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT;
+    // SAFETY: zero is a value of this struct, which the call fills.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `info` is valid during the call.
+    unsafe { libc::waitid(libc::P_PID, pid as libc::id_t, &raw mut info, events) };
+    info.si_code == libc::CLD_STOPPED
 }
 
 /// Tortures a store; call it from a program with one thread. `nemesis` is called about once a
@@ -232,19 +264,21 @@ pub fn run(torture: &Torture, mut nemesis: impl FnMut()) -> Report {
         // On a busy machine a kill may take longer than the time between two.
         while nanos() >= next_kill && nanos() < end && report.kills < MOST_WORKERS as u64 / 2 {
             next_kill += every.as_nanos() as u64;
-            let inside = page.holder.load(Ordering::SeqCst);
-            let place = workers
-                .iter()
-                .position(|worker| worker.0 == inside)
-                .filter(|_| report.kills.is_multiple_of(2))
-                .unwrap_or_else(|| random.below(workers.len()));
+            let caught = report
+                .kills
+                .is_multiple_of(2)
+                .then(|| stop_inside(&page, &workers))
+                .flatten();
+            let place = caught.unwrap_or_else(|| random.below(workers.len()));
             let (victim, pid) = workers[place];
             page.dead[victim as usize].store(1, Ordering::SeqCst);
             died.insert(victim, nanos());
             signal(pid, libc::SIGKILL);
             let status = exit_status(wait(pid));
             report.crashes += u64::from(status != -libc::SIGKILL && status != 0);
-            report.killed_inside += u64::from(page.holder.load(Ordering::SeqCst) == victim);
+            // Of one that was not caught it is known if nobody has come in since.
+            let inside = caught.is_some() || page.holder.load(Ordering::SeqCst) == victim;
+            report.killed_inside += u64::from(inside);
             report.kills += 1;
             workers[place] = start();
         }
