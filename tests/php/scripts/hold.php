@@ -50,7 +50,9 @@ switch ($_GET['end']) {
         while (true) {
         }
     case 'finished':
-        file_put_contents($_GET['go'] . '.end', (string) microtime(true));
+        // Whole at once, for a reader that sees it as soon as it is there.
+    file_put_contents($_GET['go'] . '.new', (string) microtime(true));
+    rename($_GET['go'] . '.new', $_GET['go'] . '.end');
         return;
     case 'abort':
         while (true) {
