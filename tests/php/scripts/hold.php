@@ -51,8 +51,8 @@ switch ($_GET['end']) {
         }
     case 'finished':
         // Whole at once, for a reader that sees it as soon as it is there.
-    file_put_contents($_GET['go'] . '.new', (string) microtime(true));
-    rename($_GET['go'] . '.new', $_GET['go'] . '.end');
+        file_put_contents($_GET['go'] . '.new', (string) microtime(true));
+        rename($_GET['go'] . '.new', $_GET['go'] . '.end');
         return;
     case 'abort':
         while (true) {
