@@ -59,7 +59,9 @@ impl Shared {
                 _ if free && cancel.is_none_or(|cancel| !cancel.is_cancelled()) => {
                     match self.try_now(&mut phase, started) {
                         Ok(Some(acquired)) => return Ok(acquired),
-                        Ok(None) if wait == Wait::No => return Err(self.refuse_busy()),
+                        Ok(None) if wait == Wait::No => {
+                            return Err(self.refuse(Code::Busy, Duration::ZERO));
+                        }
                         Ok(None) => Arc::default(),
                         Err(error) => return Err(error),
                     }
@@ -82,13 +84,18 @@ impl Shared {
         self.try_now(&mut phase, started)
     }
 
-    fn refuse_busy(&self) -> Error {
+    /// After a single look.
+    fn refuse(&self, outcome: Code, waited: Duration) -> Error {
         self.tell_with(EventKind::Refused, |facts| {
-            facts.code = Code::Busy;
+            facts.code = outcome;
+            facts.waited = waited;
             facts.attempts = 1;
-            facts.message = "busy";
+            facts.message = match outcome {
+                Code::Busy => "busy",
+                other => other.text(),
+            };
         });
-        Error::outcome(Code::Busy)
+        Error::outcome(outcome)
     }
 
     /// Starts an acquire, or goes on with an interrupted one.
@@ -218,10 +225,8 @@ impl Shared {
         if pending.attempts > 0 && (cancelled || over) {
             let outcome = if cancelled {
                 Code::Cancelled
-            } else if pending.queued {
-                Code::Timeout
             } else {
-                Code::Busy
+                out_of_time(pending)
             };
             return self.give_up(phase, outcome);
         }
@@ -257,8 +262,10 @@ impl Shared {
                 Ok(Step::Granted(self.hold_pending(phase, &grant, false)))
             }
             Ok(Attempt::Busy(_)) if !waits => {
+                let outcome = out_of_time(pending);
+                let waited = now.since(pending.started);
                 self.set(phase, Phase::Idle(None));
-                Err(self.refuse_busy())
+                Err(self.refuse(outcome, waited))
             }
             Ok(Attempt::Busy(busy)) => {
                 if busy.spent {
@@ -460,6 +467,16 @@ impl Shared {
 /// Until when an exchange may take that began within the caller's deadline.
 pub(crate) fn exchange_deadline(deadline: BootTime) -> BootTime {
     deadline.after(GRACE)
+}
+
+/// What it comes to when no time is left: who had none to begin with has only tried.
+fn out_of_time(pending: &Pending) -> Code {
+    let had_time = pending.deadline.is_none_or(|end| end > pending.started);
+    if pending.queued || had_time {
+        Code::Timeout
+    } else {
+        Code::Busy
+    }
 }
 
 fn next_look(pending: &mut Pending, busy: Busy) -> BootTime {

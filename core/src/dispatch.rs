@@ -208,8 +208,10 @@ impl Task {
         // An acquire that was interrupted on a thread waits with a bell that we do not hear.
         self.lock.abandon();
         let wait = match (wait, self.deadline) {
-            // Time spent in the inbox counts.
-            (Wait::For(_), Some(deadline)) => Wait::For(deadline.left()),
+            // Time spent in the inbox counts. Whoever had some has waited, even if all of it went by there.
+            (Wait::For(given), Some(deadline)) if !given.is_zero() => {
+                Wait::For(deadline.left().max(Duration::from_nanos(1)))
+            }
             (wait, _) => wait,
         };
         self.lock

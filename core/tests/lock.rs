@@ -244,6 +244,28 @@ fn dispatch_completes_and_cancels() {
 }
 
 #[test]
+fn time_that_runs_out_before_the_first_look_was_time() {
+    let store = store();
+    let (a, b) = (store.lock("x").unwrap(), store.lock("x").unwrap());
+    a.acquire(Wait::No, None).unwrap();
+    let least = Wait::For(Duration::from_nanos(1));
+    assert_eq!(b.acquire(least, None).unwrap_err().code(), Code::Timeout);
+    let dispatch = Dispatch::new().unwrap();
+    let tells = |wait| {
+        dispatch.submit(&b, Op::Acquire(wait), 1).unwrap();
+        loop {
+            if let Some(completion) = dispatch.reap(1).pop() {
+                return completion.result.unwrap_err().code();
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    assert_eq!(tells(least), Code::Timeout);
+    assert_eq!(tells(Wait::For(Duration::ZERO)), Code::Busy);
+    assert_eq!(tells(Wait::No), Code::Busy);
+}
+
+#[test]
 fn observers_are_told_outside_the_locks_mutex() {
     let store = store();
     let mut short = options();
