@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use synlock_core::{Code, Store, Wait};
+use synlock_tests::load::Stretch;
 use synlock_tests::names::TempDir;
 use synlock_tests::page::{FencedResource, SharedPage};
 use synlock_tests::process::{exit_status, fork, is_full_load, nanos, wait};
@@ -129,9 +130,14 @@ fn main() -> ExitCode {
     let workers: Vec<_> = (1..=WORKERS)
         .map(|me| fork(|| work(&url, &page, me)))
         .collect();
-    let end = nanos() + if full { 60_000_000_000 } else { 1_500_000_000 };
+    let get = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
+    let share = if full { 1 } else { 40 };
+    let (attacks, holds, checks) = (2_000 / share, 4_000 / share, 480 / share);
+    let is_enough =
+        || get(&page.over) >= attacks && get(&page.holds) >= holds && get(&page.due) >= checks;
+    let stretch = Stretch::of(Duration::from_millis(if full { 60_000 } else { 1_500 }));
     let mut turn = 0;
-    while nanos() < end {
+    while stretch.goes_on(is_enough) {
         std::thread::sleep(EVERY);
         page.begun.fetch_add(1, Ordering::SeqCst);
         let done = attack(dir.path(), turn);
@@ -148,14 +154,12 @@ fn main() -> ExitCode {
         .into_iter()
         .filter(|pid| exit_status(wait(*pid)) != 0)
         .count();
-    let get = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
-    let share = if full { 1 } else { 40 };
     let mut verdict = Verdict::default();
-    let attacks = get(&page.over);
-    verdict.claim(attacks >= 2_000 / share, "attacks on the file", attacks);
+    let done = get(&page.over);
+    verdict.claim(done >= attacks, "attacks on the file", done);
     verdict.claim(crashed == 0, "crashed workers", crashed);
     verdict.claim(get(&page.errors) == 0, "errors", get(&page.errors));
-    verdict.claim(get(&page.holds) >= 4_000 / share, "holds", get(&page.holds));
+    verdict.claim(get(&page.holds) >= holds, "holds", get(&page.holds));
     verdict.claim(
         get(&page.resource.violations) == 0,
         "writes with a token that was not the writer's alone",
@@ -167,7 +171,7 @@ fn main() -> ExitCode {
         ),
     );
     verdict.claim(
-        get(&page.due) >= 480 / share,
+        get(&page.due) >= checks,
         "checks after a loss",
         get(&page.due),
     );

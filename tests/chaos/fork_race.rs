@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use synlock_core::{Store, Wait};
+use synlock_tests::load::Stretch;
 use synlock_tests::names::TempDir;
-use synlock_tests::process::{exit_status, is_full_load, nanos, wait};
+use synlock_tests::process::{exit_status, is_full_load, wait};
 use synlock_tests::torture::Verdict;
 
 /// Copies of locked descriptions among this process' descriptors of lock files.
@@ -62,13 +63,12 @@ fn main() -> ExitCode {
         })
         .collect();
     let (mut children, mut copies) = (0, 0);
-    let end = nanos()
-        + if is_full_load() {
-            60_000_000_000
-        } else {
-            1_200_000_000
-        };
-    while nanos() < end {
+    let full = is_full_load();
+    let share = if full { 1 } else { 50 };
+    let stretch = Stretch::of(Duration::from_millis(if full { 60_000 } else { 1_200 }));
+    while stretch
+        .goes_on(|| children >= 2_500 / share && taken.load(Ordering::Relaxed) >= 10_000 / share)
+    {
         // SAFETY: the child reads files and leaves; glibc keeps its allocator usable after a fork.
         let pid = unsafe { libc::fork() };
         if pid == 0 {
@@ -88,7 +88,6 @@ fn main() -> ExitCode {
         .filter_map(|taker| taker.join().err())
         .count();
     let taken = taken.load(Ordering::Relaxed);
-    let share = if is_full_load() { 1 } else { 50 };
     let mut verdict = Verdict::default();
     verdict.claim(panicked == 0, "threads that panicked", panicked);
     verdict.claim(

@@ -3,6 +3,7 @@
 pub mod apart;
 pub mod history;
 pub mod ipc;
+pub mod load;
 pub mod names;
 pub mod page;
 pub mod places;

@@ -5,6 +5,7 @@
 //! the *death ledger* before it kills, so finding a dead holder's mark inside is no overlap.
 
 use crate::history::{Answer, Judgement, Kind, Orphans, Tapes, judge};
+use crate::load::{Bystander, Stretch};
 use crate::page::{FencedResource, SharedPage};
 use crate::process::{exit_status, fork, nanos, signal, wait};
 use std::cell::UnsafeCell;
@@ -16,6 +17,8 @@ use synlock_core::{Code, LockOptions, Store, Wait};
 const MOST_WORKERS: usize = 1 << 20;
 /// For how long one is tried to be caught inside the lock, in nanoseconds.
 const CATCH: u64 = 2_000_000;
+/// How long nobody may come in, besides what the machine itself stands still.
+const MOST_STALL: Duration = Duration::from_millis(250);
 /// Workers whose operations are noted, and how many of each; more than the bar's full load needs.
 type Notes = Tapes<{ 1 << 14 }, { 1 << 14 }>;
 
@@ -30,8 +33,10 @@ pub struct Torture {
     pub options: LockOptions,
     /// Workers at any time.
     pub workers: usize,
-    /// How long.
+    /// How long; longer on a machine that has not done so much by then.
     pub time: Duration,
+    /// What must be done.
+    pub least: Least,
     /// A worker is killed this often; every other time one inside, if one can be caught there.
     pub kill_every: Option<Duration>,
     /// Turns of a loop inside the lock.
@@ -47,8 +52,32 @@ impl Torture {
             options: LockOptions::default(),
             workers: 8,
             time: Duration::from_secs(1),
+            least: Least::default(),
             kill_every: None,
             spin: 50,
+        }
+    }
+}
+
+/// Figures to reach.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Least {
+    /// Times the lock was had.
+    pub grants: u64,
+    /// Workers killed.
+    pub kills: u64,
+    /// Of these, inside the lock.
+    pub killed_inside: u64,
+}
+
+impl Least {
+    /// So many.
+    pub fn of(grants: u64, kills: u64, killed_inside: u64) -> Self {
+        Least {
+            grants,
+            kills,
+            killed_inside,
         }
     }
 }
@@ -77,6 +106,8 @@ pub struct Report {
     pub crashes: u64,
     /// The longest time without a grant.
     pub stall: Duration,
+    /// The longest that the machine kept a process waiting that had nothing to do with the lock.
+    pub machine: Duration,
     /// What the history says, as far as it was noted.
     pub history: Judgement,
 }
@@ -237,8 +268,8 @@ fn is_stopped(pid: libc::pid_t) -> bool {
 }
 
 /// Tortures a store; call it from a program with one thread. `nemesis` is called about once a
-/// millisecond besides.
-pub fn run(torture: &Torture, mut nemesis: impl FnMut()) -> Report {
+/// millisecond besides, and says whether it has done enough.
+pub fn run(torture: &Torture, mut nemesis: impl FnMut() -> bool) -> Report {
     // SAFETY: atomics and words, for which zero is a value.
     let page = unsafe { SharedPage::<Page>::new() };
     page.last_grant.store(nanos(), Ordering::Relaxed);
@@ -253,16 +284,29 @@ pub fn run(torture: &Torture, mut nemesis: impl FnMut()) -> Report {
     let mut workers: Vec<(u64, libc::pid_t)> = (0..torture.workers).map(|_| start()).collect();
     let mut report = Report::default();
     let mut random = Random(nanos() | 1);
-    let end = nanos() + torture.time.as_nanos() as u64;
+    let bystander = Bystander::start();
+    let stretch = Stretch::of(torture.time);
+    let goes_on = |report: &Report, is_enough: bool| {
+        stretch.goes_on(|| {
+            is_enough
+                && page.grants.load(Ordering::Relaxed) >= torture.least.grants
+                && report.kills >= torture.least.kills
+                && report.killed_inside >= torture.least.killed_inside
+        })
+    };
     let mut next_kill = nanos();
-    while nanos() < end {
+    let mut is_enough = false;
+    while goes_on(&report, is_enough) {
         std::thread::sleep(Duration::from_millis(1));
-        nemesis();
+        is_enough = nemesis();
         let Some(every) = torture.kill_every else {
             continue;
         };
         // On a busy machine a kill may take longer than the time between two.
-        while nanos() >= next_kill && nanos() < end && report.kills < MOST_WORKERS as u64 / 2 {
+        while nanos() >= next_kill
+            && goes_on(&report, is_enough)
+            && report.kills < MOST_WORKERS as u64 / 2
+        {
             next_kill += every.as_nanos() as u64;
             let caught = report
                 .kills
@@ -284,6 +328,7 @@ pub fn run(torture: &Torture, mut nemesis: impl FnMut()) -> Report {
         }
     }
     page.stop.store(true, Ordering::SeqCst);
+    let machine = bystander.end();
     for (_, pid) in workers {
         report.crashes += u64::from(exit_status(wait(pid)) != 0);
     }
@@ -296,6 +341,7 @@ pub fn run(torture: &Torture, mut nemesis: impl FnMut()) -> Report {
         lost: get(&page.lost),
         errors: get(&page.errors),
         stall: Duration::from_nanos(get(&page.stall)),
+        machine,
         history: judge(
             &notes.read(|worker| died.get(&worker).copied()),
             Orphans::End,
@@ -340,6 +386,38 @@ impl Verdict {
         } else {
             self.failed += 1;
         }
+    }
+
+    /// What a torture came to, whatever the store: nothing went wrong, and enough was done for that to say much.
+    pub fn claim_torture(&mut self, report: &Report, least: Least, noted: usize) {
+        self.claim(report.overlaps == 0, "overlaps", report.overlaps);
+        self.claim(
+            report.lost_updates == 0,
+            "lost updates",
+            report.lost_updates,
+        );
+        self.claim(report.errors == 0, "errors", report.errors);
+        self.claim(report.lost == 0, "holds said to be lost", report.lost);
+        self.claim(report.crashes == 0, "crashed workers", report.crashes);
+        self.claim_history(&report.history, noted);
+        self.claim(report.grants >= least.grants, "grants", report.grants);
+        self.claim(
+            report.kills >= least.kills,
+            "killed (inside the lock)",
+            format!("{} ({})", report.kills, report.killed_inside),
+        );
+        if least.killed_inside > 0 {
+            self.claim(
+                report.killed_inside >= least.killed_inside,
+                "killed inside the lock",
+                report.killed_inside,
+            );
+        }
+        self.claim(
+            report.stall <= MOST_STALL + report.machine,
+            "longest time without a grant (and that the machine let others wait)",
+            format!("{:?} ({:?})", report.stall, report.machine),
+        );
     }
 
     /// That a lock can have made this history of at least so many operations.
