@@ -4,7 +4,6 @@ use super::policy::GuardMode;
 use super::services::Plan;
 use crate::Result;
 use crate::broken;
-use crate::codes::Code;
 use crate::lease::{BootTime, Wait};
 use crate::lock::{Acquired, Lock, Released, State};
 use crate::store::Holder;
@@ -21,12 +20,20 @@ pub struct Entry {
 }
 
 impl Entry {
+    pub(super) fn with(self, lock: Lock, acquired: Acquired) -> Self {
+        Entry {
+            lock: Some(lock),
+            acquired: Some(acquired),
+            ..self
+        }
+    }
+
     /// Whether the handler may run.
     pub fn is_admitted(&self) -> bool {
         self.admitted
     }
 
-    /// The lock to release at the release point; none if the mode acquires nothing.
+    /// The lock to release at the release point; none if the mode acquires nothing, or the host did.
     pub fn lock(&self) -> Option<&Lock> {
         self.lock.as_ref()
     }
@@ -83,39 +90,28 @@ impl Entry {
 pub enum Step {
     /// It is over.
     Done(Entry),
-    /// Acquire [`Entering::lock`] with this wait, in whatever way, and go on with
-    /// [`Entering::after`].
+    /// Acquire a lock of [`Plan::options`] with this wait, in whatever way, and go on with
+    /// [`Entering::granted`] or [`Entering::busy`]; any other failure is the end.
     Acquire(Wait),
 }
 
 /// A request at the gate, for hosts that acquire in their own way; [`Plan::enter`] is this on one
-/// thread. [`Entering::begin`] and [`Entering::after`] may ask the store, but never wait for a lock.
+/// thread. It may ask the store, but never waits for a lock.
 #[derive(Debug)]
 pub struct Entering {
     plan: Plan,
-    lock: Lock,
     began: BootTime,
     broken: Vec<Holder>,
 }
 
 impl Entering {
-    /// Makes the handle; asks nobody.
-    ///
-    /// # Errors
-    /// `Unsupported` for what the store cannot promise.
-    pub fn new(plan: Plan) -> Result<Self> {
-        let lock = plan.lock()?;
-        Ok(Entering {
+    /// Asks nobody.
+    pub fn new(plan: Plan) -> Self {
+        Entering {
             plan,
-            lock,
             began: BootTime::now(),
             broken: Vec::new(),
-        })
-    }
-
-    /// The handle to acquire.
-    pub fn lock(&self) -> &Lock {
-        &self.lock
+        }
     }
 
     /// The plan.
@@ -123,7 +119,7 @@ impl Entering {
         &self.plan
     }
 
-    /// The first step.
+    /// The first step; asks the store only in the mode `check`.
     ///
     /// # Errors
     /// Trouble of the store.
@@ -137,35 +133,28 @@ impl Entering {
             .inspect(self.plan.name().as_bytes())?
             .holders;
         let admitted = holders.is_empty();
-        Ok(Step::Done(self.entry(admitted, None, holders)))
+        Ok(Step::Done(self.entry(admitted, holders)))
     }
 
-    /// What follows from how the acquire went.
+    /// The acquire was granted. Asks nobody.
+    pub fn granted(&mut self) -> Entry {
+        let broken = std::mem::take(&mut self.broken);
+        self.entry(true, broken)
+    }
+
+    /// The acquire was `Busy`, or `Timeout`.
     ///
     /// # Errors
-    /// What the acquire or the store failed with; that the lock is taken is a refusal.
-    pub fn after(&mut self, acquired: Result<Acquired>) -> Result<Step> {
-        match acquired {
-            Ok(acquired) => {
-                let broken = std::mem::take(&mut self.broken);
-                let lock = self.plan.lock()?;
-                let lock = std::mem::replace(&mut self.lock, lock);
-                let mut entry = self.entry(true, Some(acquired), broken);
-                entry.lock = Some(lock);
-                Ok(Step::Done(entry))
-            }
-            Err(error) if !matches!(error.code(), Code::Busy | Code::Timeout) => Err(error),
-            Err(_) if self.plan.policy().mode == GuardMode::Force && self.has_time() => {
-                self.take_away()?;
-                Ok(Step::Acquire(Wait::No))
-            }
-            Err(_) => {
-                // A refusal that cannot say who is in the way is one all the same.
-                let found = self.plan.store().inspect(self.plan.name().as_bytes());
-                let holders = found.map(|found| found.holders).unwrap_or_default();
-                Ok(Step::Done(self.entry(false, None, holders)))
-            }
+    /// Trouble of the store.
+    pub fn busy(&mut self) -> Result<Step> {
+        if self.plan.policy().mode == GuardMode::Force && self.has_time() {
+            self.take_away()?;
+            return Ok(Step::Acquire(Wait::No));
         }
+        // A refusal that cannot say who is in the way is one all the same.
+        let found = self.plan.store().inspect(self.plan.name().as_bytes());
+        let holders = found.map(|found| found.holders).unwrap_or_default();
+        Ok(Step::Done(self.entry(false, holders)))
     }
 
     /// Breaking hands the lock to whoever waits for it, who is then the next to lose it: it takes several
@@ -184,12 +173,12 @@ impl Entering {
         Ok(())
     }
 
-    fn entry(&self, admitted: bool, acquired: Option<Acquired>, holders: Vec<Holder>) -> Entry {
+    fn entry(&self, admitted: bool, holders: Vec<Holder>) -> Entry {
         Entry {
             lock: None,
             admitted,
             waited: BootTime::now().since(self.began),
-            acquired,
+            acquired: None,
             holders,
         }
     }

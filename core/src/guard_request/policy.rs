@@ -161,8 +161,13 @@ impl Policy {
     /// Checks ranges.
     ///
     /// # Errors
-    /// `InvalidArgument` for a TTL out of range, or a status that is no error of HTTP.
+    /// `InvalidArgument` for a TTL out of range, a wait of no time, or a status that is no error of HTTP.
     pub fn check(&self) -> Result<()> {
+        if self.max_wait.is_zero() {
+            return Err(Error::invalid(
+                "a wait of no time: the mode `block` does not wait",
+            ));
+        }
         if let Some(ttl) = self.ttl {
             check_ttl(ttl)?;
         }
@@ -207,10 +212,16 @@ mod tests {
             };
             assert_eq!(policy.check().unwrap_err().code(), Code::InvalidArgument);
         }
-        let policy = Policy {
+        let no_ttl = Policy {
             ttl: Some(Duration::ZERO),
             ..Policy::default()
         };
-        assert_eq!(policy.check().unwrap_err().code(), Code::InvalidArgument);
+        let no_wait = Policy {
+            max_wait: Duration::ZERO,
+            ..Policy::default()
+        };
+        for policy in [no_ttl, no_wait] {
+            assert_eq!(policy.check().unwrap_err().code(), Code::InvalidArgument);
+        }
     }
 }

@@ -4,8 +4,8 @@ use super::entry::{Entering, Entry, Step};
 use super::naming::{self, Request};
 use super::policy::{Dialect, GuardMode, Policy};
 use crate::cancel::Cancel;
+use crate::codes::Code;
 use crate::lease::Wait;
-use crate::lock::Lock;
 use crate::name::Name;
 use crate::options::LockOptions;
 use crate::registry::Store;
@@ -233,20 +233,17 @@ impl Plan {
         }
     }
 
-    /// A handle with the policy's options.
-    pub(super) fn lock(&self) -> Result<Lock> {
+    /// Options of the lock that the policy makes.
+    pub fn options(&self) -> LockOptions {
         let (policy, store) = (self.policy(), self.store());
         let leases = store.capabilities().ttl || policy.strict;
-        self.store().lock_with(
-            self.name().as_bytes(),
-            LockOptions {
-                ttl: policy.ttl.filter(|_| leases).or(store.defaults().ttl),
-                auto_release: policy.auto_release,
-                label: Some(self.0.label.clone()),
-                ask_who_broke: true,
-                ..store.defaults().clone()
-            },
-        )
+        LockOptions {
+            ttl: policy.ttl.filter(|_| leases).or(store.defaults().ttl),
+            auto_release: policy.auto_release,
+            label: Some(self.0.label.clone()),
+            ask_who_broke: true,
+            ..store.defaults().clone()
+        }
     }
 
     /// Asks, on the caller's thread.
@@ -254,15 +251,22 @@ impl Plan {
     /// # Errors
     /// `Cancelled`, or trouble of the store; that the lock is taken is a refusal.
     pub fn enter(&self, cancel: Option<&Cancel>) -> Result<Entry> {
-        let mut entering = Entering::new(self.clone())?;
+        let lock = self
+            .store()
+            .lock_with(self.name().as_bytes(), self.options())?;
+        let mut entering = Entering::new(self.clone());
         let mut step = entering.begin()?;
         loop {
-            step = match step {
+            let wait = match step {
                 Step::Done(entry) => return Ok(entry),
-                Step::Acquire(wait) => {
-                    let result = entering.lock().acquire(wait, cancel);
-                    entering.after(result)?
+                Step::Acquire(wait) => wait,
+            };
+            step = match lock.acquire(wait, cancel) {
+                Ok(acquired) => return Ok(entering.granted().with(lock, acquired)),
+                Err(error) if matches!(error.code(), Code::Busy | Code::Timeout) => {
+                    entering.busy()?
                 }
+                Err(error) => return Err(error),
             };
         }
     }
@@ -271,7 +275,6 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Code;
 
     fn guards() -> Guards {
         let mut guards = Guards::new();

@@ -1,7 +1,7 @@
 use super::*;
 use crate::guard_request::{Guards, Policy, Request};
 use crate::registry::Store;
-use crate::{Cancel, LockOptions};
+use crate::{Cancel, Code, LockOptions};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
