@@ -4,6 +4,7 @@ mod book;
 mod custom;
 mod dispatch;
 mod errors;
+mod guard;
 mod lock;
 mod manager;
 mod session;
@@ -18,6 +19,8 @@ mod _synlock {
     use super::book::Book;
     #[pymodule_export]
     use super::dispatch::Dispatch;
+    #[pymodule_export]
+    use super::guard::{Gate, Services, check_policy};
     #[pymodule_export]
     use super::lock::Handle;
     #[pymodule_export]

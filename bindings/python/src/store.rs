@@ -6,7 +6,7 @@ use crate::lock::{Handle, Options};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use synlock_core::Store;
-use synlock_core::store::Inspection;
+use synlock_core::store::{Holder, Inspection};
 
 /// An opened store.
 #[pyclass(frozen, module = "synlock._synlock")]
@@ -19,7 +19,12 @@ fn describe(py: Python<'_>, found: &Inspection) -> PyResult<Py<PyAny>> {
     let lock = PyDict::new(py);
     lock.set_item("name", found.name.as_slice())?;
     lock.set_item("waiters", found.waiters)?;
-    let holders = found.holders.iter().map(|holder| {
+    lock.set_item("holders", describe_holders(py, &found.holders)?)?;
+    Ok(lock.into_any().unbind())
+}
+
+pub fn describe_holders(py: Python<'_>, holders: &[Holder]) -> PyResult<Vec<Py<PyAny>>> {
+    let rows = holders.iter().map(|holder| {
         let row = PyDict::new(py);
         row.set_item("owner", &holder.owner)?;
         row.set_item("mode", holder.mode)?;
@@ -30,10 +35,9 @@ fn describe(py: Python<'_>, found: &Inspection) -> PyResult<Py<PyAny>> {
         row.set_item("remaining", holder.remaining.map(|left| left.as_secs_f64()))?;
         row.set_item("held", holder.held.map(|held| held.as_secs_f64()))?;
         row.set_item("fencing_token", holder.fence)?;
-        Ok(row)
+        Ok(row.into_any().unbind())
     });
-    lock.set_item("holders", holders.collect::<PyResult<Vec<_>>>()?)?;
-    Ok(lock.into_any().unbind())
+    rows.collect()
 }
 
 /// Calls `callback(event: dict)` from whatever thread an event happens on.

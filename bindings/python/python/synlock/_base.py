@@ -257,8 +257,8 @@ class BaseLock(_synlock.Book):
         how = self._how()
         return None if how is None else Acquired(*how)
 
-    def _become(self, handle: _synlock.Handle) -> None:
-        """Turns into the lock of an adopted hold."""
+    def _become(self, handle: _synlock.Handle, how: tuple[float, bool, int, bool] | None = None) -> None:
+        """Turns into the lock of a hold that it has not acquired itself."""
         try:
             self.name = handle.name.decode()
         except UnicodeDecodeError:
@@ -266,7 +266,7 @@ class BaseLock(_synlock.Book):
         self._options.update(shared=handle.mode == "shared", permits=handle.permits)
         self._clear()
         _handles.add(handle)
-        self._take(handle)
+        self._take(handle, how)
 
     def _find(self, own: bool = False) -> tuple[object, _synlock.Handle] | None:
         """The caller's newest hold. One who never had a hold of this object means the oldest one."""

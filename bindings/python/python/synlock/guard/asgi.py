@@ -1,0 +1,141 @@
+"""Request guards for any ASGI application that runs on asyncio. No thread waits.
+
+app = GuardMiddleware(app, Guards("redis://localhost"), Policy(name="import", mode="queue"))
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+from ._guards import Guards, Refused
+from ._held import Held, _Log
+from ._policy import Policy, Request, User, path_of, policies_of
+from ._response import Response, answer
+
+_Scope = MutableMapping[str, Any]
+_Message = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[_Message]]
+_Send = Callable[[_Message], Awaitable[None]]
+_App = Callable[[Any, Any, Any], Awaitable[None]]
+
+#: Where the application finds what is held.
+HELD = "synlock.held"
+
+
+class GuardMiddleware:
+    """Lets requests in by policies; the application finds the `Held` in `scope["synlock.held"]`.
+
+    WebSockets and the lifespan pass. When the client is gone the lock goes with the application's end: one
+    that does not listen for `http.disconnect` works on, and holds it.
+    """
+
+    def __init__(
+        self,
+        app: _App,
+        guards: Guards,
+        policies: Policy | list[Policy] | tuple[Policy, ...] | Callable[[_Scope], Iterable[Policy]] = (),
+        *,
+        user: Callable[[_Scope], User | None | Awaitable[User | None]] | None = None,
+        describe: Callable[[_Scope], Request | Awaitable[Request]] | None = None,
+        refuse: _App | None = None,
+        release: str = "response",
+        log: _Log | None = None,
+    ) -> None:
+        """`policies` are applied in their order; a function finds them for each request.
+
+        `user` finds who asks, `describe` all that is known of a request; either may be a coroutine function.
+        `refuse` answers a refused request: an application, which finds the exception in
+        `scope["synlock.refused"]`. `release` is the release point of policies that name none; `log` is told
+        of a release that failed.
+        """
+        self.app = app
+        self.guards = guards
+        self._policies = policies if callable(policies) else policies_of(policies)
+        self._user = user
+        self._describe = describe or self.describe
+        self._refuse = refuse or _refuse
+        self._release = release
+        self._log = log
+        Held(release)
+
+    async def describe(self, scope: _Scope) -> Request:
+        """What is known of a request by itself: the route is its method."""
+        return Request(
+            scope["method"],
+            path_of(scope["path"]),
+            user=await _settled(self._user(scope)) if self._user else None,
+            ip=(scope.get("client") or (None,))[0],
+        )
+
+    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        held = scope[HELD] = Held(self._release, self._log)
+        # What decorators and dependencies enter by.
+        scope["synlock.guard"] = self
+        response = _Started(scope["method"], send, held)
+        try:
+            try:
+                policies = self._policies(scope) if callable(self._policies) else self._policies
+                for policy in policies:
+                    await held.aenter(self.guards, policy, await _settled(self._describe(scope)))
+                await self.app(scope, receive, response.send)
+            except Refused as refused:
+                if response.has_started:
+                    raise
+                await held.arelease()
+                scope["synlock.refused"] = refused
+                await self._refuse(scope, receive, response.send)
+        finally:
+            # Also after an exception, and when the server ends the task of a client that is gone.
+            await held.arelease()
+
+
+class _Started:
+    """Releases before the last byte is handed on."""
+
+    def __init__(self, method: str, send: _Send, held: Held) -> None:
+        self._response = Response(method)
+        self._send = send
+        self._held = held
+        self._has_trailers = False
+        self.has_started = False
+
+    async def send(self, message: _Message) -> None:
+        if self._is_last(message):
+            await self._held.arelease("response")
+        await self._send(message)
+
+    def _is_last(self, message: _Message) -> bool:
+        kind: str = message["type"]
+        if kind == "http.response.start":
+            self.has_started = True
+            self._has_trailers = message.get("trailers", False)
+            headers = message.get("headers", ())
+            length = next((value for name, value in headers if name.lower() == b"content-length"), None)
+            self._response.start(message["status"], length)
+            return self._response.ends_with()
+        if kind == "http.response.body":
+            is_whole = self._response.ends_with(len(message.get("body", b"")))
+            return is_whole or not (message.get("more_body", False) or self._has_trailers)
+        if kind == "http.response.trailers":
+            return not message.get("more_trailers", False)
+        # A file that the server sends by itself.
+        return kind == "http.response.pathsend"
+
+
+async def _refuse(scope: _Scope, receive: _Receive, send: _Send) -> None:
+    status, headers, body = answer(scope["synlock.refused"])
+    raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _settled(value: Any) -> Any:
+    return await value if inspect.isawaitable(value) else value
+
+
+__all__ = ["HELD", "GuardMiddleware"]

@@ -1,0 +1,447 @@
+"""The application of test_guard_http.py, in every framework: `GUARD_APP` says which, `app` is it.
+
+`/POLICY/ID?do=…&key=…`; files in `GUARD_PLACE` tell who is inside, and let them go.
+"""
+
+import asyncio
+import os
+import pathlib
+import time
+from urllib.parse import parse_qs
+
+from synlock import LockLost
+from synlock.guard import Guards, Policy, Request, User
+
+PLACE = pathlib.Path(os.environ["GUARD_PLACE"])
+KIND = os.environ["GUARD_APP"]
+guards = Guards(os.environ["GUARD_URL"])
+RULES = {
+    "open": [],
+    "block": [Policy(name="x_{id}")],
+    "leased": [Policy(name="x_{id}", ttl=600)],
+    "later": [Policy(name="x_{id}", status=409, message="later")],
+    "queue": [Policy(name="x_{id}", mode="queue", max_wait=60)],
+    "hasty": [Policy(name="x_{id}", mode="queue", max_wait=0.05)],
+    "check": [Policy(name="x_{id}", mode="check")],
+    "force": [Policy(name="x_{id}", mode="force", ttl=600, label="the boss")],
+    "two": [Policy(name="y_{id}"), Policy(name="x_{id}")],
+    "twice": [Policy(name="x_{id}"), Policy(name="x_{id}", mode="queue")],
+    "own": [Policy(name="x_{id}", user_isolation=True)],
+    "session": [Policy(name="x_{id}", user_isolation=True, anonymous="session")],
+    "shared": [Policy(name="x_{id}", user_isolation=True, anonymous="share")],
+    "end": [Policy(name="x_{id}", release="terminate")],
+    "unnamed": [Policy()],
+}
+
+
+def user_of(name):
+    return User(name or None)
+
+
+class Work:
+    """What a handler does, whatever it is written for; its waits are given back to the host."""
+
+    def __init__(self, do, key, held):
+        self.do, self.key, self.held = do, key, held
+
+    def file(self, word):
+        return PLACE / f"{word}-{self.key}"
+
+    def tell(self, word="inside"):
+        self.file(word).with_suffix(".new").write_text(str(os.getpid()))
+        self.file(word).with_suffix(".new").rename(self.file(word))
+
+    def steps(self):
+        """Yields what it waits for; returns status and body."""
+        self.tell()
+        if self.do == "wait":
+            yield self.file("go").exists
+            for admission in self.held:
+                if admission.lock is not None:
+                    yield admission.lock.ensure_held
+        elif self.do == "alone":
+            (PLACE / "alone").mkdir()
+            # Whoever is let in beside it finds it there.
+            until = time.monotonic() + 0.02
+            yield lambda: time.monotonic() > until
+            (PLACE / "alone").rmdir()
+            with (PLACE / "order").open("a") as order:
+                order.write(self.key + "\n")
+        elif self.do == "throw":
+            raise ZeroDivisionError("asked to")
+
+    def now(self):
+        try:
+            for step in self.steps():
+                while step() is False:
+                    time.sleep(0.005)
+        except LockLost as lost:
+            return 409, str(lost)
+        return self.answer()
+
+    async def later(self):
+        try:
+            for step in self.steps():
+                while True:
+                    done = step()
+                    if asyncio.iscoroutine(done):
+                        done = await done
+                    if done is not False:
+                        break
+                    await asyncio.sleep(0.005)
+        except LockLost as lost:
+            return 409, str(lost)
+        return self.answer()
+
+    def answer(self):
+        return (204, "") if self.do == "empty" else (200, ",".join(str(admission.name) for admission in self.held))
+
+    @property
+    def streams(self):
+        return self.do in ("stream", "drip", "sized")
+
+    def pieces(self):
+        """The bodies that come in pieces: None is a wait."""
+        yield b"first"
+        if self.do == "drip":
+            while True:
+                yield None
+                yield b"x" * 65536
+        while not self.file("go").exists():
+            yield None
+        yield b"last!"
+        # The client has it all, and this goes on.
+        while self.do == "sized" and not self.file("done").exists():
+            yield None
+
+    def stream(self):
+        for piece in self.pieces():
+            if piece is None:
+                time.sleep(0.005)
+            else:
+                yield piece
+
+    async def astream(self):
+        for piece in self.pieces():
+            if piece is None:
+                await asyncio.sleep(0.005)
+            else:
+                yield piece
+
+    @property
+    def headers(self):
+        return {"Content-Length": "10"} if self.do == "sized" else {}
+
+    def linger(self):
+        """What is still done when the response is out."""
+        if self.do == "linger":
+            while not self.file("go").exists():
+                time.sleep(0.005)
+            self.tell("ended")
+
+    async def alinger(self):
+        if self.do == "linger":
+            while not self.file("go").exists():
+                await asyncio.sleep(0.005)
+            self.tell("ended")
+
+
+def query_of(text):
+    found = parse_qs(text)
+    return found.get("do", ["answer"])[0], found.get("key", [""])[0]
+
+
+# ---- by the middleware alone
+
+
+def words_of(path):
+    _, policy, id = path.split("/")
+    return policy, id
+
+
+class Lingering:
+    def __init__(self, body, work):
+        self.body, self.work = body, work
+
+    def __iter__(self):
+        return iter(self.body)
+
+    def close(self):
+        if hasattr(self.body, "close"):
+            self.body.close()
+        self.work.linger()
+
+
+def wsgi():
+    from synlock.guard.wsgi import GuardMiddleware
+
+    def app(environ, start_response):
+        work = Work(*query_of(environ["QUERY_STRING"]), environ["synlock.held"])
+        status, text = (200, "") if work.streams else work.now()
+        body = work.stream() if work.streams else [text.encode()]
+        # A length of its own, or none: then the server marks the end.
+        headers = list(work.headers.items())
+        if not work.streams:
+            headers = [] if status == 204 else [("Content-Length", str(len(text.encode())))]
+        if work.streams:
+            work.tell()
+        start_response(f"{status} X", headers)
+        return Lingering(body, work)
+
+    def describe(environ):
+        policy, id = words_of(environ["PATH_INFO"])
+        user = user_of(environ.get("HTTP_X_USER"))
+        return Request("app", environ["PATH_INFO"], {"id": id}, user, environ.get("HTTP_X_SESSION"))
+
+    def policies(environ):
+        return RULES[words_of(environ["PATH_INFO"])[0]]
+
+    return GuardMiddleware(app, guards, policies, describe=describe)
+
+
+def asgi():
+    from synlock.guard.asgi import GuardMiddleware
+
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            return
+        work = Work(*query_of(scope["query_string"].decode()), scope["synlock.held"])
+        status, text = (200, "") if work.streams else await work.later()
+        headers = [(name.lower().encode(), value.encode()) for name, value in work.headers.items()]
+        if work.streams:
+            work.tell()
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+
+            async def gone():
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+
+            watch = asyncio.ensure_future(gone())
+            async for piece in work.astream():
+                if watch.done():
+                    return
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            watch.cancel()
+            await send({"type": "http.response.body"})
+        else:
+            if status != 204:
+                headers = [(b"content-length", str(len(text.encode())).encode())]
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": text.encode()})
+        await work.alinger()
+
+    async def describe(scope):
+        headers = dict(scope["headers"])
+        user = user_of(headers.get(b"x-user"))
+        return Request("app", scope["path"], {"id": words_of(scope["path"])[1]}, user, headers.get(b"x-session"))
+
+    def policies(scope):
+        return RULES[words_of(scope["path"])[0]]
+
+    return GuardMiddleware(app, guards, policies, describe=describe)
+
+
+# ---- by decorators
+
+
+def flask():
+    from flask import Flask, Response, request
+
+    from synlock.guard.flask import Guard
+
+    app = Flask(__name__)
+
+    class Own(Guard):
+        def describe(self):
+            known = super().describe()
+            return Request(known.route, known.path, known.params, known.user, request.headers.get("X-Session"))
+
+    guard = Own(app, guards, user=lambda: user_of(request.headers.get("X-User")))
+
+    def view(id):
+        work = Work(*query_of(request.query_string.decode()), request.environ["synlock.held"])
+        if work.streams:
+            work.tell()
+            return Response(work.stream(), headers=work.headers)
+        status, text = work.now()
+        response = Response(text, status)
+        response.call_on_close(work.linger)
+        return response
+
+    for name, rules in RULES.items():
+        decorated = view
+        for rule in reversed(rules):
+            decorated = guard(rule)(decorated)
+        app.add_url_rule(f"/{name}/<id>", name, decorated)
+    return app
+
+
+def fastapi():
+    from fastapi import FastAPI, Response
+    from fastapi import Request as HTTPRequest
+    from fastapi.responses import StreamingResponse
+    from starlette.background import BackgroundTask
+
+    from synlock.guard.fastapi import GuardMiddleware, guarded
+
+    def user(scope):
+        return user_of(dict(scope["headers"]).get(b"x-user"))
+
+    app = FastAPI()
+    app.add_middleware(GuardMiddleware, guards=guards, user=user)
+
+    def add(name, rules):
+        @app.get(f"/{name}/{{id}}", dependencies=[guarded(rule) for rule in rules])
+        async def view(request: HTTPRequest):
+            work = Work(*query_of(request.url.query), request.scope["synlock.held"])
+            if work.streams:
+                work.tell()
+                return StreamingResponse(work.astream(), headers=work.headers)
+            status, text = await work.later()
+            return Response(text, status, background=BackgroundTask(work.alinger))
+
+    for name, rules in RULES.items():
+        add(name, rules)
+    return app
+
+
+def starlette():
+    from starlette.applications import Starlette
+    from starlette.background import BackgroundTask
+    from starlette.middleware import Middleware
+    from starlette.responses import Response, StreamingResponse
+    from starlette.routing import Route
+
+    from synlock.guard.starlette import GuardMiddleware, guarded
+
+    async def endpoint(request):
+        work = Work(*query_of(request.url.query), request.scope["synlock.held"])
+        if work.streams:
+            work.tell()
+            return StreamingResponse(work.astream(), headers=work.headers)
+        status, text = await work.later()
+        return Response(text, status, background=BackgroundTask(work.alinger))
+
+    async def user(scope):
+        return user_of(dict(scope["headers"]).get(b"x-user"))
+
+    routes = []
+    for name, rules in RULES.items():
+        decorated = endpoint
+        for rule in reversed(rules):
+            decorated = guarded(rule)(decorated)
+        routes.append(Route(f"/{name}/{{id}}", decorated))
+    return Starlette(routes=routes, middleware=[Middleware(GuardMiddleware, guards=guards, user=user)])
+
+
+# ---- Django, in both ways
+
+urlpatterns = []
+
+
+class Session:
+    """Stands for what Django's own keeps in a database."""
+
+    def __init__(self, session_key):
+        self.session_key = session_key
+
+
+class Somebody:
+    def __init__(self, pk):
+        self.pk, self.is_authenticated = pk, pk is not None
+
+
+def identify(get_response):
+    """A middleware that knows users and sessions by headers."""
+
+    def know(request):
+        request.user = Somebody(request.headers.get("X-User"))
+        request.session = Session(request.headers.get("X-Session"))
+
+    async def later(request):
+        know(request)
+        return await get_response(request)
+
+    def now(request):
+        know(request)
+        return get_response(request)
+
+    return later if asyncio.iscoroutinefunction(get_response) else now
+
+
+identify.sync_capable = identify.async_capable = True
+
+
+def django_settings():
+    from django.conf import settings
+
+    settings.configure(
+        ALLOWED_HOSTS=["*"],
+        ROOT_URLCONF=__name__,
+        SECRET_KEY="x",
+        MIDDLEWARE=["synlock.guard.django.GuardMiddleware", f"{__name__}.identify"],
+        SYNLOCK_GUARD={"stores": {"default": os.environ["GUARD_URL"]}},
+        LOGGING_CONFIG=None,
+    )
+
+
+def django_urls(view):
+    from django.urls import path
+
+    from synlock.guard.django import guarded
+
+    for name, rules in RULES.items():
+        decorated = view
+        for rule in reversed(rules):
+            decorated = guarded(rule)(decorated)
+        urlpatterns.append(path(f"{name}/<id>", decorated, name=name))
+
+
+def lingering(response, work):
+    close = response.close
+
+    def closed():
+        close()
+        work.linger()
+
+    response.close = closed
+    return response
+
+
+def django():
+    django_settings()
+    from django.core.wsgi import get_wsgi_application
+    from django.http import HttpResponse, StreamingHttpResponse
+
+    def view(request, id):
+        work = Work(*query_of(request.META["QUERY_STRING"]), request.synlock_held)
+        if work.streams:
+            work.tell()
+            return StreamingHttpResponse(work.stream(), headers=work.headers)
+        status, text = work.now()
+        return lingering(HttpResponse(text, status=status), work)
+
+    app = get_wsgi_application()
+    django_urls(view)
+    return app
+
+
+def adjango():
+    django_settings()
+    from django.core.asgi import get_asgi_application
+    from django.http import HttpResponse, StreamingHttpResponse
+
+    async def view(request, id):
+        work = Work(*query_of(request.META["QUERY_STRING"]), request.synlock_held)
+        if work.streams:
+            work.tell()
+            return StreamingHttpResponse(work.astream(), headers=work.headers)
+        status, text = await work.later()
+        return lingering(HttpResponse(text, status=status), work)
+
+    app = get_asgi_application()
+    django_urls(view)
+    return app
+
+
+app = globals()[KIND]()
