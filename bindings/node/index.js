@@ -440,6 +440,9 @@ const events = channel('synlock');
 /** Native stores, for what is made on top of them. */
 const natives = new WeakMap();
 
+/** What request guards do with a store. */
+const insides = new WeakMap();
+
 /** An object to make a store of. */
 class Custom {
   constructor(store, name) {
@@ -465,6 +468,12 @@ class Store extends EventEmitter {
       : new native.NativeStore(String(url), pairs);
     check(this.#native.made());
     natives.set(this, this.#native);
+    insides.set(this, {
+      native: this.#native,
+      direct: this.#direct,
+      acquireBy: (handle, name, wait, signal) => this.#acquireBy(handle, undefined, name, wait, signal),
+      isLocal: () => this.#local,
+    });
     this.#native.observeWarnings(hub, warned);
     this.#handles = new Handles(this.#native, this.#direct);
     // Where no operation waits for a server, the loop need not be left.
@@ -563,9 +572,13 @@ class Store extends EventEmitter {
 
   async #acquire(name, options, timeout) {
     const signal = options?.signal;
-    const cancelled = () => make({ status: statusOf.CANCELLED, operation: 'acquire' }, { cause: signal.reason });
     const [handle, place] = this.#make(name, options);
-    const wait = patience(handle, timeout);
+    return this.#acquireBy(handle, place, name, patience(handle, timeout), signal);
+  }
+
+  /** The lock; or what the acquire came to. */
+  async #acquireBy(handle, place, name, wait, signal) {
+    const cancelled = () => make({ status: statusOf.CANCELLED, operation: 'acquire' }, { cause: signal.reason });
     if (signal?.aborted) throw cancelled();
     const granted = (how) => new Lock(hub, this.#handles, handle, place, name, this.#local, how);
     if (this.#direct) {
@@ -706,6 +719,7 @@ class Store extends EventEmitter {
 
 const tools = { hub, run, listen, collected, check, make, statusOf, bytes, milliseconds, caller, natives, warned, Store };
 const semaphores = semaphore(tools);
+require('./internal.js').tools = { ...tools, insides, Lock };
 const { SemaphoreManager, keyName } = semaphores;
 
 module.exports = { Store, Lock, Session, SemaphoreManager, keyName, fencing, metrics: native.metrics, schemes: native.schemes, ...classes };

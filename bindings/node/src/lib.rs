@@ -7,6 +7,7 @@
 )]
 
 mod custom;
+pub mod guard;
 mod hub;
 mod lock;
 pub mod manager;

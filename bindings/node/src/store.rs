@@ -10,7 +10,7 @@ use napi_derive::napi;
 use std::fmt::Write;
 use std::sync::{Arc, OnceLock};
 use synlock_core::event::Observer;
-use synlock_core::store::Inspection;
+use synlock_core::store::{Holder, Inspection};
 use synlock_core::{Error, Lock, Result, Store};
 
 #[napi]
@@ -53,8 +53,8 @@ pub fn or_null<T: std::fmt::Display>(value: Option<T>) -> String {
     value.map_or_else(|| "null".to_owned(), |value| value.to_string())
 }
 
-fn describe(found: &Inspection) -> String {
-    let holders = found.holders.iter().map(|holder| {
+pub fn describe_holders(holders: &[Holder]) -> String {
+    let rows = holders.iter().map(|holder| {
         format!(
             r#"{{"owner":{},"mode":"{}","permits":{},"host":{},"pid":{},"label":{},"remaining":{},"held":{},"fencingToken":{}}}"#,
             quoted(&holder.owner),
@@ -68,11 +68,15 @@ fn describe(found: &Inspection) -> String {
             or_null(holder.fence.map(|fence| format!("\"{fence}\""))),
         )
     });
-    let holders = holders.collect::<Vec<_>>().join(",");
+    format!("[{}]", rows.collect::<Vec<_>>().join(","))
+}
+
+fn describe(found: &Inspection) -> String {
     format!(
-        r#"{{"name":"{}","waiters":{},"holders":[{holders}]}}"#,
+        r#"{{"name":"{}","waiters":{},"holders":{}}}"#,
         hex(&found.name),
-        or_null(found.waiters)
+        or_null(found.waiters),
+        describe_holders(&found.holders),
     )
 }
 

@@ -1,3 +1,5 @@
+import { createServer } from 'node:http';
+import { Guards, Held, Policy, Refused, heldBy } from '../guard.js';
 import { LockFactory } from '../symfony.js';
 import {
   type Ask, type CustomStore, Lock, LockTimeout, SemaphoreManager, Store, SynlockError, keyName, metrics,
@@ -48,3 +50,19 @@ const worked: number = await manager.using('k', () => 1);
 // @ts-expect-error a key is no function
 await manager.release([() => 1]);
 void [worked, keyName('k', 'p').length, metrics().length];
+const guards: Guards = new Guards({ default: store, queued: 'memory:' }, { release: 'terminate', user: () => ({ id: 'bob' }) });
+const policy: Policy = new Policy({ name: 'order_{id}', mode: 'queue', maxWait: 5 });
+try {
+  const admission = await guards.enter(policy, { params: { id: 17 }, user: null });
+  await admission.lock?.ensureHeld();
+  await admission.release();
+} catch (failed) {
+  if (failed instanceof Refused) void [failed.statusCode, failed.retryAfter, failed.holders[0]?.pid, failed.headers['Retry-After']];
+}
+createServer(guards.http([policy, { mode: 'check' }], (request, response) => response.end(heldBy(request)?.all[0]?.name)));
+const middleware: (request: any, response: any, next: (error?: any) => void) => void = guards.express((request) => ({ name: request.url }));
+void [middleware, guards.fastify(policy), guards.koa(policy, { refuse: (refused, context) => (context.status = refused.statusCode) }), new Held()];
+// @ts-expect-error there is no such mode
+new Policy({ mode: 'wait' });
+// @ts-expect-error there is no such option
+guards.express({ nam: 'x' });

@@ -1,0 +1,538 @@
+'use strict';
+
+// Request guards: what a web request must have before its handler runs.
+
+const synlock = require('./index.js');
+const native = require('./native.js');
+const { STATUS_CODES } = require('node:http');
+const { isUtf8 } = require('node:buffer');
+const { tools } = require('./internal.js');
+const { watch } = require('./response.js');
+
+const { hub, run, check, make, statusOf, insides } = tools;
+const { Store, LockBusy, SynlockError } = synlock;
+const POINTS = ['response', 'terminate'];
+const DEFAULTS = {
+  mode: 'block',
+  name: undefined,
+  service: undefined,
+  ttl: undefined,
+  maxWait: undefined,
+  userIsolation: false,
+  anonymous: 'refuse',
+  status: 423,
+  message: 'Resource is not available at this moment.',
+  domain: undefined,
+  autoRelease: true,
+  release: undefined,
+  strict: false,
+  label: undefined,
+};
+
+const encode = (text) => (text instanceof Uint8Array ? new Uint8Array(text) : new TextEncoder().encode(String(text)));
+const maybe = (text) => (text === undefined || text === null ? undefined : encode(text));
+
+/** How requests are guarded; frozen. */
+class Policy {
+  constructor(options = {}) {
+    for (const key of Object.keys(options)) {
+      if (!(key in DEFAULTS)) throw make({ status: statusOf.UNKNOWN_OPTION, message: `there is no option \`${key}\`` });
+    }
+    for (const [key, value] of Object.entries(DEFAULTS)) this[key] = options[key] ?? value;
+    check(native.checkPolicy(rules(this)));
+    Object.freeze(this);
+  }
+
+  static of(given) {
+    return given instanceof Policy ? given : new Policy(given);
+  }
+}
+
+function rules(policy, maxWait) {
+  return {
+    mode: String(policy.mode),
+    name: maybe(policy.name),
+    service: policy.service,
+    ttl: policy.ttl,
+    maxWait: policy.maxWait ?? maxWait,
+    userIsolation: Boolean(policy.userIsolation),
+    anonymous: String(policy.anonymous),
+    status: Number(policy.status),
+    autoRelease: Boolean(policy.autoRelease),
+    release: policy.release,
+    strict: Boolean(policy.strict),
+    label: policy.label,
+  };
+}
+
+/** What can stand in a name, of what routers give. */
+function texts(params) {
+  const found = [];
+  for (const [name, value] of Object.entries(params ?? {})) {
+    if (['string', 'number', 'bigint', 'boolean'].includes(typeof value) || value instanceof Uint8Array) found.push(encode(name), encode(value));
+  }
+  return found;
+}
+
+function asked({ route = '', path = '', params, user, session, ip, token } = {}) {
+  return {
+    route: encode(route),
+    path: encode(path),
+    params: texts(params),
+    hasUsers: user !== undefined,
+    provider: maybe(user?.provider),
+    user: maybe(user?.id),
+    session: maybe(session),
+    ip: maybe(ip),
+    token: maybe(token),
+  };
+}
+
+const PLAIN = new Set(Buffer.from("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/-._~!$&'()*+,;=:@"));
+
+/** The path of a URL without the query, encoded in one way, however its client has spelled it. */
+function pathOf(url) {
+  const path = url.replace(/^[a-z][a-z0-9+.-]*:\/\/[^/?#]*/i, '').replace(/[?#].*$/s, '');
+  let out = '';
+  const add = (byte) => {
+    out += PLAIN.has(byte) ? String.fromCharCode(byte) : `%${byte.toString(16).toUpperCase().padStart(2, '0')}`;
+  };
+  for (const [piece] of path.matchAll(/%[0-9a-f]{2}|./gisu)) {
+    if (piece.length === 3 && piece[0] === '%') add(parseInt(piece.slice(1), 16));
+    // Node shows bytes as Latin 1.
+    else if (piece.charCodeAt(0) <= 0xff) add(piece.charCodeAt(0));
+    else for (const byte of Buffer.from(piece)) add(byte);
+  }
+  return out;
+}
+
+/** A request was refused: somebody holds the lock. */
+class Refused extends LockBusy {
+  constructor(policy, lockName, service, answer) {
+    super(policy.message, { status: statusOf.BUSY, operation: 'enter' });
+    this.policy = policy;
+    this.lockName = lockName;
+    this.service = service;
+    /** Seconds; null if unknown. */
+    this.retryAfter = answer.retryAfter;
+    this.holders = answer.holders;
+    this.waited = answer.waited;
+    this.statusCode = policy.status;
+    this.headers = { 'Cache-Control': 'no-store', ...(answer.retryAfter === null ? {} : { 'Retry-After': String(answer.retryAfter) }) };
+  }
+}
+
+/** A request that was let in, and what it holds. */
+class Admission {
+  #since = performance.now();
+  #held;
+  #isLocal;
+
+  constructor(policy, name, service, lock, answer, isLocal) {
+    Object.assign(this, { policy, name, service, lock, waited: answer.waited, broken: answer.holders });
+    this.#isLocal = isLocal;
+  }
+
+  /** For how long it has been, or was, held, ms. */
+  get held() {
+    return this.lock === null ? 0 : (this.#held ?? performance.now() - this.#since);
+  }
+
+  get isReleased() {
+    return this.#held !== undefined;
+  }
+
+  /** Gives the lock back; nothing the second time, nor if the handler has done it or handed it over. */
+  async release() {
+    const gone = this.releaseSoon();
+    if (gone) await gone;
+  }
+
+  /** As `release`: at once where no server is asked, otherwise the promise of it. */
+  releaseSoon() {
+    if (this.lock === null || this.#held !== undefined) return undefined;
+    this.#held = this.held;
+    const known = (error) => {
+      if (error.code !== 'SYNLOCK_NOT_HELD') throw error;
+    };
+    if (!this.#isLocal) return this.lock.release().then(() => {}, known);
+    try {
+      this.lock.releaseSync();
+    } catch (error) {
+      known(error);
+    }
+    return undefined;
+  }
+}
+
+function tell(admission, error) {
+  process.emitWarning(`the lock "${admission.name}" of a request: ${error.message}`, { type: 'SynlockWarning', code: error.code });
+}
+
+/** What one request was let in with; released at its release points, the latest first. */
+class Held {
+  #release;
+  #log;
+  #admissions = [];
+
+  constructor({ release = 'response', log = tell } = {}) {
+    if (!POINTS.includes(release)) new Policy({ release });
+    this.#release = release;
+    this.#log = log;
+  }
+
+  get all() {
+    return this.#admissions.map(({ admission }) => admission);
+  }
+
+  /** Lets the request in by one more policy. A lock that it holds already is not asked for again: null. */
+  async enter(guards, policy, request, options) {
+    const gate = guards._gate(Policy.of(policy), request);
+    const of = `${gate.service} ${gate.key}`;
+    const has = (held) => held.guards === guards && held.of === of && held.admission.lock !== null && !held.admission.isReleased;
+    if (this.#admissions.some(has)) return null;
+    const admission = await guards._enter(gate, options);
+    this.#admissions.push({ guards, of, admission });
+    return admission;
+  }
+
+  #due(point) {
+    const isDue = ({ lock, policy, isReleased }) =>
+      lock !== null && !isReleased && policy.autoRelease && (point === undefined || (policy.release ?? this.#release) === point);
+    return this.all.reverse().filter(isDue);
+  }
+
+  holdsUntil(point) {
+    return this.#due(point).length > 0;
+  }
+
+  /** Releases what is due at the release point; everything, without one: the request is over. */
+  async release(point) {
+    const gone = this.releaseSoon(point);
+    if (gone) await gone;
+  }
+
+  /** As `release`: at once where no server is asked, otherwise the promise of it. Never rejects. */
+  releaseSoon(point) {
+    const due = this.#due(point);
+    const next = () => {
+      for (let admission = due.shift(); admission !== undefined; admission = due.shift()) {
+        // What has happened cannot be undone by failing the request.
+        const failed = (error) => this.#log(admission, error);
+        try {
+          const gone = admission.releaseSoon();
+          if (gone) return gone.catch(failed).then(next);
+        } catch (error) {
+          failed(error);
+        }
+      }
+      return undefined;
+    };
+    return next();
+  }
+}
+
+/** What each request of Node's was let in with, by its response. */
+const requests = new WeakMap();
+
+/** What is held by a request: Node's, Express's, Fastify's, or of a context of Koa's. */
+function heldBy(request) {
+  const raw = request.raw ?? request.req ?? request;
+  return requests.get(raw)?.held;
+}
+
+class Visit {
+  #response;
+  #working = 0;
+  #closed = false;
+
+  constructor(request, response, options) {
+    this.held = new Held(options);
+    this.#response = response;
+    this.gone = new AbortController();
+    watch(response, request.method, () => this.held.releaseSoon('response'));
+    response.once('close', () => {
+      this.#closed = true;
+      if (!response.writableFinished) this.gone.abort();
+      this.#settle();
+    });
+    requests.set(request, this);
+  }
+
+  static of(request, response, options) {
+    return requests.get(request) ?? new Visit(request, response, options);
+  }
+
+  get isGone() {
+    return this.#closed || this.#response.destroyed;
+  }
+
+  /** Keeps what is held until the work is done, even if the client is gone before. */
+  async during(work) {
+    this.#working++;
+    try {
+      return await work();
+    } finally {
+      this.#working--;
+      this.#settle();
+    }
+  }
+
+  #settle() {
+    if (this.#closed && this.#working === 0) void this.held.releaseSoon();
+  }
+}
+
+/** One open gate. */
+class Gate {
+  constructor(policy, gate, name) {
+    this.policy = policy;
+    this.native = gate;
+    this.key = name;
+    const bytes = Buffer.from(name, 'hex');
+    this.name = isUtf8(bytes) ? bytes.toString() : bytes;
+    this.service = gate.service;
+  }
+}
+
+const OPTIONS = ['dialect', 'default', 'user', 'describe', 'refuse', 'release', 'log'];
+
+/** Named stores that requests are guarded with. */
+class Guards {
+  #native;
+  #services = [];
+  #options;
+
+  constructor(stores, options = {}) {
+    for (const key of Object.keys(options)) {
+      if (!OPTIONS.includes(key)) throw make({ status: statusOf.UNKNOWN_OPTION, message: `there is no option \`${key}\`` });
+    }
+    this.#options = options;
+    this.#native = new native.NativeGuards(options.dialect ?? 'native');
+    check(this.#native.made());
+    new Held({ release: options.release });
+    if (stores === undefined || stores === null || typeof stores === 'string' || stores instanceof Store) {
+      this.add('default', stores ?? process.env.SYNLOCK_URL ?? '');
+    } else {
+      for (const [name, store] of Object.entries(stores)) this.add(name, store);
+    }
+    if (options.default !== undefined) this.setDefault(options.default);
+  }
+
+  add(name, store, { canWait = true, maxWait } = {}) {
+    const opened = store instanceof Store ? store : new Store(store);
+    if (maxWait !== undefined) new Policy({ maxWait });
+    const inside = insides.get(opened);
+    check(this.#native.add(String(name), inside.native, canWait));
+    this.#services.push({ name: String(name), store: opened, inside, maxWait });
+    return this;
+  }
+
+  setDefault(name) {
+    this.#native.setDefault(String(name));
+  }
+
+  get names() {
+    return this.#services.map(({ name }) => name);
+  }
+
+  #find(name) {
+    return this.#services[Number(check(this.#native.find(name ?? undefined)).value)];
+  }
+
+  find(name) {
+    return this.#find(name).name;
+  }
+
+  store(name) {
+    return this.#find(name).store;
+  }
+
+  /** The name of the lock that a request is about; asks no store. */
+  name(policy, request) {
+    return this._gate(Policy.of(policy), request).name;
+  }
+
+  _gate(policy, request) {
+    const { maxWait } = this.#find(policy.service);
+    const gate = this.#native.plan(rules(policy, maxWait), asked(request));
+    return new Gate(policy, gate, check(gate.made()).value);
+  }
+
+  /** Applies the policy to the request; rejects with `Refused` if it is not let in. */
+  async enter(policy, request, options) {
+    return this._enter(this._gate(Policy.of(policy), request), options);
+  }
+
+  async _enter({ policy, native: gate, name, service }, { signal } = {}) {
+    const { inside, name: called } = this.#services[service];
+    const step = async (what) => {
+      const here = inside.direct || what === 'granted' || (what === 'begin' && policy.mode !== 'check');
+      const outcome = here ? gate.stepSync(what) : await run((id) => gate.step(hub, id, what));
+      return JSON.parse(check(outcome).value);
+    };
+    let lock = null;
+    let next = await step('begin');
+    // A handle may be asked again as long as it has got nothing.
+    const handle = 'wait' in next ? gate.lock() : undefined;
+    if (handle) {
+      check(handle.made());
+      handle.number = handle.seat;
+    }
+    while ('wait' in next) {
+      const outcome = await inside.acquireBy(handle, name, next.wait, signal);
+      if (outcome instanceof tools.Lock) lock = outcome;
+      else if (outcome.status !== statusOf.BUSY && outcome.status !== statusOf.TIMEOUT) check(outcome);
+      next = await step(lock ? 'granted' : 'busy');
+    }
+    for (const holder of next.holders) holder.fencingToken = holder.fencingToken === null ? null : BigInt(holder.fencingToken);
+    if (!next.admitted) throw new Refused(policy, name, called, next);
+    return new Admission(policy, name, called, lock, next, inside.isLocal());
+  }
+
+  #chosen(given, options) {
+    const all = { ...this.#options, ...options };
+    if (typeof given === 'function') return { all, policies: (request) => [given(request)].flat().map(Policy.of) };
+    const policies = [given].flat().map(Policy.of);
+    return { all, policies: () => policies };
+  }
+
+  /**
+   * Lets the request in, or has it refused: true if the handler may run. `describe` tells what is known of it,
+   * `refuse` answers.
+   */
+  async #guard(visit, policies, describe, refuse) {
+    try {
+      for (const policy of policies) {
+        await visit.held.enter(this, policy, await describe(), { signal: visit.gone.signal });
+      }
+    } catch (error) {
+      await visit.held.release();
+      // Nobody is left to be answered.
+      if (visit.isGone && error.code === 'SYNLOCK_CANCELLED') return false;
+      if (!(error instanceof Refused)) throw error;
+      await refuse(error);
+      return false;
+    }
+    // The client went while it was let in.
+    if (visit.isGone) await visit.held.release();
+    return !visit.isGone;
+  }
+
+  /** A listener for `http.createServer`, around another. */
+  http(given, listener, options) {
+    const { all, policies } = this.#chosen(given, options);
+    return async (request, response) => {
+      const visit = Visit.of(request, response, all);
+      const known = async () => ({
+        route: request.method,
+        path: pathOf(request.url),
+        user: await all.user?.(request),
+        ip: request.socket.remoteAddress,
+      });
+      const describe = async () => (all.describe ? all.describe(request) : known());
+      const refuse = (refused) => (all.refuse ? all.refuse(refused, request, response) : answer(response, refused));
+      if (!(await this.#guard(visit, policies(request), describe, refuse))) return;
+      try {
+        await visit.during(() => listener(request, response));
+      } catch (error) {
+        await visit.held.release();
+        throw error;
+      }
+    };
+  }
+
+  /** Middleware of Express, for an application, a router or a route. */
+  express(given, options) {
+    const { all, policies } = this.#chosen(given, options);
+    return (request, response, next) => {
+      const known = async () => ({
+        route: request.route ? `${request.baseUrl}${request.route.path}` : request.method,
+        path: pathOf(request.originalUrl),
+        params: request.params,
+        user: await all.user?.(request),
+        session: request.sessionID,
+        ip: request.ip,
+      });
+      const enter = async () => {
+        const visit = Visit.of(request, response, all);
+        const describe = async () => (all.describe ? all.describe(request) : known());
+        const refuse = (refused) => (all.refuse ? all.refuse(refused, request, response, next) : answer(response, refused));
+        return this.#guard(visit, policies(request), describe, refuse);
+      };
+      enter().then((admitted) => admitted && next(), next);
+    };
+  }
+
+  /** A hook `preHandler` of Fastify. */
+  fastify(given, options) {
+    const { all, policies } = this.#chosen(given, options);
+    return async (request, reply) => {
+      const visit = Visit.of(request.raw, reply.raw, all);
+      const known = async () => ({
+        route: request.routeOptions?.url ?? request.method,
+        path: pathOf(request.raw.url),
+        params: request.params,
+        user: await all.user?.(request),
+        session: request.session?.sessionId,
+        ip: request.ip,
+      });
+      const describe = async () => (all.describe ? all.describe(request) : known());
+      const refuse = (refused) => {
+        if (all.refuse) return all.refuse(refused, request, reply);
+        return reply.code(refused.statusCode).headers(refused.headers).type('text/plain; charset=utf-8').send(refused.message);
+      };
+      if (await this.#guard(visit, policies(request), describe, refuse)) return undefined;
+      // Answered, or nobody is left to be: the handler is not to run.
+      if (!reply.sent && visit.isGone) reply.hijack();
+      return reply;
+    };
+  }
+
+  /** Middleware of Koa. */
+  koa(given, options) {
+    const { all, policies } = this.#chosen(given, options);
+    return async (context, next) => {
+      const visit = Visit.of(context.req, context.res, all);
+      const known = async () => ({
+        route: context._matchedRoute ?? context.method,
+        path: pathOf(context.originalUrl),
+        params: context.params,
+        user: await all.user?.(context),
+        ip: context.ip,
+      });
+      const describe = async () => (all.describe ? all.describe(context) : known());
+      const refuse = (refused) => {
+        if (all.refuse) return all.refuse(refused, context);
+        context.status = refused.statusCode;
+        context.set(refused.headers);
+        context.body = refused.message;
+        return undefined;
+      };
+      try {
+        if (await this.#guard(visit, policies(context), describe, refuse)) await visit.during(next);
+      } catch (error) {
+        throw error instanceof SynlockError ? forKoa(error) : error;
+      }
+    };
+  }
+}
+
+/** Koa takes the `status` of an error for HTTP's, which would make 200 of a server that is out of reach. */
+function forKoa(error) {
+  const told = new Error(error.message, { cause: error });
+  const { statusCode = 500, headers } = error;
+  return Object.assign(told, { name: error.name, code: error.code, status: statusCode, headers, expose: error instanceof Refused });
+}
+
+function answer(response, refused) {
+  const body = Buffer.from(refused.message);
+  response.statusCode = refused.statusCode;
+  if (STATUS_CODES[refused.statusCode] === undefined) response.statusMessage = 'Refused';
+  for (const [name, value] of Object.entries(refused.headers)) response.setHeader(name, value);
+  response.setHeader('Content-Type', 'text/plain; charset=utf-8');
+  response.setHeader('Content-Length', body.length);
+  response.end(response.req?.method === 'HEAD' ? undefined : body);
+}
+
+module.exports = { Admission, Guards, Held, Policy, Refused, heldBy };

@@ -1,0 +1,4 @@
+import guard from './guard.js';
+
+export default guard;
+export const { Admission, Guards, Held, Policy, Refused, heldBy } = guard;

@@ -1,0 +1,5 @@
+'use strict';
+
+// What the modules of this package show each other, put here by index.js.
+
+exports.tools = undefined;
