@@ -1,7 +1,7 @@
 //! Row 36: what reads bytes from outside, fed with noise that looks almost right: URLs and the
-//! options of each store, replies of a Redis server, the state in a lock file. Nothing panics, takes
-//! a second, or allocates more than 64 MiB. `parsers url|reply|state`; `tests/fuzz/run` puts it
-//! under AddressSanitizer at full load.
+//! options of each store, replies of servers, the state in a lock file. Nothing panics, takes
+//! a second, or allocates more than 64 MiB. `parsers url|reply|item|frame|answer|state`;
+//! `tests/fuzz/run` puts it under AddressSanitizer at full load.
 
 mod mutate;
 mod targets;

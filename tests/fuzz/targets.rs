@@ -13,7 +13,7 @@ pub struct Target {
     /// What takes too long to be tried more than once.
     pub extremes: fn() -> Vec<Vec<u8>>,
     /// Makes checksums right again, if the coin says so.
-    pub mend: fn(&mut [u8], bool),
+    pub mend: fn(&mut Vec<u8>, bool),
 }
 
 /// By name.
@@ -47,12 +47,19 @@ pub fn find(name: &str) -> Option<Target> {
             extremes: Vec::new,
             mend: |_, _| {},
         }),
+        "answer" => Some(Target {
+            run: |bytes| store::etcd::read_noise(bytes) > 0,
+            seeds: answers,
+            words: ANSWER_WORDS,
+            extremes: long_answers,
+            mend: mend_answer,
+        }),
         "state" => Some(Target {
             run: store::flock::read_noise,
             seeds: states,
             words: STATE_WORDS,
             extremes: Vec::new,
-            mend: mend_state,
+            mend: |bytes, coin| mend_state(bytes, coin),
         }),
         _ => None,
     }
@@ -160,6 +167,29 @@ const FRAME_WORDS: &[&[u8]] = &[
     b"%zz",
     b"\xff",
 ];
+const ANSWER_WORDS: &[&[u8]] = &[
+    b"\r\n",
+    b"\n",
+    b"HTTP/1.1 200 OK\r\n",
+    b"HTTP/1.1 503 Service Unavailable\r\n",
+    b"Content-Length: 18446744073709551615\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"FFFFFFFFFFFFFFFF\r\n",
+    b"0\r\n\r\n",
+    b";x=y",
+    b"{\"header\":{\"revision\":\"7\"},",
+    b"\"responses\":[{\"response_range\":{",
+    b"\"kvs\":[{",
+    b"\"create_revision\":\"-1\"",
+    b"\"TTL\":\"9223372036854775807\"",
+    b"\"error\":\"requested lease not found\",\"code\":5",
+    b"\\u0000",
+    b"\\ud800",
+    b"[[[[[[[[[[[[[[[[",
+    b"{\"\":{\"\":",
+    b"1e999",
+    b"\xff",
+];
 const STATE_WORDS: &[&[u8]] = &[
     b"synlock\0",
     b"\0\0\0\0",
@@ -243,6 +273,70 @@ fn frames() -> Vec<Vec<u8>> {
         framed([text("1 host 42 label"), vec![0; 68]].concat()),
         framed(vec![0; 68]),
     ]
+}
+
+/// An answer of etcd's gateway.
+fn answer(status: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}").into_bytes()
+}
+
+/// What etcd answers to a lease, a transaction, a range, a watch, and to what it would not do.
+fn answers() -> Vec<Vec<u8>> {
+    // p/18 and {"synlock":1,"token":"00"}, in base64.
+    let kv = r#"{"key":"cC8xOA==","create_revision":"6","mod_revision":"6","version":"1","value":"eyJzeW5sb2NrIjoxLCJ0b2tlbiI6IjAwIn0=","lease":"24"}"#;
+    let header = r#""header":{"cluster_id":"1","member_id":"2","revision":"7","raft_term":"2"}"#;
+    let range = format!(r#"{{{header},"kvs":[{kv},{kv}],"count":"2"}}"#);
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    vec![
+        answer("200 OK", &format!(r#"{{{header},"ID":"24","TTL":"31"}}"#)),
+        answer("200 OK", &range),
+        answer(
+            "200 OK",
+            &format!(
+                r#"{{{header},"succeeded":true,"responses":[{{"response_put":{{}}}},{{"response_range":{range}}}]}}"#
+            ),
+        ),
+        format!("{chunked}{:x}\r\n{range}\r\n0\r\n\r\n", range.len()).into_bytes(),
+        answer(
+            "404 Not Found",
+            r#"{"error":"etcdserver: requested lease not found","code":5,"message":"etcdserver: requested lease not found"}"#,
+        ),
+        answer(
+            "200 OK",
+            "{\"result\":{\"watch_id\":\"7\",\"created\":true}}\n{\"result\":{\"watch_id\":\"7\",\"events\":[{\"type\":\"DELETE\"}]}}\n",
+        ),
+    ]
+}
+
+/// Bodies that grow when they are read, as long as a body may be.
+fn long_answers() -> Vec<Vec<u8>> {
+    let small = ["0,", "{},", "[0],", "{\"\":0},", "\"\","];
+    let mut answers: Vec<Vec<u8>> = [16 << 10, 1 << 20, 15 << 20]
+        .into_iter()
+        .flat_map(|size| small.map(|part| part.repeat(size / part.len())))
+        .map(|parts| answer("200 OK", &format!("{{\"kvs\":[{parts}0]}}")))
+        .collect();
+    let keys: Vec<String> = (0..1 << 20).map(|key| format!("\"{key:x}\":0")).collect();
+    answers.push(answer("200 OK", &format!("{{{}}}", keys.join(","))));
+    let text = "A".repeat(15 << 20);
+    answers.push(answer(
+        "200 OK",
+        &format!("{{\"kvs\":[{{\"key\":\"{text}\"}}]}}"),
+    ));
+    answers.push(answer("200 OK", &"[".repeat(1 << 20)));
+    answers
+}
+
+/// Makes the length right again: noise rarely leaves a body as long as its head says.
+fn mend_answer(bytes: &mut Vec<u8>, coin: bool) {
+    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
+        return;
+    };
+    if coin {
+        let body = bytes.split_off(end + 4);
+        *bytes = answer("200 OK", &String::from_utf8_lossy(&body));
+    }
 }
 
 /// As many elements as a reply may have, and as many bytes.

@@ -256,7 +256,7 @@ impl Etcd {
         }
         drop(idle);
         if status != 200 {
-            return match wire::refusal(&body) {
+            return match wire::refusal(status, &body) {
                 Refusal::LeaseGone => Tried::Refused(Fault::LeaseGone),
                 Refusal::LeaseExists => Tried::Refused(Fault::LeaseExists),
                 Refusal::Stranger => Tried::Stranger,
@@ -264,9 +264,9 @@ impl Etcd {
                 Refusal::Unsure(error) => Tried::Failed { error, sent: true },
             };
         }
-        match serde_json::from_slice(&body) {
-            Ok(value) => Tried::Done(value),
-            Err(_) => Tried::Failed {
+        match wire::parse(&body) {
+            Some(value) => Tried::Done(value),
+            None => Tried::Failed {
                 error: protocol("an answer that is no JSON"),
                 sent: true,
             },
@@ -334,13 +334,13 @@ pub(super) fn log_in(
     let body = json!({ "name": user.reveal(), "password": password.reveal() }).to_string();
     let answer = exchange(connection, wire::AUTHENTICATE, &body, None, limit);
     let (status, body) = answer.map_err(|broken| trouble(&broken.cause))?;
-    let value: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let value = wire::parse(&body).unwrap_or_default();
     let token = match value.get("token").and_then(Value::as_str) {
         Some(token) if status == 200 => token.to_owned(),
         // Not enabled: nobody need say who they are.
         _ if wire::number(&value, "code") == 9 => String::new(),
         _ => {
-            return Err(match wire::refusal(&body) {
+            return Err(match wire::refusal(status, &body) {
                 Refusal::No(error) | Refusal::Unsure(error) => error,
                 _ => Error::new(Code::Permission, "the server refuses the login"),
             });

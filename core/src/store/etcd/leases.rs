@@ -80,7 +80,7 @@ impl Etcd {
                         .ok_or_else(|| protocol("a lease without a length"));
                 }
                 // Somebody's, or ours by a request whose answer was lost.
-                Err(Fault::LeaseExists) => {}
+                Err(Fault::LeaseExists) if !limit.has_passed() => {}
                 // Nothing hangs on it, so that nothing is in doubt.
                 Err(fault) => return Err(harmless(fault.into())),
             }
@@ -124,7 +124,7 @@ impl Etcd {
     }
 }
 
-fn of(id: i64, asked: u64, sent: BootTime, answer: &Value) -> Option<Lease> {
+pub(super) fn of(id: i64, asked: u64, sent: BootTime, answer: &Value) -> Option<Lease> {
     let seconds = u64::try_from(wire::number(answer, "TTL")).ok()?;
     (seconds > 0).then(|| Lease {
         id,

@@ -11,10 +11,14 @@ mod http;
 mod leases;
 mod listing;
 mod names;
+#[cfg(feature = "fuzz")]
+mod noise;
 mod record;
 mod stand;
 mod verbs;
 mod watch;
 mod wire;
 
+#[cfg(feature = "fuzz")]
+pub use noise::read_noise;
 pub use verbs::open;

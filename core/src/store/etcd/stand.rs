@@ -164,6 +164,10 @@ impl Etcd {
                         return Ok(attempt);
                     }
                 }
+                Standing::Missing if cfg!(canary = "trusts_place") => {
+                    let created = entry.created.unwrap_or(1);
+                    return self.granted(claim, created, asked.after(ttl(claim)));
+                }
                 // Deleted by somebody, or its lease has run out.
                 Standing::Missing => self.lose(claim, &entry, limit)?,
                 Standing::Disagrees(of) => {
@@ -214,7 +218,9 @@ impl Etcd {
                 until,
             )?));
         }
-        if let Some(own) = found.part(0).first() {
+        if let Some(own) = found.part(0).first()
+            && !cfg!(canary = "no_replay")
+        {
             // An earlier request of this call made it.
             let created = own.created;
             process.change(claim.token, |entry| entry.created = Some(created));
@@ -312,7 +318,11 @@ impl Etcd {
                 if reply.again {
                     process.change(claim.token, |entry| entry.unsure = true);
                 }
-                wire::outcome(&reply.value).map(Some)
+                let found = wire::outcome(&reply.value);
+                if found.is_err() {
+                    process.change(claim.token, |entry| entry.unsure = true);
+                }
+                found.map(Some)
             }
             Err(Fault::LeaseGone) => {
                 process.forget(claim.token);
@@ -432,7 +442,11 @@ impl Etcd {
             .change(claim.token, |entry| entry.until = Some(until));
         Ok(Attempt::Granted(Grant {
             lease: Some(until),
-            fence: u64::try_from(created).ok(),
+            fence: if cfg!(canary = "flat_count") {
+                Some(1)
+            } else {
+                u64::try_from(created).ok()
+            },
             recovered: false,
         }))
     }
@@ -518,7 +532,7 @@ impl Etcd {
         );
         let reply = self.act(wire::TXN, &body, limit).map_err(Error::from)?;
         // The request whose answer was lost may have been it.
-        Ok(wire::outcome(&reply.value)?.succeeded || reply.again)
+        Ok(wire::outcome(&reply.value)?.succeeded || (reply.again && !cfg!(canary = "no_resent")))
     }
 
     /// The claim's key by the store's own word: of a hold of another process, or one that was forgotten.

@@ -169,6 +169,26 @@ pub(super) fn revision(value: &Value) -> i64 {
         .map_or(0, |header| number(header, "revision"))
 }
 
+/// What an answer may take in memory, as far as can be told before it is read.
+const MOST: usize = 40 * 1024 * 1024;
+
+/// Reads an answer; nothing if it is no JSON, or would take far more memory than an answer of etcd's: a body
+/// of many small objects takes two hundred times its length.
+pub(super) fn parse(body: &[u8]) -> Option<Value> {
+    let weight = body.iter().fold(body.len(), |sum, byte| {
+        sum + match byte {
+            b'{' => 700,
+            b'[' => 160,
+            b',' => 110,
+            _ => 0,
+        }
+    });
+    if weight > MOST && !cfg!(canary = "trusts_length") {
+        return None;
+    }
+    serde_json::from_slice(body).ok()
+}
+
 /// The keys in an answer.
 pub(super) fn kvs(value: &Value) -> Result<Vec<Kv>> {
     let list = value.get("kvs").and_then(Value::as_array);
@@ -176,6 +196,9 @@ pub(super) fn kvs(value: &Value) -> Result<Vec<Kv>> {
 }
 
 fn kv(value: &Value) -> Result<Kv> {
+    if !value.is_object() {
+        return Err(protocol("a key that is none"));
+    }
     let bytes = |key: &str| match value.get(key) {
         None => Ok(Vec::new()),
         Some(found) => found
@@ -194,6 +217,10 @@ fn kv(value: &Value) -> Result<Kv> {
 pub(super) fn outcome(value: &Value) -> Result<Outcome> {
     let list = value.get("responses").and_then(Value::as_array);
     let parts = list.map_or(&[][..], Vec::as_slice).iter();
+    // There is none before the first, and it is the fencing token of what it made.
+    if revision(value) <= 0 {
+        return Err(protocol("an answer without a revision"));
+    }
     Ok(Outcome {
         succeeded: value
             .get("succeeded")
@@ -208,7 +235,7 @@ pub(super) fn outcome(value: &Value) -> Result<Outcome> {
 
 /// An answer of a watch: whose it is, and whether there is anything to look at.
 pub(super) fn told(line: &[u8]) -> Option<(u64, bool)> {
-    let value: Value = serde_json::from_slice(line).ok()?;
+    let value = parse(line)?;
     let result = value.get("result")?;
     let id = u64::try_from(number(result, "watch_id")).ok()?;
     let has = |key: &str| {
@@ -236,9 +263,15 @@ pub(super) enum Refusal {
 }
 
 /// The meaning of an answer that is not 200.
-pub(super) fn refusal(body: &[u8]) -> Refusal {
-    let Ok(value) = serde_json::from_slice::<Value>(body) else {
-        return Refusal::No(protocol("the answer is not etcd's"));
+pub(super) fn refusal(status: u16, body: &[u8]) -> Refusal {
+    let Some(value) = parse(body) else {
+        let error = protocol("the answer is not etcd's");
+        // A proxy says 502 or 504 when it has passed the request on.
+        return if status >= 500 {
+            Refusal::Unsure(error)
+        } else {
+            Refusal::No(error)
+        };
     };
     let words = ["message", "error"]
         .iter()
@@ -312,7 +345,10 @@ mod tests {
     #[test]
     fn refusals_are_told_from_doubt() {
         let meant = |code: u32, words: &str| {
-            refusal(format!(r#"{{"error":"{words}","code":{code}}}"#).as_bytes())
+            refusal(
+                400,
+                format!(r#"{{"error":"{words}","code":{code}}}"#).as_bytes(),
+            )
         };
         assert!(matches!(
             meant(5, "etcdserver: requested lease not found"),
@@ -335,6 +371,7 @@ mod tests {
             code(meant(8, "mvcc: database space exceeded")),
             Code::Exhausted
         );
-        assert_eq!(code(refusal(b"<html>")), Code::Protocol);
+        assert_eq!(code(refusal(404, b"<html>")), Code::Protocol);
+        assert!(matches!(refusal(502, b"<html>"), Refusal::Unsure(_)));
     }
 }
