@@ -2,6 +2,8 @@
 //! tester: the same verdict on generated histories, sound ones and tampered ones, and every seeded
 //! violation found.
 
+mod quorum_model;
+
 use stateright::semantics::{ConsistencyTester, LinearizabilityTester, SequentialSpec};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -294,6 +296,10 @@ fn violate(random: &mut Random, ops: &mut Vec<Op>) -> bool {
 
 #[expect(clippy::print_stdout, reason = "rows report on stdout")]
 fn main() -> ExitCode {
+    // Row 42 needs the same crate.
+    if std::env::args().nth(1).as_deref() == Some("quorum") {
+        return quorum_model::run();
+    }
     let seed = std::env::var("SYNLOCK_SEED")
         .ok()
         .and_then(|seed| seed.parse().ok())

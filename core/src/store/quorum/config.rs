@@ -1,6 +1,7 @@
 //! Options of a `quorum:` URL, and what members must have in common.
 
 use super::members::Process;
+use super::rules::Need;
 use crate::capability::{Capabilities, Fence, Scope};
 use crate::codes::Code;
 use crate::fork::PerProcess;
@@ -19,7 +20,7 @@ pub(super) struct Quorum {
     /// In an order that does not depend on how the URL puts them.
     pub members: Vec<Arc<dyn Backend>>,
     /// How many it takes.
-    pub need: usize,
+    pub rule: Need,
     pub unanimous: bool,
     pub max_ttl: Duration,
     pub cold_start: bool,
@@ -74,20 +75,19 @@ pub fn open(url: &mut Url, mut members: Vec<Arc<dyn Backend>>) -> Result<Arc<dyn
     }
     let fencing = url.take_bool("fencing")?.unwrap_or(false);
     let can = common(&members, fencing)?;
-    let need = if unanimous {
-        members.len()
-    } else if cfg!(canary = "half") {
-        members.len() / 2
+    let of = members.len();
+    let rule = if unanimous {
+        Need { need: of, of }
     } else {
-        members.len() / 2 + 1
+        Need::majority(of)
     };
     let shown: Vec<&str> = members.iter().map(|member| member.url()).collect();
     Ok(Arc::new(Quorum {
         url: format!("quorum:({})", shown.join(",")),
-        need,
+        rule,
         unanimous,
         max_ttl: url.take_millis("max_ttl")?.unwrap_or(MAX_TTL),
-        cold_start: url.take_bool("cold_start")?.unwrap_or(false) || cfg!(canary = "cold_votes"),
+        cold_start: url.take_bool("cold_start")?.unwrap_or(false),
         fencing,
         remote: can.clock == "server",
         can,

@@ -11,6 +11,7 @@ mod config;
 mod members;
 mod pool;
 mod round;
+mod rules;
 mod tally;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! Votes counted.
 
 use super::round::Answers;
+use super::rules::{Need, Said};
 use crate::codes::Code;
 use crate::lease::BootTime;
 use crate::store::{Backend, Busy, Grant};
@@ -22,17 +23,15 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub fn count_granted(answers: &Answers<Vote>) -> usize {
-        let granted = |answer: &&(usize, Result<Vote>)| matches!(answer.1, Ok(Vote::Granted(_)));
-        answers.iter().filter(granted).count()
+    /// What the members have said, as the rules see it.
+    pub fn said(answers: &Answers<Vote>) -> impl Iterator<Item = Said> + '_ {
+        answers.iter().map(|(_, answer)| said(answer))
     }
 
-    /// How many have a say, whatever it is.
-    pub fn count_votes(answers: &Answers<Vote>) -> usize {
-        let votes = |answer: &&(usize, Result<Vote>)| {
-            matches!(answer.1, Ok(Vote::Granted(_) | Vote::Busy(_)))
-        };
-        answers.iter().filter(votes).count()
+    pub fn count_granted(answers: &Answers<Vote>) -> usize {
+        Self::said(answers)
+            .filter(|said| *said == Said::Granted)
+            .count()
     }
 
     pub fn granted(&self) -> usize {
@@ -47,15 +46,6 @@ impl Tally {
         self.answers.iter().filter_map(granted).collect()
     }
 
-    /// Whether something is to be given back at a member that answered so.
-    pub fn may_hold(answer: &Result<Vote>) -> bool {
-        match answer {
-            Ok(Vote::Granted(_) | Vote::Cold(_)) => true,
-            Ok(Vote::Busy(_)) => false,
-            Err(error) => error.code() == Code::Uncertain,
-        }
-    }
-
     /// When the first of the holders in the way ends.
     pub fn until(&self) -> Option<BootTime> {
         let until = |(_, answer): &(usize, Result<Vote>)| match answer {
@@ -66,16 +56,14 @@ impl Tally {
     }
 }
 
-/// The `n`-th longest of the times: so many members stand for as long. No time is for ever.
-pub(super) fn nth<T: Ord>(times: impl Iterator<Item = Option<T>>, n: usize) -> Option<T> {
-    let mut times: Vec<Option<T>> = times.collect();
-    times.sort_by(|a, b| match (a, b) {
-        (None, None) => std::cmp::Ordering::Equal,
-        (None, _) => std::cmp::Ordering::Less,
-        (_, None) => std::cmp::Ordering::Greater,
-        (Some(a), Some(b)) => b.cmp(a),
-    });
-    times.into_iter().nth(n.saturating_sub(1)).flatten()
+pub(super) fn said(answer: &Result<Vote>) -> Said {
+    match answer {
+        Ok(Vote::Granted(_)) => Said::Granted,
+        Ok(Vote::Busy(_)) => Said::Busy,
+        Ok(Vote::Cold(_)) => Said::Cold,
+        Err(error) if error.code() == Code::Uncertain => Said::Unsure,
+        Err(_) => Said::Down,
+    }
 }
 
 /// Why there was no quorum, if not because somebody holds: members that are down, or cold, are told apart
@@ -83,7 +71,7 @@ pub(super) fn nth<T: Ord>(times: impl Iterator<Item = Option<T>>, n: usize) -> O
 pub(super) fn shortfall(
     tally: &Tally,
     members: &[Arc<dyn Backend>],
-    need: usize,
+    rule: Need,
     max_ttl: Duration,
 ) -> Option<Error> {
     let mut words = Vec::new();
@@ -108,11 +96,11 @@ pub(super) fn shortfall(
         }
     }
     // Those that have not answered could have.
-    if members.len() - words.len() >= need {
+    if !rule.is_short(words.len()) {
         return None;
     }
     let first = codes.first().copied().unwrap_or(Code::Unavailable);
-    let code = if tally.granted() + uncertain >= need {
+    let code = if rule.is_met(tally.granted() + uncertain) {
         Code::Uncertain
     } else if first != Code::Uncertain && codes.iter().all(|code| *code == first) {
         first
@@ -128,17 +116,4 @@ pub(super) fn shortfall(
             words.join("; ")
         ),
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn so_many_stand_for_as_long() {
-        assert_eq!(nth([Some(1), Some(3), Some(2)].into_iter(), 2), Some(2));
-        assert_eq!(nth([Some(1), None, Some(2)].into_iter(), 2), Some(2));
-        assert_eq!(nth([None, None, Some(2)].into_iter(), 2), None);
-        assert_eq!(nth([Some(5)].into_iter(), 1), Some(5));
-    }
 }

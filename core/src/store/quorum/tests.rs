@@ -23,6 +23,8 @@ struct Member {
     owner: Mutex<Option<OwnerToken>>,
     /// The next attempt is answered when this says so; what it did is done at once.
     gate: Mutex<Option<Receiver<()>>>,
+    /// How many attempts come to nothing, because it is down; said after the gate.
+    troubles: Mutex<u32>,
     /// How many releases come to nothing, for want of an answer.
     refusals: Mutex<u32>,
     attempts: AtomicU32,
@@ -35,6 +37,7 @@ impl Member {
             url: format!("member:{number}"),
             owner: Mutex::default(),
             gate: Mutex::default(),
+            troubles: Mutex::default(),
             refusals: Mutex::default(),
             attempts: AtomicU32::new(0),
             releases: AtomicU32::new(0),
@@ -97,6 +100,9 @@ impl Backend for Member {
         if let Some(gate) = gate {
             let _ = gate.recv();
         }
+        if take_one(&self.troubles) {
+            return Err(Error::new(Code::Unavailable, "it is down"));
+        }
         Ok(if granted {
             Attempt::Granted(Grant {
                 lease: claim.ttl.map(|ttl| BootTime::now().after(ttl)),
@@ -119,13 +125,7 @@ impl Backend for Member {
     }
 
     fn release(&self, claim: &Claim) -> Result<Answer> {
-        let refused = {
-            let mut left = self.refusals.lock();
-            let refused = *left > 0;
-            *left = left.saturating_sub(1);
-            refused
-        };
-        let answer = if refused {
+        let answer = if take_one(&self.refusals) {
             Err(Error::new(Code::Uncertain, "no answer"))
         } else if self
             .owner
@@ -144,6 +144,14 @@ impl Backend for Member {
     fn is_held(&self, claim: &Claim) -> Result<bool> {
         Ok(*self.owner.lock() == Some(claim.token))
     }
+}
+
+/// Whether there was one left.
+fn take_one(count: &Mutex<u32>) -> bool {
+    let mut left = count.lock();
+    let was_left = *left > 0;
+    *left = left.saturating_sub(1);
+    was_left
 }
 
 fn three() -> ([Arc<Member>; 3], Lock) {
@@ -199,6 +207,32 @@ fn a_release_that_goes_on_in_the_background_does_not_undo_a_later_round() {
         second.give_to(None);
         until(|| first.releases() > 2);
         waiter.join().unwrap().unwrap();
+    });
+    lock.ensure_held().unwrap();
+}
+
+#[test]
+fn a_release_where_the_line_was_does_not_undo_the_round_without_it() {
+    let ([first, second, third], lock) = three();
+    let other = OwnerToken::from_bytes([2; 16]);
+    for member in [&first, &second, &third] {
+        member.give_to(Some(other));
+    }
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| lock.acquire(Wait::Forever, None).map(drop));
+        // It stands in line there, and asks again.
+        until(|| first.attempts() > 4);
+        let answer = first.delay();
+        until(|| first.gate.lock().is_none());
+        first.give_to(None);
+        second.give_to(None);
+        *first.troubles.lock() = 1;
+        *first.refusals.lock() = 1;
+        let releases = first.releases();
+        answer.send(()).unwrap();
+        waiter.join().unwrap().unwrap();
+        // The release of whatever it had there comes late.
+        until(|| first.releases() > releases + 1);
     });
     lock.ensure_held().unwrap();
 }

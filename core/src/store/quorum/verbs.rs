@@ -3,7 +3,8 @@
 use super::config::Quorum;
 use super::members::{Flight, Process};
 use super::round::{Answers, Member, Rules, ask};
-use super::tally::{Tally, Vote, nth, shortfall};
+use super::rules::{self, nth};
+use super::tally::{Tally, Vote, said, shortfall};
 use crate::capability::Capabilities;
 use crate::codes::Code;
 use crate::lease::BootTime;
@@ -99,7 +100,8 @@ impl Quorum {
         let max_ttl = (!self.cold_start).then_some(self.max_ttl);
         let known = std::mem::take(&mut tally.answers);
         let granted = Tally::count_granted(&known);
-        let is_met = |answers: &Answers<Vote>| granted + Tally::count_granted(answers) >= self.need;
+        let is_met =
+            |answers: &Answers<Vote>| self.rule.is_met(granted + Tally::count_granted(answers));
         let question = |place| {
             let (claim, process) = (claim.clone(), process.clone());
             move |member: &dyn Backend| vote(place, member, &claim, max_ttl, &process)
@@ -108,18 +110,14 @@ impl Quorum {
             late: |_| {
                 let (claim, flight) = (claim.clone(), flight.clone());
                 move |member: &Arc<dyn Backend>, answer: Result<Vote>| {
-                    if flight.is_given_up() && Tally::may_hold(&answer) {
+                    if flight.is_given_up() && said(&answer).may_hold() {
                         give_back_to(member, &claim);
                     }
                 }
             },
             is_settled: |answers: &Answers<Vote>, left| {
-                let votes = Tally::count_votes(&known) + Tally::count_votes(answers);
-                let mute = known.len() + answers.len() - votes;
-                let hopeless = granted + Tally::count_granted(answers) + left < self.need;
-                // Busy must be told apart from down.
-                let clear = votes >= self.need || mute > self.members.len() - self.need;
-                is_met(answers) || (hopeless && clear)
+                let said = Tally::said(&known).chain(Tally::said(answers));
+                self.rule.is_settled(said, left)
             },
             at_end: |answers: &Answers<Vote>| {
                 if !is_met(answers) {
@@ -138,7 +136,7 @@ impl Quorum {
 
     /// Makes a grant of the votes, or gives them back and says why not.
     fn settle(&self, claim: &Claim, tally: Tally) -> Result<Attempt> {
-        if tally.granted() >= self.need {
+        if self.rule.is_met(tally.granted()) {
             match self.grant(claim, &tally) {
                 Ok(Some(grant)) => return Ok(Attempt::Granted(grant)),
                 Ok(None) => {}
@@ -149,13 +147,13 @@ impl Quorum {
             }
         }
         self.give_back(claim, &tally);
-        match shortfall(&tally, &self.members, self.need, self.max_ttl) {
+        match shortfall(&tally, &self.members, self.rule, self.max_ttl) {
             Some(error) => Err(error),
             // Late votes and releases of this round are still on their way.
             None => Ok(Attempt::Busy(Busy {
                 until: tally.until(),
                 poll: None,
-                spent: !cfg!(canary = "same_token"),
+                spent: rules::SPENT,
             })),
         }
     }
@@ -172,7 +170,7 @@ impl Quorum {
         };
         let leases = grants.iter().map(|(_, grant)| grant.lease);
         Ok(Some(Grant {
-            lease: nth(leases, self.need),
+            lease: nth(leases, self.rule.need),
             fence,
             recovered: grants.iter().any(|(_, grant)| grant.recovered),
         }))
@@ -182,17 +180,17 @@ impl Quorum {
     /// from there: any later quorum has one of these members in it.
     fn level(&self, claim: &Claim, grants: &mut Vec<(usize, Grant)>) -> Result<Option<u64>> {
         let blind = || Error::unsupported("a member of the quorum gave no fencing token");
-        let mut highest = 0;
-        for (_, grant) in &*grants {
-            highest = highest.max(grant.fence.ok_or_else(blind)?);
-        }
-        let block = u64::from(claim.fence_block.max(1));
-        let behind: Vec<(usize, u64)> = grants
+        let fences = grants
             .iter()
-            .filter_map(|(place, grant)| Some((*place, grant.fence?)))
-            .filter(|(_, fence)| *fence < highest)
+            .map(|(_, grant)| grant.fence.ok_or_else(blind));
+        let fences = fences.collect::<Result<Vec<u64>>>()?;
+        let block = u64::from(claim.fence_block.max(1));
+        let (highest, behind) = rules::level(&fences, self.rule.need);
+        let behind: Vec<(usize, u64)> = behind
+            .into_iter()
+            .filter_map(|at| Some((grants.get(at)?.0, *fences.get(at)?)))
             .collect();
-        if grants.len() - behind.len() >= self.need || cfg!(canary = "no_level") {
+        if behind.is_empty() {
             return Ok(Some(highest));
         }
         // Nothing has been promised yet: a member lost meanwhile is a vote less.
@@ -218,7 +216,7 @@ impl Quorum {
                 grants.push((place, grant));
             }
         }
-        Ok((grants.len() >= self.need).then_some(highest))
+        Ok(self.rule.is_met(grants.len()).then_some(highest))
     }
 
     /// Releases what was granted, or may have been.
@@ -230,7 +228,7 @@ impl Quorum {
             .into_iter()
             .filter(|(place, _)| {
                 let answer = tally.answers.iter().find(|(one, _)| one == place);
-                answer.map_or(left_out, |(_, answer)| Tally::may_hold(answer))
+                rules::gives_back(answer.map(|(_, answer)| said(answer)), left_out)
             })
             .collect();
         if cfg!(canary = "keep_losers") {
@@ -291,8 +289,13 @@ impl Quorum {
             } else {
                 burn_at(first, claim);
             }
-            let tally = self.collect(claim, &self.places(), Tally::default());
-            return Ok(self.later(self.settle(claim, tally)?, DOWN_PAUSE, claim));
+            // By another token: the release may come late.
+            claim.seat.put(Apart::NoLine);
+            return Ok(Attempt::Busy(Busy {
+                poll: Some(BootTime::now()),
+                spent: rules::SPENT,
+                ..Busy::default()
+            }));
         }
         let rest: Vec<Member> = self.places().into_iter().skip(1).collect();
         let tally = Tally {
@@ -333,10 +336,10 @@ impl Quorum {
                 |answer: &&(usize, Result<bool>)| matches!(answer.1, Ok(word) if word == what);
             answers.iter().filter(said).count()
         };
-        if said(true) >= self.need {
+        if self.rule.is_met(said(true)) {
             return Ok(true);
         }
-        if said(false) > self.members.len() - self.need {
+        if self.rule.is_short(said(false)) {
             return Ok(false);
         }
         Err(self.unknown(answers))
@@ -349,7 +352,7 @@ impl Quorum {
         let no = answers
             .iter()
             .filter(|(_, answer)| matches!(answer, Ok(false)));
-        yes.count() >= self.need || no.count() > self.members.len() - self.need
+        self.rule.is_met(yes.count()) || self.rule.is_short(no.count())
     }
 
     /// Too few members have answered.
@@ -407,7 +410,7 @@ fn is_warm(
     Ok(member
         .life(claim.deadline)?
         .map(|life| process.up(place, life, member.url()))
-        .filter(|up| *up < max_ttl))
+        .filter(|up| rules::is_cold(*up, max_ttl)))
 }
 
 fn give_back_to(member: &Arc<dyn Backend>, claim: &Claim) {
@@ -469,9 +472,9 @@ impl Backend for Quorum {
         let pool = self.remote.then(|| &self.process().pool);
         let question = |_| move |member: &dyn Backend| member.ping(deadline);
         let up = |answers: &Answers<()>| answers.iter().filter(|(_, one)| one.is_ok()).count();
-        let rules = until(|answers: &Answers<()>, _| up(answers) >= self.need);
+        let rules = until(|answers: &Answers<()>, _| self.rule.is_met(up(answers)));
         let answers = ask(pool, &self.places(), question, rules);
-        if up(&answers) >= self.need {
+        if self.rule.is_met(up(&answers)) {
             Ok(())
         } else {
             Err(self.unknown(&answers))
@@ -582,19 +585,15 @@ impl Backend for Quorum {
         };
         let gone = |answers: &Answers<Answer>| {
             let gone = |answer: &&(usize, Result<Answer>)| matches!(answer.1, Ok(Answer::NotOurs));
-            answers.iter().filter(gone).count() > self.members.len() - self.need
+            self.rule.is_short(answers.iter().filter(gone).count())
         };
-        let need = if cfg!(canary = "partial_refresh") {
-            1
-        } else {
-            self.need
-        };
+        let rule = self.rule.to_extend();
         let answers = self.put(claim, &self.places(), verb, |answers, _| {
-            done(answers).len() >= need || gone(answers)
+            rule.is_met(done(answers).len()) || gone(answers)
         });
         let leases = done(&answers);
-        if leases.len() >= need {
-            return Ok(Answer::Done(nth(leases.into_iter(), need)));
+        if rule.is_met(leases.len()) {
+            return Ok(Answer::Done(nth(leases.into_iter(), rule.need)));
         }
         if gone(&answers) {
             return Ok(Answer::NotOurs);
@@ -607,7 +606,7 @@ impl Backend for Quorum {
         // The first member comes last: whoever waits there goes to the others at once.
         let (told, others) = channel();
         let others = Arc::new(Mutex::new(others));
-        let wanted = self.need - 1;
+        let wanted = self.rule.need - 1;
         let question = |place| {
             let (claim, told, others) = (claim.clone(), told.clone(), others.clone());
             move |member: &dyn Backend| {
@@ -706,14 +705,14 @@ impl Backend for Quorum {
                 }
             }
         }
-        if up < self.need {
+        if !self.rule.is_met(up) {
             return Err(self.unknown(&answers));
         }
         let holders = seen
             .into_values()
-            .filter(|same| same.len() >= self.need)
+            .filter(|same| self.rule.is_met(same.len()))
             .filter_map(|same| {
-                let left = nth(same.iter().map(|holder| holder.remaining), self.need);
+                let left = nth(same.iter().map(|holder| holder.remaining), self.rule.need);
                 let holder = same.into_iter().next()?;
                 Some(Holder {
                     remaining: left,
@@ -738,7 +737,7 @@ impl Backend for Quorum {
         };
         let answers = ask(pool, &self.places(), question, until(never));
         let up = answers.iter().filter(|(_, answer)| answer.is_ok()).count();
-        if up < self.need {
+        if !self.rule.is_met(up) {
             return Err(self.unknown(&answers));
         }
         Ok(answers.iter().any(|(_, answer)| matches!(answer, Ok(true))))
@@ -770,10 +769,10 @@ impl Backend for Quorum {
             token: heir,
             ..claim.clone()
         };
-        if tally.granted() >= self.need {
+        if self.rule.is_met(tally.granted()) {
             let grants = tally.grants();
             return Ok(Some(Grant {
-                lease: nth(grants.iter().map(|(_, grant)| grant.lease), self.need),
+                lease: nth(grants.iter().map(|(_, grant)| grant.lease), self.rule.need),
                 fence: grants
                     .iter()
                     .filter_map(|(_, grant)| grant.fence)
@@ -783,7 +782,7 @@ impl Backend for Quorum {
             }));
         }
         self.give_back(&claim, &tally);
-        match shortfall(&tally, &self.members, self.need, self.max_ttl) {
+        match shortfall(&tally, &self.members, self.rule, self.max_ttl) {
             Some(error) if tally.granted() > 0 => Err(error),
             _ => Ok(None),
         }
