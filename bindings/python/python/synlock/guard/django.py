@@ -133,20 +133,23 @@ def guards() -> Guards:
     return Guards(options.get("stores"), dialect=options.get("dialect", "native"), default=options.get("default"))
 
 
-def describe(request: HttpRequest) -> Request:
-    """What is known of the request: its view, path and arguments, the user of `django.contrib.auth`."""
+def describe(request: HttpRequest, with_user: bool = True) -> Request:
+    """What is known of a request: its view, path and arguments, the user of `django.contrib.auth`.
+
+    To find user and session may take a query each: not done for policies that do not need them.
+    """
     options = _options()
     if given := _function(options.get("describe")):
         described: Request = given(request)
         return described
     match = request.resolver_match
     find_user = _function(options.get("user")) or _user
-    session = getattr(request, "session", None)
+    session = getattr(request, "session", None) if with_user else None
     return Request(
         (match.view_name or match._func_path) if match else request.method or "",
         path_of(request.path),
         match.kwargs if match else {},
-        user=find_user(request),
+        user=find_user(request) if with_user else None,
         session=session.session_key if session is not None else None,
         ip=request.META.get("REMOTE_ADDR"),
     )
@@ -174,8 +177,8 @@ def guarded(policy: Policy | None = None, /, **options: Any) -> Callable[[_F], _
 
             @functools.wraps(view)
             async def later(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-                # The user may have to be read from the database.
-                described = await sync_to_async(describe)(request)
+                # That may be a query.
+                described = await sync_to_async(describe)(request, rules.user_isolation)
                 await held_by(request).aenter(guards(), rules, described)
                 return await view(request, *args, **kwargs)
 
@@ -183,7 +186,7 @@ def guarded(policy: Policy | None = None, /, **options: Any) -> Callable[[_F], _
 
         @functools.wraps(view)
         def now(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            held_by(request).enter(guards(), rules, describe(request))
+            held_by(request).enter(guards(), rules, describe(request, rules.user_isolation))
             return view(request, *args, **kwargs)
 
         return now  # type: ignore[return-value]
