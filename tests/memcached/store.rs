@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use synlock_core::{Code, Lock, LockOptions, Result, Store, Wait};
 use synlock_tests::apart;
+use synlock_tests::load::SOON;
 use synlock_tests::memcached::{MemcachedServer, Options};
 use synlock_tests::names::unique;
 use synlock_tests::process::is_full_load;
@@ -29,21 +30,21 @@ fn code<T>(result: Result<T>) -> Code {
     result.err().map_or(Code::Ok, |error| error.code())
 }
 
-/// Tries once; the code, which must have come within the time.
-fn try_code(url: &str, within: Duration) -> Code {
+/// Tries once; the code, which must have come in time.
+fn try_code(url: &str) -> Code {
     let start = Instant::now();
     let code = code(lock(url, &unique("fault")).acquire(Wait::No, None));
-    assert!(start.elapsed() < within, "{url}: {:?}", start.elapsed());
+    assert!(start.elapsed() < SOON, "{url}: {:?}", start.elapsed());
     code
 }
 
 #[test]
 fn a_server_that_is_down_deaf_or_stopped_is_unavailable_in_time() {
     let down = format!("memcached://127.0.0.1:{}?io_timeout=300", free_port());
-    assert_eq!(try_code(&down, ms(1000)), Code::Unavailable);
+    assert_eq!(try_code(&down), Code::Unavailable);
     let mute = Fake::start(Act::Mute);
     let url = format!("{}?io_timeout=300", mute.url("memcached"));
-    assert_eq!(try_code(&url, ms(1000)), Code::Unavailable);
+    assert_eq!(try_code(&url), Code::Unavailable);
     let server = MemcachedServer::start();
     let url = format!("{}?io_timeout=300", server.url());
     let held = lock(&url, "held");
@@ -51,18 +52,19 @@ fn a_server_that_is_down_deaf_or_stopped_is_unavailable_in_time() {
     server.pause();
     // Whether it was carried out is unknown: the server reads it when it goes on.
     assert_eq!(code(held.refresh(None)), Code::Unavailable);
-    assert_eq!(try_code(&url, ms(1000)), Code::Unavailable);
+    assert_eq!(try_code(&url), Code::Unavailable);
     let start = Instant::now();
-    let result = lock(&server.url(), "x").acquire(Wait::For(ms(200)), None);
+    let url = format!("{}?io_timeout=60000", server.url());
+    let result = lock(&url, "x").acquire(Wait::For(ms(200)), None);
     assert!(
-        result.is_err() && start.elapsed() < ms(600),
+        result.is_err() && start.elapsed() < SOON,
         "{:?}",
         start.elapsed()
     );
     server.resume();
     held.ensure_held().unwrap();
     held.release().unwrap();
-    assert_eq!(try_code(&url, ms(5000)), Code::Ok);
+    assert_eq!(try_code(&url), Code::Ok);
 }
 
 #[test]
@@ -72,7 +74,7 @@ fn a_login_is_asked_for_and_checked() {
         ..Options::default()
     });
     let with = |login: &str| format!("memcached://{login}127.0.0.1:{}", server.port());
-    assert_eq!(try_code(&with("me:secret@"), ms(2000)), Code::Ok);
+    assert_eq!(try_code(&with("me:secret@")), Code::Ok);
     for login in ["", "me:wrong@", "you:secret@"] {
         let error = lock(&with(login), "x").try_acquire().unwrap_err();
         assert_eq!(error.code(), Code::Permission, "{error:?}");
@@ -81,7 +83,7 @@ fn a_login_is_asked_for_and_checked() {
     // A server that asks for no login would keep it for everybody to read.
     let open = MemcachedServer::start();
     let url = format!("memcached://me:secret@127.0.0.1:{}", open.port());
-    assert_eq!(try_code(&url, ms(2000)), Code::Ok);
+    assert_eq!(try_code(&url), Code::Ok);
     assert_eq!(open.say(b"mg login v\r\n"), "EN\n");
 }
 
@@ -155,12 +157,7 @@ fn odd_replies_are_errors_in_time() {
         ),
     ] {
         fake.set(act.clone());
-        assert_eq!(
-            try_code(&url, ms(2000)),
-            expected,
-            "{:.60}",
-            format!("{act:?}")
-        );
+        assert_eq!(try_code(&url), expected, "{:.60}", format!("{act:?}"));
     }
 }
 
@@ -359,7 +356,7 @@ fn a_lost_reply_is_made_good_or_uncertain() {
             let proxy = Proxy::start(server.port());
             let name = unique("lost");
             let url = proxy.url().replace("redis:", "memcached:");
-            let ours = leased(&url, &name, ms(5000)).unwrap();
+            let ours = leased(&url, &name, ms(60_000)).unwrap();
             let other = lock(&direct, &name);
             proxy.lose(k);
             let acquired = code(ours.acquire(Wait::No, None));
@@ -375,13 +372,7 @@ fn a_lost_reply_is_made_good_or_uncertain() {
             }
             lost += u32::from(proxy.has_lost());
             // No ghost stays behind, not even for its TTL.
-            let start = Instant::now();
-            other.acquire(Wait::For(ms(3000)), None).unwrap();
-            assert!(
-                start.elapsed() < ms(1500),
-                "reply {k}: {:?}",
-                start.elapsed()
-            );
+            other.acquire(Wait::For(SOON), None).unwrap();
             other.release().unwrap();
         }
     }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 use synlock_core::{Code, Lock, LockOptions, Mode, Result, Store, Wait};
+use synlock_tests::load::SOON;
 use synlock_tests::names::unique;
 use synlock_tests::process::is_full_load;
 use synlock_tests::redis::{Options, RedisServer, openssl};
@@ -22,14 +23,14 @@ fn leased(url: &str, name: &str, ttl: Duration) -> Lock {
     Store::open(url).unwrap().lock_with(name, options).unwrap()
 }
 
-/// Tries once; the code, which must have come within the time.
-fn try_code(url: &str, within: Duration) -> Code {
+/// Tries once; the code, which must have come in time.
+fn try_code(url: &str) -> Code {
     let start = Instant::now();
     let code = match lock(url, &unique("fault")).try_acquire() {
         Ok(None) => Code::Busy,
         result => code(result),
     };
-    assert!(start.elapsed() < within, "{url}: {:?}", start.elapsed());
+    assert!(start.elapsed() < SOON, "{url}: {:?}", start.elapsed());
     code
 }
 
@@ -40,16 +41,16 @@ fn code<T>(result: Result<T>) -> Code {
 #[test]
 fn a_server_that_is_down_or_deaf_is_unavailable_in_time() {
     let down = format!("redis://127.0.0.1:{}?io_timeout=300", free_port());
-    assert_eq!(try_code(&down, ms(1000)), Code::Unavailable);
+    assert_eq!(try_code(&down), Code::Unavailable);
     let mute = Fake::start(Act::Mute);
     let url = format!("{}?io_timeout=300", mute.url("redis"));
-    assert_eq!(try_code(&url, ms(1000)), Code::Unavailable);
+    assert_eq!(try_code(&url), Code::Unavailable);
     // The caller's own deadline counts, if it is nearer.
     let start = Instant::now();
-    let url = mute.url("redis");
+    let url = format!("{}?io_timeout=60000", mute.url("redis"));
     let result = lock(&url, "x").acquire(Wait::For(ms(200)), None);
     assert!(
-        result.is_err() && start.elapsed() < ms(600),
+        result.is_err() && start.elapsed() < SOON,
         "{:?}",
         start.elapsed()
     );
@@ -104,7 +105,7 @@ fn passwords_are_asked_for_and_checked() {
         password: Some("secret".into()),
         ..Options::default()
     });
-    assert_eq!(try_code(&server.url(), ms(2000)), Code::Ok);
+    assert_eq!(try_code(&server.url()), Code::Ok);
     for user in ["", ":wrong@", "nobody:secret@"] {
         let url = format!("redis://{user}127.0.0.1:{}", server.port());
         let error = lock(&url, "x").try_acquire().unwrap_err();
@@ -119,14 +120,14 @@ fn a_server_that_cannot_write_is_unavailable_not_busy() {
     let held = lock(&server.url(), "held");
     held.try_acquire().unwrap();
     assert_eq!(server.command(&["CONFIG", "SET", "maxmemory", "1"]), "OK");
-    assert_eq!(try_code(&server.url(), ms(2000)), Code::Unavailable);
+    assert_eq!(try_code(&server.url()), Code::Unavailable);
     // What is held can be given back all the same.
     held.release().unwrap();
     server.command(&["CONFIG", "SET", "maxmemory", "0"]);
     server.command(&["REPLICAOF", "127.0.0.1", "1"]);
-    assert_eq!(try_code(&server.url(), ms(2000)), Code::Unavailable);
+    assert_eq!(try_code(&server.url()), Code::Unavailable);
     server.command(&["REPLICAOF", "NO", "ONE"]);
-    assert_eq!(try_code(&server.url(), ms(2000)), Code::Ok);
+    assert_eq!(try_code(&server.url()), Code::Ok);
 }
 
 #[test]
@@ -158,12 +159,7 @@ fn odd_replies_are_errors_in_time() {
         (Act::Endless(Vec::new(), b"*1\r\n".to_vec()), Code::Protocol),
     ] {
         fake.set(act.clone());
-        assert_eq!(
-            try_code(&url, ms(2000)),
-            expected,
-            "{:.60}",
-            format!("{act:?}")
-        );
+        assert_eq!(try_code(&url), expected, "{:.60}", format!("{act:?}"));
     }
 }
 
@@ -204,7 +200,7 @@ fn noise_never_hangs_nor_panics() {
         } else {
             let _ = handle.abandon();
         }
-        assert!(start.elapsed() < ms(1000), "{:?}", bytes.escape_ascii());
+        assert!(start.elapsed() < SOON, "{:?}", bytes.escape_ascii());
     }
 }
 
@@ -304,7 +300,7 @@ fn connections_have_a_name_where_the_server_allows_it() {
     let rules = ["ACL", "SETUSER", "default", "-client|setname"];
     assert_eq!(server.command(&rules), "OK");
     assert_eq!(
-        try_code(&format!("{}?prefix=apart:", server.url()), ms(2000)),
+        try_code(&format!("{}?prefix=apart:", server.url())),
         Code::Ok
     );
 }
@@ -444,7 +440,7 @@ fn a_lost_reply_is_made_good_or_uncertain() {
             // A new proxy, so that the store begins without a connection.
             let proxy = Proxy::start(server.port());
             let name = unique("lost");
-            let ours = leased(&format!("{}{query}", proxy.url()), &name, ms(5000));
+            let ours = leased(&format!("{}{query}", proxy.url()), &name, ms(60_000));
             let other = lock(&direct, &name);
             proxy.lose(k);
             let acquired = match ours.try_acquire() {
@@ -471,13 +467,7 @@ fn a_lost_reply_is_made_good_or_uncertain() {
             }
             lost += u32::from(proxy.has_lost());
             // No ghost stays behind, not even for its TTL.
-            let start = Instant::now();
-            other.acquire(Wait::For(ms(2000)), None).unwrap();
-            assert!(
-                start.elapsed() < ms(1500),
-                "reply {k}: {:?}",
-                start.elapsed()
-            );
+            other.acquire(Wait::For(SOON), None).unwrap();
             other.release().unwrap();
         }
     }
@@ -560,19 +550,13 @@ fn tls_fails_closed() {
         )
     };
     let trusted = format!("&ca_file={ca}");
-    assert_eq!(try_code(&tls("localhost", &trusted), ms(2000)), Code::Ok);
-    assert_eq!(
-        try_code(&tls("127.0.0.1", "&insecure=1"), ms(2000)),
-        Code::Ok
-    );
+    assert_eq!(try_code(&tls("localhost", &trusted)), Code::Ok);
+    assert_eq!(try_code(&tls("127.0.0.1", "&insecure=1")), Code::Ok);
     // Signed by nobody we know.
-    assert_eq!(try_code(&tls("localhost", ""), ms(2000)), Code::Permission);
+    assert_eq!(try_code(&tls("localhost", "")), Code::Permission);
     // For another host: 127.0.0.2 is the same server, and not in its certificate.
     server.command(&["CONFIG", "SET", "bind", "127.0.0.1 127.0.0.2"]);
-    assert_eq!(
-        try_code(&tls("127.0.0.2", &trusted), ms(2000)),
-        Code::Permission
-    );
+    assert_eq!(try_code(&tls("127.0.0.2", &trusted)), Code::Permission);
     // Expired.
     let folder = server.file("");
     openssl(
@@ -602,10 +586,7 @@ fn tls_fails_closed() {
     );
     // Another store, since the first has a connection from before.
     let apart = format!("{trusted}&prefix=apart:");
-    assert_eq!(
-        try_code(&tls("localhost", &apart), ms(2000)),
-        Code::Permission
-    );
+    assert_eq!(try_code(&tls("localhost", &apart)), Code::Permission);
     // Servers that speak no TLS, stall or hang up in the handshake hear no password.
     for act in [
         Act::Say(b"-ERR unknown command\r\n".to_vec()),
@@ -616,7 +597,7 @@ fn tls_fails_closed() {
     ] {
         let fake = Fake::start(act.clone());
         let url = fake.url("rediss").replace("127.0.0.1", ":secret@localhost");
-        let found = try_code(&format!("{url}?io_timeout=500&insecure=1"), ms(2000));
+        let found = try_code(&format!("{url}?io_timeout=500&insecure=1"));
         assert!(
             matches!(found, Code::Unavailable | Code::Protocol),
             "{act:?}: {found:?}"

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use synlock_core::{Code, Lock, LockOptions, Result, Store, Wait};
+use synlock_tests::load::SOON;
 use synlock_tests::names::unique;
 use synlock_tests::services::mariadb::MariadbServer;
 use synlock_tests::services::pgbouncer::PgBouncer;
@@ -106,7 +107,7 @@ fn holds_survive_a_restart_and_faults_are_told_in_time() {
         code(lock(&url, "x").acquire(Wait::No, None)),
         Code::Unavailable
     );
-    assert!(start.elapsed() < ms(3000));
+    assert!(start.elapsed() < SOON);
     postgres.start_again();
     assert!(held.is_acquired().unwrap());
     assert_eq!(code(other.acquire(Wait::No, None)), Code::Busy);
@@ -117,7 +118,7 @@ fn holds_survive_a_restart_and_faults_are_told_in_time() {
     postgres.pause();
     let start = Instant::now();
     let unknown = code(free.acquire(Wait::No, None));
-    assert!(start.elapsed() < ms(1500), "{:?}", start.elapsed());
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
     postgres.resume();
     assert!(
         matches!(unknown, Code::Uncertain | Code::Unavailable),
@@ -150,7 +151,7 @@ fn mariadb_restarts_and_stops() {
     server.pause();
     let start = Instant::now();
     let unknown = code(free.acquire(Wait::No, None));
-    assert!(start.elapsed() < ms(1500), "{:?}", start.elapsed());
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
     server.resume();
     assert!(
         matches!(unknown, Code::Uncertain | Code::Unavailable),
@@ -207,7 +208,7 @@ fn a_foreign_transaction_holds_nobody_up_for_long() {
     let held = lock(&url, "n");
     held.acquire(Wait::No, None).unwrap();
     let mut foreign = server
-        .psql("BEGIN; SELECT 1 FROM synlock_locks FOR UPDATE; SELECT pg_sleep(2)")
+        .psql("BEGIN; SELECT 1 FROM synlock_locks FOR UPDATE; SELECT pg_sleep(600)")
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
@@ -215,15 +216,13 @@ fn a_foreign_transaction_holds_nobody_up_for_long() {
     while server.sql(busy) != "1" {
         std::thread::sleep(ms(10));
     }
-    // That it is taken is seen without waiting for the row.
-    let start = Instant::now();
+    // That it is taken is seen without waiting for the row: that would end in an error.
     assert_eq!(code(lock(&url, "n").acquire(Wait::No, None)), Code::Busy);
-    assert!(start.elapsed() < ms(300), "{:?}", start.elapsed());
     // Another name is not in the way at all.
     lock(&url, "m").acquire(Wait::No, None).unwrap();
-    let start = Instant::now();
     assert_eq!(code(held.release()), Code::Uncertain);
-    assert!(start.elapsed() < ms(1000), "{:?}", start.elapsed());
+    server
+        .sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
     foreign.wait().unwrap();
     lock(&url, "n")
         .acquire(Wait::For(Duration::from_secs(20)), None)

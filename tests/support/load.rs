@@ -6,6 +6,8 @@ use crate::process::{exit_status, fork, nanos, wait};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+/// What a call that is bounded comes back within, on any machine; one that is not would take for ever.
+pub const SOON: Duration = Duration::from_secs(20);
 /// How much slower than it should be a machine may be until its figures are given up.
 const SLOWEST: u32 = 20;
 

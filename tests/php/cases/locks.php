@@ -66,7 +66,7 @@ return static function (Runner $t, string $temp, string $package, string $redis)
                 $start = microtime(true);
                 same(false, $lock->acquire(true, $seconds));
                 $took = microtime(true) - $start;
-                ok($took >= $seconds - 0.001 && $took < $seconds + 0.25, "{$seconds} s took {$took} s");
+                ok($took >= $seconds - 0.001 && $took < $seconds + 3, "{$seconds} s took {$took} s");
             }
             same(false, $store->createLock('busy', timeout: 0.1)->acquire(true), 'the timeout of the lock');
             throws(InvalidArgument::class, static fn () => $lock->acquire(false, 1.0));

@@ -139,7 +139,7 @@ return static function (Runner $t, string $temp, string $package, string $redis)
             $lock = $store->createLock('watched', 0.3, renew: true);
             same(true, $lock->acquire());
             same(true, $store->breakLock('watched'));
-            until(static fn () => $lock->state() === \Synlock\State::Lost, 5, 'the watchdog finds it');
+            until(static fn () => $lock->state() === \Synlock\State::Lost, 60, 'the watchdog finds it');
             unset($lock);
         });
         same(1, count($heard), implode("\n", $heard));
@@ -202,7 +202,7 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         $error = throws(Exception\Uncertain::class, static fn () => $lock->release());
         same(true, $error->isRetriable());
         $password->pause(false);
-        until(static fn () => !Store::open($password->url, ['password' => 'swordfish'])->isLocked('x'), 5, 'the release arrives');
+        until(static fn () => !Store::open($password->url, ['password' => 'swordfish'])->isLocked('x'), 60, 'the release arrives');
         $password->stop();
 
         $odd = answering($temp, "nonsense\r\n");
