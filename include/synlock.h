@@ -1233,6 +1233,30 @@ typedef struct {
 } synlock_manager_options;
 
 /**
+ * A parameter of the route, or a value of synlock_template_name, for
+ * placeholders. Lengths may be SYNLOCK_NTS. It stays as it is in every
+ * version.
+ */
+typedef struct {
+  /**
+   * What stands between the braces.
+   */
+  const char *name;
+  /**
+   * Its length.
+   */
+  size_t name_length;
+  /**
+   * What comes in its place.
+   */
+  const char *value;
+  /**
+   * Its length.
+   */
+  size_t value_length;
+} synlock_guard_param;
+
+/**
  * Options of a session. Set `struct_size`; zero means default for the rest.
  */
 typedef struct {
@@ -1318,29 +1342,6 @@ typedef struct {
    */
   synlock_scope *scope;
 } synlock_guard_policy;
-
-/**
- * A parameter of the route, for placeholders. Lengths may be SYNLOCK_NTS.
- * It stays as it is in every version.
- */
-typedef struct {
-  /**
-   * What stands between the braces.
-   */
-  const char *name;
-  /**
-   * Its length.
-   */
-  size_t name_length;
-  /**
-   * What comes in its place.
-   */
-  const char *value;
-  /**
-   * Its length.
-   */
-  size_t value_length;
-} synlock_guard_param;
 
 /**
  * What a guard needs to know of a request. Set `struct_size`; what is NULL
@@ -2314,6 +2315,25 @@ synlock_status synlock_key_name(const char *key,
                                 size_t capacity,
                                 size_t *length,
                                 synlock_error **error);
+
+/**
+ * Writes the name that a template such as "order_{id}" makes of `count`
+ * values into `buffer`, with a NUL after it; `length` gets its length. A
+ * placeholder is what stands between two braces that enclose no other one; of
+ * several values of one name, the last counts. Values are taken as they stand.
+ * The same in every language.
+ *
+ * SYNLOCK_INVALID_ARGUMENT for a placeholder without a value.
+ */
+SYNLOCK_API
+synlock_status synlock_template_name(const char *pattern,
+                                     size_t pattern_length,
+                                     const synlock_guard_param *values,
+                                     size_t count,
+                                     char *buffer,
+                                     size_t capacity,
+                                     size_t *length,
+                                     synlock_error **error);
 
 /**
  * Counts from now on what happens to the locks of this store handle (`on` is

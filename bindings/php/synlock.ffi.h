@@ -279,6 +279,12 @@ typedef struct {
   synlock_scope *scope;
 } synlock_manager_options;
 typedef struct {
+  const char *name;
+  size_t name_length;
+  const char *value;
+  size_t value_length;
+} synlock_guard_param;
+typedef struct {
   size_t struct_size;
   const char *id;
   synlock_scope *scope;
@@ -299,12 +305,6 @@ typedef struct {
   int32_t strict;
   synlock_scope *scope;
 } synlock_guard_policy;
-typedef struct {
-  const char *name;
-  size_t name_length;
-  const char *value;
-  size_t value_length;
-} synlock_guard_param;
 typedef struct {
   size_t struct_size;
   const char *route;
@@ -609,6 +609,14 @@ synlock_status synlock_key_name(const char *key,
                                 size_t capacity,
                                 size_t *length,
                                 synlock_error **error);
+synlock_status synlock_template_name(const char *pattern,
+                                     size_t pattern_length,
+                                     const synlock_guard_param *values,
+                                     size_t count,
+                                     char *buffer,
+                                     size_t capacity,
+                                     size_t *length,
+                                     synlock_error **error);
 synlock_status synlock_store_measure(synlock_store *store,
                                      int32_t on,
                                      synlock_error **error);

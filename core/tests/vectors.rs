@@ -43,3 +43,28 @@ fn names_become_the_files_that_the_vectors_say() {
     }
     assert!(names.len() >= 50, "{} names", names.len());
 }
+
+#[test]
+fn templates_make_the_names_that_the_vectors_say() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../tests/vectors/templates.tsv"
+    );
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut rows = 0;
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let mut fields = line.split('\t');
+        let (template, name) = (fields.next().unwrap(), fields.next().unwrap());
+        let values: Vec<_> = fields.map(|field| field.split_once('=').unwrap()).collect();
+        let made = synlock_core::name::template::render_with(template.as_bytes(), &values);
+        match name {
+            "!" => assert_eq!(
+                made.unwrap_err().code(),
+                synlock_core::Code::InvalidArgument
+            ),
+            name => assert_eq!(made.unwrap(), name.as_bytes(), "{line}"),
+        }
+        rows += 1;
+    }
+    assert!(rows >= 28, "{rows} rows");
+}

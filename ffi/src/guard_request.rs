@@ -125,8 +125,9 @@ impl synlock_guard_policy {
     };
 }
 
-/// A parameter of the route, for placeholders. Lengths may be SYNLOCK_NTS.
-/// It stays as it is in every version.
+/// A parameter of the route, or a value of synlock_template_name, for
+/// placeholders. Lengths may be SYNLOCK_NTS. It stays as it is in every
+/// version.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct synlock_guard_param {
@@ -567,6 +568,37 @@ unsafe fn maybe<'a>(text: *const c_char, length: usize, what: &str) -> Result<Op
 
 /// Hands the core's request, made from C's, to `run`.
 ///
+/// Names and values.
+///
+/// # Safety
+/// `params` is NULL or has `count` items, each with the lengths that it says.
+pub(crate) unsafe fn read_params<'a>(
+    params: *const synlock_guard_param,
+    count: usize,
+) -> Result<Vec<(&'a [u8], &'a [u8])>> {
+    if count > 1000 {
+        return Err(Error::invalid("more than a thousand parameters"));
+    }
+    if count > 0 && params.is_null() {
+        return Err(Error::new(
+            synlock_core::Code::NullPointer,
+            "the list of parameters is NULL",
+        ));
+    }
+    (0..count)
+        .map(|index| {
+            // SAFETY: promised by the caller.
+            unsafe {
+                let param = params.add(index).read();
+                Ok((
+                    bytes(param.name, param.name_length, "a parameter's name")?,
+                    bytes(param.value, param.value_length, "a parameter's value")?,
+                ))
+            }
+        })
+        .collect()
+}
+
 /// # Safety
 /// As `read_sized`; every field has the length that it says.
 unsafe fn with_request<T>(
@@ -579,24 +611,7 @@ unsafe fn with_request<T>(
         if given.reserved != 0 {
             return Err(Error::invalid("reserved is not 0"));
         }
-        if given.param_count > 1000 {
-            return Err(Error::invalid("more than a thousand parameters"));
-        }
-        if given.param_count > 0 && given.params.is_null() {
-            return Err(Error::new(
-                synlock_core::Code::NullPointer,
-                "params is NULL",
-            ));
-        }
-        let params: Vec<(&[u8], &[u8])> = (0..given.param_count)
-            .map(|index| {
-                let param = given.params.add(index).read();
-                Ok((
-                    bytes(param.name, param.name_length, "a parameter's name")?,
-                    bytes(param.value, param.value_length, "a parameter's value")?,
-                ))
-            })
-            .collect::<Result<_>>()?;
+        let params = read_params(given.params, given.param_count)?;
         let provider = maybe(given.provider, given.provider_length, "provider")?;
         let user = match given.user {
             0 => User::NoSource,

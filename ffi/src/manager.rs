@@ -3,6 +3,7 @@
 use crate::cancel::synlock_cancel;
 use crate::error::synlock_error;
 use crate::guard::{Out, guard, hand_out, number, value};
+use crate::guard_request::{read_params, synlock_guard_param};
 use crate::handle::{self, Kind, Object, with_cancel, with_manager, with_scope, with_store};
 use crate::lock::synlock_acquired;
 use crate::options::{SizedOut, read_sized, switch};
@@ -13,6 +14,7 @@ use crate::text::{self, bytes, copy_bytes};
 use std::ffi::c_char;
 use std::time::Duration;
 use synlock_core::manager::{Manager, ManagerOptions, Repeat};
+use synlock_core::name::template;
 use synlock_core::name::typed::Key;
 use synlock_core::{Error, Result};
 
@@ -359,5 +361,38 @@ pub unsafe extern "C" fn synlock_key_name(
         };
         // SAFETY: promised by the caller.
         unsafe { copy_bytes(&key.render(prefix)?, buffer, capacity, length) }
+    })
+}
+
+/// Writes the name that a template such as "order_{id}" makes of `count`
+/// values into `buffer`, with a NUL after it; `length` gets its length. A
+/// placeholder is what stands between two braces that enclose no other one; of
+/// several values of one name, the last counts. Values are taken as they stand.
+/// The same in every language.
+///
+/// SYNLOCK_INVALID_ARGUMENT for a placeholder without a value.
+///
+/// # Safety
+/// `pattern` has `pattern_length` bytes, `values` is NULL or has `count` items,
+/// each with the lengths that it says; otherwise as `synlock_key_name`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_template_name(
+    pattern: *const c_char,
+    pattern_length: usize,
+    values: *const synlock_guard_param,
+    count: usize,
+    buffer: *mut c_char,
+    capacity: usize,
+    length: *mut usize,
+    error: *mut *mut synlock_error,
+) -> synlock_status {
+    guard("synlock_template_name", error, || {
+        // SAFETY: promised by the caller.
+        let pattern = unsafe { bytes(pattern, pattern_length, "pattern") }?;
+        // SAFETY: promised by the caller.
+        let values = unsafe { read_params(values, count) }?;
+        let name = template::render_with(pattern, &values)?;
+        // SAFETY: promised by the caller.
+        unsafe { copy_bytes(&name, buffer, capacity, length) }
     })
 }

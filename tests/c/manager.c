@@ -1,5 +1,5 @@
 /* The manager of semaphores and the numbers, as C has them. */
-#define _POSIX_C_SOURCE 200809L
+#define _DEFAULT_SOURCE
 #include "check.h"
 
 #define KEY "[\"M_K_\",1]"
@@ -63,6 +63,36 @@ static void vectors(void) {
     CHECK(file);
     while (file && fgets(line, sizeof line, file)) rows += vector(line);
     CHECK(rows >= 47);
+    if (file) fclose(file);
+}
+
+/* A row of the vectors: template, name, values. */
+static int template_row(char *line) {
+    synlock_guard_param values[8];
+    char got[256] = "", *rest = line, *pattern = strsep(&rest, "\t"), *name = strsep(&rest, "\t"), *value;
+    size_t count = 0, length = 0;
+    for (; (value = strsep(&rest, "\t")); count++) {
+        CHECK(count < 8);
+        char *placeholder = strsep(&value, "=");
+        values[count] = (synlock_guard_param){placeholder, SYNLOCK_NTS, value, strlen(value)};
+    }
+    int is_missing = !strcmp(name, "!");
+    IS(is_missing ? SYNLOCK_INVALID_ARGUMENT : SYNLOCK_OK,
+       synlock_template_name(pattern, SYNLOCK_NTS, values, count, got, sizeof got, &length, NULL));
+    CHECK(is_missing || (!strcmp(name, got) && length == strlen(name)));
+    return 1;
+}
+
+static void templates(void) {
+    FILE *file = fopen("tests/vectors/templates.tsv", "r");
+    char line[1024];
+    int rows = 0;
+    CHECK(file);
+    while (file && fgets(line, sizeof line, file)) {
+        line[strcspn(line, "\n")] = 0;
+        if (*line != '#') rows += template_row(line);
+    }
+    CHECK(rows >= 28);
     if (file) fclose(file);
 }
 
@@ -254,6 +284,7 @@ int main(void) {
     check_setting();
     CASE(keys);
     CASE(vectors);
+    CASE(templates);
     CASE(holds);
     CASE(settings);
     CASE(lines);

@@ -241,6 +241,11 @@ static void managers(void) {
     REFUSED(synlock_key_name("\"k\"", 3, NULL, NULL, 0, NULL, NULL));
     FINE(synlock_key_name("\"k\"", 3, NULL, NULL, 0, &length, NULL));
     FINE(synlock_key_name("\"k\"", 3, NULL, text, sizeof text, NULL, NULL));
+    REFUSED(synlock_template_name(NULL, 3, NULL, 0, text, sizeof text, &length, NULL));
+    REFUSED(synlock_template_name("{k}", 3, NULL, 1, text, sizeof text, &length, NULL));
+    REFUSED(synlock_template_name("k", 1, NULL, 0, NULL, 0, NULL, NULL));
+    FINE(synlock_template_name("k", 1, NULL, 0, NULL, 0, &length, NULL));
+    FINE(synlock_template_name("k", 1, NULL, 0, text, sizeof text, NULL, NULL));
     REFUSED(synlock_store_measure(NULL, 1, NULL));
     REFUSED(synlock_metrics_text(NULL, 0, NULL, NULL));
     FINE(synlock_metrics_text(NULL, 0, &length, NULL));

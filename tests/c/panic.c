@@ -145,6 +145,7 @@ static void every_status(void) {
     STATUS(synlock_manager_refresh, manager, "1", 1, 0);
     STATUS(synlock_manager_is_acquired, manager, "1", 1, &number);
     STATUS(synlock_key_name, "1", 1, NULL, text, sizeof text, &length);
+    STATUS(synlock_template_name, "1", 1, NULL, 0, text, sizeof text, &length);
     STATUS(synlock_store_measure, store, 1);
     STATUS(synlock_metrics_text, text, sizeof text, &length);
     STATUS(synlock_session_new, store, NULL, (synlock_session **)&untouched);
