@@ -266,6 +266,9 @@ export type Key = string | Uint8Array | KeyPart[];
 /** The name that a typed key stands for, in every language. */
 export function keyName(key: Key, prefix?: Name): Buffer;
 
+/** The name that a template such as `order_{id}` makes, in every language; a placeholder without a value is an error. */
+export function templateName(template: Name, values: Record<string, string | number | bigint | Uint8Array>): Buffer;
+
 export interface SemaphoreOptions {
   /** How often to try: with `sleep`, how long to wait. Waiting is woken. 240 by default. */
   tries?: number;

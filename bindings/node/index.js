@@ -109,7 +109,37 @@ function milliseconds(value, what) {
   return value;
 }
 
-const { Session, endSessions } = require('./session.js')({ native, hub, run, check, bytes, milliseconds, isEnding: () => ending });
+/** Whether nobody holds the lock any more: once that is so, or the time is over. */
+async function watch(store, name, wait, signal) {
+  const cancelled = () => make({ status: statusOf.CANCELLED, operation: 'wait' }, { cause: signal.reason });
+  if (signal?.aborted) throw cancelled();
+  const end = new native.NativeSwitch();
+  const told = run((id) => store.waitFree(hub, id, bytes(name), wait, end));
+  let abort;
+  const aborted = new Promise((_, reject) => {
+    abort = () => {
+      end.throw();
+      reject(cancelled());
+    };
+  });
+  signal?.addEventListener('abort', abort, { once: true });
+  try {
+    return JSON.parse(check(await (signal ? Promise.race([told, aborted]) : told)).value);
+  } finally {
+    signal?.removeEventListener('abort', abort);
+  }
+}
+
+/** As `watch`, where only asking again tells: custom stores. */
+async function lookAgain(isFree, wait, signal) {
+  const { status } = await poll(() => ({ status: isFree() ? 0 : statusOf.BUSY }), wait, signal);
+  if (status === statusOf.CANCELLED || (status === statusOf.BUSY && signal?.aborted)) {
+    throw make({ status: statusOf.CANCELLED, operation: 'wait' }, { cause: signal.reason });
+  }
+  return status === 0;
+}
+
+const { Session, endSessions } = require('./session.js')({ native, run, hub, watch, lookAgain, check, bytes, milliseconds, isEnding: () => ending });
 
 const ours = new Set([__filename, require.resolve('./semaphore.js')]);
 /** `file:line` of the first frame outside this package. */
@@ -689,13 +719,10 @@ class Store extends EventEmitter {
 
   /** Resolves with true once nobody holds the lock, with false when `timeout` is over. */
   async waitFree(name, { timeout = Infinity, signal } = {}) {
-    const end = Date.now() + timeout;
-    for (let pause = 10; await this.isLocked(name); pause = Math.min(pause * 2, 250)) {
-      if (Date.now() >= end) return false;
-      signal?.throwIfAborted();
-      await new Promise((resolve) => setTimeout(resolve, Math.min(pause, Math.max(1, end - Date.now()))));
-    }
-    return true;
+    const wait = milliseconds(timeout, 'timeout');
+    if (!this.#direct) return watch(this.#native, name, wait, signal);
+    const isFree = () => !JSON.parse(check(this.#native.askSync('isLocked', bytes(name))).value);
+    return lookAgain(isFree, wait, signal);
   }
 
   /** Takes over a hold that another process exported; one of several adopters wins. */
@@ -720,6 +747,6 @@ class Store extends EventEmitter {
 const tools = { hub, run, listen, collected, check, make, statusOf, bytes, milliseconds, caller, natives, warned, Store };
 const semaphores = semaphore(tools);
 require('./internal.js').tools = { ...tools, insides, Lock };
-const { SemaphoreManager, keyName } = semaphores;
+const { SemaphoreManager, keyName, templateName } = semaphores;
 
-module.exports = { Store, Lock, Session, SemaphoreManager, keyName, fencing, metrics: native.metrics, schemes: native.schemes, ...classes };
+module.exports = { Store, Lock, Session, SemaphoreManager, keyName, templateName, fencing, metrics: native.metrics, schemes: native.schemes, ...classes };

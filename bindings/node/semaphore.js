@@ -62,6 +62,19 @@ module.exports = ({ hub, run, listen, collected, check, make, statusOf, bytes, m
     return new Uint8Array(Buffer.concat(out));
   }
 
+  /** A value of a template: what every language writes alike. */
+  function written(value, name) {
+    if (typeof value === 'bigint' || Number.isSafeInteger(value)) return new Uint8Array(Buffer.from(String(value)));
+    if (value === '' || value?.length === 0) return new Uint8Array();
+    if (typeof value === 'string' || value instanceof Uint8Array) return bytes(value);
+    throw invalid(`the value of ${name} is made of text or a whole number, not of ${typeof value}`);
+  }
+
+  function templateName(template, values) {
+    const pairs = Object.entries(values).flatMap(([name, value]) => [name === '' ? new Uint8Array() : bytes(name), written(value, name)]);
+    return named(check(native.templateName(bytes(template), pairs)));
+  }
+
   const ttlOf = (ttl) => (ttl === undefined || ttl === null ? undefined : milliseconds(ttl, 'ttl'));
   const named = ({ value }) => Buffer.from(value, 'hex');
   const how = ({ waited, contended, attempts }) => ({ waited, contended, attempts });
@@ -132,7 +145,10 @@ module.exports = ({ hub, run, listen, collected, check, make, statusOf, bytes, m
       signal?.addEventListener('abort', abort, { once: true });
       let outcome;
       try {
-        outcome = await run((id) => this.#native.acquire(hub, id, text, String(path), ttlOf(ttl), end));
+        do {
+          outcome = await run((id) => this.#native.acquire(hub, id, text, String(path), ttlOf(ttl), end));
+          // A lease that was to be lengthened turned out to be lost.
+        } while ([statusOf.LOST, statusOf.NOT_HELD].includes(outcome.status) && !signal?.aborted);
       } finally {
         signal?.removeEventListener('abort', abort);
       }
@@ -214,6 +230,7 @@ module.exports = ({ hub, run, listen, collected, check, make, statusOf, bytes, m
 
   return {
     SemaphoreManager,
+    templateName,
     keyName: (key, prefix = '') => named(check(native.keyName(json(key), prefix === '' ? new Uint8Array() : bytes(prefix)))),
     end: () => {
       for (const reference of living) reference.deref()?.close();

@@ -2,7 +2,7 @@
 
 // Sessions: one owner of many names, by its id; Drupal's model of locks.
 
-module.exports = ({ native, hub, run, check, bytes, milliseconds, isEnding }) => {
+module.exports = ({ native, hub, run, watch, lookAgain, check, bytes, milliseconds, isEnding }) => {
   const live = new Set();
   const end = (own) => {
     live.delete(own);
@@ -15,12 +15,14 @@ module.exports = ({ native, hub, run, check, bytes, milliseconds, isEnding }) =>
 
   class Session {
     #native;
+    #store;
     #direct;
 
     /** Made by `store.session()`. */
     constructor(store, direct, id) {
       this.#native = new native.NativeSession(store, id);
       check(this.#native.made());
+      this.#store = store;
       this.#direct = direct;
       if (id !== undefined) return;
       live.add(this.#native);
@@ -64,16 +66,11 @@ module.exports = ({ native, hub, run, check, bytes, milliseconds, isEnding }) =>
       return this.#askSync('mayBeAvailable', name);
     }
 
+    /** Woken where the store wakes; a custom store is asked again. */
     async wait(name, { delay = 30_000, signal } = {}) {
-      milliseconds(delay, 'delay');
-      const end = performance.now() + delay;
-      for (let pause = 10; !(await this.mayBeAvailable(name)); pause = Math.min(pause * 2, 250)) {
-        const left = end - performance.now();
-        if (left <= 0) return true;
-        signal?.throwIfAborted();
-        await new Promise((resolve) => setTimeout(resolve, Math.min(pause, Math.max(1, left))));
-      }
-      return false;
+      const wait = milliseconds(delay, 'delay');
+      const isFree = () => this.#askSync('mayBeAvailable', name);
+      return !(await (this.#direct ? lookAgain(isFree, wait, signal) : watch(this.#store, name, wait, signal)));
     }
 
     waitSync(name, { delay = 30_000 } = {}) {

@@ -17,11 +17,27 @@ export class LockFactory {
    * @param autoRelease released when the object is collected, and when the process exits; on by default
    */
   createLock(resource: Name, ttl?: number | null, autoRelease?: boolean): Lock;
+  /** A lock of a key, which may come from another process; locks of one key are one owner. */
+  createLockFromKey(key: Key, ttl?: number | null, autoRelease?: boolean): Lock;
+}
+
+/**
+ * The name of a lock, and its owner. `JSON.stringify` of a key that holds hands the hold over: the first use of a copy
+ * (this one included) takes it, and the others find it lost. A hold that ends with its process (`flock:`, `memory:`, ...)
+ * throws SYNLOCK_UNSUPPORTED.
+ */
+export class Key {
+  constructor(resource: Name);
+  /** A key that came as JSON, or as what was parsed of it. */
+  static from(json: string | object): Key;
+  readonly resource: Name;
+  toString(): string;
+  toJSON(): object;
 }
 
 /** A lock, and its owner: two of them for one resource keep each other out. */
 export class Lock {
-  constructor(store: Store, resource: Name, ttl?: number | null, autoRelease?: boolean);
+  constructor(store: Store, key: Key | Name, ttl?: number | null, autoRelease?: boolean);
   /** Waits unless `blocking` is false. True also for a lock that this object has; a reader becomes the writer. */
   acquire(blocking?: boolean, wait?: Wait): Promise<boolean>;
   /** Takes the lock together with other readers; a writer becomes a reader. */

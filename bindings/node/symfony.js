@@ -14,6 +14,62 @@ function open(url, options) {
   return new Store(url, isShort ? { max_ttl: TTL, ...options } : options);
 }
 
+/** The state of a key. */
+let of;
+
+/** What holds is forgotten, and given back. */
+async function forget(state) {
+  const held = state.held;
+  state.held = null;
+  try {
+    await held?.release();
+  } catch (error) {
+    if (!(error instanceof LockLost || error instanceof NotHeld)) throw error;
+  }
+}
+
+/** The name of a lock, and its owner. Turning it into JSON hands what it holds over. */
+class Key {
+  #state = { held: null, text: null, isLost: false, adopting: undefined, last: Promise.resolve() };
+
+  static {
+    of = (key) => key.#state;
+  }
+
+  constructor(resource) {
+    this.resource = resource;
+  }
+
+  /** A key that came as JSON, or as what JSON says. */
+  static from(json) {
+    const { resource, hex, text, isLost } = typeof json === 'string' ? JSON.parse(json) : json;
+    const key = new Key(hex === undefined ? resource : Buffer.from(hex, 'hex'));
+    Object.assign(key.#state, { text, isLost });
+    return key;
+  }
+
+  toString() {
+    return typeof this.resource === 'string' ? this.resource : Buffer.from(this.resource).toString();
+  }
+
+  toJSON() {
+    const state = this.#state;
+    try {
+      if (state.held !== null) state.text = state.held.export();
+    } catch (error) {
+      if (!(error instanceof LockLost || error instanceof NotHeld)) throw error;
+    }
+    state.held = null;
+    const resource = typeof this.resource === 'string' ? { resource: this.resource } : { hex: Buffer.from(this.resource).toString('hex') };
+    return { ...resource, text: state.text, isLost: state.isLost };
+  }
+}
+
+// A key may live on in a variable of the program's.
+const collected = new FinalizationRegistry((state) => {
+  forget(state).catch(() => {});
+});
+
 /** Makes locks of one store, which a URL names. */
 class LockFactory {
   constructor(store, options) {
@@ -22,28 +78,34 @@ class LockFactory {
 
   /** A lock that takes nothing yet; `ttl` is ms, null without. */
   createLock(resource, ttl = TTL, autoRelease = true) {
-    return new Lock(this.store, resource, ttl, autoRelease);
+    return this.createLockFromKey(new Key(resource), ttl, autoRelease);
+  }
+
+  /** A lock of a key, which may come from another process; locks of one key are one owner. */
+  createLockFromKey(key, ttl = TTL, autoRelease = true) {
+    return new Lock(this.store, key, ttl, autoRelease);
   }
 }
 
 class Lock {
   #store;
   #resource;
+  #state;
   #ttl;
   #options;
   #canShare;
-  /** The hold, if there is one. */
-  #held = null;
-  #last = Promise.resolve();
 
-  constructor(store, resource, ttl = null, autoRelease = true) {
+  constructor(store, key, ttl = null, autoRelease = true) {
     const can = store.capabilities;
+    const own = key instanceof Key ? key : new Key(key);
     this.#store = store;
-    this.#resource = resource;
+    this.#resource = own.resource;
+    this.#state = of(own);
     this.#ttl = ttl || undefined;
     this.#canShare = can.shared;
     // Stores without leases take no notice of a TTL.
     this.#options = { ttl: can.ttl ? this.#ttl : undefined, autoRelease };
+    if (autoRelease) collected.register(this, this.#state);
   }
 
   /** Takes the lock, whether or not this object has it; a reader becomes the only one, or stays a reader. */
@@ -70,31 +132,55 @@ class Lock {
 
   /** One acquire after the other: a second one must find what the first has got, not wait for it. */
   #inTurn(work) {
-    const turn = this.#last.then(work);
-    this.#last = turn.catch(() => {});
+    const turn = this.#state.last.then(work);
+    this.#state.last = turn.catch(() => {});
     return turn;
   }
 
   async #take(options, blocking, timeout, signal) {
     try {
-      this.#held = blocking
+      this.#state.held = blocking
         ? await this.#store.acquire(this.#resource, { ...options, timeout, signal })
         : await this.#store.tryAcquire(this.#resource, { ...options, signal });
     } catch (error) {
       if (!(error instanceof LockTimeout)) throw error;
     }
-    return this.#held !== null;
+    if (this.#state.held !== null) this.#state.isLost = false;
+    return this.#state.held !== null;
+  }
+
+  /** What holds; a hold that was handed over is taken first. */
+  async #adopted() {
+    const state = this.#state;
+    if (state.text) {
+      const text = state.text;
+      state.text = null;
+      // Asked twice at once, both wait for the one answer.
+      state.adopting = this.#store.adopt(text, this.#options).then(
+        (held) => (state.held = held),
+        (error) => {
+          if (!(error instanceof LockLost)) {
+            state.text = text;
+            throw error;
+          }
+          state.isLost = true;
+        },
+      );
+    }
+    await state.adopting;
+    return state.held;
   }
 
   /** What holds, its lease renewed; a hold that is lost is forgotten. */
   async #holding() {
+    const held = await this.#adopted();
     try {
-      if (this.#held !== null) await this.#lengthen(this.#held);
+      if (held !== null) await this.#lengthen(held, this.#ttl);
     } catch (error) {
       if (!(error instanceof LockLost || error instanceof NotHeld)) throw error;
-      this.#held = null;
+      this.#state.held = null;
     }
-    return this.#held;
+    return this.#state.held;
   }
 
   #lengthen(held, ttl) {
@@ -104,34 +190,35 @@ class Lock {
   /** Lengthens the lease to `ttl` ms from now, or to the lock's own; never shortens it. */
   async refresh(ttl) {
     if (!(ttl || this.#ttl)) throw make({ status: statusOf.INVALID_ARGUMENT, message: 'refresh() needs a TTL: the lock has none' });
-    if (this.#held === null) throw make({ status: statusOf.NOT_HELD, message: 'the lock is not held' });
-    await this.#lengthen(this.#held, ttl);
+    const held = await this.#adopted();
+    if (held === null) {
+      throw this.#state.isLost
+        ? make({ status: statusOf.LOST, message: 'the lock was lost' })
+        : make({ status: statusOf.NOT_HELD, message: 'the lock is not held' });
+    }
+    await this.#lengthen(held, ttl || this.#ttl);
   }
 
   /** Asks the store. */
   async isAcquired() {
-    return this.#held !== null && this.#held.isAcquired();
+    const held = await this.#adopted();
+    return held !== null && held.isAcquired();
   }
 
   /** Gives the lock back; without effect if it is not held. */
   async release() {
-    const held = this.#held;
-    this.#held = null;
-    try {
-      await held?.release();
-    } catch (error) {
-      if (!(error instanceof LockLost || error instanceof NotHeld)) throw error;
-    }
+    await this.#adopted();
+    await forget(this.#state);
   }
 
   /** Whether the lease is over or the lock was lost, as far as this process knows. */
   isExpired() {
-    return this.#held !== null && this.#held.lost;
+    return this.#state.held === null ? this.#state.isLost : this.#state.held.lost;
   }
 
   /** ms of the lease that are left at least; null without a lease. */
   getRemainingLifetime() {
-    return this.#held === null ? null : this.#held.remaining;
+    return this.#state.held === null ? null : this.#state.held.remaining;
   }
 
   async [Symbol.asyncDispose]() {
@@ -139,4 +226,4 @@ class Lock {
   }
 }
 
-module.exports = { LockFactory, Lock };
+module.exports = { LockFactory, Lock, Key };

@@ -1,4 +1,4 @@
 import symfony from './symfony.js';
 
 export default symfony;
-export const { LockFactory, Lock } = symfony;
+export const { LockFactory, Lock, Key } = symfony;

@@ -1,6 +1,7 @@
 //! For hosts with an event loop: operations that run on the service thread and report back.
 
 pub(crate) mod completions;
+mod watch;
 
 use crate::cancel::Cancel;
 use crate::codes::Code;
@@ -22,6 +23,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+pub use watch::wait_free;
 
 /// How often a waiting promotion asks again.
 const PROMOTE_POLL: Duration = Duration::from_millis(10);

@@ -135,10 +135,24 @@ impl Ticket {
 /// What asking for a key comes to.
 #[derive(Debug)]
 pub enum Asked {
-    /// The manager holds it already, and has lengthened the lease.
-    Held(Acquired),
+    /// The manager holds it already: refresh the lock for as long. If it turns out to be lost, ask again.
+    Extend(Arc<Lock>, Option<Duration>),
     /// Acquire the lock, then [`Manager::keep`] it.
     Ticket(Ticket),
+}
+
+/// What lengthening the lease of a held key comes to.
+pub fn extended(lock: &Lock) -> Acquired {
+    Acquired {
+        attempts: 1,
+        fence: lock.fencing_token(),
+        ..Acquired::default()
+    }
+}
+
+/// Whether a lease could not be lengthened because the lock was lost: it is to be asked for again.
+pub fn is_gone(error: &Error) -> bool {
+    matches!(error.code(), Code::Lost | Code::NotHeld)
 }
 
 impl Manager {
@@ -218,22 +232,22 @@ impl Manager {
         })
     }
 
-    /// Asks for a key: what there is to acquire, if anything.
+    /// Asks for a key: what there is to acquire, or to lengthen. Asks no store.
     ///
     /// # Errors
     /// `Reentered` if this manager holds it and a repetition is an error; `InvalidArgument`,
-    /// `Unsupported`; of lengthening a lease, trouble of the store.
+    /// `Unsupported`.
     pub fn ask(&self, key: &Key, caller: Option<&str>, ttl: Option<Duration>) -> Result<Asked> {
         let name = self.name(key)?;
         let options = self.lock_options(key, caller, ttl)?;
         if !self.options.demo
             && let Some(held) = self.held(&name)
         {
-            match self.repeat(&held, &name, &options)? {
-                Some(acquired) => return Ok(Asked::Held(acquired)),
-                // Lost meanwhile, and nobody else will come for it.
-                None => drop(self.strike_own(&name, &held)),
+            if self.repeat(&held, &name, &options)? {
+                return Ok(Asked::Extend(held, options.ttl));
             }
+            // Lost meanwhile, and nobody else will come for it.
+            drop(self.strike_own(&name, &held));
         }
         let patience = self.patience();
         Ok(Asked::Ticket(Ticket {
@@ -275,15 +289,10 @@ impl Manager {
         Some(held)
     }
 
-    /// What asking for a held key comes to; nothing if it is not held any more.
-    fn repeat(
-        &self,
-        held: &Arc<Lock>,
-        name: &Name,
-        asked: &LockOptions,
-    ) -> Result<Option<Acquired>> {
+    /// Whether asking for a held key lengthens its lease; not if it is not held any more.
+    fn repeat(&self, held: &Arc<Lock>, name: &Name, asked: &LockOptions) -> Result<bool> {
         if !matches!(held.state(), State::Held | State::Releasing) {
-            return Ok(None);
+            return Ok(false);
         }
         let holder = held.options().caller.as_deref().unwrap_or("somebody");
         if self.options.repeat == Repeat::Error {
@@ -293,15 +302,7 @@ impl Manager {
         }
         let words = format!("this process holds the key already ({holder}): its lease is extended");
         self.tell(EventKind::Warning, Code::Reentered, name, asked, &words);
-        match held.refresh(asked.ttl) {
-            Ok(()) => Ok(Some(Acquired {
-                attempts: 1,
-                fence: held.fencing_token(),
-                ..Acquired::default()
-            })),
-            Err(error) if matches!(error.code(), Code::Lost | Code::NotHeld) => Ok(None),
-            Err(error) => Err(error),
-        }
+        Ok(true)
     }
 
     /// Keeps what was acquired, until it is released.
@@ -344,8 +345,12 @@ impl Manager {
         let ticket = match waiting {
             Some(ticket) => ticket,
             None => match self.ask(key, caller, ttl)? {
-                Asked::Held(acquired) => return Ok(acquired),
                 Asked::Ticket(ticket) => ticket,
+                Asked::Extend(lock, lease) => match lock.refresh(lease) {
+                    Ok(()) => return Ok(extended(&lock)),
+                    Err(error) if is_gone(&error) => return self.acquire(key, caller, ttl, cancel),
+                    Err(error) => return Err(error),
+                },
             },
         };
         let acquired = ticket.lock.acquire(ticket.wait(), cancel);

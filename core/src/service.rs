@@ -395,6 +395,6 @@ fn address(store: &Arc<dyn Backend>) -> usize {
 }
 
 /// A bug in one job must not end the thread that renews everybody's leases.
-fn contain(job: impl FnOnce()) {
+pub(crate) fn contain(job: impl FnOnce()) {
     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
 }

@@ -14,6 +14,7 @@ pub mod manager;
 pub mod seats;
 mod session;
 mod store;
+mod switch;
 
 use napi::bindgen_prelude::BigInt;
 use napi_derive::napi;

@@ -2,15 +2,16 @@
 
 use crate::hub::{Hub, Teller};
 use crate::store::{NativeStore, hex, observer, or_null, quoted, warner};
+use crate::switch::NativeSwitch;
 use crate::{Outcome, millis};
 use napi::bindgen_prelude::Uint8Array;
 use napi_derive::napi;
 use std::sync::Arc;
 use synlock_core::dispatch::submit_with;
-use synlock_core::manager::{Asked, Manager, ManagerOptions, Repeat, Ticket};
+use synlock_core::manager::{Asked, Manager, ManagerOptions, Repeat, Ticket, extended};
 use synlock_core::name::typed::Key;
 use synlock_core::sync::Mutex;
-use synlock_core::{Cancel, Code, Error, Op, Result};
+use synlock_core::{Code, Error, Op, Result};
 
 #[napi(object)]
 pub struct NativeSettings {
@@ -41,26 +42,6 @@ impl NativeSettings {
         };
         options.demo = self.demo;
         Ok(options)
-    }
-}
-
-/// Ends an acquire that is under way.
-#[napi]
-#[derive(Default)]
-pub struct NativeSwitch {
-    cancel: Cancel,
-}
-
-#[napi]
-impl NativeSwitch {
-    #[napi(constructor, catch_unwind)]
-    pub fn new() -> Self {
-        NativeSwitch::default()
-    }
-
-    #[napi(catch_unwind)]
-    pub fn throw(&self) {
-        self.cancel.cancel();
     }
 }
 
@@ -112,7 +93,7 @@ impl NativeManager {
         })
     }
 
-    /// Acquires; the hub is told under `id`.
+    /// Acquires; the hub is told under `id`. Lost, or not held: a lease could not be lengthened, so ask again.
     #[napi(catch_unwind)]
     pub fn acquire(
         &self,
@@ -129,14 +110,16 @@ impl NativeManager {
             let key = Key::from_json(&key)?;
             let ttl = ttl.map(|ttl| millis(ttl, "ttl")).transpose()?;
             let ticket = match manager.ask(&key, Some(&caller), ttl)? {
-                Asked::Held(acquired) => {
-                    let told = Outcome::of(Ok(acquired), Outcome::acquired);
-                    teller.tell(id, told);
-                    return Ok(());
+                Asked::Extend(lock, ttl) => {
+                    let kept = lock.clone();
+                    return submit_with(&lock, Op::Refresh(ttl), None, move |result| {
+                        let acquired = result.map(|_| extended(&kept));
+                        teller.tell(id, Outcome::of(acquired, Outcome::acquired));
+                    });
                 }
                 Asked::Ticket(ticket) => ticket,
             };
-            let (lock, cancel) = (ticket.lock().clone(), switch.cancel.clone());
+            let (lock, cancel) = (ticket.lock().clone(), switch.cancel());
             let op = Op::Acquire(ticket.wait());
             submit_with(&lock, op, Some(cancel), move |result| {
                 let outcome = match result {
@@ -298,6 +281,17 @@ fn give(manager: Arc<Manager>, ticket: Ticket, teller: Teller, id: f64) -> Resul
 #[napi(catch_unwind)]
 pub fn key_name(key: Uint8Array, prefix: Uint8Array) -> Outcome {
     let name = Key::from_json(&key).and_then(|key| key.render(&prefix));
+    Outcome::of(name, |name, outcome| outcome.value = Some(hex(&name)))
+}
+
+/// The name that a template makes of values, which follow their names; in hex.
+#[napi(catch_unwind)]
+pub fn template_name(template: Uint8Array, values: Vec<Uint8Array>) -> Outcome {
+    let pairs: Vec<(&[u8], &[u8])> = values
+        .chunks_exact(2)
+        .map(|pair| (&*pair[0], &*pair[1]))
+        .collect();
+    let name = synlock_core::name::template::render_with(&template, &pairs);
     Outcome::of(name, |name, outcome| outcome.value = Some(hex(&name)))
 }
 

@@ -3,12 +3,14 @@
 use crate::custom::{NativeAsk, NativeReply, NativeTraits, Object};
 use crate::hub::{Hub, Teller};
 use crate::lock::{NativeLock, NativeOptions};
+use crate::switch::NativeSwitch;
 use crate::{Outcome, wait};
 use napi::Env;
 use napi::bindgen_prelude::{Function, Uint8Array};
 use napi_derive::napi;
 use std::fmt::Write;
 use std::sync::{Arc, OnceLock};
+use synlock_core::dispatch;
 use synlock_core::event::Observer;
 use synlock_core::store::{Holder, Inspection};
 use synlock_core::{Error, Lock, Result, Store};
@@ -184,7 +186,7 @@ impl NativeStore {
             let (store, teller) = (self.opened()?.clone(), hub.teller());
             let options = options.over(store.defaults())?;
             let asked = store.clone();
-            synlock_core::dispatch::run(&asked, move || {
+            dispatch::run(&asked, move || {
                 let adopted = store.adopt(&text, options);
                 let name = |lock: &Lock| Some(hex(lock.name().as_bytes()));
                 let outcome = match &adopted {
@@ -219,13 +221,40 @@ impl NativeStore {
         let start = || {
             let (store, teller, name) = (self.opened()?.clone(), hub.teller(), name.to_vec());
             let asked = store.clone();
-            synlock_core::dispatch::run(&asked, move || {
+            dispatch::run(&asked, move || {
                 let answer = ask(&store, &what, &name, text.as_deref(), number);
                 teller.tell(
                     id,
                     Outcome::of(answer, |value, outcome| outcome.value = Some(value)),
                 );
             })
+        };
+        Outcome::of(start(), |(), _| {})
+    }
+
+    /// Waits until nobody holds the lock, for `ms` at most, without taking it; the hub is told under `id`.
+    #[napi(catch_unwind)]
+    pub fn wait_free(
+        &self,
+        hub: &Hub,
+        id: f64,
+        name: Uint8Array,
+        ms: f64,
+        switch: &NativeSwitch,
+    ) -> Outcome {
+        let start = || {
+            let (cancel, teller) = (switch.cancel(), hub.teller());
+            dispatch::wait_free(
+                self.opened()?,
+                &name,
+                wait(ms)?,
+                Some(cancel),
+                move |free| {
+                    let told =
+                        Outcome::of(free, |free, outcome| outcome.value = Some(free.to_string()));
+                    teller.tell(id, told);
+                },
+            )
         };
         Outcome::of(start(), |(), _| {})
     }

@@ -5,7 +5,7 @@ const assert = require('node:assert/strict');
 const fs = require('node:fs');
 const path = require('node:path');
 const { subscribe, unsubscribe } = require('node:diagnostics_channel');
-const { SemaphoreManager, Store, keyName, metrics } = require('..');
+const { SemaphoreManager, Store, keyName, metrics, templateName } = require('..');
 const { flockUrl, name, script, sleep } = require('./support.js');
 
 const NAME = 'lock_M_K_378261a619eba75d288b4929dc312ddf';
@@ -34,6 +34,22 @@ test('keys become the names of the vectors', () => {
   assert.ok(all.length >= 47);
   for (const row of all) assert.equal(keyName(row.name, 'lock_').toString(), row.expect.key, String(row.name));
   assert.ok(all.some((row) => Array.isArray(row.name) && row.name.some((part) => typeof part === 'bigint')));
+});
+
+test('templates make the names of the vectors', () => {
+  const file = fs.readFileSync(path.join(__dirname, '../../../tests/vectors/templates.tsv'), 'utf8');
+  const all = file.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
+  assert.ok(all.length >= 28);
+  for (const line of all) {
+    const [template, wanted, ...fields] = line.split('\t');
+    const values = Object.fromEntries(fields.map((field) => [field.slice(0, field.indexOf('=')), field.slice(field.indexOf('=') + 1)]));
+    if (wanted === '!') assert.throws(() => templateName(template, values), { code: 'SYNLOCK_INVALID_ARGUMENT' }, line);
+    else assert.equal(templateName(template, values).toString(), wanted, line);
+  }
+  assert.equal(templateName('{a}-{b}-{c}-{d}', { a: 17, b: 2n ** 63n, c: Buffer.of(255), d: 'ü' }).toString('latin1'), '17-9223372036854775808-\xff-\xc3\xbc');
+  for (const value of [1.5, NaN, true, null, undefined, {}, [], 2 ** 60, '\ud800']) {
+    assert.throws(() => templateName('{a}', { a: value }), { code: 'SYNLOCK_INVALID_ARGUMENT' }, String(value));
+  }
 });
 
 test('what is no key', () => {
@@ -207,4 +223,16 @@ test('numbers', async () => {
   one.store.measure();
   (await one.store.acquire('x')).releaseSync();
   assert.ok(metrics().includes(`synlock_releases_total{store="${one.url}"} 2\n`));
+});
+
+test('a lost lock is acquired anew where a repetition extends', async () => {
+  const one = manager({ repeat: 'extend' });
+  await one.acquire('k');
+  await one.acquire('k', { ttl: 90_000 });
+  assert.ok((await one.store.inspect('lock_k')).holders[0].remaining > 70_000);
+  assert.equal(await one.store.breakLock('lock_k'), true);
+  await one.acquire('k');
+  assert.equal(await one.isAcquired('k'), true);
+  await one.release('k');
+  assert.equal(await one.store.isLocked('lock_k'), false);
 });

@@ -48,6 +48,31 @@ for (const [kind, setup] of Object.entries(setups)) {
       await assert.rejects(other.wait(key, { delay: -1 }), code('INVALID_ARGUMENT'));
     });
 
+    it('end a wait by a signal', async () => {
+      const [mine, other, key] = [store.session(), store.session(), name()];
+      assert.ok(await mine.acquire(key));
+      const end = new AbortController();
+      const waits = [other.wait(key, { signal: end.signal }), store.waitFree(key, { signal: end.signal })];
+      const stays = store.waitFree(key);
+      const ended = Promise.allSettled(waits);
+      end.abort(new Error('enough'));
+      for (const { reason } of await ended) assert.deepEqual([reason.code, reason.cause.message], ['SYNLOCK_CANCELLED', 'enough']);
+      await assert.rejects(other.wait(key, { signal: end.signal }), code('CANCELLED'));
+      assert.ok(await mine.release(key));
+      assert.equal(await stays, true);
+      assert.equal(await other.wait(key, { delay: 0 }), false);
+      await assert.rejects(store.waitFree(''), code('INVALID_ARGUMENT'));
+    });
+
+    it('are many, that wait for many', async () => {
+      const [mine, other] = [store.session(), store.session()];
+      const keys = Array.from({ length: 50 }, name);
+      for (const key of keys) assert.ok(await mine.acquire(key));
+      const waits = Promise.all([...keys, ...keys].map((key) => other.wait(key, { delay: 60_000 })));
+      assert.equal(await mine.releaseAll(), keys.length);
+      assert.ok((await waits).every((held) => held === false));
+    });
+
     it('block the thread too', () => {
       const [mine, other, key] = [store.session(), store.session(), name()];
       assert.ok(mine.acquireSync(key) && mine.acquireSync(key) && mine.renewSync(key, { ttl: 60_000 }));

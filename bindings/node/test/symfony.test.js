@@ -8,7 +8,7 @@ const os = require('node:os');
 const path = require('node:path');
 const { after, before, describe, it } = require('node:test');
 const synlock = require('..');
-const { LockFactory } = require('synlock/symfony');
+const { Key, LockFactory } = require('synlock/symfony');
 const { startRedis, flockUrl, shmUrl, script, name } = require('./support.js');
 
 const code = (wanted) => (error) => error instanceof synlock.SynlockError && error.code === `SYNLOCK_${wanted}`;
@@ -203,12 +203,90 @@ describe('symfony', () => {
   it('without automatic release a lease stays', async () => {
     const server = await startRedis();
     try {
-      const done = await script(`const { LockFactory } = require(process.env.SYNLOCK + '/symfony.js');
+      const done = await script(`const { Key, LockFactory } = require(process.env.SYNLOCK + '/symfony.js');
         new LockFactory(process.argv[1]).createLock('kept', 30000, false).acquire();`, server.url);
       assert.equal(done.code, 0, done.err);
       assert.equal(await new LockFactory(server.url).createLock('kept').acquire(false), false);
     } finally {
       server.stop();
     }
+  });
+});
+
+describe('keys', () => {
+  let server;
+  before(async () => {
+    server = await startRedis();
+  });
+  after(() => server.stop());
+
+  for (const kind of ['memory', 'redis']) {
+    it(`locks of one key are one owner, ${kind}`, async () => {
+      const factory = new LockFactory(kind === 'redis' ? server.url : `memory:${name()}`);
+      const key = new Key(name());
+      const [one, two, other] = [factory.createLockFromKey(key), factory.createLockFromKey(key, 600_000), factory.createLock(key.resource)];
+      assert.ok((await one.acquire(false)) && (await two.isAcquired()) && (await two.acquire(false)) && !(await other.acquire(false)));
+      assert.ok(one.getRemainingLifetime() > 500_000);
+      await two.release();
+      assert.ok(!(await one.isAcquired()) && (await other.acquire(false)));
+      await other.release();
+      assert.equal(`${key} ${new Key(Buffer.from('bytes'))}`, `${key.resource} bytes`);
+    });
+  }
+
+  it('a key as JSON hands its hold over', async () => {
+    const factory = new LockFactory(server.url);
+    const key = new Key(name());
+    const lock = factory.createLockFromKey(key, 60_000);
+    assert.ok(await lock.acquire(false));
+    const sent = JSON.stringify({ key });
+    const worker = `
+      const { Key, LockFactory } = require(process.env.SYNLOCK + '/symfony.js');
+      (async () => {
+        const [url, sent] = process.argv.slice(1);
+        const lock = new LockFactory(url).createLockFromKey(Key.from(JSON.parse(sent).key), 60_000, false);
+        const [held, again] = await Promise.all([lock.isAcquired(), lock.isAcquired()]);
+        await lock.refresh(120_000);
+        console.log(held, again);
+      })();`;
+    const { out, err } = await script(worker, server.url, sent);
+    assert.equal(out, 'true true\n', err);
+    // Whoever comes second has nothing, and is told so.
+    await assert.rejects(lock.refresh(), code('LOST'));
+    assert.deepEqual([await lock.isAcquired(), lock.isExpired(), await lock.acquire(false)], [false, true, false]);
+    const late = factory.createLockFromKey(Key.from(JSON.parse(sent).key));
+    assert.deepEqual([await late.isAcquired(), late.isExpired()], [false, true]);
+    await late.release();
+    assert.equal(await factory.createLock(key.resource).acquire(false), false);
+  });
+
+  it('a key as JSON that nobody took is still held', async () => {
+    const factory = new LockFactory(server.url);
+    const lock = factory.createLockFromKey(new Key(Buffer.from([255, 1])), 60_000);
+    const other = factory.createLock(Buffer.from([255, 1]));
+    const sender = factory.createLockFromKey(new Key('sent'), 60_000);
+    assert.ok(await lock.acquire(false));
+    assert.ok(await sender.acquire(false));
+    await sender.release();
+    assert.equal(await other.acquire(false), false);
+    await lock.release();
+    assert.ok(await other.acquire(false));
+    await other.release();
+    const key = new Key(Buffer.from([255, 1]));
+    const mine = factory.createLockFromKey(key, 60_000);
+    assert.ok(await mine.acquire(false));
+    const copy = Key.from(JSON.stringify(key));
+    assert.deepEqual(copy.resource, key.resource);
+    assert.ok(await mine.isAcquired());
+    assert.equal(await factory.createLockFromKey(copy).isAcquired(), false);
+    await mine.release();
+  });
+
+  it('a hold that ends with its process is no JSON', async () => {
+    const key = new Key('stays');
+    const lock = new LockFactory(`memory:${name()}`).createLockFromKey(key);
+    assert.ok(await lock.acquire(false));
+    assert.throws(() => JSON.stringify(key), code('UNSUPPORTED'));
+    assert.ok(await lock.isAcquired());
   });
 });

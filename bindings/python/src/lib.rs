@@ -24,7 +24,7 @@ mod _synlock {
     #[pymodule_export]
     use super::lock::Handle;
     #[pymodule_export]
-    use super::manager::{Semaphores, key_name, template_name};
+    use super::manager::{Errand, Semaphores, key_name, template_name};
     #[pymodule_export]
     use super::session::Owner;
     #[pymodule_export]

@@ -2,6 +2,7 @@
 
 use crate::errors::{contained, detached, raise, seconds, wait};
 use pyo3::prelude::*;
+use std::sync::Arc;
 use synlock_core::{Code, Error, Lock, LockOptions, Mode, Reentry, Result, Wait};
 
 /// Options as the package hands them over.
@@ -61,17 +62,31 @@ impl Options {
 #[pyclass(frozen, weakref, module = "synlock._synlock")]
 #[derive(Debug)]
 pub struct Handle {
-    pub lock: Lock,
+    pub lock: Arc<Lock>,
 }
 
 impl Handle {
     pub fn new(lock: Lock) -> Self {
+        Handle::of(Arc::new(lock))
+    }
+
+    /// One more handle of a lock.
+    pub fn of(lock: Arc<Lock>) -> Self {
         Handle { lock }
     }
 }
 
 #[pymethods]
 impl Handle {
+    /// Handles of one lock are equal.
+    fn __eq__(&self, other: &Handle) -> bool {
+        Arc::ptr_eq(&self.lock, &other.lock)
+    }
+
+    fn __hash__(&self) -> usize {
+        Arc::as_ptr(&self.lock).addr()
+    }
+
     /// Acquires within `timeout` seconds; (waited, contended, attempts, recovered).
     #[pyo3(signature = (timeout))]
     fn acquire(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<(f64, bool, u32, bool)> {
@@ -231,6 +246,10 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        // Others have it too: a manager, or whoever runs an operation for it.
+        if Arc::strong_count(&self.lock) > 1 {
+            return;
+        }
         // A release may wait for a server: not with the interpreter in hand. `Lock`'s own drop follows.
         Python::try_attach(|py| {
             py.detach(|| {

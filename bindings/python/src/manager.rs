@@ -1,15 +1,18 @@
 //! The manager of semaphores.
 
 use crate::errors::{contained, detached, raise, seconds};
+use crate::lock::Handle;
 use crate::store::{Backing, observer};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{
     PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple,
 };
-use synlock_core::manager::{Manager, ManagerOptions, Repeat};
+use std::sync::Arc;
+use synlock_core::manager::{Asked, Manager, ManagerOptions, Repeat, Ticket};
 use synlock_core::name::typed::Key;
-use synlock_core::{Code, Error, Result};
+use synlock_core::sync::Mutex;
+use synlock_core::{Code, Error, Lock, Result, Wait};
 
 /// How deep lists may lie in lists.
 const DEEPEST: usize = 64;
@@ -128,6 +131,46 @@ fn key(value: &Bound<'_, PyAny>, depth: usize) -> PyResult<Key> {
     )))
 }
 
+/// What an event loop acquires for a manager, or releases.
+#[pyclass(frozen, module = "synlock._synlock")]
+#[derive(Debug)]
+pub struct Errand {
+    ticket: Mutex<Option<Ticket>>,
+    lock: Arc<Lock>,
+}
+
+impl Errand {
+    fn new(ticket: Ticket) -> Self {
+        Errand {
+            lock: ticket.lock().clone(),
+            ticket: Mutex::new(Some(ticket)),
+        }
+    }
+
+    fn take(&self) -> PyResult<Ticket> {
+        let ticket = self.ticket.lock().take();
+        ticket.ok_or_else(|| PyValueError::new_err("this errand is done"))
+    }
+}
+
+#[pymethods]
+impl Errand {
+    #[getter]
+    fn handle(&self) -> Handle {
+        Handle::of(self.lock.clone())
+    }
+
+    /// Seconds to wait for it.
+    #[getter]
+    fn patience(&self) -> Option<f64> {
+        match self.ticket.lock().as_ref().map(Ticket::wait) {
+            Some(Wait::For(time)) => Some(time.as_secs_f64()),
+            Some(Wait::Forever) => None,
+            _ => Some(0.0),
+        }
+    }
+}
+
 /// Locks by typed keys.
 #[pyclass(frozen, weakref, module = "synlock._synlock")]
 #[derive(Debug)]
@@ -209,6 +252,69 @@ impl Semaphores {
 
     fn is_acquired(&self, py: Python<'_>, key: PyKey) -> PyResult<bool> {
         detached(py, || self.manager.is_acquired(&key.0))
+    }
+
+    /// For event loops: what to acquire and then `keep`; or the handle and the time to refresh.
+    #[pyo3(signature = (key, caller=None, ttl=None))]
+    fn ask(
+        &self,
+        py: Python<'_>,
+        key: PyKey,
+        caller: Option<String>,
+        ttl: Option<f64>,
+    ) -> PyResult<(Option<Errand>, Option<Handle>, Option<f64>)> {
+        detached(py, || {
+            let ttl = ttl.map(|ttl| seconds(ttl, "ttl")).transpose()?;
+            Ok(match self.manager.ask(&key.0, caller.as_deref(), ttl)? {
+                Asked::Ticket(ticket) => (Some(Errand::new(ticket)), None, None),
+                Asked::Extend(lock, ttl) => (
+                    None,
+                    Some(Handle::of(lock)),
+                    ttl.map(|ttl| ttl.as_secs_f64()),
+                ),
+            })
+        })
+    }
+
+    /// Keeps what was acquired.
+    fn keep(&self, errand: &Errand) -> PyResult<()> {
+        self.manager.keep(errand.take()?);
+        Ok(())
+    }
+
+    /// Tells of an acquire that was refused because another manager of this process holds the key.
+    fn refuse(&self, errand: &Errand) -> PyResult<()> {
+        let ticket = errand.take()?;
+        let name = ticket.lock().name().clone();
+        // The exception has been raised already.
+        let _ = self
+            .manager
+            .refused(&name, &ticket, Error::outcome(Code::Reentered));
+        Ok(())
+    }
+
+    /// For event loops: what to release; nothing in a demo.
+    #[pyo3(signature = (key, caller=None))]
+    fn take(&self, py: Python<'_>, key: PyKey, caller: Option<String>) -> PyResult<Option<Errand>> {
+        contained(py, || {
+            let ticket = self.manager.take(&key.0, caller.as_deref())?;
+            Ok(ticket.map(Errand::new))
+        })
+    }
+
+    /// Takes back what was not released after all.
+    fn put_back(&self, errand: &Errand) -> PyResult<()> {
+        self.manager.put_back(errand.take()?);
+        Ok(())
+    }
+
+    /// The handle under a key that is held, and whether it has a lease.
+    fn holding(&self, py: Python<'_>, key: PyKey) -> PyResult<(Handle, bool)> {
+        contained(py, || {
+            let lock = self.manager.lock(&key.0)?;
+            let has_lease = self.manager.store().capabilities().ttl;
+            Ok((Handle::of(lock), has_lease))
+        })
     }
 
     /// Names that are held, and who acquired them.

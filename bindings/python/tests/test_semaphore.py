@@ -18,6 +18,7 @@ from synlock import semaphore
 from synlock.semaphore import SemaphoreManager
 
 VECTORS = pathlib.Path(__file__).parents[3] / "tests/vectors/avtonom_key.json"
+TEMPLATES = VECTORS.with_name("templates.tsv")
 NAME = "lock_M_K_378261a619eba75d288b4929dc312ddf"
 
 
@@ -53,10 +54,22 @@ def test_what_is_no_key():
     assert semaphore.key_name(("a", 1)) == semaphore.key_name(["a", 1])
 
 
-def test_templates():
-    assert semaphore.template_name("order_{id}-{x}", {"id": 17, "x": "ü"}) == "order_17-ü".encode()
-    with pytest.raises(synlock.InvalidArgument, match="id"):
-        semaphore.template_name("order_{id}", {})
+def test_templates_make_the_names_of_the_vectors():
+    lines = [line for line in TEMPLATES.read_text().splitlines() if not line.startswith("#")]
+    assert len(lines) >= 28
+    for line in lines:
+        template, wanted, *values = line.split("\t")
+        values = dict(value.split("=", 1) for value in values)
+        if wanted == "!":
+            with pytest.raises(synlock.InvalidArgument, match="no value"):
+                semaphore.template_name(template, values)
+        else:
+            assert semaphore.template_name(template, values).decode() == wanted, line
+    values = {"a": 17, "b": 2**63, "c": b"\xff", "d": "ü"}
+    assert semaphore.template_name("{a}-{b}-{c}-{d}", values) == b"17-9223372036854775808-\xff-\xc3\xbc"
+    for value in [1.5, True, None, [], object()]:
+        with pytest.raises(TypeError, match="value of a"):
+            semaphore.template_name("{a}", {"a": value})
 
 
 def test_acquire_and_release_with_a_line_for_each(caplog):

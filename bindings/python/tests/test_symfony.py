@@ -1,5 +1,6 @@
 """`synlock.symfony`, and the samples of Symfony's documentation of its Lock component in Python."""
 
+import pickle
 import subprocess
 import sys
 import threading
@@ -7,7 +8,7 @@ import threading
 import pytest
 
 import synlock
-from synlock.symfony import LockFactory
+from synlock.symfony import Key, LockFactory
 
 
 @pytest.fixture
@@ -177,3 +178,87 @@ def test_a_quorum_grants_the_default_ttl(tmp_path):
     lock = LockFactory(f"quorum:({members})").createLock("quorum")
     assert lock.acquire(False)
     assert lock.getRemainingLifetime() > 250
+
+
+def test_locks_of_one_key_are_one_owner(factory):
+    key = Key("shared key")
+    one, two, other = factory.createLockFromKey(key), factory.createLockFromKey(key), factory.createLock("shared key")
+    assert one.acquire(False) and two.isAcquired() and two.acquire(False) and not other.acquire(False)
+    two.refresh(600)
+    assert one.getRemainingLifetime() == pytest.approx(two.getRemainingLifetime(), abs=5)
+    two.release()
+    assert not one.isAcquired() and other.acquire(False)
+    assert str(key) == "shared key" and str(Key(b"x\xff")) == "x\\xff"
+
+
+def test_a_lock_of_a_key_is_released_with_its_object(factory):
+    key = Key("with its object")
+    lock = factory.createLockFromKey(key)
+    assert lock.acquire(False)
+    del lock
+    assert factory.createLock("with its object").acquire(False)
+    kept = factory.createLockFromKey(key := Key("kept by its key"), autoRelease=False)
+    assert kept.acquire(False)
+    del kept
+    assert not factory.createLock("kept by its key").acquire(False)
+    factory.createLockFromKey(key).release()
+
+
+WORKER = """
+import pickle, sys
+from synlock.symfony import LockFactory
+factory = LockFactory(sys.argv[1])
+lock = factory.createLockFromKey(pickle.loads(bytes.fromhex(sys.argv[2])), 60)
+print(lock.isAcquired(), factory.createLock(lock._key.resource).acquire(False), flush=True)
+lock.refresh(120)
+sys.stdin.read()
+lock.release()
+"""
+
+
+@pytest.mark.parametrize("kind", ["shm", "redis"])
+def test_a_pickled_key_hands_its_hold_over(kind, request, tmp_path):
+    url = f"shm:{tmp_path / 'segment'}" if kind == "shm" else request.getfixturevalue("redis")
+    factory = LockFactory(url)
+    key = Key("travels")
+    lock = factory.createLockFromKey(key, 60)
+    assert lock.acquire(False)
+    sent = pickle.dumps(key)
+    worker = subprocess.Popen(
+        [sys.executable, "-c", WORKER, url, sent.hex()], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert worker.stdout.readline() == "True False\n"
+    # Whoever comes second has nothing, and is told so.
+    with pytest.raises(synlock.LockLost):
+        lock.refresh()
+    assert not lock.isAcquired() and lock.isExpired()
+    copy = factory.createLockFromKey(pickle.loads(sent))
+    assert not copy.isAcquired() and not copy.acquire(False)
+    copy.release()
+    del copy
+    assert not factory.createLock("travels").acquire(False)
+    worker.communicate("")
+    assert worker.returncode == 0
+    assert lock.acquire(False) and not lock.isExpired()
+
+
+def test_a_pickled_key_that_nobody_took_is_still_held(redis):
+    factory = LockFactory(redis)
+    lock = factory.createLockFromKey(key := Key("taken back"), 60)
+    assert lock.acquire(False)
+    assert pickle.loads(pickle.dumps(key)).resource == "taken back"
+    assert not factory.createLock("taken back").acquire(False)
+    assert lock.isAcquired()
+    lock.release()
+    assert factory.createLock("taken back").acquire(False)
+    assert not LockFactory(redis).createLockFromKey(pickle.loads(pickle.dumps(Key("free")))).isAcquired()
+
+
+@pytest.mark.parametrize("kind", ["memory", "flock"])
+def test_a_hold_that_ends_with_its_process_is_not_pickled(kind, tmp_path):
+    url = "memory:pickled" if kind == "memory" else f"flock:{tmp_path}"
+    lock = LockFactory(url).createLockFromKey(key := Key("stays"))
+    assert lock.acquire(False)
+    with pytest.raises(synlock.Unsupported):
+        pickle.dumps(key)
+    assert lock.isAcquired()

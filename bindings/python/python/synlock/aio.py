@@ -8,14 +8,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import weakref
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from types import TracebackType
 from typing import Any
 
 from . import _synlock
-from ._base import BaseLock, BaseSession, BaseStore, name_bytes
-from ._errors import ConcurrentUse, LockBusy, LockLost, LockTimeout, NotHeld, SynlockError, make
+from ._base import Acquired, BaseLock, BaseSession, BaseStore, name_bytes
+from ._errors import ConcurrentUse, LockBusy, LockLost, LockTimeout, NotHeld, Reentered, SynlockError, make
 from ._loop import collector, in_thread, operations, to_the_end
+from .semaphore import BaseManager, Key, _caller
 
 
 class Store(BaseStore):
@@ -278,4 +279,97 @@ class Session(BaseSession):
             await self.release_all()
 
 
-__all__ = ["Lock", "Session", "Store"]
+class SemaphoreManager(BaseManager):
+    """As `synlock.SemaphoreManager`, awaited: the process holds a key, not a task.
+
+    A task that is cancelled while it acquires has acquired nothing.
+    """
+
+    store: Store
+    _store_type = Store
+
+    def __init__(self, store: BaseStore | str | None = None, **settings: Any) -> None:
+        collector.make_ready()
+        super().__init__(store, **settings)
+
+    def __del__(self) -> None:
+        # A release may wait for a server: not on the loop.
+        native = [self.__dict__.pop("_native", None)]
+        collector.drop(native)
+
+    def acquire(self, key: Key, path: str | None = None, ttl: float | None = None) -> Coroutine[Any, Any, Acquired]:
+        """Acquires the lock of a key; raises `LockTimeout`, `Reentered`.
+
+        `path` says in the log who asks, by default the calling function; `ttl` is the lease.
+        """
+        return self._acquire(key, path or _caller(), ttl)
+
+    async def _acquire(self, key: Key, path: str, ttl: float | None) -> Acquired:
+        while True:
+            errand, handle, lease = self._native.ask(key, path, ttl)
+            if errand is not None:
+                break
+            assert handle is not None
+            # Lost meanwhile, it is asked for anew.
+            with contextlib.suppress(LockLost, NotHeld):
+                await operations().run(handle, "refresh", lease)
+                return Acquired(0.0, False, 1, False)
+        try:
+            how = await operations().run(errand.handle, "acquire", errand.patience)
+        except Reentered:
+            self._native.refuse(errand)
+            raise
+        self._native.keep(errand)
+        return Acquired(*how)
+
+    def release(self, key: Key, path: str | None = None) -> Coroutine[Any, Any, None]:
+        """Releases it; raises `NotHeld`, or `LockLost` if it was lost meanwhile: whoever has it is left alone."""
+        return self._release(key, path or _caller())
+
+    async def _release(self, key: Key, path: str) -> None:
+        errand = self._native.take(key, path)
+        if errand is None:
+            return
+        try:
+            await operations().release(errand.handle)
+        except ConcurrentUse:
+            self._native.put_back(errand)
+            raise
+
+    def lock(
+        self, key: Key, path: str | None = None, ttl: float | None = None
+    ) -> contextlib.AbstractAsyncContextManager[Acquired]:
+        """Holds the lock of a key for an `async with` block."""
+        return self._lock(key, path or _caller(), ttl)
+
+    @contextlib.asynccontextmanager
+    async def _lock(self, key: Key, path: str, ttl: float | None) -> AsyncIterator[Acquired]:
+        acquired = await self._acquire(key, path, ttl)
+        try:
+            yield acquired
+        except BaseException:
+            # What the block raised counts for more.
+            with contextlib.suppress(Exception):
+                await self._release(key, path)
+            raise
+        await self._release(key, path)
+
+    async def refresh(self, key: Key, ttl: float | None = None) -> None:
+        """Lengthens the lease of a held key to `ttl` seconds from now, or to its own."""
+        handle, has_lease = self._native.holding(key)
+        await operations().run(handle, "refresh", ttl if has_lease else None)
+
+    async def is_acquired(self, key: Key) -> bool:
+        """Whether this manager holds the key; asks the store."""
+        try:
+            await operations().run(self._native.holding(key)[0], "check")
+        except (LockLost, NotHeld):
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Releases what is held, and logs it as forgotten."""
+        await in_thread(self._native.end)
+
+
+__all__ = ["Lock", "SemaphoreManager", "Session", "Store"]

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from . import _gevent, _synlock
-from ._base import _FOLDER, _LEVELS, Acquired, BaseStore, _at_exit, name_bytes
+from ._base import _FOLDER, _LEVELS, Acquired, BaseStore, _at_exit, _kind, name_bytes
 from ._base import _warn as _warn_of
 from ._lock import Store
 
@@ -31,12 +31,21 @@ def key_name(key: Key, prefix: str | bytes = b"") -> bytes:
     return _synlock.key_name(key, name_bytes(prefix))
 
 
-def template_name(template: str | bytes, values: Mapping[str, object]) -> bytes:
-    """The name that a template such as `order_{id}` makes; a placeholder without a value is an error."""
-    pairs = [
-        (name_bytes(name), value if isinstance(value, bytes) else str(value).encode()) for name, value in values.items()
-    ]
+def template_name(template: str | bytes, values: Mapping[str, str | bytes | int]) -> bytes:
+    """The name that a template such as `order_{id}` makes, in every language.
+
+    A placeholder without a value is an error, and so is a value that languages write in different ways.
+    """
+    pairs = [(name_bytes(name), _written(name, value)) for name, value in values.items()]
     return _synlock.template_name(name_bytes(template), pairs)
+
+
+def _written(name: str, value: object) -> bytes:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return b"%d" % value
+    if isinstance(value, str | bytes | bytearray | memoryview):
+        return name_bytes(value)  # type: ignore[arg-type]
+    raise TypeError(f"the value of {name} is str, bytes or int, not {type(value).__name__}")
 
 
 def _caller() -> str:
@@ -50,16 +59,10 @@ def _caller() -> str:
     return f"{frame.f_globals.get('__name__', '?')}.{name}"
 
 
-class SemaphoreManager:
-    """Acquires and releases locks by typed keys, and tells of what was forgotten.
+class BaseManager:
+    """What the managers for threads and for tasks have in common."""
 
-    A process holds a key, not a thread: asking again for a held one is `Reentered`, or with
-    `repeat="extend"` lengthens its lease. Times are seconds. An acquire waits for `tries` times `sleep` at
-    most (and up to `jitter` longer a try), and is woken. Where the store has no leases, a lock is held until it
-    is released or its owner dies. `demo` writes nothing, grants everything and logs it all.
-
-    Everything that happens is one line of the logger `synlock.semaphore`, or of the one given.
-    """
+    _store_type: type[BaseStore]
 
     def __init__(
         self,
@@ -77,7 +80,7 @@ class SemaphoreManager:
     ) -> None:
         #: The application's keys: whatever was given.
         self.key_storage = key_storage
-        self.store: Store = Store._of(store)  # type: ignore[assignment]
+        self.store = self._store_type._of(store)
         self._logger = logger
         settings = {
             "tries": tries,
@@ -95,10 +98,45 @@ class SemaphoreManager:
         _at_exit.add(self._native)
 
     def __repr__(self) -> str:
-        return f"<synlock.semaphore.SemaphoreManager {self._native.url}>"
+        return f"<{_kind(self)} {self._native.url}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("a manager cannot be pickled: make one in each process")
+
+    def name(self, key: Key) -> bytes:
+        """The name of a key's lock in the store."""
+        return self._native.name(key)
+
+    def held(self) -> list[tuple[bytes, str | None]]:
+        """What this manager holds, as it knows, and who acquired it."""
+        return self._native.held()
+
+    def observe(self, callback: Callable[[dict[str, Any]], None]) -> int:
+        """Calls back with every event, from the thread on which it happens."""
+        return self._native.observe(callback)
+
+    def unobserve(self, observer: int) -> None:
+        """Stops calling back."""
+        self._native.unobserve(observer)
+
+    def measure(self, on: bool = True) -> None:
+        """Counts what happens, for `synlock.metrics()`."""
+        self._native.measure(on)
+
+
+class SemaphoreManager(BaseManager):
+    """Acquires and releases locks by typed keys, and tells of what was forgotten.
+
+    A process holds a key, not a thread: asking again for a held one is `Reentered`, or with
+    `repeat="extend"` lengthens its lease. Times are seconds. An acquire waits for `tries` times `sleep` at
+    most (and up to `jitter` longer a try), and is woken. Where the store has no leases, a lock is held until it
+    is released or its owner dies. `demo` writes nothing, grants everything and logs it all.
+
+    Everything that happens is one line of the logger `synlock.semaphore`, or of the one given.
+    """
+
+    store: Store
+    _store_type = Store
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         # Under gevent a wait must not block the hub.
@@ -136,26 +174,6 @@ class SemaphoreManager:
     def is_acquired(self, key: Key) -> bool:
         """Whether this manager holds the key; asks the store."""
         return bool(self._call(self._native.is_acquired, key))
-
-    def name(self, key: Key) -> bytes:
-        """The name of a key's lock in the store."""
-        return self._native.name(key)
-
-    def held(self) -> list[tuple[bytes, str | None]]:
-        """What this manager holds, as it knows, and who acquired it."""
-        return self._native.held()
-
-    def observe(self, callback: Callable[[dict[str, Any]], None]) -> int:
-        """Calls back with every event, from the thread on which it happens."""
-        return self._native.observe(callback)
-
-    def unobserve(self, observer: int) -> None:
-        """Stops calling back."""
-        self._native.unobserve(observer)
-
-    def measure(self, on: bool = True) -> None:
-        """Counts what happens, for `synlock.metrics()`."""
-        self._native.measure(on)
 
     def close(self) -> None:
         """Releases what is held, and logs it as forgotten."""

@@ -11,12 +11,13 @@ Times are seconds. What differs from PHP is what Python expects: `acquire` waits
 
 from __future__ import annotations
 
+import contextlib
 import os
 from types import TracebackType
 from typing import Any
 
 from . import _lock
-from ._errors import LockLost, NotHeld, make
+from ._errors import LockLost, NotHeld, SynlockError, make
 
 #: Of a lock that is made without saying.
 _TTL = 300.0
@@ -41,24 +42,88 @@ class LockFactory:
         owner dies. Stores without leases (`flock:`, `sysv:`, advisory locks, `zookeeper:`) take no notice of it.
         `autoRelease`: released when the object is destroyed, and at the end of the process.
         """
-        return Lock(self.store, resource, ttl, autoRelease)
+        return self.createLockFromKey(Key(resource), ttl, autoRelease)
+
+    def createLockFromKey(self, key: Key, ttl: float | None = _TTL, autoRelease: bool = True) -> Lock:
+        """A lock of a key, which may come from another process; locks of one key are one owner."""
+        return Lock(self.store, key, ttl, autoRelease)
+
+
+class Key:
+    """The name of a lock, and its owner.
+
+    Pickling one that holds hands the hold over: the first use of a copy (this one included) takes it, and the
+    others find it lost. A hold that ends with its process (`flock:`, `memory:`, ...) refuses with `Unsupported`.
+    """
+
+    def __init__(self, resource: str | bytes) -> None:
+        self.resource = resource
+        #: What holds, if anything.
+        self._held: _lock.Lock | None = None
+        #: A hold that no copy has taken yet.
+        self._text: str | None = None
+        self._lost = False
+
+    def __str__(self) -> str:
+        return self.resource if isinstance(self.resource, str) else self.resource.decode("utf-8", "backslashreplace")
+
+    def __repr__(self) -> str:
+        return f"<synlock.symfony.Key {self.resource!r}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._held is not None:
+            try:
+                self._text = self._held.export()
+                self._held = None
+            except (LockLost, NotHeld):
+                self._forget()
+        return {"resource": self.resource, "_text": self._text, "_lost": self._lost, "_held": None}
+
+    def _adopt(self, store: _lock.Store, options: dict[str, Any]) -> _lock.Lock | None:
+        """What holds; a hold that was handed over is taken first."""
+        if self._text is not None:
+            try:
+                self._held = store.adopt(self._text, **options)
+            except LockLost:
+                self._lost = True
+            self._text = None
+        return self._held
+
+    def _take(self, held: _lock.Lock) -> None:
+        self._held, self._lost = held, False
+
+    def _forget(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            try:
+                held.release()
+            except (LockLost, NotHeld):
+                pass
 
 
 class Lock:
-    """A lock, and its owner: two of them for one resource keep each other out."""
+    """A lock, and its owner: two of them for one resource keep each other out, unless they have one key."""
 
     def __init__(
-        self, store: _lock.Store, resource: str | bytes, ttl: float | None = None, autoRelease: bool = True
+        self, store: _lock.Store, key: Key | str | bytes, ttl: float | None = None, autoRelease: bool = True
     ) -> None:
+        self._key = key if isinstance(key, Key) else Key(key)
+        self._auto_release = autoRelease
+        self._store = store
         can = store.capabilities
         self._ttl = ttl or None
         self._has_lease = bool(can["ttl"])
         options: dict[str, Any] = {"ttl": self._ttl if self._has_lease else None, "auto_release": autoRelease}
-        self._exclusive = store.lock(resource, **options)
+        self._options = options
+        self._exclusive = store.lock(self._key.resource, **options)
         # Readers are writers where nobody can read beside others.
-        self._shared = store.lock(resource, shared=True, **options) if can["shared"] else self._exclusive
-        #: The one that holds.
-        self._held: _lock.Lock | None = None
+        self._shared = store.lock(self._key.resource, shared=True, **options) if can["shared"] else self._exclusive
+
+    def __del__(self) -> None:
+        # The key may live on, in a variable of the program's; what it handed over is not ours any more.
+        if self.__dict__.get("_auto_release"):
+            with contextlib.suppress(SynlockError):
+                self._key._forget()
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """Takes the lock, whether or not this object has it; a reader becomes the only one, or stays a reader."""
@@ -81,33 +146,33 @@ class Lock:
     def _take(self, lock: _lock.Lock, blocking: bool, timeout: float) -> bool:
         if not lock.acquire(blocking, timeout):
             return False
-        self._held = lock
+        self._key._take(lock)
         return True
+
+    def _held(self) -> _lock.Lock | None:
+        return self._key._adopt(self._store, self._options)
 
     def _holding(self) -> _lock.Lock | None:
         """What holds, its lease renewed; a hold that is lost is forgotten."""
-        if self._held is None:
+        held = self._held()
+        if held is None:
             return None
         try:
-            if self._has_lease:
-                self._held.refresh()
-            else:
-                self._held.ensure_held()
+            self._lengthen(held, self._ttl)
         except (LockLost, NotHeld):
-            self._forget()
-        return self._held
+            self._key._forget()
+            return None
+        return held
+
+    def _lengthen(self, held: _lock.Lock, ttl: float | None) -> None:
+        if self._has_lease:
+            held.refresh(ttl)
+        else:
+            held.ensure_held()
 
     @staticmethod
     def _is_read(held: _lock.Lock) -> bool:
         return held._hold().mode == "shared"
-
-    def _forget(self) -> None:
-        held, self._held = self._held, None
-        if held is not None:
-            try:
-                held.release()
-            except (LockLost, NotHeld):
-                pass
 
     def refresh(self, ttl: float | None = None) -> None:
         """Lengthens the lease to `ttl` seconds from now, or to the lock's own; never shortens it.
@@ -116,32 +181,30 @@ class Lock:
         """
         if not (ttl or self._ttl):
             raise make(101, "refresh() needs a TTL: the lock has none")
-        held = self._owned()
-        if self._has_lease:
-            held.refresh(ttl)
-        else:
-            held.ensure_held()
+        held = self._held()
+        if held is None:
+            raise make(3, "the lock was lost") if self._key._lost else make(4, "the lock is not held")
+        self._lengthen(held, ttl or self._ttl)
 
     def isAcquired(self) -> bool:
         """Asks the store. A statement about the past by the time it is read."""
-        return self._held is not None and self._held.is_acquired()
+        held = self._held()
+        return held is not None and held.is_acquired()
 
     def release(self) -> None:
         """Gives the lock back; without effect if it is not held."""
-        self._forget()
+        self._held()
+        self._key._forget()
 
     def isExpired(self) -> bool:
         """Whether the lease is over or the lock was lost, as far as this process knows."""
-        return self._held is not None and self._held.lost
+        held = self._held()
+        return self._key._lost if held is None else held.lost
 
     def getRemainingLifetime(self) -> float | None:
         """Seconds of the lease that are left at least; None without a lease."""
-        return None if self._held is None else self._held.remaining
-
-    def _owned(self) -> _lock.Lock:
-        if self._held is None:
-            raise make(4, "the lock is not held")
-        return self._held
+        held = self._held()
+        return None if held is None else held.remaining
 
     def __enter__(self) -> Lock:
         self.acquire()
@@ -153,4 +216,4 @@ class Lock:
         self.release()
 
 
-__all__ = ["Lock", "LockFactory"]
+__all__ = ["Key", "Lock", "LockFactory"]
