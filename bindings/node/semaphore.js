@@ -65,13 +65,13 @@ module.exports = ({ hub, run, listen, collected, check, make, statusOf, bytes, m
   /** A value of a template: what every language writes alike. */
   function written(value, name) {
     if (typeof value === 'bigint' || Number.isSafeInteger(value)) return new Uint8Array(Buffer.from(String(value)));
-    if (value === '' || value?.length === 0) return new Uint8Array();
-    if (typeof value === 'string' || value instanceof Uint8Array) return bytes(value);
+    if (value instanceof Uint8Array) return new Uint8Array(value);
+    if (typeof value === 'string' && value.isWellFormed()) return new Uint8Array(Buffer.from(value));
     throw invalid(`the value of ${name} is made of text or a whole number, not of ${typeof value}`);
   }
 
   function templateName(template, values) {
-    const pairs = Object.entries(values).flatMap(([name, value]) => [name === '' ? new Uint8Array() : bytes(name), written(value, name)]);
+    const pairs = Object.entries(values).flatMap(([name, value]) => [bytes(name), written(value, name)]);
     return named(check(native.templateName(bytes(template), pairs)));
   }
 

@@ -245,7 +245,7 @@ describe('keys', () => {
       (async () => {
         const [url, sent] = process.argv.slice(1);
         const lock = new LockFactory(url).createLockFromKey(Key.from(JSON.parse(sent).key), 60_000, false);
-        const [held, again] = await Promise.all([lock.isAcquired(), lock.isAcquired()]);
+        const [held, again] = [await lock.isAcquired(), await lock.isAcquired()];
         await lock.refresh(120_000);
         console.log(held, again);
       })();`;
