@@ -4,8 +4,8 @@
 
 #![expect(clippy::print_stdout, reason = "a program that reports")]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Barrier};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use synlock_core::{Cancel, Code, Dispatch, LockOptions, Mode, Op, Store, Wait};
@@ -18,11 +18,16 @@ fn load() -> u32 {
     }
 }
 
+/// Side by side: the first would otherwise have ended before the last begins.
 fn spawn_all(count: u32, work: impl Fn(u32) + Send + Sync + Clone + 'static) {
+    let gate = Arc::new(Barrier::new(count as usize));
     let threads: Vec<JoinHandle<()>> = (0..count)
         .map(|number| {
-            let work = work.clone();
-            thread::spawn(move || work(number))
+            let (work, gate) = (work.clone(), gate.clone());
+            thread::spawn(move || {
+                gate.wait();
+                work(number);
+            })
         })
         .collect();
     for thread in threads {
@@ -45,6 +50,8 @@ fn contention() {
             match lock.acquire(wait, None) {
                 Ok(_) => {
                     assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two holders");
+                    // Somebody else comes by while it is held.
+                    thread::yield_now();
                     inside.fetch_sub(1, Ordering::SeqCst);
                     lock.release().expect("ours to release");
                 }

@@ -143,7 +143,17 @@ impl Space {
             bells: &mut bells,
         };
         let mut shard = self.shard(hash);
-        let result = if let Some(slot) = shard.get_mut(&key) {
+        let result = if cfg!(canary = "unlocked_slot") {
+            let mut slot = shard.remove(&key).unwrap_or_default();
+            drop(shard);
+            slot.expire(&mut context);
+            let result = work(&mut slot, &mut context);
+            slot.admit(&mut context);
+            std::thread::yield_now();
+            shard = self.shard(hash);
+            shard.insert(key, slot);
+            result
+        } else if let Some(slot) = shard.get_mut(&key) {
             slot.expire(&mut context);
             let result = work(slot, &mut context);
             slot.admit(&mut context);

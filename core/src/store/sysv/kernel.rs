@@ -168,7 +168,13 @@ pub(super) fn operate(id: i32, ops: &[Op]) -> Result<Done> {
 
 /// Sleeps in the kernel until the operations can be done; not beyond `until`, and for a second at most.
 pub(super) fn wait(id: i32, ops: &[Op], until: BootTime) -> Result<Done> {
-    run(id, ops, Some(until.left().min(LONGEST_WAIT)))
+    let longest = until.left().min(LONGEST_WAIT);
+    // Canary of row 29: outside of the kernel's queue.
+    if cfg!(canary = "no_wake") {
+        std::thread::sleep(longest);
+        return operate(id, ops);
+    }
+    run(id, ops, Some(longest))
 }
 
 fn outcome(value: i32, what: &str) -> Result<Option<i32>> {
