@@ -1,7 +1,8 @@
 //! A lock lives as long as its session, and its end is told.
 
 use crate::{code, held, ms, mysql, open, postgres, until, waited_for};
-use synlock_core::{Code, Store, Wait};
+use std::os::fd::RawFd;
+use synlock_core::{Code, State, Store, Wait};
 use synlock_tests::services::mariadb::{self, MariadbServer};
 use synlock_tests::services::postgres::PostgresServer;
 
@@ -11,6 +12,16 @@ fn rounds() -> u32 {
         Ok("full") => 300,
         _ => 6,
     }
+}
+
+fn readable(fd: RawFd) -> bool {
+    let mut polled = libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one valid pollfd; does not wait.
+    unsafe { libc::poll(&raw mut polled, 1, 0) == 1 }
 }
 
 /// Ends all sessions of the stores, over and over, and looks what holders are told.
@@ -27,7 +38,15 @@ fn losses(url: &str, end_sessions: impl Fn()) {
         let released = held(&here, &names[2]);
         tried.ensure_held().unwrap();
         waited.ensure_held().unwrap();
+        let listened = [tried.lost_fd().unwrap(), waited.lost_fd().unwrap()];
+        assert!(!listened.into_iter().any(readable));
         end_sessions();
+        // Whoever listens is told, without asking.
+        until(|| listened.into_iter().all(readable));
+        assert_eq!(
+            [tried.state(), waited.state(), released.state()],
+            [State::Lost; 3]
+        );
         // The server may take a moment to end them.
         for name in &names {
             until(

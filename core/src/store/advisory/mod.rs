@@ -9,6 +9,7 @@
 //!
 //! The formats are in `core/FORMATS.md`.
 
+mod alarms;
 mod config;
 mod keys;
 mod look;

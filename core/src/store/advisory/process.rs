@@ -1,5 +1,6 @@
 //! What each process has: the shared session, the table, and the sleepers' common ear.
 
+use super::alarms::Alarms;
 use super::config::Config;
 use super::keys::Key;
 use super::session::{Session, number};
@@ -35,6 +36,7 @@ pub(super) struct Process {
     shared: std::sync::Mutex<Shared>,
     freed: Condvar,
     pub table: Mutex<Table>,
+    pub alarms: Arc<Alarms>,
     /// Readable when a session that waits has been answered.
     ear: ProcessFd,
     /// Whoever has it listens for all.
@@ -134,6 +136,7 @@ impl Process {
             shared: std::sync::Mutex::default(),
             freed: Condvar::new(),
             table: Mutex::default(),
+            alarms: Alarms::new()?,
             ear,
             listener: Mutex::new(()),
             vacancy: fork::eventfd()?,

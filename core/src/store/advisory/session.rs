@@ -1,5 +1,6 @@
 //! One session: made fit for locks, and known to be the same one from statement to statement.
 
+use super::alarms::End;
 use super::config::Config;
 use super::sql::ELSEWHERE;
 use crate::lease::BootTime;
@@ -7,6 +8,7 @@ use crate::owner::OwnerToken;
 use crate::store::db::{Connection, Engine, Fault, Rows, Value};
 use crate::{Code, Error, Result};
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a pooler may take to show that it is one.
@@ -21,6 +23,13 @@ pub(super) struct Session {
     pub id: i64,
     /// An answer is still to come.
     owes: bool,
+    end: Arc<End>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.end.comes();
+    }
 }
 
 /// The statements of a session may reach other sessions of the server.
@@ -33,8 +42,10 @@ pub(super) fn pooled() -> Error {
 impl Session {
     pub fn open(config: &Config, limit: BootTime) -> Result<Self> {
         let connection = Connection::open(&config.database, limit)?;
+        let end = End::of(connection.fd());
         let mut session = Session {
             connection,
+            end,
             mark: OwnerToken::draw()?.to_hex(),
             id: 0,
             owes: false,
@@ -140,6 +151,10 @@ impl Session {
 
     pub fn is_mariadb(&self) -> bool {
         self.connection.is_mariadb()
+    }
+
+    pub fn end(&self) -> &Arc<End> {
+        &self.end
     }
 
     pub fn fd(&self) -> RawFd {

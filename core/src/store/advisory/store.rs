@@ -1,5 +1,6 @@
 //! The store contract, verb by verb.
 
+use super::alarms::End;
 use super::config::{Config, Dialect};
 use super::keys::Key;
 use super::process::{Owed, Process};
@@ -11,6 +12,7 @@ use crate::fork::PerProcess;
 use crate::lease::BootTime;
 use crate::mode::Mode;
 use crate::name::Name;
+use crate::owner::OwnerToken;
 use crate::signal::{Signal, Wake};
 use crate::store::db::{Engine, Fault, Rows};
 use crate::store::{Answer, Attempt, Backend, Busy, Cancelled, Claim, Inspection, Page};
@@ -169,6 +171,14 @@ impl Advisory {
         }
     }
 
+    /// The end of the session that a hold lives on.
+    fn end_of(&self, token: OwnerToken) -> Option<Arc<End>> {
+        let table = self.process.get()?.table.lock();
+        let mut holds = table.holds();
+        let hold = holds.find(|(_, hold)| hold.token == token);
+        hold.map(|(_, hold)| hold.end.clone())
+    }
+
     fn put_back(&self, key: &Key, claim: &Claim, session: Box<Session>) {
         if let Ok(process) = self.process()
             && let Some(hold) = process.table.lock().hold_mut(key, claim.token)
@@ -219,7 +229,7 @@ impl Advisory {
                     return Err(pooled());
                 }
                 Ok(token) if token > NO => {
-                    let hold = Hold::new(claim, self.fence(token), On::Shared);
+                    let hold = Hold::new(claim, self.fence(token), On::Shared, session.end());
                     let grant = hold.grant();
                     process.table.lock().add(key, hold);
                     return Ok(Attempt::Granted(grant));
@@ -233,7 +243,7 @@ impl Advisory {
                 Err(fault) => fault,
             };
             if fault.late {
-                let hold = Hold::new(claim, self.fence(1), On::Shared);
+                let hold = Hold::new(claim, self.fence(1), On::Shared, session.end());
                 turn.owed = Some(Owed::Try(key.clone(), hold));
                 return Err(fault.error);
             }
@@ -528,6 +538,20 @@ impl Backend for Advisory {
             process.table.lock().remove(&key, claim.token);
         }
         Ok(held)
+    }
+
+    fn has_lost(&self, token: OwnerToken) -> bool {
+        self.end_of(token).is_none_or(|end| end.has_come())
+    }
+
+    fn alarm(&self, claim: &Claim, bell: &Arc<Signal>) {
+        if cfg!(canary = "deaf") {
+            return;
+        }
+        match (self.process.get(), self.end_of(claim.token)) {
+            (Some(process), Some(end)) => end.tell(&process.alarms, bell),
+            _ => bell.ring(),
+        }
     }
 
     fn wait_free(&self, name: &Name, until: BootTime) -> Result<bool> {

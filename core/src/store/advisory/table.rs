@@ -1,5 +1,6 @@
 //! What this process holds and waits for. The server would grant a session twice what it has; this does not.
 
+use super::alarms::End;
 use super::keys::Key;
 use super::session::Session;
 use crate::lease::BootTime;
@@ -30,12 +31,14 @@ pub(super) struct Hold {
     pub since: BootTime,
     pub fence: Option<u64>,
     pub on: On,
+    /// Of its session.
+    pub end: Arc<End>,
     /// A change of its mode was cut off: the server may have it in both.
     pub unsure: bool,
 }
 
 impl Hold {
-    pub fn new(claim: &Claim, fence: Option<u64>, on: On) -> Self {
+    pub fn new(claim: &Claim, fence: Option<u64>, on: On, end: &Arc<End>) -> Self {
         Hold {
             token: claim.token,
             mode: claim.mode,
@@ -44,6 +47,7 @@ impl Hold {
             since: BootTime::now(),
             fence,
             on,
+            end: end.clone(),
             unsure: false,
         }
     }

@@ -165,7 +165,8 @@ impl Advisory {
     /// The lock is the claim's, on the session that waited for it.
     fn hold(&self, claim: &Claim, key: &Key, session: Box<Session>, token: i64) -> Result<Grant> {
         let fence = self.fence(token);
-        let hold = Hold::new(claim, fence, On::Own(Some(session)));
+        let end = session.end().clone();
+        let hold = Hold::new(claim, fence, On::Own(Some(session)), &end);
         let grant = hold.grant();
         let process = self.process()?;
         {
