@@ -3,12 +3,14 @@
 
 #[cfg(any(feature = "redis", feature = "etcd"))]
 mod hosts;
+#[cfg(any(feature = "redis", feature = "tls"))]
 mod stream;
 #[cfg(feature = "tls")]
 mod tls;
 
 #[cfg(any(feature = "redis", feature = "etcd"))]
 pub(super) use hosts::hosts;
+#[cfg(any(feature = "redis", feature = "tls"))]
 pub(super) use stream::Stream;
 
 use crate::codes::Code;
@@ -27,11 +29,24 @@ const SLICE: Duration = Duration::from_millis(500);
 /// Where a server listens.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Address {
-    Tcp { host: String, port: u16 },
+    Tcp {
+        host: String,
+        port: u16,
+    },
+    #[cfg_attr(
+        not(any(
+            feature = "redis",
+            feature = "memcached",
+            feature = "postgres",
+            feature = "mysql"
+        )),
+        expect(dead_code, reason = "these listen at files, too")
+    )]
     Unix(String),
 }
 
 /// How to trust a server's certificate.
+#[cfg(any(feature = "redis", feature = "tls"))]
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Tls {
     /// PEM file of authorities; the public ones if there is none.
@@ -72,6 +87,7 @@ impl Socket {
     }
 
     /// Whether this is the process that opened it.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub fn is_ours(&self) -> bool {
         self.fd.is_ours()
     }

@@ -51,6 +51,7 @@ impl Stream {
     }
 
     /// Says something last, if it goes out at once; in a child of a fork, nothing.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub fn part(&mut self, words: &[u8]) {
         let socket = match self {
             Stream::Plain(socket) => socket,

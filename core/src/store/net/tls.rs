@@ -84,6 +84,7 @@ impl TlsStream {
         self.socket.fd()
     }
 
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub fn socket(&self) -> &Socket {
         &self.socket
     }
