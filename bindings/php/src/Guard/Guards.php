@@ -14,7 +14,7 @@ use Synlock\Store;
  */
 final class Guards
 {
-    /** @var array<string, array{0: Store|\Closure, 1: bool, 2: float|null}> */
+    /** @var array<string, array{0: Store|\Closure, 1: bool, 2: float|null, 3: float|null}> */
     private array $services = [];
     /** @var array<string, Guard> one for each service that was used */
     private array $guards = [];
@@ -43,13 +43,14 @@ final class Guards
      * @param Store|string|\Closure(): Store $store a closure is called when the store is used first
      * @param bool                         $canWait false for a store of one's own that cannot wait: `queue` is refused
      * @param float|null                   $maxWait seconds, for policies that do not say
+     * @param float|null                   $ttl     likewise
      */
-    public function add(string $name, Store|string|\Closure $store, bool $canWait = true, ?float $maxWait = null): self
+    public function add(string $name, Store|string|\Closure $store, bool $canWait = true, ?float $maxWait = null, ?float $ttl = null): self
     {
         if ($name === '' || \str_contains($name, "\0") || isset($this->services[$name])) {
             throw Native::invalid("a service called \"{$name}\": its name is empty, contains a NUL, or is there already");
         }
-        $this->services[$name] = [\is_string($store) ? Store::open($store) : $store, $canWait, $maxWait];
+        $this->services[$name] = [\is_string($store) ? Store::open($store) : $store, $canWait, $maxWait, $ttl];
         $this->forget();
 
         return $this;
@@ -117,8 +118,9 @@ final class Guards
     public function enter(MutexRequest $policy, Request $request): Admission
     {
         $service = $this->find($policy->service);
+        [, , $maxWait, $ttl] = $this->services[$service];
 
-        return $this->guard($service)->enter($this->store($service), $service, $policy, $request, $this->services[$service][2]);
+        return $this->guard($service)->enter($this->store($service), $service, $policy, $request, $maxWait, $ttl);
     }
 
     private function forget(): void

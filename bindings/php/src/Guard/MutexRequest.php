@@ -13,6 +13,12 @@ use Synlock\Internal\Options;
  *
  *     #[MutexRequest(name: 'order_{id}', mode: 'queue', ttl: 30)]
  *     #[MutexRequest(mode: 'block', userIsolation: true)]
+ *
+ * With doctrine/annotations it is an annotation too.
+ *
+ * @Annotation
+ * @NamedArgumentConstructor
+ * @Target({"METHOD"})
  */
 #[\Attribute(\Attribute::TARGET_METHOD | \Attribute::TARGET_FUNCTION | \Attribute::IS_REPEATABLE)]
 final class MutexRequest

@@ -66,7 +66,7 @@ final class Guard
 
     public function name(MutexRequest $policy, Request $request): string
     {
-        $call = $this->describe($policy, $request, null);
+        $call = $this->describe($policy, $request, null, null);
 
         return $this->native->read(fn (Native $native, ?CData $buffer, int $size, CData $length): int
             => $native->ffi->synlock_guard_name($this->handle, $call->policy, $call->request, $buffer, $size, $length, $native->errorSlot));
@@ -74,14 +74,16 @@ final class Guard
 
     /**
      * @param float|null $maxWait for policies that do not say
+     * @param float|null $ttl     likewise
      *
      * @throws MutexException
      */
-    public function enter(Store $store, string $service, MutexRequest $policy, Request $request, ?float $maxWait): Admission
+    public function enter(Store $store, string $service, MutexRequest $policy, Request $request, ?float $maxWait, ?float $ttl): Admission
     {
         $native = $this->native;
         $name = $this->name($policy, $request);
-        $call = $this->describe($policy, $request, $maxWait);
+        $ttl = $policy->ttl ?? $ttl;
+        $call = $this->describe($policy, $request, $maxWait, $ttl);
         $lock = $native->ffi->new('synlock_lock *');
         $list = $native->ffi->new('synlock_list *');
         $answer = $native->sized('synlock_guard_answer');
@@ -101,7 +103,7 @@ final class Guard
         }
         $native->check($status);
         try {
-            $held = \FFI::isNull($lock) ? null : $this->own($store, $name, $policy, $lock);
+            $held = \FFI::isNull($lock) ? null : $this->own($store, $name, $policy, $ttl, $lock);
             $holders = (Rows::read($native, $list)[0] ?? null)?->holders ?? [];
         } finally {
             $native->ffi->synlock_list_free($list);
@@ -115,16 +117,16 @@ final class Guard
         return new Admission($policy, $name, $service, $held, $answer->waited_ms / 1000, $answer->attempts, $holders);
     }
 
-    private function own(Store $store, string $name, MutexRequest $policy, CData $lock): Lock
+    private function own(Store $store, string $name, MutexRequest $policy, ?float $ttl, CData $lock): Lock
     {
         // A lease that the store does not have was left out, unless the policy is strict.
-        $ttl = $store->capabilities()->ttl ? $policy->ttl : null;
+        $ttl = $store->capabilities()->ttl ? $ttl : null;
 
         return new Lock($store, $name, new Options($ttl, $policy->autoRelease, null, null, false, null, null, null, null, null, $policy->label), $lock);
     }
 
     /** The structs of C, and what they point to. */
-    private function describe(MutexRequest $policy, Request $request, ?float $maxWait): object
+    private function describe(MutexRequest $policy, Request $request, ?float $maxWait, ?float $ttl): object
     {
         $native = $this->native;
         $kept = [];
@@ -144,7 +146,7 @@ final class Guard
         $how = $native->sized('synlock_guard_policy');
         $put($how, 'name', $policy->name);
         $put($how, 'label', $policy->label, false);
-        $how->ttl_ms = $policy->ttl === null ? 0 : Options::ttl($policy->ttl);
+        $how->ttl_ms = $ttl === null ? 0 : Options::ttl($ttl);
         $wait = $policy->maxWait ?? $maxWait;
         $how->max_wait_ms = $wait === null ? 0 : \max(1, Native::milliseconds($wait, 'a wait'));
         $how->mode = MutexRequest::MODES[$policy->mode];

@@ -1,0 +1,69 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Synlock\Guard\Bundle\DependencyInjection;
+
+use Symfony\Component\Config\Definition\Builder\NodeBuilder;
+use Symfony\Component\Config\Definition\Builder\TreeBuilder;
+use Symfony\Component\Config\Definition\ConfigurationInterface;
+use Synlock\Guard\MutexRequest;
+
+/** The tree `i_xarlie_mutex` of the original, with `dialect`, the stores `synlock` and `request_listener.release` added. */
+final class Configuration implements ConfigurationInterface
+{
+    public const TYPES = ['flock', 'semaphore', 'redis', 'memcached', 'combined', 'custom', 'synlock'];
+
+    public function getConfigTreeBuilder(): TreeBuilder
+    {
+        $builder = new TreeBuilder('i_xarlie_mutex');
+        $root = $builder->getRootNode()->children();
+        $root->scalarNode('default')->info('TYPE.NAME')->isRequired()->cannotBeEmpty();
+        $root->enumNode('dialect')
+            ->info('ixarlie: names and entries of the original before 2.0, so that both exclude each other')
+            ->values(['native', 'ixarlie'])->defaultValue('native');
+        foreach (self::TYPES as $type) {
+            $store = $root->arrayNode($type)->useAttributeAsKey('name')->arrayPrototype()->children();
+            $this->store($type, $store);
+            $store->scalarNode('logger')->info('Service of a PSR-3 logger')->defaultNull();
+            $blocking = $store->arrayNode('blocking')
+                ->info('How long the mode queue waits: the product. Waiting is woken, not repeated')->children();
+            $blocking->integerNode('retry_sleep')->info('Milliseconds')->min(1)->defaultValue(100);
+            $blocking->integerNode('retry_count')->min(1)->defaultValue(\PHP_INT_MAX);
+        }
+        $listener = $root->arrayNode('request_listener')->addDefaultsIfNotSet()->children();
+        $listener->booleanNode('enabled')->defaultTrue();
+        $listener->integerNode('priority')->defaultValue(255);
+        $listener->booleanNode('autorelease')->defaultTrue();
+        $listener->enumNode('release')
+            ->info('When: response is the end of its body, terminate comes after it')
+            ->values([MutexRequest::RELEASE_RESPONSE, MutexRequest::RELEASE_TERMINATE])
+            ->defaultValue(MutexRequest::RELEASE_RESPONSE);
+
+        return $builder;
+    }
+
+    private function store(string $type, NodeBuilder $store): void
+    {
+        switch ($type) {
+            case 'flock':
+                $store->scalarNode('lock_dir')->isRequired()->cannotBeEmpty();
+                break;
+            case 'redis':
+            case 'memcached':
+                $store->scalarNode('client')->info('Service of a client')->isRequired()->cannotBeEmpty();
+                $store->floatNode('default_ttl')->info('Seconds')->defaultValue(300.0);
+                break;
+            case 'combined':
+                $store->arrayNode('stores')->isRequired()->requiresAtLeastOneElement()->scalarPrototype();
+                $store->enumNode('strategy')->values(['unanimous', 'consensus'])->defaultValue('unanimous');
+                break;
+            case 'custom':
+                $store->scalarNode('service')->info('Service of a Synlock\Store, SynlockStore or CustomStore')->isRequired()->cannotBeEmpty();
+                break;
+            case 'synlock':
+                $store->scalarNode('url')->isRequired()->cannotBeEmpty();
+                $store->floatNode('default_ttl')->info('Seconds')->defaultNull();
+        }
+    }
+}

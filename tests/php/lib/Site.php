@@ -1,0 +1,98 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Synlock\Tests;
+
+use Synlock\Store;
+
+/**
+ * A guarded application in PHP's own server with several workers. Its script reads GUARD_PLACE, a folder, GUARD_URL, the
+ * store, and the query: `policy`, `do`, `id`, `linger` as in scripts/guarded.php.
+ */
+final class Site
+{
+    public readonly Store $store;
+    private readonly string $url;
+    private readonly int $port;
+    private readonly Process $server;
+
+    public function __construct(string $package, public readonly string $place, string $script)
+    {
+        mkdir($place, 0o700);
+        $this->url = "shm:{$place}/segment";
+        $this->store = Store::open($this->url);
+        $this->port = (int) explode(':', (string) stream_socket_get_name($socket = stream_socket_server('tcp://127.0.0.1:0'), false))[1];
+        fclose($socket);
+        // FFI as under a web server: only for what is preloaded.
+        $settings = ['opcache.enable=1', "opcache.preload={$package}/preload.php", 'ffi.enable=preload', 'output_buffering=0', ...(posix_getuid() === 0 ? ['opcache.preload_user=nobody'] : [])];
+        $options = array_merge(...array_map(static fn (string $setting): array => ['-d', $setting], $settings));
+        $this->server = new Process(
+            ['setsid', PHP_BINARY, ...$options, '-S', "127.0.0.1:{$this->port}", $script],
+            [...getenv(), 'PHP_CLI_SERVER_WORKERS' => '6', 'GUARD_PLACE' => $place, 'GUARD_URL' => $this->url],
+            "{$place}/log",
+        );
+        register_shutdown_function($this->stop(...));
+    }
+
+    /** Waits until it serves. */
+    public function start(): void
+    {
+        $started = false;
+        for ($patience = microtime(true) + 60; !$started && microtime(true) < $patience && $this->server->isRunning(); usleep(5000)) {
+            $started = @fsockopen('127.0.0.1', $this->port) !== false;
+        }
+        ok($started, $this->log());
+    }
+
+    /** Its workers do not end with it. */
+    public function stop(): void
+    {
+        posix_kill(-$this->server->pid, SIGKILL);
+    }
+
+    public function log(): string
+    {
+        return (string) file_get_contents("{$this->place}/log");
+    }
+
+    /**
+     * @param array<mixed>          $policy
+     * @param array<string, string> $headers
+     */
+    public function ask(array $policy, string $path = '/demo', string $do = 'answer', string $id = '', bool $linger = false, array $headers = []): Http
+    {
+        $query = ['policy' => json_encode($policy), 'do' => $do, 'id' => $id] + ($linger ? ['linger' => '1'] : []);
+
+        return new Http($this->port, "{$path}?" . http_build_query($query), $headers);
+    }
+
+    public function get(string $target): Http
+    {
+        return new Http($this->port, $target);
+    }
+
+    /** A request whose handler waits for go. */
+    public function hold(string $id, array $policy, string $path = '/demo', array $headers = []): Http
+    {
+        $holder = $this->ask($policy, $path, 'wait', $id, headers: $headers);
+        $this->inside($id);
+
+        return $holder;
+    }
+
+    public function inside(string $id): void
+    {
+        until(fn (): bool => $this->entered($id), 60, "{$id} is inside");
+    }
+
+    public function entered(string $id): bool
+    {
+        return file_exists("{$this->place}/inside-{$id}");
+    }
+
+    public function go(string $id): void
+    {
+        touch("{$this->place}/go-{$id}");
+    }
+}
