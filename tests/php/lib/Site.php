@@ -88,7 +88,8 @@ final class Site
 
     public function entered(string $id): bool
     {
-        return file_exists("{$this->place}/inside-{$id}");
+        // Its process number is written after the file is made, and 0 would be this process and its group.
+        return (int) @file_get_contents("{$this->place}/inside-{$id}") > 0;
     }
 
     public function go(string $id): void
