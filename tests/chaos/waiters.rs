@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
 use synlock_core::{BootTime, Cancel, Code, Lock, LockOptions, Scope, Store, Wait};
+use synlock_tests::load::{Bystander, Stretch};
 use synlock_tests::names::{TempDir, unique};
 use synlock_tests::page::SharedPage;
 use synlock_tests::process::{exit_status, fork, is_full_load, nanos, wait};
@@ -253,7 +254,20 @@ fn main() -> ExitCode {
             fork(|| work(&url, &page, WAITERS / processes, seed, &pairs))
         })
         .collect();
-    std::thread::sleep(Duration::from_millis(if full { 60_000 } else { 1_500 }));
+    let get = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
+    let share = if full { 1 } else { 50 };
+    let figures = [
+        ("grants", &page.grants, 20_000 / share),
+        ("time limits that passed", &page.timeouts, 2_000 / share),
+        ("cancelled", &page.cancels, 1_000 / share),
+        ("turns of two", &page.pairs, 1_000 / share),
+        ("interrupted", &page.interrupts, 1_000 / share),
+    ];
+    let bystander = Bystander::start();
+    let stretch = Stretch::of(Duration::from_millis(if full { 60_000 } else { 1_500 }));
+    while stretch.goes_on(|| figures.iter().all(|(_, done, least)| get(done) >= *least)) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let stopped = nanos();
     page.stop.store(true, Ordering::SeqCst);
     let crashed = workers
@@ -261,29 +275,25 @@ fn main() -> ExitCode {
         .filter(|pid| exit_status(wait(*pid)) != 0)
         .count();
     let ended = Duration::from_nanos(nanos() - stopped);
-    let get = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
+    let machine = bystander.end();
     let time = |counter: &AtomicU64| Duration::from_nanos(get(counter));
     let stall_limit = match scope {
         Scope::Cluster => Duration::from_secs(1),
         _ => Duration::from_millis(250),
     };
-    let share = if full { 1 } else { 50 };
     let mut verdict = Verdict::default();
     let mut none = |what: &str, figure: u64| verdict.claim(figure == 0, what, figure);
     none("crashed processes", crashed as u64);
     none("overlaps", get(&page.overlaps));
     none("errors", get(&page.errors));
     none("time limits that ended early", get(&page.early));
-    let mut least = |what: &str, counter: &AtomicU64, figure: u64| {
-        verdict.claim(get(counter) >= figure / share, what, get(counter));
-    };
-    least("grants", &page.grants, 20_000);
-    least("time limits that passed", &page.timeouts, 2_000);
-    least("cancelled", &page.cancels, 1_000);
-    least("turns of two", &page.pairs, 1_000);
-    least("interrupted", &page.interrupts, 1_000);
+    for (what, counter, least) in figures {
+        verdict.claim(get(counter) >= least, what, get(counter));
+    }
+    // What the machine let others wait, who want nothing of the lock, is not the lock's doing.
     let mut most = |what: &str, figure: Duration, limit: Duration| {
-        verdict.claim(figure <= limit, what, format!("{figure:?}"));
+        let words = format!("{figure:?} (the machine itself {machine:?})");
+        verdict.claim(figure <= limit + machine, what, words);
     };
     most(
         "longest time without a grant",
