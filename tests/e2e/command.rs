@@ -4,7 +4,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use synlock_tests::load::SOON;
 
 /// Every language that has a command.
 pub(crate) const LANGUAGES: [&str; 5] = ["rust", "c", "php", "python", "node"];
@@ -119,6 +120,23 @@ impl Running {
         let got = self.ask(request);
         let shown: String = request.chars().take(100).collect();
         assert_eq!(got, answer, "{}: {shown}", self.language);
+    }
+
+    /// Asks until the answer comes: what a host or a server does in its own time.
+    pub(crate) fn comes_to(&mut self, request: &str, answer: &str) {
+        let end = Instant::now() + SOON;
+        loop {
+            let got = self.ask(request);
+            if got == answer {
+                return;
+            }
+            let language = self.language;
+            assert!(
+                Instant::now() < end,
+                "{language}: {request} is {got}, and never {answer}"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// The number after the status 0.

@@ -4,21 +4,8 @@ use crate::Setup;
 use crate::command::Running;
 use crate::script::{can, hex, keeps_words, lease};
 use libtest_mimic::Failed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use synlock_tests::names::unique;
-
-/// Asks until the answer comes: what a host does in its own time.
-fn until(it: &mut Running, request: &str, answer: &str) {
-    let end = Instant::now() + Duration::from_secs(20);
-    while it.ask(request) != answer {
-        assert!(
-            Instant::now() < end,
-            "{}: {request} is never {answer}",
-            it.language
-        );
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
 
 /// What is not said means what the table in the READMEs says.
 pub(crate) fn defaults(setup: &Setup, language: &'static str) -> Result<(), Failed> {
@@ -79,7 +66,7 @@ pub(crate) fn defaults(setup: &Setup, language: &'static str) -> Result<(), Fail
     // `auto_release`: on.
     it.expect(&format!("take d s {name} 0"), "0");
     it.expect("drop d", "0");
-    until(&mut it, &format!("locked s {name}"), "0 0");
+    it.comes_to(&format!("locked s {name}"), "0 0");
     assert_eq!(it.finish(), Some(0));
     Ok(())
 }
@@ -140,7 +127,7 @@ pub(crate) fn given(setup: &Setup, language: &'static str) -> Result<(), Failed>
         other.expect(&format!("break s {name}"), "0 1");
     }
     assert_eq!(it.finish(), Some(0));
-    until(&mut other, &format!("locked s {name}"), "0 0");
+    other.comes_to(&format!("locked s {name}"), "0 0");
     Ok(())
 }
 
@@ -167,7 +154,7 @@ pub(crate) fn of_the_url(setup: &Setup, language: &'static str) -> Result<(), Fa
     std::thread::sleep(Duration::from_millis(100));
     it.expect(&format!("locked u {name}"), "0 1");
     let mut other = Running::start(language, &setup.url);
-    let timed = format!("{}{mark}timeout=50", setup.url);
+    let timed = format!("{}{mark}timeout=300", setup.url);
     other.expect(&format!("open u {timed}"), "0");
     other.expect(&format!("wait w u {name}"), "2");
     if can("break") {

@@ -115,6 +115,28 @@ fn down_is_told_apart_from_busy() {
 }
 
 #[test]
+fn a_hold_is_handed_over_though_a_stranger_has_a_member() {
+    let servers = three();
+    let url = url(&servers, "", "cold_start=1");
+    for server in &servers {
+        let name = unique("heir");
+        let stranger = lock(&server.url(), &name);
+        stranger.acquire(Wait::No, None).unwrap();
+        let one = lock(&url, &name);
+        one.acquire(Wait::No, None).unwrap();
+        let exported = one.export().unwrap();
+        let store = Store::open(&url).unwrap();
+        let heir = store.adopt(&exported, LockOptions::default()).unwrap();
+        heir.ensure_held().unwrap();
+        let again = store.adopt(&exported, LockOptions::default());
+        assert_eq!(code(again), Code::Lost);
+        heir.ensure_held().unwrap();
+        heir.release().unwrap();
+        stranger.ensure_held().unwrap();
+    }
+}
+
+#[test]
 fn a_member_that_hangs_holds_up_nobody_and_keeps_nothing() {
     let servers = three();
     let url = url(&servers, "?io_timeout=60000", "cold_start=1");

@@ -79,3 +79,13 @@ pub fn nanos() -> u64 {
 pub fn is_full_load() -> bool {
     std::env::var("SYNLOCK_LOAD").as_deref() == Ok("full")
 }
+
+/// Waits until a child has stopped or ended, without taking its end; whether it has stopped.
+pub fn is_stopped(pid: libc::pid_t) -> bool {
+    let events = libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT;
+    // SAFETY: zero is a value of this struct, which the call fills.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `info` is valid during the call.
+    unsafe { libc::waitid(libc::P_PID, pid as libc::id_t, &raw mut info, events) };
+    info.si_code == libc::CLD_STOPPED
+}

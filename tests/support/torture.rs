@@ -7,7 +7,7 @@
 use crate::history::{Answer, Judgement, Kind, Orphans, Tapes, judge};
 use crate::load::{Bystander, Stretch};
 use crate::page::{FencedResource, SharedPage};
-use crate::process::{exit_status, fork, nanos, signal, wait};
+use crate::process::{exit_status, fork, is_stopped, nanos, signal, wait};
 use std::cell::UnsafeCell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -255,16 +255,6 @@ fn stop_inside(page: &Page, workers: &[(u64, libc::pid_t)]) -> Option<usize> {
         signal(pid, libc::SIGCONT);
     }
     None
-}
-
-/// Waits until a child has stopped or ended, without taking its end; whether it has stopped.
-fn is_stopped(pid: libc::pid_t) -> bool {
-    let events = libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT;
-    // SAFETY: zero is a value of this struct, which the call fills.
-    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-    // SAFETY: `info` is valid during the call.
-    unsafe { libc::waitid(libc::P_PID, pid as libc::id_t, &raw mut info, events) };
-    info.si_code == libc::CLD_STOPPED
 }
 
 /// Tortures a store; call it from a program with one thread. `nemesis` is called about once a

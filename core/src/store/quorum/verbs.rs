@@ -25,6 +25,8 @@ use std::time::Duration;
 
 /// How long after a split until the next try, at least; up to five times as long.
 const SPLIT_PAUSE: Duration = Duration::from_millis(5);
+/// How often an heir looks whether another one is ahead of it.
+const HEIR_ROUNDS: u32 = 10;
 /// What a waiter's seat keeps while it does not stand in line.
 enum Apart {
     /// It is about to.
@@ -413,6 +415,23 @@ fn is_warm(
         .filter(|up| rules::is_cold(*up, max_ttl)))
 }
 
+/// Adopts a hold at the first members. Where somebody else has it, that may be another heir: it is let go
+/// ahead, so that one of several heirs gets the whole. Or it is a stranger who has this member alone.
+fn adopt_patiently(member: &dyn Backend, claim: &Claim, heir: OwnerToken) -> Result<Option<Grant>> {
+    for _ in 0..HEIR_ROUNDS {
+        let adopted = member.adopt(&claim.clone(), heir);
+        if !matches!(adopted, Ok(None)) || claim.deadline.is_some_and(BootTime::has_passed) {
+            return adopted;
+        }
+        let found = member.inspect(&claim.name, claim.deadline)?;
+        if found.holders.is_empty() {
+            return adopted;
+        }
+        std::thread::sleep(SPLIT_PAUSE);
+    }
+    member.adopt(&claim.clone(), heir)
+}
+
 fn give_back_to(member: &Arc<dyn Backend>, claim: &Claim) {
     // A copy: the seat of a claim is one store's.
     if member.release(&claim.clone()).is_err() {
@@ -747,18 +766,11 @@ impl Backend for Quorum {
     fn adopt(&self, claim: &Claim, heir: OwnerToken) -> Result<Option<Grant>> {
         let mut tally = Tally::default();
         for (place, member) in self.places() {
-            let mut adopted = member.adopt(&claim.clone(), heir);
-            if matches!(adopted, Ok(None)) && tally.granted() == 0 {
-                let found = member.inspect(&claim.name, claim.deadline)?;
-                if !found.holders.is_empty() {
-                    // The grant that the exporter did not wait for may have come between the two questions.
-                    adopted = member.adopt(&claim.clone(), heir);
-                    if matches!(adopted, Ok(None)) {
-                        // Somebody has it: another heir, or whoever took it after a loss.
-                        break;
-                    }
-                }
-            }
+            let adopted = if tally.granted() == 0 {
+                adopt_patiently(&*member, claim, heir)
+            } else {
+                member.adopt(&claim.clone(), heir)
+            };
             let answer = adopted.map(|grant| match grant {
                 Some(grant) => Vote::Granted(grant),
                 None => Vote::Busy(Busy::default()),
