@@ -17,7 +17,7 @@ use crate::lease::BootTime;
 use crate::registry::Store;
 use crate::store::{Backend, Claim};
 use crate::sync::{self, Mutex};
-use crate::watchdog::Watch;
+use crate::watchdog::{self, Watch};
 use crate::{Error, Result};
 use inbox::Inbox;
 use std::cell::Cell;
@@ -145,7 +145,6 @@ pub(crate) fn burn(store: Store, claim: Claim) {
 }
 
 enum Timer {
-    Watch(Watch),
     Burn {
         store: Store,
         claim: Claim,
@@ -159,6 +158,8 @@ struct Loop {
     service: Arc<Service>,
     timers: BinaryHeap<Reverse<(BootTime, u64)>>,
     due: HashMap<u64, Timer>,
+    /// The watchdog's entries among them; one that went along with another leaves its time behind.
+    watches: HashMap<u64, Watch>,
     next: u64,
     tasks: HashMap<u64, Task>,
     /// The stores of the tasks, by address, with how many tasks each has.
@@ -171,6 +172,7 @@ impl Loop {
             service,
             timers: BinaryHeap::new(),
             due: HashMap::new(),
+            watches: HashMap::new(),
             next: 0,
             tasks: HashMap::new(),
             stores: HashMap::new(),
@@ -218,9 +220,33 @@ impl Loop {
         self.due.insert(self.next, timer);
     }
 
+    fn watch_at(&mut self, when: BootTime, watch: Watch) {
+        self.next += 1;
+        self.timers.push(Reverse((when, self.next)));
+        self.watches.insert(self.next, watch);
+    }
+
+    /// Looks at a hold that has come due, and at those that go along with it.
+    fn look(&mut self, watch: Watch, now: BootTime) {
+        let mut round = vec![watch];
+        if let Some(company) = round.first().and_then(Watch::company) {
+            let others = self
+                .watches
+                .iter()
+                .filter(|(_, other)| other.goes_with(company, now))
+                .map(|(id, _)| *id);
+            let others: Vec<u64> = others.take(Watch::MOST_OTHERS).collect();
+            round.extend(others.iter().filter_map(|id| self.watches.remove(id)));
+        }
+        let looked = std::panic::AssertUnwindSafe(|| watchdog::look(round));
+        for (at, watch) in std::panic::catch_unwind(looked).unwrap_or_default() {
+            self.watch_at(at, watch);
+        }
+    }
+
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Watch(at, watch) => self.at(at, Timer::Watch(watch)),
+            Command::Watch(at, watch) => self.watch_at(at, watch),
             Command::Burn(store, mut claim) => {
                 claim.deadline = None;
                 let until = BootTime::now().after(
@@ -301,7 +327,9 @@ impl Loop {
                 break;
             }
             self.timers.pop();
-            if let Some(timer) = self.due.remove(&id) {
+            if let Some(watch) = self.watches.remove(&id) {
+                self.look(watch, now);
+            } else if let Some(timer) = self.due.remove(&id) {
                 self.run_timer(timer, now);
             }
         }
@@ -309,12 +337,6 @@ impl Loop {
 
     fn run_timer(&mut self, timer: Timer, now: BootTime) {
         match timer {
-            Timer::Watch(mut watch) => {
-                let looked = std::panic::AssertUnwindSafe(|| watch.look());
-                if let Some(again) = std::panic::catch_unwind(looked).unwrap_or(None) {
-                    self.at(again, Timer::Watch(watch));
-                }
-            }
             Timer::Burn {
                 store,
                 claim,
@@ -390,7 +412,7 @@ impl Loop {
     }
 }
 
-fn address(store: &Arc<dyn Backend>) -> usize {
+pub(crate) fn address(store: &Arc<dyn Backend>) -> usize {
     Arc::as_ptr(store).cast::<()>() as usize
 }
 

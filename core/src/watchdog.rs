@@ -2,26 +2,35 @@
 //!
 //! A hold that ends with a session has no lease: its store rings when the session is over.
 //!
-//! Runs on the service thread of its store. A lease is renewed at a third of its TTL; an expired one is never
-//! revived. Release takes the same mutex as a renewal, so that no renewal follows a release.
+//! Runs on the service thread of its store. A lease is renewed at a third of its TTL, together with all of
+//! its store that come due soon; an expired one is never revived. Release takes the same mutex as a renewal,
+//! so that no renewal follows a release.
 
 pub(crate) mod entry;
 #[cfg(all(loom, test))]
 mod model;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 /// What the entry is made of; in `model.rs` it is made of the checker's.
 mod sync {
     pub(super) use std::sync::atomic::{AtomicU64, Ordering};
 }
 
+use crate::codes::Code;
 use crate::lease::BootTime;
 use crate::owner::OwnerToken;
 use crate::phase::{Hold, Phase};
 use crate::service;
 use crate::shared::Shared;
 use crate::store::Answer;
+use crate::sync::MutexGuard;
+use crate::{Error, Result};
 use std::sync::Weak;
 use std::time::Duration;
+
+/// The most leases that are renewed together: a release waits for the answer to all of them.
+const MOST_TOGETHER: usize = 1024;
 
 /// A handle's entry in the book: one at a time, whatever number of holds come and go.
 #[derive(Debug)]
@@ -29,6 +38,10 @@ pub(crate) struct Watch {
     lock: Weak<Shared>,
     /// When it comes due, by which it knows whether an earlier one has taken its place.
     due: u64,
+    /// From when on it goes along with others.
+    early: u64,
+    /// The store, if it renews several leases in one exchange.
+    company: Option<usize>,
 }
 
 /// Puts a hold under watch if it renews itself or somebody listens for its loss. The caller has the
@@ -43,68 +56,188 @@ pub(crate) fn start(lock: &Shared, hold: &Hold) {
     if !lock.renew && !lock.is_watched() {
         return;
     }
-    let due = due(lock, lease);
+    let due = due(lock, lease, spread());
     if lock.watched.needs_new(due.as_nanos()) {
-        let watch = Watch {
+        let mut watch = Watch {
             lock: lock.me.clone(),
-            due: due.as_nanos(),
+            due: 0,
+            early: 0,
+            company: lock
+                .store()
+                .backend()
+                .extends_together()
+                .then(|| service::address(lock.store().backend())),
         };
+        watch.set_due(lock, due);
         service::schedule(lock.store(), due, watch);
     }
 }
 
+/// A little less for some, so that processes that began together do not ask together for ever.
+fn spread() -> u32 {
+    u32::from(OwnerToken::draw().map_or(0, |token| token.as_bytes()[0])) % 64
+}
+
 /// When to look: a third into what is left if the lease is renewed, else at its end.
-fn due(lock: &Shared, lease: BootTime) -> BootTime {
+fn due(lock: &Shared, lease: BootTime, spread: u32) -> BootTime {
     if !lock.renew {
         return lease;
     }
     let now = BootTime::now();
     let left = lease.since(now);
-    // A little less for some, so that the leases of a process do not come due together.
-    let spread = u32::from(OwnerToken::draw().map_or(0, |token| token.as_bytes()[0])) % 64;
     now.after((left / 3).saturating_sub(left / 3 / 640 * spread))
 }
 
 impl Watch {
-    /// Renews or reports; says when to look again.
-    pub(crate) fn look(&mut self) -> Option<BootTime> {
-        let lock = self.lock.upgrade()?;
-        let mut phase = lock.lock_phase();
-        let look = || look_at(&lock, &mut phase).map(BootTime::as_nanos);
-        let again = lock.watched.look(self.due, look);
-        self.due = again.unwrap_or(0);
-        again.map(BootTime::from_nanos)
+    /// Half the way to a renewal it goes along with others: so leases of any age soon come due together,
+    /// and none is renewed more than twice as often as it must be.
+    fn set_due(&mut self, lock: &Shared, due: BootTime) {
+        let way = due.since(BootTime::now());
+        self.due = due.as_nanos();
+        let ahead = if lock.renew { way / 2 } else { Duration::ZERO };
+        let ahead = u64::try_from(ahead.as_nanos()).unwrap_or(u64::MAX);
+        self.early = self.due.saturating_sub(ahead);
+    }
+
+    /// Whether it is renewed along with one that has come due.
+    pub(crate) fn goes_with(&self, company: usize, now: BootTime) -> bool {
+        self.company == Some(company) && self.early <= now.as_nanos()
+    }
+
+    /// Of which others it takes along.
+    pub(crate) fn company(&self) -> Option<usize> {
+        self.company
+    }
+
+    /// How many others it takes along at most.
+    pub(crate) const MOST_OTHERS: usize = MOST_TOGETHER - 1;
+}
+
+/// Renews or reports; says of each that is to be looked at again when.
+pub(crate) fn look(watches: Vec<Watch>) -> Vec<(BootTime, Watch)> {
+    let alone = watches.len() == 1;
+    let locks: Vec<_> = watches.iter().map(|watch| watch.lock.upgrade()).collect();
+    let mut again = Vec::new();
+    let (mut round, mut busy) = (Vec::new(), Vec::new());
+    for (watch, lock) in watches.into_iter().zip(&locks) {
+        let Some(lock) = lock else { continue };
+        // Whoever has the phase may be waiting for the server: nobody else's lease waits for that.
+        match lock.phase.try_lock() {
+            Some(phase) if !alone => round.push((watch, &**lock, phase)),
+            _ => busy.push((watch, &**lock)),
+        }
+    }
+    look_together(round, &mut again);
+    for (watch, lock) in busy {
+        look_together(vec![(watch, lock, lock.phase.lock())], &mut again);
+    }
+    again
+}
+
+/// An entry, with its handle's phase.
+type Turn<'a> = (Watch, &'a Shared, MutexGuard<'a, Phase>);
+
+fn look_together(mut round: Vec<Turn<'_>>, again: &mut Vec<(BootTime, Watch)>) {
+    let spread = spread();
+    round.retain(|(watch, lock, _)| lock.watched.is(watch.due));
+    let mut looks: Vec<Look> = round
+        .iter_mut()
+        .map(|(_, lock, phase)| judge(lock, phase, spread))
+        .collect();
+    renew(&mut round, &mut looks);
+    let mut locks = Vec::with_capacity(round.len());
+    for ((mut watch, lock, mut phase), look) in round.into_iter().zip(looks) {
+        let next = settle(lock, &mut phase, look, spread);
+        if let Some(next) = lock.watched.set(next.map(BootTime::as_nanos)) {
+            watch.set_due(lock, BootTime::from_nanos(next));
+            again.push((BootTime::from_nanos(next), watch));
+        }
+        locks.push(lock);
+    }
+    // Not before all phases are unlocked: an observer may wait for a thread that wants one.
+    locks.iter().for_each(|lock| lock.flush_notices());
+}
+
+/// What is to be done about a hold, and then what came of it.
+enum Look {
+    /// Look again then, or not at all.
+    Again(Option<BootTime>),
+    /// Its lease is lengthened, if the handle still has it.
+    Renew(BootTime, Duration),
+    Renewed(BootTime, Result<Answer>),
+}
+
+fn judge(lock: &Shared, phase: &mut Phase, spread: u32) -> Look {
+    let Phase::Held(hold) = &mut *phase else {
+        return Look::Again(None);
+    };
+    let (Some(lease), ttl) = (hold.lease, hold.claim.ttl) else {
+        return Look::Again(None);
+    };
+    if lock.conservative(hold, lease).has_passed() {
+        lose(lock, phase, "its lease ran out");
+        return Look::Again(None);
+    }
+    // The lock's own TTL, or what a refresh made of it.
+    match ttl {
+        Some(ttl) if lock.renew => {
+            if hold.since.after(ttl / 6) > BootTime::now() {
+                // A hold that began a moment ago, seen by the entry of an earlier one.
+                return Look::Again(Some(due(lock, lease, spread)));
+            }
+            Look::Renew(lease, ttl)
+        }
+        _ => Look::Again((!lock.renew).then_some(lease)),
     }
 }
 
-fn look_at(lock: &Shared, phase: &mut Phase) -> Option<BootTime> {
+/// Asks the store to lengthen all that are to be.
+fn renew(round: &mut [Turn<'_>], looks: &mut [Look]) {
+    let now = BootTime::now();
+    let mut shown = Vec::new();
+    let mut claims = Vec::new();
+    let mut backend = None;
+    for ((_, lock, phase), look) in round.iter_mut().zip(looks.iter()) {
+        if let (Phase::Held(hold), Look::Renew(lease, ttl)) = (&mut **phase, look) {
+            hold.claim.deadline = Some(*lease);
+            hold.claim.asked = now;
+            shown.push(lock.show(hold));
+            claims.push((&*hold.claim, *ttl));
+            backend = Some(lock.store().backend());
+        }
+    }
+    let Some(backend) = backend else { return };
+    // A bug that shows here must not end the watch over all of them.
+    let ask = std::panic::AssertUnwindSafe(|| match claims.as_slice() {
+        [(claim, ttl)] => vec![backend.extend(claim, *ttl)],
+        claims => backend.extend_many(claims),
+    });
+    let answers = std::panic::catch_unwind(ask).unwrap_or_default();
+    drop(shown);
+    let mut answers = answers.into_iter();
+    for look in looks {
+        if let Look::Renew(lease, _) = *look {
+            let unknown = || Err(Error::new(Code::Internal, "no answer to a renewal"));
+            *look = Look::Renewed(lease, answers.next().unwrap_or_else(unknown));
+        }
+    }
+}
+
+/// Notes what came of it; when to look again.
+fn settle(lock: &Shared, phase: &mut Phase, look: Look, spread: u32) -> Option<BootTime> {
+    let (lease, answer) = match look {
+        Look::Again(at) => return at,
+        Look::Renew(..) => return None,
+        Look::Renewed(lease, answer) => (lease, answer),
+    };
     let Phase::Held(hold) = &mut *phase else {
         return None;
     };
-    let lease = hold.lease?;
-    if lock.conservative(hold, lease).has_passed() {
-        lose(lock, phase, "its lease ran out");
-        return None;
-    }
-    if !lock.renew {
-        return Some(lease);
-    }
-    if hold.since.after(hold.claim.ttl? / 6) > BootTime::now() {
-        // A hold that began a moment ago, seen by the entry of an earlier one.
-        return Some(due(lock, lease));
-    }
-    // The lock's own TTL, or what a refresh made of it.
-    let ttl = hold.claim.ttl?;
-    hold.claim.deadline = Some(lease);
-    hold.claim.asked = BootTime::now();
-    let shown = lock.show(hold);
-    let extended = lock.store.backend().extend(&hold.claim, ttl);
-    drop(shown);
     hold.claim.deadline = None;
-    match extended {
+    match answer {
         Ok(Answer::Done(renewed)) => {
             hold.lease = lock.lease(renewed).max(hold.lease);
-            hold.lease.map(|lease| due(lock, lease))
+            hold.lease.map(|lease| due(lock, lease, spread))
         }
         Ok(Answer::NotOurs) => {
             lose(lock, phase, "the store says that it is not held any more");

@@ -1,7 +1,8 @@
 //! Redis on several servers: a Cluster's redirections, the sentinels' failover, grants that replicas have.
 
 use std::time::{Duration, Instant};
-use synlock_core::{Code, Lock, Result, Store, Wait};
+use synlock_core::store::{Answer, Claim, Seat};
+use synlock_core::{BootTime, Code, Lock, Mode, Name, OwnerToken, Result, Store, Wait};
 use synlock_tests::load::SOON;
 use synlock_tests::names::unique;
 use synlock_tests::process::is_full_load;
@@ -114,6 +115,64 @@ fn a_slot_that_moves_takes_its_locks_along() {
         let before = cluster.nodes[from].calls("evalsha");
         other.release().unwrap();
         assert_eq!(cluster.nodes[from].calls("evalsha"), before);
+    }
+}
+
+/// One exchange with each server, that of a slot which has moved meanwhile too.
+#[test]
+fn leases_on_a_cluster_are_lengthened_together() {
+    let cluster = Cluster::start();
+    let store = Store::open(&cluster.url()).unwrap();
+    store.ping(Wait::For(ms(5000))).unwrap();
+    let claim = |number: u32| Claim {
+        name: Name::new(format!("job/{number}").as_bytes()).unwrap(),
+        token: OwnerToken::draw().unwrap(),
+        mode: Mode::Exclusive,
+        ttl: Some(ms(60_000)),
+        deadline: None,
+        fence_block: 1,
+        label: None,
+        fair: true,
+        asked: BootTime::now(),
+        seat: Seat::new(),
+    };
+    let claims: Vec<_> = (0..60).map(claim).collect();
+    for claim in &claims {
+        store.backend().attempt(claim, None).unwrap();
+    }
+    let wishes: Vec<_> = claims.iter().map(|claim| (claim, ms(90_000))).collect();
+    let extend = || {
+        let answers = store.backend().extend_many(&wishes);
+        let is_done = |answer: &&Result<Answer>| matches!(answer, Ok(Answer::Done(_)));
+        answers.iter().filter(is_done).count()
+    };
+    assert_eq!(extend(), 60);
+    // A slot with one of them moves.
+    let key = cluster.nodes[0].command(&["--scan", "--pattern", "*}:job/*"]);
+    let key = key.lines().next().expect("a lock on the first server");
+    let (from, slot) = cluster.owner(key);
+    let (slot, to) = (slot.to_string(), (from + 1) % 3);
+    let (port, ids) = (
+        cluster.nodes[to].port().to_string(),
+        [cluster.id(from), cluster.id(to)],
+    );
+    let set = |on: usize, words: &[&str]| {
+        let words = [&["CLUSTER", "SETSLOT", &slot], words].concat();
+        assert_eq!(cluster.nodes[on].command(&words), "OK");
+    };
+    set(to, &["IMPORTING", &ids[0]]);
+    set(from, &["MIGRATING", &ids[1]]);
+    let keys = cluster.nodes[from].command(&["CLUSTER", "GETKEYSINSLOT", &slot, "1000"]);
+    for key in keys.lines() {
+        let moved = ["MIGRATE", "127.0.0.1", &port, key, "0", "2000"];
+        assert_eq!(cluster.nodes[from].command(&moved), "OK");
+    }
+    set(to, &["NODE", &ids[1]]);
+    set(from, &["NODE", &ids[1]]);
+    assert_eq!(extend(), 60);
+    for claim in &claims {
+        assert!(store.backend().is_held(claim).unwrap());
+        store.backend().release(claim).unwrap();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -146,6 +146,16 @@ struct State {
     fault: Mutex<Fault>,
     /// What holds for all connections, until it is over.
     weather: Mutex<Option<Fault>>,
+    /// How many scripts must be on their way on one connection before a reply passes; 0 after that.
+    dam: AtomicUsize,
+}
+
+/// What both directions of a connection know.
+#[derive(Debug, Default)]
+struct Link {
+    /// Scripts that were sent since a reply passed.
+    waiting: AtomicUsize,
+    ended: AtomicBool,
 }
 
 impl Proxy {
@@ -157,6 +167,7 @@ impl Proxy {
             left: AtomicI64::new(0),
             fault: Mutex::new(Fault::Cut),
             weather: Mutex::new(None),
+            dam: AtomicUsize::new(0),
         });
         let proxy = Proxy {
             port,
@@ -171,10 +182,11 @@ impl Proxy {
                     server.try_clone().expect("a socket or a lock"),
                     client.try_clone().expect("a socket or a lock"),
                 );
-                let both = Arc::clone(&state);
-                thread::spawn(move || copy(from, to, &both, false));
-                let both = Arc::clone(&state);
-                thread::spawn(move || copy(server, client, &both, true));
+                let link = Arc::new(Link::default());
+                let both = (Arc::clone(&state), Arc::clone(&link));
+                thread::spawn(move || copy(from, to, &both.0, &both.1, false));
+                let both = (Arc::clone(&state), link);
+                thread::spawn(move || copy(server, client, &both.0, &both.1, true));
             }
         });
         proxy
@@ -202,15 +214,62 @@ impl Proxy {
         *self.state.weather.lock().expect("a socket or a lock") = None;
     }
 
+    /// No reply passes until so many scripts are waiting for theirs on one connection; then all pass.
+    pub fn dam(&self, scripts: usize) {
+        self.state.dam.store(scripts, Ordering::SeqCst);
+    }
+
+    /// Whether so many were.
+    pub fn has_dam_broken(&self) -> bool {
+        self.state.dam.load(Ordering::SeqCst) == 0
+    }
+
     /// Whether the reply that `lose` spoke of has come and gone.
     pub fn has_lost(&self) -> bool {
         self.state.left.load(Ordering::SeqCst) <= 0
     }
 }
 
-fn copy(mut from: TcpStream, mut to: TcpStream, state: &State, replies: bool) {
+/// Counts the requests in what passes piece by piece.
+#[derive(Default)]
+struct Scripts(Vec<u8>);
+
+impl Scripts {
+    fn count(&mut self, chunk: &[u8]) -> usize {
+        const WORD: &[u8] = b"\r\nEVALSHA\r\n";
+        self.0.extend_from_slice(chunk);
+        let seen = self.0.windows(WORD.len()).filter(|word| *word == WORD);
+        let seen = seen.count();
+        self.0.drain(..self.0.len().saturating_sub(WORD.len() - 1));
+        seen
+    }
+}
+
+fn hold_back(state: &State, link: &Link) {
+    loop {
+        let wanted = state.dam.load(Ordering::SeqCst);
+        if wanted == 0 || link.ended.load(Ordering::SeqCst) {
+            return;
+        }
+        if link.waiting.load(Ordering::SeqCst) >= wanted {
+            state.dam.store(0, Ordering::SeqCst);
+            return;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn copy(mut from: TcpStream, mut to: TcpStream, state: &State, link: &Link, replies: bool) {
     let mut chunk = [0; 65536];
+    let mut scripts = Scripts::default();
     while let Ok(got) = from.read(&mut chunk) {
+        if replies {
+            hold_back(state, link);
+            link.waiting.store(0, Ordering::SeqCst);
+        } else {
+            let seen = scripts.count(&chunk[..got]);
+            link.waiting.fetch_add(seen, Ordering::SeqCst);
+        }
         if replies && state.left.fetch_sub(1, Ordering::SeqCst) == 1 {
             let fault = *state.fault.lock().expect("a socket or a lock");
             if fault == Fault::Cut {
@@ -237,6 +296,7 @@ fn copy(mut from: TcpStream, mut to: TcpStream, state: &State, replies: bool) {
             break;
         }
     }
+    link.ended.store(true, Ordering::SeqCst);
     // A moment, so that what was sent to the other side before is read there.
     thread::sleep(Duration::from_millis(1));
     let _ = from.shutdown(Shutdown::Both);

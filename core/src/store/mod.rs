@@ -338,6 +338,18 @@ pub trait Backend: Send + Sync + Debug {
     /// Lengthens the hold to `ttl` from now; never shortens it.
     fn extend(&self, claim: &Claim, ttl: Duration) -> Result<Answer>;
 
+    /// Whether `extend_many` takes fewer exchanges than one for each.
+    fn extends_together(&self) -> bool {
+        false
+    }
+
+    /// Lengthens several holds, each as `extend` would: as many answers, in this order. What one is told is
+    /// true of that one alone.
+    fn extend_many(&self, claims: &[(&Claim, Duration)]) -> Vec<Result<Answer>> {
+        let each = claims.iter();
+        each.map(|(claim, ttl)| self.extend(claim, *ttl)).collect()
+    }
+
     /// Ends the hold or the place in the queue, and hands a free lock on to the first that waits.
     fn release(&self, claim: &Claim) -> Result<Answer>;
 

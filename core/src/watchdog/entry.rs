@@ -24,12 +24,13 @@ impl Entry {
         false
     }
 
-    /// What came due at `due` looks, unless another has taken its place; says when it does so again.
-    pub(crate) fn look(&self, due: u64, look: impl FnOnce() -> Option<u64>) -> Option<u64> {
-        if self.0.load(Ordering::Acquire) != due && !cfg!(canary = "look_anyway") {
-            return None;
-        }
-        let again = look();
+    /// Whether the entry that comes due at `due` is the one, and no other has taken its place.
+    pub(crate) fn is(&self, due: u64) -> bool {
+        self.0.load(Ordering::Acquire) == due || cfg!(canary = "look_anyway")
+    }
+
+    /// The one has looked, and does so again then, or never: the next hold gets another.
+    pub(crate) fn set(&self, again: Option<u64>) -> Option<u64> {
         if again.is_some() || !cfg!(canary = "never_forget") {
             self.0.store(again.unwrap_or(0), Ordering::Release);
         }

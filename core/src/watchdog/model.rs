@@ -64,16 +64,21 @@ impl Handle {
     fn serve(&self) {
         let Some(due) = self.next_due() else { return };
         let mut phase = self.phase.lock().unwrap();
-        let again = self.entry.look(due, || {
-            let now = phase.now;
-            let hold = phase.hold.as_mut()?;
-            assert!(now <= hold.by, "looked at too late");
-            hold.by = now + LEASE;
-            let Hold { number, by } = *hold;
-            phase.renewed.push(number);
-            Some(by)
-        });
-        self.book.lock().unwrap().extend(again);
+        if !self.entry.is(due) {
+            return;
+        }
+        let again = self.renew(&mut phase);
+        self.book.lock().unwrap().extend(self.entry.set(again));
+    }
+
+    fn renew(&self, phase: &mut Phase) -> Option<u64> {
+        let now = phase.now;
+        let hold = phase.hold.as_mut()?;
+        assert!(now <= hold.by, "looked at too late");
+        hold.by = now + LEASE;
+        let Hold { number, by } = *hold;
+        phase.renewed.push(number);
+        Some(by)
     }
 
     fn next_due(&self) -> Option<u64> {

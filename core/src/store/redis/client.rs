@@ -39,7 +39,7 @@ pub(super) struct Redis {
 /// What each process makes for itself.
 #[derive(Debug)]
 pub(super) struct Process {
-    idle: Mutex<Vec<Connection>>,
+    pub idle: Mutex<Vec<Connection>>,
     pub nodes: Nodes,
     /// A server has been asked what it is like.
     looked: AtomicBool,
@@ -74,7 +74,7 @@ pub(super) struct Reply {
 }
 
 /// A call that failed: whether the server may have carried it out decides the code.
-fn settle(broken: Broken) -> Error {
+pub(super) fn settle(broken: Broken) -> Error {
     if broken.sent && broken.error.code() == Code::Unavailable {
         Error::new(
             Code::Uncertain,
@@ -141,7 +141,7 @@ impl Redis {
     }
 
     /// A connection to this server that nothing has arrived on, or a new one.
-    fn connect(&self, node: &Node, limit: BootTime) -> Result<Connection> {
+    pub fn connect(&self, node: &Node, limit: BootTime) -> Result<Connection> {
         let process = self.process()?;
         loop {
             let mut idle = process.idle.lock();
@@ -170,7 +170,7 @@ impl Redis {
         Ok(connection)
     }
 
-    fn keep(&self, process: &Process, connection: Connection) {
+    pub fn keep(&self, process: &Process, connection: Connection) {
         let most = match self.config.place {
             Place::Cluster(_) => MOST_IDLE_ON_MANY,
             Place::One(_) | Place::Sentinel { .. } => MOST_IDLE,
@@ -304,7 +304,7 @@ impl Redis {
     }
 
     /// A server failed: where there are several, another may have its place.
-    fn distrust(&self, process: &Process, node: &Node) {
+    pub fn distrust(&self, process: &Process, node: &Node) {
         if !matches!(self.config.place, Place::One(_)) {
             process.nodes.distrust(node);
             process.subscription.distrust(node);
@@ -321,30 +321,6 @@ impl Redis {
         self.exchange(request, limit).map(|reply| reply.value)
     }
 
-    /// Several requests to one server that only read, and all their replies in one round trip.
-    pub fn many(&self, node: &Node, requests: &[Vec<u8>], limit: BootTime) -> Result<Vec<Value>> {
-        if requests.is_empty() {
-            return Ok(Vec::new());
-        }
-        let process = self.process()?;
-        let asked = self.connect(node, limit).and_then(|mut connection| {
-            let first = connection
-                .exchange(&requests.concat(), limit)
-                .map_err(|broken| broken.error)?;
-            let mut replies = vec![first];
-            while replies.len() < requests.len() {
-                replies.push(connection.reply(limit)?);
-            }
-            self.keep(process, connection);
-            Ok(replies)
-        });
-        if asked.is_err() {
-            process.idle.lock().retain(|kept| kept.node != *node);
-            self.distrust(process, node);
-        }
-        asked
-    }
-
     pub fn is_native(&self) -> bool {
         self.config.dialect == Dialect::Native
     }
@@ -357,7 +333,7 @@ impl Redis {
                 .is_some_and(|process| process.bare.load(Ordering::Relaxed))
     }
 
-    fn form(&self, bare: bool) -> Form {
+    pub fn form(&self, bare: bool) -> Form {
         Form {
             dialect: self.config.dialect,
             bare,
@@ -424,6 +400,35 @@ impl Redis {
         Ok(told)
     }
 
+    /// The request, with the script's text if `whole`, and the slot that it goes to.
+    pub fn request(
+        &self,
+        form: Form,
+        verb: Verb,
+        name: &Name,
+        args: &[&[u8]],
+        whole: bool,
+    ) -> (Vec<u8>, u16) {
+        let script = script(form, verb);
+        let keys = Keys::of(&self.config, name, form.bare);
+        let count = [b'0' + keys.0.len() as u8];
+        let mut words: Vec<&[u8]> = Vec::with_capacity(20);
+        let (word, text): (&[u8], _) = if whole {
+            (b"EVAL", &script.text)
+        } else {
+            (b"EVALSHA", &script.sha)
+        };
+        words.extend([word, text.as_bytes(), &count]);
+        words.extend(keys.0.iter().map(Vec::as_slice));
+        words.push(name.as_bytes());
+        words.extend(args);
+        let slot = match (&self.config.place, keys.0.first()) {
+            (Place::Cluster(_), Some(key)) => slot(key),
+            _ => 0,
+        };
+        (pack(&words), slot)
+    }
+
     fn run_form(
         &self,
         form: Form,
@@ -432,27 +437,14 @@ impl Redis {
         args: &[&[u8]],
         limit: BootTime,
     ) -> Result<Reply> {
-        let script = script(form, verb);
-        let keys = Keys::of(&self.config, name, form.bare);
-        let count = [b'0' + keys.0.len() as u8];
-        let mut words: Vec<&[u8]> = Vec::with_capacity(20);
-        words.extend::<[&[u8]; 3]>([b"EVALSHA", script.sha.as_bytes(), &count]);
-        words.extend(keys.0.iter().map(Vec::as_slice));
-        words.push(name.as_bytes());
-        words.extend(args);
-        let slot = match (&self.config.place, keys.0.first()) {
-            (Place::Cluster(_), Some(key)) => slot(key),
-            _ => 0,
-        };
+        let (bytes, slot) = self.request(form, verb, name, args, false);
         let acks = self.config.min_acks > 0 && verb.grants();
         let send = |bytes: &[u8]| self.exchange(Request { bytes, slot, acks }, limit);
-        let mut reply = send(&pack(&words))?;
+        let mut reply = send(&bytes)?;
         if matches!(&reply.value, Value::ServerError(error) if error.code() == "NOSCRIPT")
             && !cfg!(canary = "no_eval")
         {
-            words[0] = b"EVAL";
-            words[1] = script.text.as_bytes();
-            let again = send(&pack(&words))?;
+            let again = send(&self.request(form, verb, name, args, true).0)?;
             reply = Reply {
                 resent: reply.resent || again.resent,
                 ..again
@@ -492,6 +484,13 @@ fn eviction(memory: &str) -> Option<String> {
 /// What an owner of locks in a peer's format should know.
 const NO_HELPERS: &str = "the server's rights allow no keys `synlock:q*`: waiters poll, in no order, and there are no fencing tokens";
 
+/// Asks how many replicas have what was written before.
+pub(super) fn ack_request(count: u32, time: Duration, limit: BootTime) -> Vec<u8> {
+    // Half of what is left at most, so that its answer arrives.
+    let time = time.min(limit.left() / 2).as_millis().max(1).to_string();
+    pack(&[b"WAIT", count.to_string().as_bytes(), time.as_bytes()])
+}
+
 /// Sends a request, with what goes before and after it, and reads the reply.
 fn send_on(
     connection: &mut Connection,
@@ -523,13 +522,7 @@ fn send_on(
     }
     all.extend_from_slice(request);
     if let Some((count, time)) = acks {
-        // Half of what is left at most, so that its answer arrives.
-        let time = time.min(limit.left() / 2).as_millis().max(1).to_string();
-        all.extend(pack(&[
-            b"WAIT",
-            count.to_string().as_bytes(),
-            time.as_bytes(),
-        ]));
+        all.extend(ack_request(count, time, limit));
     }
     let lost = |error| Broken { error, sent: true };
     let mut value = connection.exchange(&all, limit)?;

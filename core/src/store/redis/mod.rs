@@ -15,9 +15,11 @@ mod listing;
 mod nodes;
 #[cfg(feature = "fuzz")]
 mod noise;
+mod pipeline;
 mod polls;
 mod scripts;
 mod subscription;
+mod together;
 mod verbs;
 mod watch;
 

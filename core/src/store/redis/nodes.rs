@@ -163,7 +163,7 @@ impl Nodes {
 }
 
 /// The time for one of so many servers that are asked in turn.
-fn share(limit: BootTime, servers: usize) -> BootTime {
+pub(super) fn share(limit: BootTime, servers: usize) -> BootTime {
     let now = BootTime::now();
     let servers = u32::try_from(servers).unwrap_or(u32::MAX).max(1);
     limit.min(now.after(limit.since(now) / servers))

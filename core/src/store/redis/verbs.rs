@@ -6,7 +6,7 @@ use super::config::{Config, Dialect, Place};
 use super::connection::{check, pack, protocol};
 use super::scripts::Verb;
 use super::subscription::{Stray, is_forbidden};
-use super::{listing, watch};
+use super::{listing, together, watch};
 use crate::capability::{Capabilities, Fence, Scope};
 use crate::codes::Code;
 use crate::lease::BootTime;
@@ -184,6 +184,28 @@ impl Redis {
             Code::Uncertain
         };
         Err(Error::new(code, self.shortfall(acks)))
+    }
+
+    /// What the reply to a request means that was sent at `before`, to lengthen a hold.
+    pub(super) fn extended(
+        &self,
+        claim: &Claim,
+        ttl: Duration,
+        before: BootTime,
+        reply: &Value,
+        acks: Option<i64>,
+    ) -> Result<Answer> {
+        match fence_or_lost(reply)? {
+            // It lasts at least as long as before.
+            Some(_) if self.lacks_acks(acks) => {
+                Err(Error::new(Code::Uncertain, self.shortfall(acks)))
+            }
+            Some(_) => Ok(Answer::Done(Some(before.after(ttl)))),
+            None => {
+                self.forget(claim);
+                Ok(Answer::NotOurs)
+            }
+        }
     }
 
     /// Asks to leave the queue.
@@ -409,17 +431,15 @@ impl Backend for Redis {
             &[token.as_bytes(), millis(ttl).as_bytes()],
             claim.deadline,
         )?;
-        Ok(match fence_or_lost(&reply.value)? {
-            // It lasts at least as long as before.
-            Some(_) if self.lacks_acks(reply.acks) => {
-                return Err(Error::new(Code::Uncertain, self.shortfall(reply.acks)));
-            }
-            Some(_) => Answer::Done(Some(before.after(ttl))),
-            None => {
-                self.forget(claim);
-                Answer::NotOurs
-            }
-        })
+        self.extended(claim, ttl, before, &reply.value, reply.acks)
+    }
+
+    fn extends_together(&self) -> bool {
+        true
+    }
+
+    fn extend_many(&self, claims: &[(&Claim, Duration)]) -> Vec<Result<Answer>> {
+        together::extend(self, claims)
     }
 
     fn release(&self, claim: &Claim) -> Result<Answer> {

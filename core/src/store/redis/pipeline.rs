@@ -1,0 +1,59 @@
+//! Several requests to one server in one round trip.
+
+use super::client::Redis;
+use super::connection::Broken;
+use super::nodes::Node;
+use crate::Result;
+use crate::lease::BootTime;
+use redis::Value;
+
+impl Redis {
+    /// Sends them all, and reads their replies: as many as came, and what went wrong if that is not all.
+    /// Nothing is sent again.
+    pub fn pipeline(
+        &self,
+        node: &Node,
+        requests: &[Vec<u8>],
+        limit: BootTime,
+    ) -> (Vec<Value>, Option<Broken>) {
+        let mut replies = Vec::with_capacity(requests.len());
+        let broken = self.fill(node, requests, limit, &mut replies).err();
+        if broken.is_some()
+            && let Some(process) = self.known_process()
+        {
+            process.idle.lock().retain(|kept| kept.node != *node);
+            self.distrust(process, node);
+        }
+        (replies, broken)
+    }
+
+    fn fill(
+        &self,
+        node: &Node,
+        requests: &[Vec<u8>],
+        limit: BootTime,
+        replies: &mut Vec<Value>,
+    ) -> std::result::Result<(), Broken> {
+        let unsent = |error| Broken { error, sent: false };
+        let process = self.process().map_err(unsent)?;
+        let mut connection = self.connect(node, limit).map_err(unsent)?;
+        replies.push(connection.exchange(&requests.concat(), limit)?);
+        while replies.len() < requests.len() {
+            let reply = connection.reply(limit);
+            replies.push(reply.map_err(|error| Broken { error, sent: true })?);
+        }
+        self.keep(process, connection);
+        Ok(())
+    }
+
+    /// As `pipeline`, for requests that only read: all replies or none.
+    pub fn many(&self, node: &Node, requests: &[Vec<u8>], limit: BootTime) -> Result<Vec<Value>> {
+        if requests.is_empty() {
+            return Ok(Vec::new());
+        }
+        match self.pipeline(node, requests, limit) {
+            (replies, None) => Ok(replies),
+            (_, Some(broken)) => Err(broken.error),
+        }
+    }
+}
