@@ -5,6 +5,7 @@ const { EventEmitter } = require('node:events');
 const { channel } = require('node:diagnostics_channel');
 const native = require('./native.js');
 const { classes, make, check: checked, statusOf, nameOf } = require('./errors.js');
+const { onAbort } = require('./abort.js');
 const fencing = require('./fencing.js');
 const { asker, traits, withCause } = require('./custom.js');
 const semaphore = require('./semaphore.js');
@@ -196,11 +197,11 @@ async function poll(once, wait, signal) {
     await new Promise((resolve) => {
       const done = () => {
         clearTimeout(timer);
-        signal?.removeEventListener('abort', done);
+        deaf();
         resolve();
       };
       const timer = setTimeout(done, Math.min(left, pause * (0.75 + Math.random() / 2)));
-      signal?.addEventListener('abort', done, { once: true });
+      const deaf = onAbort(signal, done);
     });
     if (signal?.aborted) return { ...outcome, status: statusOf.CANCELLED };
   }
@@ -621,13 +622,12 @@ class Store extends EventEmitter {
       if (outcome.status === 0) return granted(outcome);
       if (outcome.status !== statusOf.BUSY || wait === 0) return outcome;
     }
-    const abort = () => handle.cancel();
-    signal?.addEventListener('abort', abort, { once: true });
+    const deaf = onAbort(signal, () => handle.cancel());
     let outcome;
     try {
       outcome = await run((id) => handle.submit(hub, id, 'acquire', wait));
     } finally {
-      signal?.removeEventListener('abort', abort);
+      deaf();
     }
     if (signal?.aborted) {
       // Granted before the cancel arrived: given back, so that an abort always means "not held".

@@ -4,6 +4,7 @@
 const { EventEmitter } = require('node:events');
 const { channel } = require('node:diagnostics_channel');
 const native = require('./native.js');
+const { onAbort } = require('./abort.js');
 
 const SETTINGS = ['tries', 'sleep', 'jitter', 'ttl', 'prefix', 'repeat', 'demo', 'keyStorage'];
 const DEEPEST = 64;
@@ -141,8 +142,7 @@ module.exports = ({ hub, run, listen, collected, check, make, statusOf, bytes, m
       const cancelled = () => make({ status: statusOf.CANCELLED, operation: 'acquire' }, { cause: signal.reason });
       if (signal?.aborted) throw cancelled();
       const end = new native.NativeSwitch();
-      const abort = () => end.throw();
-      signal?.addEventListener('abort', abort, { once: true });
+      const deaf = onAbort(signal, () => end.throw());
       let outcome;
       try {
         do {
@@ -150,7 +150,7 @@ module.exports = ({ hub, run, listen, collected, check, make, statusOf, bytes, m
           // A lease that was to be lengthened turned out to be lost.
         } while ([statusOf.LOST, statusOf.NOT_HELD].includes(outcome.status) && !signal?.aborted);
       } finally {
-        signal?.removeEventListener('abort', abort);
+        deaf();
       }
       if (signal?.aborted) {
         // Granted before the cancel arrived: given back, so that an abort always means "not held".
