@@ -190,15 +190,6 @@ fn work(url: &str, page: &Page, threads: usize, seed: u64, pairs: &[usize]) -> i
                 }
             });
         }
-        // Neither a release nor a signal ends these waits.
-        scope.spawn(|| {
-            let [kept, lock] = [0, 1].map(|_| store.lock(format!("kept-{seed}")).expect("a lock"));
-            kept.acquire(Wait::No, None).expect("free");
-            let mut random = Random(seed | 1);
-            while !page.stop.load(Ordering::Relaxed) {
-                page.cancelled(&lock, &mut random);
-            }
-        });
         for pair in pairs {
             let lock = store.lock(format!("pair-{pair}")).expect("a lock");
             scope.spawn(move || page.pair(&lock));
