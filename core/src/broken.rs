@@ -15,6 +15,8 @@ use std::time::Duration;
 /// Notes last as long as the lease that was broken, within these bounds.
 const SHORTEST: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(600);
+/// Servers count milliseconds, and so round the beginning and the end of a note.
+const GRAIN: Duration = Duration::from_millis(2);
 
 fn note_name(name: &Name) -> Vec<u8> {
     [b"broken:", name.as_bytes()].concat()
@@ -49,6 +51,11 @@ pub(crate) fn note(store: &Store, name: &Name, victims: &[Holder], label: &str) 
     drop(left);
 }
 
+/// Whether a note that is so old is about a hold before the one that is so old.
+fn is_of_before(note: Duration, hold: Duration) -> bool {
+    note > hold + GRAIN
+}
+
 /// “broken by label, pid, host”, if a note says so of a hold that began at `since`.
 pub(crate) fn by_whom(store: &Store, name: &Name, since: BootTime) -> Option<String> {
     let can = store.capabilities();
@@ -62,8 +69,7 @@ pub(crate) fn by_whom(store: &Store, name: &Name, since: BootTime) -> Option<Str
         .into_iter()
         .next()?;
     let age = BootTime::now().since(since);
-    if note.held.is_some_and(|held| held > age) {
-        // It is about a hold before this one.
+    if note.held.is_some_and(|held| is_of_before(held, age)) {
         return None;
     }
     let parts = [
@@ -73,4 +79,17 @@ pub(crate) fn by_whom(store: &Store, name: &Name, since: BootTime) -> Option<Str
     ];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     (!parts.is_empty()).then(|| format!("broken by {}", parts.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_counts_whose_age_is_only_rounded_up() {
+        let us = Duration::from_micros;
+        assert!(!is_of_before(us(1000), us(600)));
+        assert!(!is_of_before(us(600), us(1000)));
+        assert!(is_of_before(us(5000), us(1000)));
+    }
 }
