@@ -15,8 +15,8 @@ use std::time::Duration;
 /// Notes last as long as the lease that was broken, within these bounds.
 const SHORTEST: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(600);
-/// Servers count milliseconds, and so round the beginning and the end of a note.
-const GRAIN: Duration = Duration::from_millis(2);
+/// What servers count in, so that they round the beginning and the end of a note.
+const GRAIN: Duration = Duration::from_millis(1);
 
 fn note_name(name: &Name) -> Vec<u8> {
     [b"broken:", name.as_bytes()].concat()
@@ -53,7 +53,8 @@ pub(crate) fn note(store: &Store, name: &Name, victims: &[Holder], label: &str) 
 
 /// Whether a note that is so old is about a hold before the one that is so old.
 fn is_of_before(note: Duration, hold: Duration) -> bool {
-    note > hold + GRAIN
+    let is_rounded = note.as_nanos().is_multiple_of(GRAIN.as_nanos());
+    note > if is_rounded { hold + GRAIN } else { hold }
 }
 
 /// “broken by label, pid, host”, if a note says so of a hold that began at `since`.
@@ -90,6 +91,8 @@ mod tests {
         let us = Duration::from_micros;
         assert!(!is_of_before(us(1000), us(600)));
         assert!(!is_of_before(us(600), us(1000)));
-        assert!(is_of_before(us(5000), us(1000)));
+        assert!(is_of_before(us(3000), us(1000)));
+        // Counted to the nanosecond.
+        assert!(is_of_before(us(1001), us(1000)));
     }
 }
