@@ -11,122 +11,17 @@ use Symfony\Bundle\TwigBundle\TwigBundle;
 use Symfony\Bundle\WebProfilerBundle\WebProfilerBundle;
 use Symfony\Component\Config\Loader\LoaderInterface;
 use Symfony\Component\DependencyInjection\ContainerBuilder;
-use Symfony\Component\HttpFoundation\BinaryFileResponse;
 use Symfony\Component\HttpFoundation\Request;
-use Symfony\Component\HttpFoundation\Response;
-use Symfony\Component\HttpFoundation\StreamedResponse;
 use Symfony\Component\HttpKernel\Event\ExceptionEvent;
 use Symfony\Component\HttpKernel\Exception\HttpExceptionInterface;
 use Symfony\Component\HttpKernel\Kernel;
-use Synlock\Exception\LockLost;
 use Synlock\Guard\Bundle\IXarlieMutexBundle;
-use Synlock\Guard\Held;
 
 foreach (['Symfony/Bundle/FrameworkBundle', 'Symfony/Bundle/SecurityBundle', 'Symfony/Bundle/TwigBundle', 'Symfony/Bundle/WebProfilerBundle', 'Symfony/Component/Yaml', 'Symfony/Component/Stopwatch', 'Doctrine/Common/Annotations'] as $part) {
     require_once "{$part}/autoload.php";
 }
 require_once getenv('SYNLOCK_PACKAGE') . '/autoload.php';
-
-/** A controller with these policies, written as a program would have them. */
-function declareController(array $policies, bool $annotations): void
-{
-    $text = static function (mixed $value) use ($annotations, &$text): string {
-        if (!is_array($value)) {
-            return $annotations ? json_encode($value) : var_export($value, true);
-        }
-        $parts = [];
-        foreach ($value as $key => $one) {
-            $parts[] = ($annotations ? "\"{$key}\"=" : "'{$key}' => ") . $text($one);
-        }
-
-        return $annotations ? '{' . implode(', ', $parts) . '}' : '[' . implode(', ', $parts) . ']';
-    };
-    $lines = '';
-    foreach ($policies as $policy) {
-        $arguments = [];
-        foreach ($policy as $name => $value) {
-            $arguments[] = $name . ($annotations ? '=' : ': ') . $text($value);
-        }
-        $arguments = implode(', ', $arguments);
-        $lines .= $annotations ? " * @MutexRequest({$arguments})\n" : "#[MutexRequest({$arguments})]\n";
-    }
-    $lines = $annotations ? "/**\n{$lines} */" : $lines;
-    $file = getenv('GUARD_PLACE') . '/' . md5($lines) . '.php';
-    // A reader of annotations wants the file, for its imports.
-    file_put_contents($own = "{$file}." . getmypid(), "<?php\nuse Synlock\\Guard\\MutexRequest;\nclass Guarded\n{\n    use Answers;\n\n{$lines}\npublic function run(\\Symfony\\Component\\HttpFoundation\\Request \$request) { return \$this->answer(\$request); }\n}\n");
-    rename($own, $file);
-    require $file;
-}
-
-trait Answers
-{
-    private function answer(Request $request): Response
-    {
-        $place = (string) getenv('GUARD_PLACE');
-        file_put_contents("{$place}/inside-" . $request->query->get('id', ''), (string) getmypid());
-        $held = $request->attributes->get(Held::class);
-        $lock = $held?->all()[0]->lock ?? null;
-        $text = $held?->all()[0]->name ?? '';
-        switch ($request->query->get('do', 'answer')) {
-            case 'wait':
-                waitForGo();
-                try {
-                    $lock?->ensureHeld();
-                } catch (LockLost $lost) {
-                    return plain($lost->getMessage(), 409);
-                }
-                break;
-            case 'alone':
-                $alone = fopen("{$place}/alone", 'x'); // fails if it is there
-                usleep(5000);
-                fclose($alone);
-                unlink("{$place}/alone");
-                file_put_contents("{$place}/order", $request->query->get('id') . "\n", FILE_APPEND);
-                break;
-            case 'throw':
-                throw new DomainException('broken');
-            case 'stream': // its size is not known
-                return new StreamedResponse(static fn () => print 'streamed');
-            case 'sized':
-                return new StreamedResponse(static function (): void {
-                    echo 'sized ';
-                    echo 'body';
-                    flush();
-                    waitForGo();
-                }, 200, ['Content-Length' => '10']);
-            case 'file':
-                file_put_contents($file = "{$place}/file", str_repeat('x', 100_000));
-
-                return new BinaryFileResponse($file);
-            case 'drip': // never ends
-                return new StreamedResponse(static function (): void {
-                    for (; ; flush()) {
-                        echo str_repeat('y', 4096);
-                    }
-                });
-            case 'empty':
-                return new Response('', 204);
-            case 'profile':
-                return new Response("<html><body>{$text}</body></html>");
-        }
-
-        return plain($text);
-    }
-}
-
-function plain(string $text, int $status = 200): Response
-{
-    return new Response($text, $status, ['Content-Length' => (string) strlen($text), 'Content-Type' => 'text/plain']);
-}
-
-function waitForGo(): void
-{
-    $file = getenv('GUARD_PLACE') . '/go-' . ($_GET['id'] ?? '');
-    for ($end = microtime(true) + 60; !file_exists($file); clearstatcache()) {
-        microtime(true) < $end || throw new RuntimeException('nobody said go');
-        usleep(2000);
-    }
-}
+require_once __DIR__ . '/guarded-controller.php';
 
 /** What an application has: its answers to exceptions. */
 final class Errors
@@ -195,8 +90,7 @@ if (isset($_SERVER['HTTP_X_SESSION'])) {
     // One that is known already.
     file_exists($file = getenv('GUARD_PLACE') . "/sess_{$id}") || file_put_contents($file, 'known|b:1;');
 }
-$given = json_decode($_GET['policy'] ?? '[{}]', true, 8, JSON_THROW_ON_ERROR);
-declareController(array_is_list($given) ? $given : [$given], ($_GET['as'] ?? '') === 'annotation' || isset($_SERVER['HTTP_X_ANNOTATIONS']));
+declareAsked();
 $request = Request::createFromGlobals();
 $response = $kernel->handle($request);
 $response->send();

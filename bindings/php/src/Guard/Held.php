@@ -4,6 +4,7 @@ declare(strict_types=1);
 
 namespace Synlock\Guard;
 
+use Psr\Log\LoggerInterface;
 use Synlock\Exception\SynlockException;
 
 /** What one request was let in with; released at its release points, the latest first. */
@@ -23,6 +24,15 @@ final class Held
         private readonly string $release = MutexRequest::RELEASE_RESPONSE,
         private readonly ?\Closure $log = null,
     ) {
+    }
+
+    /** One that tells a logger, if there is any, of releases that failed. */
+    public static function logging(string $release, ?LoggerInterface $logger): self
+    {
+        return new self($release, $logger === null ? null : static function (Admission $admission, SynlockException $failed) use ($logger): void {
+            // Laravel's logger puts nothing in the place of placeholders.
+            $logger->error("The lock \"{$admission->name}\" of a request: {$failed->getMessage()}", ['name' => $admission->name, 'exception' => $failed]);
+        });
     }
 
     /**

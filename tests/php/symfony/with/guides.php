@@ -21,7 +21,7 @@ function blocks(Setup $setup, string $guide, string $language): array
 }
 
 return static function (Runner $t, Setup $setup): void {
-    foreach (['coming-from-symfony-lock' => 2, 'coming-from-laravel' => 3] as $guide => $count) {
+    foreach (['coming-from-symfony-lock' => 2, 'coming-from-laravel' => 4] as $guide => $count) {
         $blocks = blocks($setup, $guide, 'php');
         $t->test("guides::{$guide} has code", static fn () => same($count, count($blocks)));
         foreach ($blocks as $number => $block) {

@@ -6,7 +6,6 @@ namespace Synlock\Guard\Bundle\EventListener;
 
 use Psr\Log\LoggerInterface;
 use Symfony\Component\HttpKernel\Event\ControllerEvent;
-use Synlock\Exception\SynlockException;
 use Synlock\Guard\Admission;
 use Synlock\Guard\Bundle\Timeline;
 use Synlock\Guard\Guards;
@@ -30,9 +29,7 @@ final class MutexRequestListener
         if ($policies === []) {
             return;
         }
-        $held = new Held($this->release, $this->logger === null ? null : function (Admission $admission, SynlockException $failed): void {
-            $this->logger->error('The lock "{name}" of a request: {message}', ['name' => $admission->name, 'message' => $failed->getMessage(), 'exception' => $failed]);
-        });
+        $held = Held::logging($this->release, $this->logger);
         // First, so that what is held when a later policy refuses is let go with the answer.
         $request->attributes->set(Held::class, $held);
         $holds = new \SplObjectStorage();
