@@ -72,8 +72,8 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         until(static fn (): bool => $site->store->inspect('report_2026')->waiters === 1, 60, 'the report waits');
         $invoice->release();
         $report->release();
-        same([200, 'report 2026'], [$waits->answer()->status, $waits->body]);
-        $free = $site->get('/invoices/17')->answer();
+        same([200, 'report 2026'], [$waits->whole()->status, $waits->body]);
+        $free = $site->get('/invoices/17')->whole();
         same([200, 'invoice 17'], [$free->status, $free->body]);
     });
     $site->stop();

@@ -48,6 +48,15 @@ final class Http
         return $this;
     }
 
+    /** Waits until the connection is closed: for an answer that does not say how long it is. */
+    public function whole(): self
+    {
+        $this->answer();
+        $this->body .= stream_get_contents($this->socket);
+
+        return $this;
+    }
+
     /** Waits for the status line, and hangs up. */
     public function hangUp(): void
     {
