@@ -141,6 +141,15 @@ describe('the process', () => {
     assert.deepEqual([done.code, done.out.split('\n').filter(Boolean)], [0, ['uncaught mine', 'released']], done.err);
   });
 
+  it('releases on process.exit() what is in use at that moment', async () => {
+    const key = name();
+    const body = `${open} const lock = new Store(url).acquireSync(key); lock.ensureHeld().catch(() => {}); process.exit(5)`;
+    for (let i = 0; i < 5; i++) {
+      assert.equal((await script(body, server.url, key)).code, 5);
+      assert.equal(await store.isLocked(key), false);
+    }
+  });
+
   it('releases on process.exit()', async () => {
     const key = name();
     const done = await script(`${open} new Store(url).acquireSync(key); process.exit(5)`, server.url, key);
