@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 import time
+import urllib.parse
 
 import build
 import charts
@@ -45,6 +46,13 @@ def places(folder: str, port: int, path: str) -> dict[str, dict]:
     }
 
 
+def tiers(where: dict[str, dict], folder: str) -> dict:
+    """The host's own store in front of Redis."""
+    server = where["redis (unix socket)"]
+    parts = {"local": where["shm"]["url"], "remote": server["url"], "state": f"{folder}/tiers"}
+    return server | {"url": f"tiered:?{urllib.parse.urlencode(parts)}"}
+
+
 def measure(plan: dict, kind: str) -> dict:
     workers = build.workers()
     begin, load = time.monotonic(), os.getloadavg()[0]
@@ -66,6 +74,7 @@ def measure(plan: dict, kind: str) -> dict:
                 "shm": turns.measure("shm", where["shm"] | ticket, workers, folder, plan, None),
                 "flock": turns.measure("flock", where["flock"] | ticket, workers, folder, plan, None),
                 "redis": turns.measure("redis", where["redis (unix socket)"], workers, folder, plan, server.calls),
+                "tiered": turns.measure("tiered", tiers(where, folder), workers, folder, plan, server.calls),
             }
         files = machine.file_system(folder)
     return {

@@ -19,6 +19,7 @@ TURNS_RAW = {
     "shm": "a ticket lock on a futex, first come, first served, in C",
     "flock": "the same ticket lock",
     "redis": "in C, a FIFO list and `BLPOP` on the waiter's own list, no fencing",
+    "tiered": "the same as for Redis, which each process asks by itself",
 }
 #: What is aimed at: a share of the raw limit, or µs.
 REMOTE = {"Rust": 1.10, "C": 1.10, "PHP": 1.15, "Python": 1.2, "Node, await": 1.5}
@@ -168,6 +169,7 @@ def main_ratios(results: dict) -> list[str]:
         f"- {rate('shm', 'raw', 'Rust', 'C', 'PHP', 'Python', 'Node, await')}.",
         f"- {rate('flock', 'raw', 'Rust', 'PHP', 'FlockStore', 'Python', 'filelock', 'Node, await')}.",
         f"- {rate('redis', 'raw', 'Rust', 'PHP', 'RedisStore', 'Python', 'redis-py', 'Node, await')}.",
+        f"- {rate('tiered', 'raw', 'Rust', 'PHP', 'Python', 'Node, await')} (`shm:` in front of that Redis).",
         "",
     ]
 
