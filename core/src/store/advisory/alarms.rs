@@ -24,7 +24,8 @@ pub(super) struct End {
 struct State {
     has_come: bool,
     bells: Vec<Weak<Signal>>,
-    heard_by: Option<Arc<Alarms>>,
+    /// And under which number.
+    heard_by: Option<(Arc<Alarms>, u64)>,
 }
 
 impl End {
@@ -44,8 +45,8 @@ impl End {
         let bells = {
             let mut state = self.state.lock();
             state.has_come = true;
-            if let Some(alarms) = state.heard_by.take() {
-                alarms.ignore(self.fd);
+            if let Some((alarms, number)) = state.heard_by.take() {
+                alarms.ignore(self.fd, number);
             }
             std::mem::take(&mut state.bells)
         };
@@ -64,8 +65,11 @@ impl End {
                 .retain(|one| one.strong_count() > 0 && !is_it(one));
             state.bells.push(Arc::downgrade(bell));
             // Under the lock: the descriptor is open as long as the end has not come.
-            if state.heard_by.is_some() || alarms.listen(self.fd, self).is_ok() {
-                state.heard_by = Some(alarms.clone());
+            if state.heard_by.is_some() {
+                return;
+            }
+            if let Ok(number) = alarms.listen(self.fd, self) {
+                state.heard_by = Some((alarms.clone(), number));
                 return;
             }
         }
@@ -84,7 +88,17 @@ pub(super) struct Alarms {
 #[derive(Debug, Default)]
 struct Heard {
     runs: bool,
-    ends: HashMap<RawFd, Weak<End>>,
+    /// By numbers that are used once: a descriptor's may be another session's by the time that its end is told.
+    ends: HashMap<u64, Weak<End>>,
+    last: u64,
+}
+
+impl Heard {
+    /// Those that have come, as far as they still are listened to.
+    fn take(&mut self, come: impl Iterator<Item = u64>) -> Vec<Arc<End>> {
+        come.filter_map(|number| self.ends.remove(&number)?.upgrade())
+            .collect()
+    }
 }
 
 impl Alarms {
@@ -103,18 +117,20 @@ impl Alarms {
         }))
     }
 
-    fn listen(self: &Arc<Self>, fd: RawFd, end: &Arc<End>) -> Result<()> {
+    fn listen(self: &Arc<Self>, fd: RawFd, end: &Arc<End>) -> Result<u64> {
         let mut heard = self.heard.lock();
         if !heard.runs {
             let alarms = self.clone();
             spawn_quiet("synlock-advisory", move || alarms.run())?;
             heard.runs = true;
         }
-        heard.ends.insert(fd, Arc::downgrade(end));
+        heard.last += 1;
+        let number = heard.last;
+        heard.ends.insert(number, Arc::downgrade(end));
         // Not what it says, which is for whoever asked.
         let mut event = libc::epoll_event {
             events: (libc::EPOLLRDHUP | libc::EPOLLONESHOT) as u32,
-            u64: u64::from(fd.unsigned_abs()),
+            u64: number,
         };
         // SAFETY: both descriptors are open, and `event` is valid during the call.
         let done = unsafe {
@@ -126,15 +142,15 @@ impl Alarms {
             )
         };
         if done < 0 {
-            heard.ends.remove(&fd);
+            heard.ends.remove(&number);
             let error = std::io::Error::last_os_error();
             return Err(Error::from_io(error, "a session cannot be listened to"));
         }
-        Ok(())
+        Ok(number)
     }
 
-    fn ignore(&self, fd: RawFd) {
-        self.heard.lock().ends.remove(&fd);
+    fn ignore(&self, fd: RawFd, number: u64) {
+        self.heard.lock().ends.remove(&number);
         // SAFETY: takes no pointer; a descriptor that is not there is an error that does not matter.
         unsafe {
             libc::epoll_ctl(
@@ -165,11 +181,47 @@ impl Alarms {
                     return;
                 }
                 let count = usize::try_from(count).unwrap_or(0);
-                let fds = events.iter().take(count).map(|event| event.u64 as RawFd);
-                let ends = fds.filter_map(|fd| heard.ends.remove(&fd)?.upgrade());
-                ends.collect()
+                let come = events.iter().take(count).map(|event| event.u64);
+                heard.take(come)
             };
             come.iter().for_each(|end| end.comes());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn an_end_that_is_told_late_is_not_the_next_sessions() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let alarms = Alarms::new().unwrap();
+        let bells: [Arc<Signal>; 2] = Default::default();
+        let old = End::of(ours.as_raw_fd());
+        old.tell(&alarms, &bells[0]);
+        let number = alarms.heard.lock().last;
+        // The session goes, and the next one gets its descriptor; the thread has an event of the first.
+        old.comes();
+        let new = End::of(ours.as_raw_fd());
+        new.tell(&alarms, &bells[1]);
+        assert!(alarms.heard.lock().take([number].into_iter()).is_empty());
+        assert!(old.has_come() && !new.has_come());
+        assert!(bells[0].is_rung() && !bells[1].is_rung());
+    }
+
+    #[test]
+    fn who_listens_hears_of_an_end() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let alarms = Alarms::new().unwrap();
+        let bell: Arc<Signal> = Arc::default();
+        let end = End::of(ours.as_raw_fd());
+        end.tell(&alarms, &bell);
+        drop(theirs);
+        while !bell.is_rung() {
+            std::thread::yield_now();
+        }
+        assert!(end.has_come());
     }
 }
