@@ -59,7 +59,7 @@ pub use dispatch::{Completion, Dispatch, Op, Outcome};
 pub use error::{Error, Result};
 pub use guard::Guard;
 pub use lease::{BootTime, Wait};
-pub use lock::{Acquired, Lock, Released, State};
+pub use lock::{Acquired, LAST_CALLS, Lock, Released, State};
 pub use manager::Manager;
 pub use mode::Mode;
 pub use name::Name;

@@ -26,8 +26,8 @@ pub use crate::state::{Acquired, Released, State};
 /// Lease on stores that do not see their owner die, when the caller gives none; the watchdog
 /// renews it.
 pub const DEFAULT_LEASE: Duration = Duration::from_secs(30);
-/// How long the end of a process waits for a call that is under way.
-const LAST_USE: Duration = Duration::from_secs(2);
+/// How long a host gives calls that are under way when it ends, all of them together.
+pub const LAST_CALLS: Duration = Duration::from_secs(2);
 
 /// A lock on one name in one store, reusable. May move between threads; used by one at a time: a
 /// second call at the same moment is answered with `ConcurrentUse`.
@@ -424,14 +424,14 @@ impl Lock {
     }
 
     /// What a host calls at its end for handles that it will not drop: releases the hold unless
-    /// `auto_release` is off, and tells of it.
-    pub fn end_with_process(&self) {
-        // Dispatch may be at work on it, and then nobody else would release it.
-        if let Some(cancel) = &*self.0.running.lock() {
-            cancel.cancel();
-        }
-        let end = BootTime::now().after(LAST_USE);
-        while self.0.using.load(Ordering::Acquire) != 0 && !end.has_passed() {
+    /// `auto_release` is off, and tells of it. A call that is under way on it has until then to end: on one
+    /// that is in use nothing can be released.
+    pub fn end_with_process(&self, until: BootTime) {
+        let is_in_use = || {
+            self.0.using.load(Ordering::Acquire) != 0
+                && matches!(self.state(), State::Held | State::Releasing)
+        };
+        while is_in_use() && !until.has_passed() {
             std::thread::sleep(Duration::from_millis(1));
         }
         if self.state() == State::Held && self.auto_release() {

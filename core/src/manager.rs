@@ -488,12 +488,13 @@ impl Manager {
         list
     }
 
-    /// What a host calls at its end for managers that it will not drop: releases what is held, and tells.
-    pub fn end_with_process(&self) {
+    /// What a host calls at its end for managers that it will not drop: releases what is held, and tells; as
+    /// [`Lock::end_with_process`].
+    pub fn end_with_process(&self, until: BootTime) {
         // Emptied outside the mutex: ending may ask a server.
         let book = std::mem::take(&mut *self.book().lock());
         for held in book.held.values().flatten() {
-            held.lock.end_with_process();
+            held.lock.end_with_process(until);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::lock::LockObject;
 use crate::scope::ScopeObject;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, CHUNKS, FreeList, GENERATIONS, Ordering};
 use crate::table::{Entry, Pin, Place, Table};
-use synlock_core::{Code, Error, Manager, Result, Session, Store};
+use synlock_core::{BootTime, Code, Error, Manager, Result, Session, Store};
 
 /// What a handle stands for.
 #[derive(Debug)]
@@ -170,13 +170,14 @@ pub(crate) fn live(kind: u8) -> u64 {
 
 /// Tells every live handle that holds locks that the process ends.
 pub(crate) fn end_all() {
+    let until = BootTime::now().after(synlock_core::LAST_CALLS);
     for place in (0..TABLE.used()).filter_map(|index| TABLE.live(index)) {
         let Some(pin) = TABLE.pin(place) else {
             continue;
         };
         match pin.get() {
-            Some(Object::Lock(lock)) => lock.lock.end_with_process(),
-            Some(Object::Manager(manager)) => manager.end_with_process(),
+            Some(Object::Lock(lock)) => lock.lock.end_with_process(until),
+            Some(Object::Manager(manager)) => manager.end_with_process(until),
             _ => {}
         }
     }

@@ -11,7 +11,7 @@ use synlock_core::dispatch::submit_with;
 use synlock_core::manager::{Asked, Manager, ManagerOptions, Repeat, Ticket, extended};
 use synlock_core::name::typed::Key;
 use synlock_core::sync::Mutex;
-use synlock_core::{Code, Error, Op, Result};
+use synlock_core::{BootTime, Code, Error, LAST_CALLS, Op, Result};
 
 #[napi(object)]
 pub struct NativeSettings {
@@ -245,7 +245,7 @@ impl NativeManager {
     #[napi(catch_unwind)]
     pub fn end(&self) {
         if let Ok(manager) = &self.made {
-            manager.end_with_process();
+            manager.end_with_process(BootTime::now().after(LAST_CALLS));
         }
     }
 }

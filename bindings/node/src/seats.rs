@@ -7,7 +7,7 @@ use napi_derive::napi;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
-use synlock_core::{Code, Error, Lock, Result, State, Wait, dispatch};
+use synlock_core::{BootTime, Code, Error, LAST_CALLS, Lock, Result, State, Wait, dispatch};
 
 /// A lock, or why there is none; empty while an adoption is under way.
 pub type Made = Arc<OnceLock<Result<Lock>>>;
@@ -111,9 +111,10 @@ pub fn refusal() -> Outcome {
 #[napi(catch_unwind)]
 pub fn end_with_process() {
     let all: Vec<Made> = SEATS.with_borrow(|seats| seats.taken.iter().flatten().cloned().collect());
+    let until = BootTime::now().after(LAST_CALLS);
     for made in all {
         if let Some(Ok(lock)) = made.get() {
-            lock.end_with_process();
+            lock.end_with_process(until);
         }
     }
 }

@@ -143,10 +143,12 @@ describe('the process', () => {
 
   it('releases on process.exit() what is in use at that moment', async () => {
     const key = name();
-    const body = `${open} const lock = new Store(url).acquireSync(key); lock.ensureHeld().catch(() => {}); process.exit(5)`;
-    for (let i = 0; i < 5; i++) {
-      assert.equal((await script(body, server.url, key)).code, 5);
-      assert.equal(await store.isLocked(key), false);
+    for (const call of ['ensureHeld', 'refresh', 'release']) {
+      const body = `${open} const lock = new Store(url).acquireSync(key); lock.${call}().catch(() => {}); process.exit(5)`;
+      for (let i = 0; i < 5; i++) {
+        assert.equal((await script(body, server.url, key)).code, 5);
+        assert.equal(await store.isLocked(key), false, call);
+      }
     }
   });
 

@@ -2,8 +2,16 @@
 
 use crate::errors::{contained, detached, raise, seconds, wait};
 use pyo3::prelude::*;
-use std::sync::Arc;
-use synlock_core::{Code, Error, Lock, LockOptions, Mode, Reentry, Result, Wait};
+use std::sync::{Arc, OnceLock};
+use synlock_core::{
+    BootTime, Code, Error, LAST_CALLS, Lock, LockOptions, Mode, Reentry, Result, Wait,
+};
+
+/// Until when calls that are under way may end, once the interpreter does.
+pub fn end_of_calls() -> BootTime {
+    static END: OnceLock<BootTime> = OnceLock::new();
+    *END.get_or_init(|| BootTime::now().after(LAST_CALLS))
+}
 
 /// Options as the package hands them over.
 #[derive(FromPyObject)]
@@ -240,7 +248,7 @@ impl Handle {
 
     /// At the interpreter's end.
     fn end_with_process(&self, py: Python<'_>) {
-        py.detach(|| self.lock.end_with_process());
+        py.detach(|| self.lock.end_with_process(end_of_calls()));
     }
 }
 
@@ -254,7 +262,8 @@ impl Drop for Handle {
         Python::try_attach(|py| {
             py.detach(|| {
                 if self.lock.auto_release() && self.lock.state() == synlock_core::State::Held {
-                    self.lock.end_with_process();
+                    // Nobody else has it, and so nothing is under way.
+                    self.lock.end_with_process(BootTime::now());
                 }
             });
         });

@@ -1,7 +1,7 @@
 //! The manager of semaphores.
 
 use crate::errors::{contained, detached, raise, seconds};
-use crate::lock::Handle;
+use crate::lock::{Handle, end_of_calls};
 use crate::store::{Backing, observer};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use synlock_core::manager::{Asked, Manager, ManagerOptions, Repeat, Ticket};
 use synlock_core::name::typed::Key;
 use synlock_core::sync::Mutex;
-use synlock_core::{Code, Error, Lock, Result, Wait};
+use synlock_core::{BootTime, Code, Error, Lock, Result, Wait};
 
 /// How deep lists may lie in lists.
 const DEEPEST: usize = 64;
@@ -348,14 +348,14 @@ impl Semaphores {
 
     /// At the interpreter's end, and when the manager is done with.
     fn end(&self, py: Python<'_>) {
-        py.detach(|| self.manager.end_with_process());
+        py.detach(|| self.manager.end_with_process(end_of_calls()));
     }
 }
 
 impl Drop for Semaphores {
     fn drop(&mut self) {
         // A release may wait for a server: not with the interpreter in hand.
-        Python::try_attach(|py| py.detach(|| self.manager.end_with_process()));
+        Python::try_attach(|py| py.detach(|| self.manager.end_with_process(BootTime::now())));
     }
 }
 
