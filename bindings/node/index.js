@@ -116,18 +116,17 @@ async function watch(store, name, wait, signal) {
   if (signal?.aborted) throw cancelled();
   const end = new native.NativeSwitch();
   const told = run((id) => store.waitFree(hub, id, bytes(name), wait, end));
-  let abort;
+  let ignore;
   const aborted = new Promise((_, reject) => {
-    abort = () => {
+    ignore = onAbort(signal, () => {
       end.throw();
       reject(cancelled());
-    };
+    });
   });
-  signal?.addEventListener('abort', abort, { once: true });
   try {
     return JSON.parse(check(await (signal ? Promise.race([told, aborted]) : told)).value);
   } finally {
-    signal?.removeEventListener('abort', abort);
+    ignore();
   }
 }
 

@@ -106,3 +106,27 @@ fn the_child_has_a_service_thread_of_its_own() {
     }));
     lock.ensure_held().unwrap();
 }
+
+#[test]
+fn waits_of_the_parent_stay_with_it_and_the_child_has_its_own() {
+    let store = Store::open("memory:fork-watch").unwrap();
+    let asks = |name: &str| {
+        let (tell, hear) = std::sync::mpsc::channel();
+        let done = move |answer: synlock_core::Result<bool>| tell.send(answer.unwrap()).unwrap();
+        synlock_core::dispatch::wait_free(&store, name, Wait::Forever, None, done).unwrap();
+        hear
+    };
+    let held = store.lock("x").unwrap();
+    held.acquire(Wait::No, None).unwrap();
+    let parents = asks("x");
+    assert!(in_child(|| {
+        let own = store.lock("y").unwrap();
+        own.acquire(Wait::No, None).unwrap();
+        let childs = asks("y");
+        own.release().unwrap();
+        childs.recv_timeout(Duration::from_secs(9)) == Ok(true)
+    }));
+    assert!(parents.try_recv().is_err());
+    held.release().unwrap();
+    assert!(parents.recv().unwrap());
+}

@@ -135,11 +135,15 @@ impl Book {
 
     /// The next to ask; without one the thread is over.
     fn next(&mut self) -> Option<Turn> {
-        let Some(key) = self.line.pop_front() else {
-            self.threads -= 1;
-            return None;
+        let (key, watched) = loop {
+            let Some(key) = self.line.pop_front() else {
+                self.threads -= 1;
+                return None;
+            };
+            if let Some(watched) = self.watched.get_mut(&key) {
+                break (key, watched);
+            }
         };
-        let watched = self.watched.get_mut(&key)?;
         let ends = watched.waiters.iter().filter_map(|waiter| waiter.deadline);
         let until = ends.fold(BootTime::now().after(SLICE), BootTime::min);
         watched.until = Some(until);
