@@ -6,7 +6,6 @@ use crate::url::Url;
 use crate::{Error, Result};
 use nix::sys::stat::Mode as Bits;
 use nix::unistd::Gid;
-use std::io::ErrorKind;
 use std::os::fd::AsFd;
 
 /// `statfs` types on which locks and shared memory may be local to one machine, or emulated.
@@ -23,10 +22,11 @@ const NETWORK: [(i64, &str); 9] = [
 ];
 
 /// Repeats a call that a signal cut short.
+#[cfg(feature = "flock")]
 pub fn again<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
     loop {
         match call() {
-            Err(error) if error.kind() == ErrorKind::Interrupted && !cfg!(canary = "no_retry") => {}
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted && !cfg!(canary = "no_retry") => {}
             done => return done,
         }
     }

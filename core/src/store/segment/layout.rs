@@ -97,6 +97,7 @@ pub(in crate::store) mod entry {
     // of a slot
     pub(in crate::store) const GRANT: u64 = 0;
     /// In place of the grant, where there are only queues.
+    #[cfg(feature = "flock")]
     pub(in crate::store) const FLAG: u64 = 0;
     pub(in crate::store) const TAIL: u64 = 8;
     pub(in crate::store) const RECOVERED: u64 = 16;

@@ -5,10 +5,6 @@ use crate::store::sql::config::quoted;
 
 /// Which SQL is spoken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[cfg_attr(
-    not(all(feature = "sqlite", feature = "postgres", feature = "mysql")),
-    expect(dead_code, reason = "this build lacks an engine")
-)]
 pub(in crate::store::sql) enum Kind {
     Sqlite,
     Postgres,

@@ -4,10 +4,11 @@
 //! Time is the host's wall clock, as for everybody else who opens the file.
 
 mod gate;
+mod path;
 mod pool;
 
 use super::book::Row;
-use super::config::{Common, TABLE, quoted, take_path, take_table};
+use super::config::{Common, TABLE, quoted, take_table};
 use super::engine::{Engine, Grab, Id, Listed, Swap, Traits, Wrote};
 use super::native::Native;
 use super::peer::{self, Database, Kind, Outcome, Param};
@@ -30,7 +31,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// # Errors
 /// `InvalidUrl`, `InvalidArgument`, `Unsupported` for a database in memory.
 pub fn open(url: &mut Url) -> Result<Arc<dyn Backend>> {
-    let path = take_path(url, "sqlite:/path/to/locks.db")?;
+    let path = path::take(url, "sqlite:/path/to/locks.db")?;
     let full_sync = match url.take("sync").as_deref() {
         None | Some("normal") => false,
         Some("full") => true,
