@@ -81,3 +81,27 @@ pub struct Capabilities {
     /// Whom it keeps out.
     pub scope: Scope,
 }
+
+#[cfg(test)]
+impl Capabilities {
+    /// Of a made-up server that keeps leases, and no more.
+    pub(crate) fn of_a_plain_server(store: &'static str) -> Self {
+        Capabilities {
+            store,
+            shared: false,
+            promote: false,
+            permits: false,
+            ttl: true,
+            frees_on_death: false,
+            fence: Fence::None,
+            wakes: false,
+            fair: false,
+            export: false,
+            list: false,
+            break_lock: false,
+            survives_restart: true,
+            clock: "server",
+            scope: Scope::Cluster,
+        }
+    }
+}

@@ -1,8 +1,9 @@
 //! Redis on several servers: a Cluster's redirections, the sentinels' failover, grants that replicas have.
 
 use std::time::{Duration, Instant};
-use synlock_core::store::{Answer, Claim, Seat};
-use synlock_core::{BootTime, Code, Lock, Mode, Name, OwnerToken, Result, Store, Wait};
+use synlock_core::store::Answer;
+use synlock_core::{Code, Lock, Result, Store, Wait};
+use synlock_tests::claims::held_claims;
 use synlock_tests::load::SOON;
 use synlock_tests::names::unique;
 use synlock_tests::process::is_full_load;
@@ -124,22 +125,8 @@ fn leases_on_a_cluster_are_lengthened_together() {
     let cluster = Cluster::start();
     let store = Store::open(&cluster.url()).unwrap();
     store.ping(Wait::For(ms(5000))).unwrap();
-    let claim = |number: u32| Claim {
-        name: Name::new(format!("job/{number}").as_bytes()).unwrap(),
-        token: OwnerToken::draw().unwrap(),
-        mode: Mode::Exclusive,
-        ttl: Some(ms(60_000)),
-        deadline: None,
-        fence_block: 1,
-        label: None,
-        fair: true,
-        asked: BootTime::now(),
-        seat: Seat::new(),
-    };
-    let claims: Vec<_> = (0..60).map(claim).collect();
-    for claim in &claims {
-        store.backend().attempt(claim, None).unwrap();
-    }
+    let names: Vec<_> = (0..60).map(|number| format!("job/{number}")).collect();
+    let claims = held_claims(&store, &names);
     let wishes: Vec<_> = claims.iter().map(|claim| (claim, ms(90_000))).collect();
     let extend = || {
         let answers = store.backend().extend_many(&wishes);

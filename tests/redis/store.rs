@@ -1,10 +1,9 @@
 //! What the suites for every store do not ask of `redis:`: its faults, its requests, its keys.
 
 use std::time::{Duration, Instant};
-use synlock_core::store::{Answer, Attempt, Claim, Seat};
-use synlock_core::{
-    BootTime, Code, Dispatch, Lock, LockOptions, Mode, Name, Op, OwnerToken, Result, Store, Wait,
-};
+use synlock_core::store::{Answer, Claim};
+use synlock_core::{BootTime, Code, Dispatch, Lock, LockOptions, Mode, Op, Result, Store, Wait};
+use synlock_tests::claims::held_claims;
 use synlock_tests::load::SOON;
 use synlock_tests::names::unique;
 use synlock_tests::process::is_full_load;
@@ -287,28 +286,6 @@ fn a_pair_is_two_requests_and_a_contended_acquisition_three() {
     // One's try and release, and two's three: queue, confirm, release.
     assert_eq!(server.calls("evalsha") - before, 10 * (2 + 3));
     assert_eq!(server.calls("subscribe"), 1);
-}
-
-/// Claims that hold locks of these names, for a minute.
-fn held_claims(store: &Store, names: &[String]) -> Vec<Claim> {
-    let claim = |name: &String| Claim {
-        name: Name::new(name.as_bytes()).unwrap(),
-        token: OwnerToken::draw().unwrap(),
-        mode: Mode::Exclusive,
-        ttl: Some(ms(60_000)),
-        deadline: None,
-        fence_block: 1,
-        label: None,
-        fair: true,
-        asked: BootTime::now(),
-        seat: Seat::new(),
-    };
-    let claims: Vec<_> = names.iter().map(claim).collect();
-    for claim in &claims {
-        let answer = store.backend().attempt(claim, None).unwrap();
-        assert!(matches!(answer, Attempt::Granted(_)));
-    }
-    claims
 }
 
 fn extend_all(store: &Store, claims: &[Claim]) -> Vec<Result<Answer>> {

@@ -1,6 +1,7 @@
 //! What the suites share: services, random names, child processes.
 
 pub mod apart;
+pub mod claims;
 pub mod history;
 pub mod ipc;
 pub mod load;

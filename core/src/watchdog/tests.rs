@@ -1,7 +1,7 @@
 //! A store that looks at who renews, and when.
 
 use crate::cancel::Cancel;
-use crate::capability::{Capabilities, Fence, Scope};
+use crate::capability::Capabilities;
 use crate::lease::{BootTime, Wait};
 use crate::lock::Lock;
 use crate::options::LockOptions;
@@ -74,23 +74,7 @@ impl Book {
 
 impl Backend for Book {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            store: "book",
-            shared: false,
-            promote: false,
-            permits: false,
-            ttl: true,
-            frees_on_death: false,
-            fence: Fence::None,
-            wakes: false,
-            fair: false,
-            export: false,
-            list: false,
-            break_lock: false,
-            survives_restart: true,
-            clock: "server",
-            scope: Scope::Cluster,
-        }
+        Capabilities::of_a_plain_server("book")
     }
 
     fn url(&self) -> &str {

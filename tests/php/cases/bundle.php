@@ -10,20 +10,7 @@ return static function (Runner $t, string $temp, string $package, string $redis)
     $place = "{$temp}/bundle";
     $script = "{$temp}/scripts/guarded-symfony.php";
     $site = new Site($package, $place, $script);
-    $t->test('bundle::the container compiles', static function () use ($place, $script): void {
-        $process = new Process([PHP_BINARY, $script], [...getenv(), 'GUARD_PLACE' => $place, 'GUARD_URL' => "shm:{$place}/segment"]);
-        same(0, $process->wait(120), $process->output);
-        same('', $process->output);
-    });
-    guarded($t, 'bundle', $site, warns: false);
-    $t->test('bundle::bodies whose length is known are held until their last byte', static function () use ($site): void {
-        same('sized body', $site->ask(['name' => 'sized'], do: 'sized', id: 'sized')->answer()->body);
-        same(200, $site->ask(['name' => 'sized'])->answer()->status, 'while the script still writes nothing');
-        $site->go('sized');
-        same(100_000, strlen($site->ask(['name' => 'file'], do: 'file', id: 'file', linger: true)->answer()->body));
-        same(200, $site->ask(['name' => 'file'])->answer()->status);
-        $site->go('file');
-    });
+    framed($t, 'bundle', $site, $script);
     $t->test('bundle::annotations, and services by short and full names', static function () use ($site): void {
         $as = ['X-Annotations' => '1'];
         $one = $site->hold('a', ['name' => 'resource_{id}', 'mode' => 'block', 'ttl' => 30], '/orders/17', $as);

@@ -10,20 +10,7 @@ return static function (Runner $t, string $temp, string $package, string $redis)
     $place = "{$temp}/laravel";
     $script = "{$temp}/scripts/guarded-laravel.php";
     $site = new Site($package, $place, $script);
-    $t->test('laravel::the application boots', static function () use ($place, $script): void {
-        $process = new Process([PHP_BINARY, $script], [...getenv(), 'GUARD_PLACE' => $place, 'GUARD_URL' => "shm:{$place}/segment"]);
-        same(0, $process->wait(120), $process->output);
-        same('', $process->output);
-    });
-    guarded($t, 'laravel', $site, warns: false);
-    $t->test('laravel::bodies whose length is known are held until their last byte', static function () use ($site): void {
-        same('sized body', $site->ask(['name' => 'sized'], do: 'sized', id: 'sized')->answer()->body);
-        same(200, $site->ask(['name' => 'sized'])->answer()->status, 'while the script still writes nothing');
-        $site->go('sized');
-        same(100_000, strlen($site->ask(['name' => 'file'], do: 'file', id: 'file', linger: true)->answer()->body));
-        same(200, $site->ask(['name' => 'file'])->answer()->status);
-        $site->go('file');
-    });
+    framed($t, 'laravel', $site, $script);
     $t->test('laravel::a policy in the words of a route', static function () use ($site): void {
         $one = $site->hold('w1', ['name' => 'never asked for'], '/worded/17');
         same([true, false], [$site->store->isLocked('worded_17'), $site->store->isLocked('never asked for')]);

@@ -160,3 +160,22 @@ function guarded(Runner $t, string $face, Site $site, bool $warns = true): void
         until(static fn (): bool => !$site->store->isLocked('k'), 60, 'the worker is gone');
     });
 }
+
+/** What every framework does besides, whose application is `$script`. */
+function framed(Runner $t, string $face, Site $site, string $script): void
+{
+    $t->test("{$face}::the application boots", static function () use ($site, $script): void {
+        $process = new Process([PHP_BINARY, $script], [...getenv(), 'GUARD_PLACE' => $site->place, 'GUARD_URL' => "shm:{$site->place}/segment"]);
+        same(0, $process->wait(120), $process->output);
+        same('', $process->output);
+    });
+    guarded($t, $face, $site, warns: false);
+    $t->test("{$face}::bodies whose length is known are held until their last byte", static function () use ($site): void {
+        same('sized body', $site->ask(['name' => 'sized'], do: 'sized', id: 'sized')->answer()->body);
+        same(200, $site->ask(['name' => 'sized'])->answer()->status, 'while the script still writes nothing');
+        $site->go('sized');
+        same(100_000, strlen($site->ask(['name' => 'file'], do: 'file', id: 'file', linger: true)->answer()->body));
+        same(200, $site->ask(['name' => 'file'])->answer()->status);
+        $site->go('file');
+    });
+}

@@ -1,7 +1,7 @@
 //! Members whose answers come when the test wants.
 
 use super::config::open;
-use crate::capability::{Capabilities, Fence, Scope};
+use crate::capability::Capabilities;
 use crate::lease::{BootTime, Wait};
 use crate::lock::Lock;
 use crate::options::LockOptions;
@@ -66,23 +66,7 @@ impl Member {
 
 impl Backend for Member {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            store: "member",
-            shared: false,
-            promote: false,
-            permits: false,
-            ttl: true,
-            frees_on_death: false,
-            fence: Fence::None,
-            wakes: false,
-            fair: false,
-            export: false,
-            list: false,
-            break_lock: false,
-            survives_restart: true,
-            clock: "server",
-            scope: Scope::Cluster,
-        }
+        Capabilities::of_a_plain_server("member")
     }
 
     fn url(&self) -> &str {
