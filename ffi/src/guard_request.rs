@@ -566,8 +566,6 @@ unsafe fn maybe<'a>(text: *const c_char, length: usize, what: &str) -> Result<Op
     unsafe { bytes(text, length, what) }.map(Some)
 }
 
-/// Hands the core's request, made from C's, to `run`.
-///
 /// Names and values.
 ///
 /// # Safety
@@ -599,6 +597,8 @@ pub(crate) unsafe fn read_params<'a>(
         .collect()
 }
 
+/// Hands the core's request, made from C's, to `run`.
+///
 /// # Safety
 /// As `read_sized`; every field has the length that it says.
 unsafe fn with_request<T>(

@@ -1,6 +1,6 @@
 //! Row 40: everything in one process that several threads share, as a program of its own, since the
-//! test harness of Rust is not visible to ThreadSanitizer. `make chaos ROW=40` builds it with
-//! `--cfg tsan -Zsanitizer=thread`; `make test` runs it plain.
+//! test harness of Rust is not visible to ThreadSanitizer: a compiler that has it builds this with
+//! `--cfg tsan -Zsanitizer=thread`. Stable Rust has not, and the row runs it plain.
 
 #![expect(clippy::print_stdout, reason = "a program that reports")]
 
