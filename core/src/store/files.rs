@@ -26,7 +26,9 @@ const NETWORK: [(i64, &str); 9] = [
 pub fn again<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
     loop {
         match call() {
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted && !cfg!(canary = "no_retry") => {}
+            Err(error)
+                if error.kind() == std::io::ErrorKind::Interrupted
+                    && !cfg!(canary = "no_retry") => {}
             done => return done,
         }
     }
