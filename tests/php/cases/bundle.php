@@ -11,6 +11,46 @@ return static function (Runner $t, string $temp, string $package, string $redis)
     $script = "{$temp}/scripts/guarded-symfony.php";
     $site = new Site($package, $place, $script);
     framed($t, 'bundle', $site, $script);
+    $t->test('bundle::each type of store, by its services', static function () use ($temp, $place, $redis): void {
+        $process = new Process([PHP_BINARY, "{$temp}/scripts/bundle-stores.php", $place, substr($redis, strlen('redis+unix://'))]);
+        same(0, $process->wait(60), $process->output);
+        $found = json_decode($process->output, true, 8, JSON_THROW_ON_ERROR);
+        same([true, false], $found['default']);
+        same([true, false, true, 7], $found['redis.cache'], 'its default_ttl');
+        foreach (['flock.files', 'semaphore.main', 'combined.all', 'combined.most', 'custom.own', 'synlock.shm'] as $service) {
+            same([true, false, true], array_slice($found[$service], 0, 3), $service);
+        }
+    });
+    $t->test('bundle::the panel of the profiler, and its timeline', static function () use ($site): void {
+        $policy = ['name' => 'panel_{id}', 'mode' => 'block', 'ttl' => 30, 'label' => 'the first'];
+        $first = $site->hold('panel', $policy, '/orders/17', ['X-Debug' => '1']);
+        $refused = $site->ask($policy, '/orders/17')->answer();
+        $site->go('panel');
+        $shown = static function (Http $request, string $panel) use ($site): string {
+            $token = $request->headers['x-debug-token'];
+            // It is written when all is over.
+            until(static function () use ($site, $token, $panel, &$page): bool {
+                $page = $site->get("/_profiler/{$token}?panel={$panel}")->whole();
+
+                return $page->status === 200 && !str_contains($page->body, 'Token not found');
+            }, 60, 'the profile is there');
+
+            // From its own title on; one blank between words, no tags.
+            return trim((string) preg_replace('/\s+/', ' ', html_entity_decode(strip_tags((string) strstr($page->body, 'Mutexes of this request')))));
+        };
+        $panel = $shown($first->answer(), 'ixarlie_mutex');
+        same(1, preg_match('/Holder panel_17 synlock\.main block ([\d.]+) ms ([\d.]+) ms 1 /', $panel, $times), $panel);
+        ok((float) $times[2] > 0, 'it was held for a while');
+        $panel = $shown($refused, 'ixarlie_mutex');
+        same(1, preg_match('/Holder panel_17 synlock\.main block, refused the first pid \d+/', $panel), $panel);
+        $panel = $shown($site->ask([], do: 'profile')->answer(), 'ixarlie_mutex');
+        ok(str_contains($panel, 'It was not guarded.'), $panel);
+        $timeline = $site->get("/_profiler/{$first->headers['x-debug-token']}?panel=time")->whole()->body;
+        // Escaped for a script.
+        foreach (['mutex\u0020wait\u003A\u0020panel_17', 'mutex\u0020held\u003A\u0020panel_17'] as $event) {
+            ok(str_contains($timeline, $event), $event);
+        }
+    });
     $t->test('bundle::annotations, and services by short and full names', static function () use ($site): void {
         $as = ['X-Annotations' => '1'];
         $one = $site->hold('a', ['name' => 'resource_{id}', 'mode' => 'block', 'ttl' => 30], '/orders/17', $as);

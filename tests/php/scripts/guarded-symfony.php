@@ -52,7 +52,7 @@ final class GuardedKernel extends Kernel
     public function registerContainerConfiguration(LoaderInterface $loader): void
     {
         $loader->load(static function (ContainerBuilder $container): void {
-            file_put_contents($routes = getenv('GUARD_PLACE') . '/routes.yaml', "profiler:\n    resource: '@WebProfilerBundle/Resources/config/routing/profiler.xml'\n    prefix: /_profiler\norder:\n    path: /orders/{id}\n    controller: Guarded::run\nany:\n    path: /{any}\n    controller: Guarded::run\n");
+            file_put_contents($routes = getenv('GUARD_PLACE') . '/routes.yaml', "wdt:\n    resource: '@WebProfilerBundle/Resources/config/routing/wdt.xml'\n    prefix: /_wdt\nprofiler:\n    resource: '@WebProfilerBundle/Resources/config/routing/profiler.xml'\n    prefix: /_profiler\norder:\n    path: /orders/{id}\n    controller: Guarded::run\nany:\n    path: /{any}\n    controller: Guarded::run\n");
             $container->loadFromExtension('framework', [
                 'secret' => 'x', 'http_method_override' => false, 'router' => ['resource' => $routes, 'utf8' => true],
                 'session' => ['storage_factory_id' => 'session.storage.factory.native', 'save_path' => (string) getenv('GUARD_PLACE')],
@@ -76,7 +76,8 @@ final class GuardedKernel extends Kernel
     }
 }
 
-$kernel = new GuardedKernel('prod', false);
+// Only where it debugs it has a timeline.
+$kernel = new GuardedKernel('prod', isset($_SERVER['HTTP_X_DEBUG']));
 if (PHP_SAPI === 'cli') {
     $kernel->boot();
 

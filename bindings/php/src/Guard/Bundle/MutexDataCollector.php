@@ -24,9 +24,8 @@ final class MutexDataCollector extends DataCollector implements LateDataCollecto
     public function collect(Request $request, Response $response, ?\Throwable $exception = null): void
     {
         $this->held = $request->attributes->get(Held::class);
-        for (; $exception !== null && !$exception instanceof MutexException; $exception = $exception->getPrevious()) {
-        }
-        $this->refused = $exception;
+        // The profiler is not told of an exception that the application has made an answer of.
+        $this->refused = $request->attributes->get(MutexException::class);
         $this->lateCollect();
     }
 

@@ -59,7 +59,7 @@ final class Configuration implements ConfigurationInterface
                 $store->enumNode('strategy')->values(['unanimous', 'consensus'])->defaultValue('unanimous');
                 break;
             case 'custom':
-                $store->scalarNode('service')->info('Service of a Synlock\Store, SynlockStore or CustomStore')->isRequired()->cannotBeEmpty();
+                $store->scalarNode('service')->info('Service of a Synlock\Store or a Synlock\CustomStore')->isRequired()->cannotBeEmpty();
                 break;
             case 'synlock':
                 $store->scalarNode('url')->isRequired()->cannotBeEmpty();

@@ -27,6 +27,7 @@ final class MutexExceptionListener
             $message = $this->translator->trans($message, [], $refused->getDomain());
         }
         $event->setThrowable(new HttpException($refused->getStatusCode(), $message, $refused, $refused->getHeaders() + ['Cache-Control' => 'no-store']));
+        $event->getRequest()->attributes->set(MutexException::class, $refused);
         // What another policy gave goes before the answer is made.
         $event->getRequest()->attributes->get(\Synlock\Guard\Held::class)?->releaseAll();
     }

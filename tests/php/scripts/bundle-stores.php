@@ -1,0 +1,58 @@
+<?php
+
+// Each type of store of the bundle's configuration: bundle-stores.php FOLDER REDIS-SOCKET, prints as JSON what two locks of
+// one name came to on each, by the service of the factory and that of the store.
+
+declare(strict_types=1);
+
+use Symfony\Component\DependencyInjection\ContainerBuilder;
+use Symfony\Component\DependencyInjection\Reference;
+use Synlock\Guard\Bundle\DependencyInjection\IXarlieMutexExtension;
+use Synlock\Store;
+use Synlock\Symfony\LockFactory;
+
+foreach (['DependencyInjection', 'Config', 'HttpKernel'] as $part) {
+    require_once "Symfony/Component/{$part}/autoload.php";
+}
+require_once getenv('SYNLOCK_PACKAGE') . '/autoload.php';
+[, $folder, $socket] = $argv;
+
+$container = new ContainerBuilder();
+$container->register('client', Redis::class)->addMethodCall('connect', [$socket]);
+$container->register('own', Store::class)->setFactory([Store::class, 'open'])->setArguments(['memory:own']);
+$container->registerExtension($extension = new IXarlieMutexExtension());
+$container->loadFromExtension($extension->getAlias(), [
+    'default' => 'combined.all',
+    'flock' => ['files' => ['lock_dir' => "{$folder}/made"]],
+    'semaphore' => ['main' => []],
+    'redis' => ['cache' => ['client' => 'client', 'default_ttl' => 7.0]],
+    'combined' => [
+        'all' => ['stores' => ['flock.files', 'ixarlie_mutex.semaphore_store.main']],
+        'most' => ['stores' => ['flock.files', 'semaphore.main', 'synlock.shm'], 'strategy' => 'consensus'],
+    ],
+    'custom' => ['own' => ['service' => 'own']],
+    'synlock' => ['shm' => ['url' => "shm:{$folder}/shm"]],
+    'request_listener' => ['enabled' => false],
+]);
+$services = ['flock.files', 'semaphore.main', 'redis.cache', 'combined.all', 'combined.most', 'custom.own', 'synlock.shm'];
+foreach ($services as $service) {
+    // As whoever has it injected.
+    $container->register("store of {$service}", LockFactory::class)->setPublic(true)
+        ->setArguments([new Reference('ixarlie_mutex.' . str_replace('.', '_store.', $service))]);
+}
+$container->compile();
+
+$found = [];
+foreach ($services as $service) {
+    $one = $container->get('ixarlie_mutex.' . str_replace('.', '_factory.', $service))->createLock("of {$service}", null);
+    $other = $container->get("store of {$service}")->createLock("of {$service}", null);
+    $first = $one->acquire();
+    $left = $one->getRemainingLifetime();
+    $beside = $other->acquire();
+    $one->release();
+    $found[$service] = [$first, $beside, $other->acquire(), $left === null ? null : (int) ceil($left)];
+    $other->release();
+}
+$default = $container->get('ixarlie_mutex.default_factory')->createLock('default');
+$found['default'] = [$default->acquire(), $container->get('ixarlie_mutex.combined_factory.all')->createLock('default')->acquire()];
+echo json_encode($found, JSON_THROW_ON_ERROR);
