@@ -87,7 +87,7 @@ for (const names of [1, WAITERS]) {
     const settled = Promise.allSettled(waiting);
     await until(async () => (await queued()) === WAITERS);
     assert.ok((await clients()) <= 3);
-    assert.equal(threads(), before);
+    assert.ok(threads() <= before);
     // Each asks at most once in five seconds.
     const [asked, start] = [await calls(), performance.now()];
     await sleep(2000);
@@ -111,7 +111,7 @@ for (const names of [1, WAITERS]) {
     for (let number = 1; number < WAITERS / 2; number += 2) assert.ok(entered.has(number), `${number}`);
     if (names === 1) assert.deepEqual(got, got.toSorted((a, b) => a - b));
     assert.ok((await clients()) <= 3);
-    assert.equal(threads(), before);
+    assert.ok(threads() <= before);
     assert.equal(await queued(), 0);
     const left = await store.acquire(`${stem}/0`, { timeout: 5_000 });
     await left.release();

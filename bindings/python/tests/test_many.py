@@ -88,7 +88,7 @@ def test_many_wait_at_the_cost_of_few(own_redis, name, names):
         tasks = [asyncio.create_task(wait(number)) for number in range(WAITERS)]
         await until(lambda: server.queued() == WAITERS)
         assert server.clients() <= 3
-        assert threads() == before
+        assert threads() <= before
         # Each asks at most once in five seconds.
         calls, start = server.calls(), time.monotonic()
         await asyncio.sleep(2)
@@ -117,7 +117,7 @@ def test_many_wait_at_the_cost_of_few(own_redis, name, names):
         if names == 1:
             assert got == sorted(got)
         assert server.clients() <= 3
-        assert threads() == before
+        assert threads() <= before
         assert server.queued() == 0
         # Nothing is left behind.
         assert await first.acquire(timeout=5)
