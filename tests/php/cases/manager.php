@@ -34,8 +34,35 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         foreach ($file['rows'] as ['name' => $key, 'expect' => $expect]) {
             $key = \is_array($key) ? array_map($bytes, $key) : $key;
             same($expect['key'], $manager->getKey($key), (string) json_encode($key));
+            same($expect['key'], SemaphoreManager::keyName($key, 'lock_'));
         }
         ok(count($file['rows']) >= 47, 'there are rows');
+    });
+
+    $t->test('manager::templates make the names of the vectors', static function (): void {
+        $lines = file(ROOT . '/tests/vectors/templates.tsv', FILE_IGNORE_NEW_LINES);
+        $lines = array_filter($lines, static fn (string $line): bool => $line[0] !== '#');
+        ok(count($lines) >= 28, 'there are lines');
+        foreach ($lines as $line) {
+            [$template, $wanted] = $fields = explode("\t", $line);
+            $values = [];
+            foreach (array_slice($fields, 2) as $field) {
+                [$name, $value] = explode('=', $field, 2);
+                $values[$name] = $value;
+            }
+            if ($wanted === '!') {
+                $error = throws(Exception\InvalidArgument::class, static fn () => SemaphoreManager::templateName($template, $values));
+                ok(str_contains($error->getMessage(), 'no value'), $error->getMessage());
+            } else {
+                same($wanted, SemaphoreManager::templateName($template, $values), $line);
+            }
+        }
+        $values = ['a' => 17, 'b' => PHP_INT_MIN, 'c' => "\xff\0", 7 => 'ü'];
+        same("17--9223372036854775808-\xff\0-ü", SemaphoreManager::templateName('{a}-{b}-{c}-{7}', $values));
+        foreach ([1.5, true, null, [], new \ArrayObject()] as $value) {
+            $error = throws(Exception\InvalidArgument::class, static fn () => SemaphoreManager::templateName('{a}', ['a' => $value]));
+            ok(str_contains($error->getMessage(), 'value of a'), $error->getMessage());
+        }
     });
 
     $t->test('manager::names are those of the original for whatever numbers and text', static function (): void {

@@ -159,6 +159,36 @@ final class Manager
     }
 
     /**
+     * The name that a template makes of values.
+     *
+     * @param array<array-key, string|int> $values
+     */
+    public static function templateName(string $template, array $values): string
+    {
+        $native = Native::current();
+        $count = \count($values);
+        $kept = [];
+        $pairs = $count === 0 ? null : $native->ffi->new("synlock_guard_param[{$count}]");
+        $i = 0;
+        foreach ($values as $name => $value) {
+            if (!\is_string($value) && !\is_int($value)) {
+                throw Native::invalid("the value of {$name} is made of text or a whole number, not of " . \get_debug_type($value));
+            }
+            foreach (['name' => (string) $name, 'value' => (string) $value] as $field => $text) {
+                $kept[] = $copy = $native->copy($text);
+                $pairs[$i]->{$field} = $native->ffi->cast('char *', \FFI::addr($copy));
+                $pairs[$i]->{"{$field}_length"} = \strlen($text);
+            }
+            ++$i;
+        }
+
+        return $native->read(
+            static fn (Native $native, ?CData $buffer, int $size, CData $length): int
+                => $native->ffi->synlock_template_name($template, \strlen($template), $pairs, $count, $buffer, $size, $length, $native->errorSlot),
+        );
+    }
+
+    /**
      * @throws SynlockException
      */
     private function check(int $status): void

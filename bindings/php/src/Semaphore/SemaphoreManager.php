@@ -146,6 +146,33 @@ class SemaphoreManager implements SemaphoreManagerInterface
         return Manager::name(self::json($srcKey), $this->prefix);
     }
 
+    /**
+     * The name that a key stands for, in every language.
+     *
+     * @param array<mixed>|object|string $key
+     */
+    public static function keyName($key, string $prefix = ''): string
+    {
+        if (\str_contains($prefix, "\0")) {
+            throw Native::invalid('a NUL in the prefix');
+        }
+
+        return Manager::name(self::json($key), $prefix);
+    }
+
+    /**
+     * The name that a template such as `order_{id}` makes, in every language. A placeholder without a value is an
+     * error, and so is a value that languages write in different ways.
+     *
+     * @param array<array-key, string|int> $values
+     *
+     * @throws SynlockException `InvalidArgument`
+     */
+    public static function templateName(string $template, array $values): string
+    {
+        return Manager::templateName($template, $values);
+    }
+
     public function getKeyStorage()
     {
         return $this->keyStorage ?? new SemaphoreKeyStorageBase();
