@@ -95,21 +95,6 @@ function stays(Fpm $fpm, string $temp, string $url, string $store, string $end):
     }
 }
 
-function holder(FastCgi $hold): int
-{
-    until(static function () use ($hold): bool {
-        try {
-            $hold->expect('', 0.05);
-        } catch (\RuntimeException) {
-        }
-
-        return preg_match('/^held \d+\n/m', $hold->body) === 1 || $hold->isOver();
-    }, 10, 'the lock is taken');
-    ok(preg_match('/^held (\d+)\n/m', $hold->body, $parts) === 1, "held: {$hold->body} {$hold->errors}");
-
-    return (int) $parts[1];
-}
-
 return static function (Runner $t, string $temp, string $package, string $redis): void {
     $ini = (string) shell_exec(PHP_BINARY . " {$package}/bin/synlock-check --ini 2>/dev/null");
     $scripts = "{$temp}/scripts";

@@ -59,6 +59,12 @@ final class FastCgi
         }
     }
 
+    /** What came before the body. */
+    public function headers(): string
+    {
+        return explode("\r\n\r\n", $this->output, 2)[0];
+    }
+
     /** Hangs up, as a browser does. */
     public function abort(): void
     {
@@ -128,4 +134,20 @@ final class FastCgi
     {
         return strlen($text) < 128 ? chr(strlen($text)) : pack('N', strlen($text) | 0x80000000);
     }
+}
+
+/** The worker that `hold.php` says it took the lock in. */
+function holder(FastCgi $hold): int
+{
+    until(static function () use ($hold): bool {
+        try {
+            $hold->expect('', 0.05);
+        } catch (\RuntimeException) {
+        }
+
+        return preg_match('/^held \d+\n/m', $hold->body) === 1 || $hold->isOver();
+    }, 10, 'the lock is taken');
+    ok(preg_match('/^held (\d+)\n/m', $hold->body, $parts) === 1, "held: {$hold->body} {$hold->errors}");
+
+    return (int) $parts[1];
 }
