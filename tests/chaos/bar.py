@@ -1,5 +1,6 @@
 """What `run` and `canary` share: the table of rows, and how a row is run."""
 
+import functools
 import os
 import pathlib
 import re
@@ -21,7 +22,8 @@ class Row:
         fields = [field.strip() for field in line.split("|")]
         if len(fields) != 4:
             sys.exit(f"tests/chaos/rows: not four fields: {line}")
-        self.number, self.what, self.command = int(fields[0]), fields[1], fields[2]
+        number, _, self.lane = fields[0].partition("&")
+        self.number, self.what, self.command = int(number), fields[1], fields[2]
         self.canaries = fields[3].split()
 
     def __str__(self) -> str:
@@ -41,9 +43,13 @@ def rows(numbers: list[str]) -> list[Row]:
     return chosen
 
 
-def run(row: Row, full: bool = False, hasty: bool = False, **environment: str) -> tuple[bool, int, int, float]:
+now = functools.partial(print, flush=True)
+
+
+def run(row: Row, full: bool = False, hasty: bool = False, say=now, **environment: str) -> tuple[bool, int, int, float]:
     """Runs a row; whether it passed, its totals, and how long it took. A hasty run ends with the first
-    test of Rust's that fails: the others of a broken model checker's take as long as they like."""
+    test of Rust's that fails: the others of a broken model checker's take as long as they like.
+    What the row prints is said line by line."""
     settings = dict(os.environ, CARGO_TERM_COLOR="never", **environment)
     settings.pop("SYNLOCK_LOAD", None)
     if full:
@@ -63,7 +69,7 @@ def run(row: Row, full: bool = False, hasty: bool = False, **environment: str) -
     try:
         for line in process.stdout:
             text += line
-            print(f"    {line}", end="", flush=True)
+            say(f"    {line.rstrip()}")
             if hasty and line.endswith(" --- FAILED\n"):
                 break
         else:
