@@ -1,6 +1,5 @@
 """What `run` and `canary` share: the table of rows, and how a row is run."""
 
-import functools
 import os
 import pathlib
 import re
@@ -10,6 +9,10 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "tools"))
+
+import lanes  # noqa: E402
+
 TABLE = ROOT / "tests" / "chaos" / "rows"
 TOTALS = [
     re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed", re.MULTILINE),
@@ -43,10 +46,9 @@ def rows(numbers: list[str]) -> list[Row]:
     return chosen
 
 
-now = functools.partial(print, flush=True)
-
-
-def run(row: Row, full: bool = False, hasty: bool = False, say=now, **environment: str) -> tuple[bool, int, int, float]:
+def run(
+    row: Row, full: bool = False, hasty: bool = False, say=lanes.now, **environment: str
+) -> tuple[bool, int, int, float]:
     """Runs a row; whether it passed, its totals, and how long it took. A hasty run ends with the first
     test of Rust's that fails: the others of a broken model checker's take as long as they like.
     What the row prints is said line by line."""
