@@ -113,7 +113,7 @@ return static function (Runner $t, string $temp, string $package, string $redis)
                 $store = Synlock\Store::open($argv[2]);
                 $store->setLogger(static function (string $level, string $message, array $context): void {
                     $asked = $context['attempts'] > 0 ? 'asked' : '-';
-                    $waited = $context['waited'] > 0.01 ? 'waited' : '-';
+                    $waited = $context['event'] === 'refused' && $context['waited'] >= 0.05 ? 'waited' : '-';
                     $mine = $context['pid'] === getmypid() && $context['label'] === 'nightly' ? 'mine' : 'not mine';
                     echo "{$level} {$context['event']} {$mine} {$asked} {$waited} ", basename($context['caller']), "\n";
                 });
