@@ -30,7 +30,7 @@ if (pcntl_fork() === 0) {
             exit(0);
         case 'outlives its parent':
             fclose(STDOUT);
-            sleep(4);
+            fgets(STDIN);
             exit(0);
         case 'throws':
             throw new Error('nobody catches this');
