@@ -233,9 +233,12 @@ impl<const N: usize> Tape<N> {
     pub fn begin(&self, kind: Kind, now: u64) {
         let at = self.length.load(Ordering::Relaxed);
         let Some(op) = self.ops.get(at as usize) else {
+            // Several share the tape of those who are too many: the earliest counts.
             let _ = self
                 .full
-                .compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full| {
+                    (full == 0 || now < full).then_some(now)
+                });
             return;
         };
         op[1].store(NEVER, Ordering::Relaxed);
@@ -254,6 +257,14 @@ impl<const N: usize> Tape<N> {
             op[3].store(token, Ordering::Relaxed);
             op[2].fetch_or((answer as u64) << 8, Ordering::Relaxed);
             op[1].store(now, Ordering::Release);
+        }
+    }
+
+    /// When something was first not noted for want of room.
+    fn cut(&self) -> u64 {
+        match self.full.load(Ordering::Acquire) {
+            0 => NEVER,
+            full => full,
         }
     }
 
@@ -292,10 +303,14 @@ impl<const CLIENTS: usize, const N: usize> Tapes<CLIENTS, N> {
     #[expect(clippy::new_without_default, reason = "a mapping is no plain value")]
     pub fn new() -> Self {
         // SAFETY: atomics, for which zero is a value.
-        Tapes(unsafe { SharedPage::new() })
+        let tapes = Tapes(unsafe { SharedPage::<[Tape<N>; CLIENTS]>::new() });
+        tapes.0[CLIENTS - 1]
+            .length
+            .store(N as u64, Ordering::Release);
+        tapes
     }
 
-    /// The tape of a client; the last one serves for all who are too many, and is not read.
+    /// The tape of a client; the last one, which is full, serves for all who are too many.
     pub fn of(&self, client: u64) -> &Tape<N> {
         &self.0[(client as usize).min(CLIENTS - 1)]
     }
@@ -304,7 +319,7 @@ impl<const CLIENTS: usize, const N: usize> Tapes<CLIENTS, N> {
     /// killed: what it held has ended some time after.
     pub fn read(&self, mut died: impl FnMut(u64) -> Option<u64>) -> Vec<Op> {
         let mut ops = Vec::new();
-        let mut end = NEVER;
+        let mut end = self.0[CLIENTS - 1].cut();
         for (client, tape) in self.0[..CLIENTS - 1].iter().enumerate() {
             let before = ops.len();
             tape.read(client as u64, &mut ops);
@@ -320,8 +335,7 @@ impl<const CLIENTS: usize, const N: usize> Tapes<CLIENTS, N> {
                     ..*last
                 });
             }
-            let full = tape.full.load(Ordering::Acquire);
-            end = end.min(if full == 0 { NEVER } else { full });
+            end = end.min(tape.cut());
         }
         // Beyond it some holds and their ends are not known: a refusal could not be explained, and
         // a grant may have followed a release that is not there.
@@ -481,6 +495,24 @@ mod tests {
         let ops = tapes.read(|_| None);
         assert_eq!(ops.len(), 4);
         assert!(judge(&ops, Orphans::Stay).is_sound());
+    }
+
+    #[test]
+    fn nothing_is_judged_once_clients_without_a_tape_take_part() {
+        let tapes = Tapes::<3, 4>::new();
+        tapes.of(0).begin(Kind::Acquire, 10);
+        tapes.of(0).end(Answer::Done, 1, 12);
+        tapes.of(0).begin(Kind::Release, 14);
+        tapes.of(0).end(Answer::Done, 0, 16);
+        // Both are too many. Whoever of them came first takes the lock.
+        tapes.of(3).begin(Kind::Acquire, 21);
+        tapes.of(2).begin(Kind::Acquire, 20);
+        tapes.of(2).end(Answer::Done, 2, 22);
+        tapes.of(1).begin(Kind::Acquire, 20);
+        tapes.of(1).end(Answer::Busy, 0, 24);
+        let judged = judge(&tapes.read(|_| None), Orphans::Stay);
+        assert!(judged.is_sound(), "{judged:?}");
+        assert_eq!(judged.ops, 2);
     }
 
     #[test]
