@@ -210,6 +210,33 @@ fn work(url: &str, page: &Page, threads: usize, seed: u64, pairs: &[usize]) -> i
     0
 }
 
+/// The slowest of some cancels of waits that nothing else ends.
+fn cancel_while_held(url: &str) -> Duration {
+    let store = Store::open(url).expect("a store");
+    let holder = store.lock("held").expect("a lock");
+    holder.acquire(Wait::No, None).expect("it is free");
+    let cancel = Cancel::new();
+    let ended = AtomicU64::new(0);
+    let thrown = std::thread::scope(|scope| {
+        for _ in 0..PROCESSES {
+            scope.spawn(|| {
+                let lock = store.lock("held").expect("a lock");
+                let error = lock
+                    .acquire(Wait::Forever, Some(&cancel))
+                    .expect_err("it is held");
+                assert_eq!(error.code(), Code::Cancelled, "{error:?}");
+                ended.fetch_max(nanos(), Ordering::SeqCst);
+            });
+        }
+        // Until they wait; one that does not yet is ended all the sooner.
+        std::thread::sleep(Duration::from_millis(100));
+        let thrown = nanos();
+        cancel.cancel();
+        thrown
+    });
+    Duration::from_nanos(ended.load(Ordering::SeqCst).saturating_sub(thrown))
+}
+
 fn main() -> ExitCode {
     synlock_tests::ipc::set_apart();
     let dir = TempDir::new("waiters");
@@ -266,6 +293,7 @@ fn main() -> ExitCode {
         .filter(|pid| exit_status(wait(*pid)) != 0)
         .count();
     let ended = Duration::from_nanos(nanos() - stopped);
+    let while_held = cancel_while_held(&url);
     let machine = bystander.end();
     let time = |counter: &AtomicU64| Duration::from_nanos(get(counter));
     let stall_limit = match scope {
@@ -304,6 +332,11 @@ fn main() -> ExitCode {
     most(
         "slowest cancel",
         time(&page.cancel_took),
+        Duration::from_millis(200),
+    );
+    most(
+        "slowest cancel while the lock is held",
+        while_held,
         Duration::from_millis(200),
     );
     most(
