@@ -12,14 +12,41 @@ return static function (Runner $t, string $temp, string $package, string $redis)
     $site = new Site($package, $place, $script);
     framed($t, 'bundle', $site, $script);
     $t->test('bundle::each type of store, by its services', static function () use ($temp, $place, $redis): void {
-        $process = new Process([PHP_BINARY, "{$temp}/scripts/bundle-stores.php", $place, substr($redis, strlen('redis+unix://'))]);
+        $memcached = memcached($temp);
+        $process = new Process([PHP_BINARY, "{$temp}/scripts/bundle-stores.php", $place, substr($redis, strlen('redis+unix://')), "{$temp}/memcached.sock"]);
         same(0, $process->wait(60), $process->output);
+        $memcached->signal(SIGTERM);
+        $memcached->wait();
         $found = json_decode($process->output, true, 8, JSON_THROW_ON_ERROR);
         same([true, false], $found['default']);
         same([true, false, true, 7], $found['redis.cache'], 'its default_ttl');
+        same([true, false, true, 9], $found['memcached.cache'], 'its default_ttl');
+        // The memcached of each is one; the second server of a client would be another.
+        ok(str_contains($found['two servers'], 'one server'), $found['two servers']);
         foreach (['flock.files', 'semaphore.main', 'combined.all', 'combined.most', 'custom.own', 'synlock.shm'] as $service) {
             same([true, false, true], array_slice($found[$service], 0, 3), $service);
         }
+    });
+    $t->test('bundle::listeners: their order, when they let go, translation, the logger of a store', static function () use ($temp): void {
+        $process = new Process([PHP_BINARY, '-d', 'error_reporting=-1', "{$temp}/scripts/bundle-listeners.php", "{$temp}/bundle-listeners"], null, "{$temp}/bundle-listeners.log");
+        same(0, $process->wait(120), $process->output . file_get_contents("{$temp}/bundle-listeners.log"));
+        // Refusals alone are logged.
+        same(2, preg_match_all('/^\[error\]/m', (string) file_get_contents("{$temp}/bundle-listeners.log")));
+        $found = json_decode($process->output, true, 16, JSON_THROW_ON_ERROR);
+        same([['MutexDecoratorListener', 256], ['MutexRequestListener', 255]], $found['order']['kernel.controller']);
+        same([['MutexExceptionListener', 255]], $found['order']['kernel.exception']);
+        same([['MutexReleaseListener', -255]], $found['order']['kernel.terminate']);
+        same(['kernel.controller' => [['MutexDecoratorListener', 8], ['MutexRequestListener', 7]], 'kernel.exception' => [['MutexExceptionListener', 255]]], $found['other order']);
+        same([], $found['disabled']);
+        same(true, $found['inside']);
+        // After the response, after the kernel has terminated, after the end of PHP's request.
+        same([[false, false, false], [true, false, false], [true, true, false]], [$found['response'], $found['terminate'], $found['never']]);
+        same([['nobody answers', false], ['nobody answers', true]], [$found['caught'], $found['not let go']]);
+        same(['sub', false, true, false], $found['sub request']);
+        same([423, 'Gerade besetzt.', true, true], $found['translated']);
+        same([409, 'Not now.', true, true], $found['plain']);
+        same([], array_diff(['acquired', 'released'], array_column($found['log'], 0)));
+        same(['here'], array_values(array_unique(array_column($found['log'], 1))));
     });
     $t->test('bundle::the panel of the profiler, and its timeline', static function () use ($site): void {
         $policy = ['name' => 'panel_{id}', 'mode' => 'block', 'ttl' => 30, 'label' => 'the first'];

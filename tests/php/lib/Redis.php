@@ -43,3 +43,13 @@ final class Redis
         $this->server->wait();
     }
 }
+
+/** A memcached on the socket memcached.sock in the folder. */
+function memcached(string $directory): Process
+{
+    $user = posix_getuid() === 0 ? ['-u', 'nobody'] : [];
+    $server = new Process(['memcached', '-s', "{$directory}/memcached.sock", '-a', '777', '-m', '16', '-t', '1', ...$user]);
+    until(static fn (): bool => @stream_socket_client("unix://{$directory}/memcached.sock") !== false, 60, 'memcached starts');
+
+    return $server;
+}

@@ -1,6 +1,6 @@
 <?php
 
-// Each type of store of the bundle's configuration: bundle-stores.php FOLDER REDIS-SOCKET, prints as JSON what two locks of
+// Each type of store of the bundle's configuration: bundle-stores.php FOLDER REDIS-SOCKET MEMCACHED-SOCKET, prints as JSON what two locks of
 // one name came to on each, by the service of the factory and that of the store.
 
 declare(strict_types=1);
@@ -15,10 +15,12 @@ foreach (['DependencyInjection', 'Config', 'HttpKernel'] as $part) {
     require_once "Symfony/Component/{$part}/autoload.php";
 }
 require_once getenv('SYNLOCK_PACKAGE') . '/autoload.php';
-[, $folder, $socket] = $argv;
+[, $folder, $socket, $memcached] = $argv;
 
 $container = new ContainerBuilder();
 $container->register('client', Redis::class)->addMethodCall('connect', [$socket]);
+$container->register('items', Memcached::class)->addMethodCall('addServer', [$memcached, 0]);
+$container->register('two', Memcached::class)->addMethodCall('addServer', [$memcached, 0])->addMethodCall('addServer', ['localhost', 1]);
 $container->register('own', Store::class)->setFactory([Store::class, 'open'])->setArguments(['memory:own']);
 $container->registerExtension($extension = new IXarlieMutexExtension());
 $container->loadFromExtension($extension->getAlias(), [
@@ -26,6 +28,7 @@ $container->loadFromExtension($extension->getAlias(), [
     'flock' => ['files' => ['lock_dir' => "{$folder}/made"]],
     'semaphore' => ['main' => []],
     'redis' => ['cache' => ['client' => 'client', 'default_ttl' => 7.0]],
+    'memcached' => ['cache' => ['client' => 'items', 'default_ttl' => 9.0], 'two' => ['client' => 'two']],
     'combined' => [
         'all' => ['stores' => ['flock.files', 'ixarlie_mutex.semaphore_store.main']],
         'most' => ['stores' => ['flock.files', 'semaphore.main', 'synlock.shm'], 'strategy' => 'consensus'],
@@ -34,7 +37,7 @@ $container->loadFromExtension($extension->getAlias(), [
     'synlock' => ['shm' => ['url' => "shm:{$folder}/shm"]],
     'request_listener' => ['enabled' => false],
 ]);
-$services = ['flock.files', 'semaphore.main', 'redis.cache', 'combined.all', 'combined.most', 'custom.own', 'synlock.shm'];
+$services = ['flock.files', 'semaphore.main', 'redis.cache', 'memcached.cache', 'combined.all', 'combined.most', 'custom.own', 'synlock.shm'];
 foreach ($services as $service) {
     // As whoever has it injected.
     $container->register("store of {$service}", LockFactory::class)->setPublic(true)
@@ -52,6 +55,11 @@ foreach ($services as $service) {
     $one->release();
     $found[$service] = [$first, $beside, $other->acquire(), $left === null ? null : (int) ceil($left)];
     $other->release();
+}
+try {
+    $container->get('ixarlie_mutex.memcached_factory.two')->createLock('two')->acquire();
+} catch (Throwable $refused) {
+    $found['two servers'] = $refused->getMessage();
 }
 $default = $container->get('ixarlie_mutex.default_factory')->createLock('default');
 $found['default'] = [$default->acquire(), $container->get('ixarlie_mutex.combined_factory.all')->createLock('default')->acquire()];

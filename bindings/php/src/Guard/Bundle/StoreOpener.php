@@ -4,11 +4,22 @@ declare(strict_types=1);
 
 namespace Synlock\Guard\Bundle;
 
+use Symfony\Component\Lock\LockFactory as SymfonyFactory;
+use Symfony\Component\Lock\Store\FlockStore as SymfonyFlock;
+use Symfony\Component\Lock\Store\MemcachedStore as SymfonyMemcached;
+use Symfony\Component\Lock\Store\RedisStore as SymfonyRedis;
 use Synlock\CustomStore;
 use Synlock\Internal\Native;
 use Synlock\Store;
+use Synlock\Symfony\Internal\ClientStore;
+use Synlock\Symfony\Internal\MemcachedClient;
 use Synlock\Symfony\Internal\RedisClient;
 use Synlock\Symfony\Internal\Url;
+use Synlock\Symfony\LockFactory;
+use Synlock\Symfony\Store\FlockStore;
+use Synlock\Symfony\Store\MemcachedStore;
+use Synlock\Symfony\Store\RedisStore;
+use Synlock\Symfony\SynlockStore;
 
 /**
  * From the bundle's configuration to stores. In the dialect `ixarlie` they keep what Symfony's stores keep.
@@ -25,6 +36,38 @@ final class StoreOpener
         }
 
         return Store::open(...self::place($type, $dialect, $arguments));
+    }
+
+    /**
+     * The store behind a service of a configuration of 2.1, which lists factories of locks: theirs or ours, over
+     * stores of synlock, or over those of Symfony's whose server or folder can be read from them.
+     */
+    public static function behind(object $service): Store
+    {
+        return match (true) {
+            $service instanceof Store => $service,
+            $service instanceof CustomStore => self::custom($service),
+            $service instanceof ClientStore && self::isSpread($service) => throw Native::invalid('the locks of a guard lie on one server, and the client of ' . $service::class . ' has several'),
+            $service instanceof SynlockStore => (fn (): Store => $this->storeFor('synlock'))->call($service),
+            $service instanceof LockFactory, $service instanceof SymfonyFactory => self::behind(self::read($service, 'store')),
+            $service instanceof SymfonyRedis => self::behind(new RedisStore(self::read($service, 'redis'))),
+            $service instanceof SymfonyMemcached => self::behind(new MemcachedStore(self::read($service, 'memcached'))),
+            $service instanceof SymfonyFlock => self::behind(new FlockStore(self::read($service, 'lockPath'))),
+            default => throw Native::invalid('i_xarlie_mutex.factories: synlock cannot tell where a ' . $service::class . ' keeps its locks; give a Synlock\Symfony\SynlockStore, or a factory over one'),
+        };
+    }
+
+    /** What a class of Symfony's keeps to itself. */
+    private static function read(object $of, string $property): mixed
+    {
+        return (fn (): mixed => $this->{$property})->bindTo($of, $of::class)();
+    }
+
+    private static function isSpread(ClientStore $store): bool
+    {
+        $client = (fn (): mixed => $this->redis ?? $this->memcached ?? null)->bindTo($store, $store::class)();
+
+        return $client instanceof \RedisArray || $client instanceof \Memcached && \count($client->getServerList()) > 1;
     }
 
     private static function custom(object $service): Store
@@ -77,12 +120,8 @@ final class StoreOpener
         if (!$client instanceof \Memcached || \count($servers = $client->getServerList()) !== 1) {
             throw Native::invalid('the client of a mutex store memcached is a \Memcached with one server');
         }
-        ['host' => $host, 'port' => $port] = $servers[0];
 
-        return [
-            $port === 0 ? 'memcached:' . Url::path($host) : "memcached://{$host}:{$port}",
-            ['prefix' => $client->getOption(\Memcached::OPT_PREFIX_KEY) ?: null],
-        ];
+        return MemcachedClient::place($client, $servers[0]);
     }
 
     /** @param list<array{string, array<array-key, mixed>}> $members types and their arguments */

@@ -7,7 +7,7 @@ namespace Synlock\Symfony\Store;
 use Synlock\Symfony\Exception\InvalidTtlException;
 use Synlock\Symfony\Exception\LockStorageException;
 use Synlock\Symfony\Internal\ClientStore;
-use Synlock\Symfony\Internal\Url;
+use Synlock\Symfony\Internal\MemcachedClient;
 
 /** Locks in the items that Symfony's store of this name keeps, on the server that the client has for each name. */
 class MemcachedStore extends ClientStore
@@ -32,11 +32,8 @@ class MemcachedStore extends ClientStore
         if ($server === null) {
             throw new LockStorageException('The Memcached client has no server.');
         }
-        $isSocket = $server['host'][0] === '/';
+        [$url, $options] = MemcachedClient::place($this->memcached, $server);
 
-        return [
-            $isSocket ? 'memcached:' . Url::path($server['host']) : "memcached://{$server['host']}:{$server['port']}",
-            ['dialect' => 'symfony', 'prefix' => $this->memcached->getOption(\Memcached::OPT_PREFIX_KEY) ?: null],
-        ];
+        return [$url, ['dialect' => 'symfony'] + $options];
     }
 }

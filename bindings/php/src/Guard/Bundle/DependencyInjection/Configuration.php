@@ -9,7 +9,7 @@ use Symfony\Component\Config\Definition\Builder\TreeBuilder;
 use Symfony\Component\Config\Definition\ConfigurationInterface;
 use Synlock\Guard\MutexRequest;
 
-/** The tree `i_xarlie_mutex` of the original, with `dialect`, the stores `synlock` and `request_listener.release` added. */
+/** The tree `i_xarlie_mutex` of the original, `factories` from its 2.1; with `dialect`, the stores `synlock` and `request_listener.release` added. */
 final class Configuration implements ConfigurationInterface
 {
     public const TYPES = ['flock', 'semaphore', 'redis', 'memcached', 'combined', 'custom', 'synlock'];
@@ -17,11 +17,18 @@ final class Configuration implements ConfigurationInterface
     public function getConfigTreeBuilder(): TreeBuilder
     {
         $builder = new TreeBuilder('i_xarlie_mutex');
-        $root = $builder->getRootNode()->children();
-        $root->scalarNode('default')->info('TYPE.NAME')->isRequired()->cannotBeEmpty();
+        $node = $builder->getRootNode();
+        $node->validate()
+            ->ifTrue(static fn (array $tree): bool => $tree['default'] === null && $tree['factories'] === [])
+            ->thenInvalid('The child config "default" under "i_xarlie_mutex" must be configured, or "factories".');
+        $root = $node->children();
+        $root->scalarNode('default')->info('TYPE.NAME; the first factory if there is none')->cannotBeEmpty()->defaultNull();
+        $root->arrayNode('factories')
+            ->info('As in 2.1: services of lock factories, of stores of the component or of synlock')
+            ->scalarPrototype()->cannotBeEmpty();
         $root->enumNode('dialect')
-            ->info('ixarlie: names and entries of the original before 2.0, so that both exclude each other')
-            ->values(['native', 'ixarlie'])->defaultValue('native');
+            ->info('ixarlie, ixarlie2: names and entries of the original before 2.0 or of 2.1, so that both exclude each other')
+            ->values(['native', 'ixarlie', 'ixarlie2'])->defaultValue('native');
         foreach (self::TYPES as $type) {
             $store = $root->arrayNode($type)->useAttributeAsKey('name')->arrayPrototype()->children();
             $this->store($type, $store);

@@ -46,10 +46,18 @@ final class IXarlieMutexExtension extends Extension
                 ]);
             }
         }
-        $default = $this->short($config['default'], $names);
+        foreach ($config['factories'] as $factory) {
+            $guards->addMethodCall('add', [$factory, new ServiceClosureArgument($this->behind($container, $factory))]);
+        }
+        if ($config['default'] === null || \in_array($config['default'], $config['factories'], true)) {
+            $default = $config['default'] ?? $config['factories'][0];
+            $container->setAlias('ixarlie_mutex.default_factory', $default)->setPublic(true);
+        } else {
+            $default = $this->short($config['default'], $names);
+            [$type, $name] = \explode('.', $default, 2);
+            $container->setAlias('ixarlie_mutex.default_factory', "ixarlie_mutex.{$type}_factory.{$name}")->setPublic(true);
+        }
         $guards->addMethodCall('setDefault', [$default]);
-        [$type, $name] = \explode('.', $default, 2);
-        $container->setAlias('ixarlie_mutex.default_factory', "ixarlie_mutex.{$type}_factory.{$name}")->setPublic(true);
         $container->setAlias(Guards::class, 'ixarlie_mutex.guards');
         if ($config['request_listener']['enabled']) {
             $this->listen($container, $config['request_listener'], $config['dialect']);
@@ -71,6 +79,15 @@ final class IXarlieMutexExtension extends Extension
         $container->register("ixarlie_mutex.{$type}_factory.{$name}", LockFactory::class)
             ->setPublic(true)
             ->setArguments([new Reference("ixarlie_mutex.{$type}_store.{$name}")]);
+    }
+
+    private function behind(ContainerBuilder $container, string $factory): Reference
+    {
+        $container->register("synlock.behind.{$factory}", Store::class)
+            ->setFactory([StoreOpener::class, 'behind'])
+            ->setArguments([new Reference($factory)]);
+
+        return new Reference("synlock.behind.{$factory}");
     }
 
     /** What `StoreOpener` needs for a store of this type; of the members for a combined one. */
