@@ -28,3 +28,29 @@ it('a table is made beforehand, or its statements are told', async () => {
     fs.rmSync(folder, { recursive: true });
   }
 });
+
+it('names and ids on a table of Drupal\'s are as its vectors say', async () => {
+  const vectors = (file) => JSON.parse(fs.readFileSync(path.join(__dirname, '../../../tests/vectors', file), 'utf8'));
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'synlock-table-'));
+  try {
+    const store = await Store.open(`sqlite:${folder}/site.db?dialect=drupal`);
+    await store.createTable();
+    const session = store.session();
+    assert.match(session.id, new RegExp(vectors('drupal_lock_id.json').strict_regex));
+    const { rows } = vectors('drupal_lock.json');
+    assert.ok(rows.length >= 64);
+    for (const row of rows) {
+      const key = typeof row.name === 'string' ? row.name : Buffer.from(row.name.hex, 'hex');
+      if (key === '') {
+        await assert.rejects(session.acquire(key), InvalidArgument);
+        continue;
+      }
+      assert.equal(await session.acquire(key), true, JSON.stringify(row));
+      const { locks } = await store.list();
+      assert.deepEqual(locks.map(({ name }) => name.toString()), [row.expect.semaphore_name]);
+      assert.equal(await session.release(key), true);
+    }
+  } finally {
+    fs.rmSync(folder, { recursive: true });
+  }
+});

@@ -1,12 +1,18 @@
 """Stores that keep their locks in a table."""
 
 import asyncio
+import json
+import pathlib
+import re
 import sqlite3
 
 import pytest
 
 import synlock
 import synlock.aio
+
+
+VECTORS = pathlib.Path(__file__).parents[3] / "tests/vectors"
 
 
 def tables(path):
@@ -54,3 +60,26 @@ def test_aio(tmp_path):
 
     asyncio.run(run())
     assert tables(tmp_path / "locks.db")
+
+
+def test_names_and_ids_on_a_table_of_drupals_are_as_its_vectors_say(tmp_path):
+    path = tmp_path / "site.db"
+    store = synlock.Store(f"sqlite:{path}?dialect=drupal")
+    store.create_table()
+    session = synlock.Session(store)
+    ids = json.loads((VECTORS / "drupal_lock_id.json").read_text())
+    assert re.fullmatch(ids["strict_regex"].strip("^$"), session.id)
+    rows = json.loads((VECTORS / "drupal_lock.json").read_text())["rows"]
+    assert len(rows) >= 64
+    database = sqlite3.connect(path)
+    for row in rows:
+        name = row["name"] if isinstance(row["name"], str) else bytes.fromhex(row["name"]["hex"])
+        if not name:
+            with pytest.raises(synlock.InvalidArgument):
+                session.acquire(name)
+            continue
+        assert session.acquire(name), row
+        kept = database.execute("SELECT name, value FROM semaphore").fetchall()
+        assert kept == [(row["expect"]["semaphore_name"], session.id)], row
+        assert session.release(name)
+    database.close()

@@ -94,6 +94,10 @@ impl State {
             None => {}
         }
         let lock = self.lock(name, ttl)?;
+        // The row bears our id already: taking it would not fail.
+        if self.has_twin(holds, name) && self.store.backend().is_held(&lock.shared().new_claim())? {
+            return Ok(Taken::Busy);
+        }
         if lock.try_acquire()?.is_none() {
             return Ok(Taken::Busy);
         }
@@ -101,11 +105,25 @@ impl State {
         Ok(Taken::New)
     }
 
+    /// Whether a name is held that may be in the same row: columns of Drupal's take `A` for `a` and a blank at
+    /// the end for none, and PostgreSQL's end before a NUL.
+    fn has_twin(&self, holds: &Holds, name: &[u8]) -> bool {
+        fn folded(name: &[u8]) -> Vec<u8> {
+            let end = name.iter().position(|byte| *byte == 0);
+            let name = &name[..end.unwrap_or(name.len())];
+            name.trim_ascii_end().to_ascii_lowercase()
+        }
+        self.is_in_rows && {
+            let name = folded(name);
+            holds.keys().any(|held| folded(held) == name)
+        }
+    }
+
     fn release(&self, holds: &mut Holds, name: &[u8]) -> Result<bool> {
         if let Some(lock) = holds.remove(name) {
             return released(&lock);
         }
-        if !self.is_in_rows {
+        if !self.is_in_rows || self.has_twin(holds, name) {
             return Ok(false);
         }
         // An exchange whose reply was lost may have left a row.

@@ -124,6 +124,53 @@ return static function (Runner $t, Setup $setup): void {
             }
         });
 
+        $t->test("drupal::{$engine}: the names of the vectors stand in the rows", static function () use ($engine, $store, $ours, $theirs, $pdo): void {
+            $rows = json_decode((string) file_get_contents(ROOT . '/tests/vectors/drupal_lock.json'), true, 16, JSON_THROW_ON_ERROR)['rows'];
+            [$a, $peer] = [$ours(), $theirs()];
+            $count = 0;
+            foreach ($rows as ['name' => $name, 'expect' => ['semaphore_name' => $key]]) {
+                $name = is_array($name) ? hex2bin($name['hex']) : $name;
+                if ($name === '') {
+                    throws(InvalidArgument::class, static fn () => $a->acquire(''));
+                    continue;
+                }
+                // PostgreSQL's columns hold no NUL, and PDO hands over what stands before it.
+                $key = $engine === 'postgres' ? explode("\0", $key)[0] : $key;
+                same(true, $a->acquire($name), bin2hex($name));
+                same([$key], $peer->run('SELECT name FROM semaphore WHERE value = ?', [$a->getLockId()])->fetchAll(\PDO::FETCH_COLUMN), bin2hex($name));
+                same(false, $peer->acquire($name), bin2hex($name));
+                // SQLite's functions and MySQL's comparisons read some names as shorter ones.
+                if ($key !== '' && $key[0] > ' ' && !str_contains($key, "\0")) {
+                    same([$key], array_map(static fn ($found): string => $found->name, iterator_to_array($store->list($key), false)), bin2hex($name));
+                }
+                $a->release($name);
+                same([true, false], [$peer->acquire($name), $a->acquire($name)], bin2hex($name));
+                $peer->release($name);
+                ++$count;
+            }
+            ok($count >= 63, "{$count} rows");
+        });
+
+        $t->test("drupal::{$engine}: what the column takes for one name is one lock", static function () use ($ours, $theirs): void {
+            $same = 0;
+            foreach ([['Twin', 'tWIN'], ['blank', 'blank '], ["nul\0a", "nul\0b"], ['one', 'two']] as [$name, $twin]) {
+                [$a, $b, $peer] = [$ours(), $ours(), $theirs()];
+                same(true, $peer->acquire($name));
+                $isTwo = $peer->acquire($twin);
+                $peer->releaseAll($peer->id);
+                same([true, $isTwo], [$a->acquire($name), $a->acquire($twin)], "{$name}, {$twin}");
+                same([false, false, false, false], [$b->acquire($name), $b->acquire($twin), $peer->acquire($name), $peer->acquire($twin)]);
+                $a->release($twin);
+                same([false, $isTwo], [$b->acquire($name), $b->acquire($twin)], 'the first one is held');
+                same(true, $a->acquire($name), 'and renewed');
+                $a->releaseAll();
+                same(true, $b->acquire($name));
+                $b->releaseAll();
+                $same += (int) !$isTwo;
+            }
+            ok($same >= 1, 'some are one');
+        });
+
         $t->test("drupal::{$engine}: a request's end releases, even after exit()", static function () use ($setup, $url, $ours, $theirs): void {
             $request = $setup->process('$lock = new \Synlock\Drupal\LockBackend($arguments[0]); echo (int) $lock->acquire("exit", 300.0), $lock->getLockId(), "\n"; fgets(STDIN); exit;', [$url]);
             $line = $request->line(30);
@@ -152,6 +199,22 @@ return static function (Runner $t, Setup $setup): void {
             same(null, $peer->row('kept'), 'anybody may release it');
         });
     }
+
+    $t->test('drupal::ids of locks look as Drupal makes them', static function () use ($setup): void {
+        $file = json_decode((string) file_get_contents(ROOT . '/tests/vectors/drupal_lock_id.json'), true, 16, JSON_THROW_ON_ERROR);
+        foreach ($file['rows'] as ['name' => $id, 'expect' => $expect]) {
+            same($expect, ['request_lock_id' => preg_match("/{$file['strict_regex']}/", $id) === 1, 'persistent' => $id === $file['persistent_literal']], $id);
+        }
+        same(15, count($file['rows']));
+        foreach (["redis://127.0.0.1:{$setup->ports['redis']}", "sqlite:{$setup->folder('site')}/site.db?dialect=drupal"] as $url) {
+            for ($ids = []; count($ids) < 50; $ids[] = $id) {
+                $id = (new LockBackend($url))->getLockId();
+                same([1, 1], [preg_match($file['upstream_test_regex'], $id), preg_match("/{$file['strict_regex']}/", $id)], $id);
+            }
+            same(50, count(array_unique($ids)));
+            same($file['persistent_literal'], (new PersistentLockBackend($url))->getLockId());
+        }
+    });
 
     $t->test('drupal::any store will do', static function () use ($setup): void {
         foreach (["redis://127.0.0.1:{$setup->ports['redis']}?prefix=drupal:", "flock:{$setup->folder('locks')}"] as $url) {

@@ -264,7 +264,7 @@ impl<D: Database> Peer<D> {
         let bytes = name.as_bytes();
         match self.dialect {
             Dialect::Symfony => hex(&Sha256::digest(bytes)),
-            Dialect::Drupal => drupal_key(bytes),
+            Dialect::Drupal => drupal_key(self.kind, bytes),
             Dialect::Laravel => laravel_key(&self.prefix, bytes),
         }
     }
@@ -357,17 +357,25 @@ impl<D: Database> Peer<D> {
     }
 }
 
-/// ASCII of at most 255 bytes stands as it is; the rest as Drupal hashes it.
-fn drupal_key(name: &[u8]) -> String {
-    let is_plain = name.iter().all(|byte| byte.is_ascii() && *byte != 0);
-    if is_plain && name.len() <= 255 {
+/// ASCII of at most 255 bytes stands as it is; the rest as Drupal hashes it. PostgreSQL's columns hold no NUL:
+/// what PHP hands over ends before it.
+fn drupal_key(kind: Kind, name: &[u8]) -> String {
+    let key = drupal_name(name);
+    match key.find('\0') {
+        Some(end) if kind == Kind::Postgres => key[..end].to_owned(),
+        _ => key,
+    }
+}
+
+fn drupal_name(name: &[u8]) -> String {
+    if name.is_ascii() && name.len() <= 255 {
         return String::from_utf8_lossy(name).into_owned();
     }
     let hash: String = base64(&Sha256::digest(name))
         .trim_end_matches('=')
         .replace('+', "-")
         .replace('/', "_");
-    if is_plain {
+    if name.is_ascii() {
         format!("{}{hash}", String::from_utf8_lossy(&name[..212]))
     } else {
         hash
@@ -724,11 +732,41 @@ mod tests {
     fn keys_are_the_peers_own() {
         assert_eq!(base64(b"ab"), "YWI=");
         assert_eq!(base64(&[0xff; 32]).len(), 44);
-        assert_eq!(drupal_key(b"cron"), "cron");
-        assert_eq!(drupal_key("é".as_bytes()).len(), 43);
-        let long = drupal_key(&[b'x'; 300]);
-        assert!(long.len() == 255 && long.starts_with(&"x".repeat(212)));
+        assert_eq!(drupal_key(Kind::Postgres, b"nul\0byte"), "nul");
         assert_eq!(laravel_key("app-cache-", b"job"), "app-cache-job");
         assert_ne!(laravel_key("", &[b'x'; 300]), laravel_key("", &[b'x'; 301]));
+    }
+    #[test]
+    fn drupals_names_are_those_that_its_own_code_made() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../tests/vectors/drupal_lock.json"
+        );
+        let text = std::fs::read_to_string(path).unwrap();
+        let all: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let bytes = |value: &serde_json::Value| match value.as_str() {
+            Some(text) => text.as_bytes().to_vec(),
+            None => {
+                let hex = value["hex"].as_str().unwrap();
+                let digits = (0..hex.len()).step_by(2);
+                digits
+                    .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+                    .collect()
+            }
+        };
+        let rows = all["rows"].as_array().unwrap();
+        assert!(rows.len() >= 64, "{} rows", rows.len());
+        for row in rows {
+            let wanted = row["expect"]["semaphore_name"].as_str();
+            let name = bytes(&row["name"]);
+            for kind in [Kind::Sqlite, Kind::Mysql] {
+                assert_eq!(
+                    Some(drupal_key(kind, &name).as_str()),
+                    wanted,
+                    "{}",
+                    row["name"]
+                );
+            }
+        }
     }
 }
