@@ -291,6 +291,28 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         ok(str_contains($log, '(store memory:spare,'), $log);
     });
 
+    $t->test('manager::each adapter of the original, a manager of one\'s own, the timeline', static function () use ($temp, $redis): void {
+        $memcached = memcached($temp);
+        $script = "{$temp}/scripts/adapters.php";
+        $process = new Process([PHP_BINARY, '-d', 'error_reporting=-1', $script, "{$temp}/adapters", substr($redis, strlen('redis+unix://')), "{$temp}/memcached.sock"]);
+        same(0, $process->wait(60), $process->output);
+        $memcached->signal(SIGTERM);
+        $memcached->wait();
+        $found = json_decode($process->output, true, 8, JSON_THROW_ON_ERROR);
+        foreach (['avtonom_semaphore.adapter.redis', 'millwright_semaphore.adapter.redis', 'millwright_semaphore.adapter.memcached', 'millwright_semaphore.adapter.sem', 'millwright_semaphore.adapter.apc', 'millwright_semaphore.adapter.flock'] as $adapter) {
+            same([true, false, true], $found[$adapter], $adapter);
+        }
+        same(true, $found['prefix'], 'the prefix of the client');
+        same(['OwnManager', 'own_lock_x', null], $found['own']);
+        same([
+            'semaphore wait: lock_x' => ['synlock', 2],
+            'semaphore held: lock_x' => ['synlock', 1],
+            'semaphore wait: lock_kept' => ['synlock', 1],
+            // It goes on.
+            'semaphore held: lock_kept' => ['synlock', 0],
+        ], array_diff_key($found['timeline'], ['__section__' => 1]));
+    });
+
     $t->test('manager::the guide for those who come from Avtonom', static function () use ($kernel, $temp, $package): void {
         $guide = (string) file_get_contents("{$package}/coming-from-avtonom.md");
         same(1, preg_match_all('/^```yaml\n(.+?)^```$/ms', $guide, $settings));

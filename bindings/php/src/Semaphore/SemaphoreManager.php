@@ -4,6 +4,7 @@ declare(strict_types=1);
 
 namespace Synlock\Semaphore;
 
+use Symfony\Component\Stopwatch\StopwatchEvent;
 use Synlock\Code;
 use Synlock\Exception\SynlockException;
 use Synlock\Internal\Events;
@@ -14,6 +15,7 @@ use Synlock\Semaphore\Exception\SemaphoreAcquireException;
 use Synlock\Semaphore\Exception\SemaphoreException;
 use Synlock\Semaphore\Exception\SemaphoreReleaseException;
 use Synlock\Store;
+use Synlock\Symfony\Internal\Timeline;
 
 /**
  * Avtonom's manager of semaphores, over any store: locks by typed keys, with one set of retry settings. What
@@ -22,6 +24,8 @@ use Synlock\Store;
 class SemaphoreManager implements SemaphoreManagerInterface
 {
     private readonly Manager $manager;
+    /** @var array<string, StopwatchEvent|null> by key in JSON */
+    private array $shown = [];
 
     /**
      * @param Store|string                      $adapter                   a store or its URL
@@ -38,6 +42,7 @@ class SemaphoreManager implements SemaphoreManagerInterface
      * @param object|null                       $logger                    PSR-3, or a function (level, message, context)
      * @param string|null                       $mode                      `demo`: nothing is written, all is granted and logged
      * @param int|float                         $jitter                    microseconds by which a try may last longer, at random
+     * @param Timeline|null                     $timeline                  has each wait and each hold
      *
      * @throws SemaphoreException|SynlockException
      */
@@ -53,6 +58,7 @@ class SemaphoreManager implements SemaphoreManagerInterface
         ?object $logger = null,
         ?string $mode = null,
         int|float $jitter = 0,
+        private readonly ?Timeline $timeline = null,
     ) {
         if (!\in_array($mode, [null, '', 'demo'], true)) {
             throw new SemaphoreException("There is no mode \"{$mode}\": it is demo, or nothing.");
@@ -79,6 +85,7 @@ class SemaphoreManager implements SemaphoreManagerInterface
     public function acquire($srcKey, $path = null, $ttl = null)
     {
         $key = self::json($srcKey);
+        $wait = $this->timeline?->start('wait', Manager::name($key, $this->prefix));
         try {
             $this->manager->acquire($key, self::path($path), \is_numeric($ttl) && (float) $ttl !== 0.0 ? (float) $ttl : null);
         } catch (SynlockException $error) {
@@ -88,9 +95,16 @@ class SemaphoreManager implements SemaphoreManagerInterface
                 default => 'Error',
             };
             throw new SemaphoreAcquireException($this->words($what, $key, $srcKey, $error), $error->getCode(), $error);
+        } finally {
+            $this->timeline?->stop($wait);
+        }
+        $name = Manager::name($key, $this->prefix);
+        if ($this->timeline !== null) {
+            // Asked for again, it is the same hold.
+            $this->shown[$key] ??= $this->timeline->start('held', $name);
         }
 
-        return Manager::name($key, $this->prefix);
+        return $name;
     }
 
     public function release($srcKey, $path = null)
@@ -105,6 +119,9 @@ class SemaphoreManager implements SemaphoreManagerInterface
                 default => 'Error',
             };
             throw new SemaphoreReleaseException($this->words($what, $key, $srcKey, $error), $error->getCode(), $error);
+        } finally {
+            $this->timeline?->stop($this->shown[$key] ?? null);
+            unset($this->shown[$key]);
         }
     }
 

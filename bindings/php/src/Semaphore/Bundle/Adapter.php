@@ -6,6 +6,7 @@ namespace Synlock\Semaphore\Bundle;
 
 use Synlock\Semaphore\Exception\SemaphoreException;
 use Synlock\Store;
+use Synlock\Symfony\Internal\MemcachedClient;
 use Synlock\Symfony\Internal\RedisClient;
 
 /**
@@ -54,8 +55,7 @@ final class Adapter
         if (!$client instanceof \Memcached || \count($servers = $client->getServerList()) !== 1) {
             throw new SemaphoreException('The adapter memcached needs the service of a Memcached client with one server: avtonom_semaphore.adapter_memcached_client.');
         }
-        ['host' => $host, 'port' => $port] = $servers[0];
 
-        return Store::open($port === 0 ? "memcached:{$host}" : "memcached://{$host}:{$port}");
+        return Store::open(...MemcachedClient::place($client, $servers[0]));
     }
 }

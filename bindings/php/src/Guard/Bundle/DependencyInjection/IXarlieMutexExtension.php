@@ -14,9 +14,9 @@ use Symfony\Component\HttpKernel\KernelEvents;
 use Synlock\Guard\Bundle\EventListener;
 use Synlock\Guard\Bundle\MutexDataCollector;
 use Synlock\Guard\Bundle\StoreOpener;
-use Synlock\Guard\Bundle\Timeline;
 use Synlock\Guard\Guards;
 use Synlock\Store;
+use Synlock\Symfony\Internal\Timeline;
 use Synlock\Symfony\LockFactory;
 use Synlock\Symfony\SynlockStore;
 

@@ -7,9 +7,9 @@ namespace Synlock\Guard\Bundle\EventListener;
 use Psr\Log\LoggerInterface;
 use Symfony\Component\HttpKernel\Event\ControllerEvent;
 use Synlock\Guard\Admission;
-use Synlock\Guard\Bundle\Timeline;
 use Synlock\Guard\Guards;
 use Synlock\Guard\Held;
+use Synlock\Symfony\Internal\Timeline;
 
 /** Lets the request in by its policies, or does not. What it holds is its attribute `Synlock\Guard\Held`. */
 final class MutexRequestListener
