@@ -153,6 +153,20 @@ function guarded(Runner $t, string $face, Site $site, bool $warns = true): void
         ok(stripos($site->log(), 'the lock "f" of a request') !== false, $site->log());
     });
 
+    // The end is PHP's own in every face: one that costs a second of CPU need not come for each.
+    foreach (['memory', ...($face === 'psr15' ? ['time'] : [])] as $limit) {
+        $t->test("{$face}::the {$limit} limit ends a request, and its locks", static function () use ($site, $limit): void {
+            $one = $site->ask(['name' => "limit-{$limit}"], do: $limit, id: "limit-{$limit}");
+            $site->inside("limit-{$limit}");
+            $worker = (int) file_get_contents("{$site->place}/inside-limit-{$limit}");
+            until(static fn (): bool => !$site->store->isLocked("limit-{$limit}"), 60, 'free');
+            same(true, posix_kill($worker, 0), 'its worker lives');
+            ok($one->answer()->status >= 500, "{$one->status}");
+            ok(str_contains($site->log(), $limit === 'memory' ? 'Allowed memory size' : 'Maximum execution time'), 'it was the limit');
+            same(200, $site->ask(['name' => "limit-{$limit}"])->answer()->status);
+        });
+    }
+
     $t->test("{$face}::a killed worker", static function () use ($site): void {
         $one = $site->hold('k', ['name' => 'k']);
         same(true, $site->store->isLocked('k'));

@@ -67,6 +67,15 @@ trait Answers
                 unlink("{$place}/alone");
                 file_put_contents("{$place}/order", $request->query->get('id') . "\n", FILE_APPEND);
                 break;
+            case 'memory':
+                ini_set('memory_limit', '64M');
+                str_repeat('x', 1 << 30);
+                // no break
+            case 'time':
+                set_time_limit(1);
+                for (; ; ) {
+                }
+                // no break
             case 'throw':
                 throw new DomainException('broken');
             case 'stream': // its size is not known

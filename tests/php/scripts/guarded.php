@@ -2,7 +2,8 @@
 
 // A web application whose requests are guarded, for PHP's own server. The query says how and what to do:
 //   policy=JSON  arguments of MutexRequest, or a list of them
-//   do=          answer, wait (until the file `go` is there), throw, stream, drip, alone (nobody else may be inside)
+//   do=          answer, wait (until the file `go` is there), throw, stream, drip, alone (nobody else may be inside),
+//                memory, time (what PHP limits)
 //   linger=1     stay after the last byte, until the file `go` is there
 //   id=          of the files `inside-ID` (made when the handler runs) and `go-ID`
 
@@ -62,6 +63,15 @@ $handler = new class ($place, $wait) implements RequestHandlerInterface {
                 unlink("{$this->place}/alone");
                 file_put_contents("{$this->place}/order", ($_GET['id'] ?? '') . "\n", FILE_APPEND);
                 break;
+            case 'memory':
+                ini_set('memory_limit', '64M');
+                str_repeat('x', 1 << 30);
+                // no break
+            case 'time':
+                set_time_limit(1);
+                for (; ; ) {
+                }
+                // no break
             case 'throw':
                 throw new class ($request) extends DomainException { // as frameworks' own, it keeps the request
                     public function __construct(public readonly ServerRequestInterface $request)
