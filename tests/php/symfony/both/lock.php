@@ -353,6 +353,53 @@ return static function (Runner $t, Setup $setup): void {
         }
     });
 
+    $t->test("{$setup->mode} semaphores::a set goes with its lock", static function () use ($setup): void {
+        $isThere = static fn (string $name, string $digest): bool => preg_match(
+            '/^ *' . unpack('i', hash($digest, $name, true))[1] . ' /m',
+            (string) file_get_contents('/proc/sysvipc/sem'),
+        ) === 1;
+        foreach (['xxh128', 'md5'] as $digest) {
+            $name = "set {$setup->temp} {$digest}";
+            $factory = new LockFactory(new S\SemaphoreStore($digest));
+            [$lock, $other] = [$factory->createLock($name), $factory->createLock($name)];
+            same(false, $isThere($name, $digest));
+            same([true, true, false], [$lock->acquire(), $isThere($name, $digest), $other->acquire()]);
+            $lock->release();
+            same(false, $isThere($name, $digest), 'as many as before');
+            same([true, true], [$other->acquire(), $isThere($name, $digest)]);
+            unset($other);
+            same(false, $isThere($name, $digest), 'and after a destruction');
+        }
+    });
+
+    $t->test("{$setup->mode} advisory::a wait in vain leaves nothing behind", static function () use ($setup, $clients): void {
+        $stores = [
+            new S\PostgreSqlStore($clients->pdo('pgsql')),
+            new S\DoctrineDbalPostgreSqlStore($clients->dbal('pgsql')),
+            new S\PostgreSqlStore($clients->dsn('pgsql'), ['db_username' => 'postgres']),
+        ];
+        $other = $clients->pdo('pgsql');
+        foreach ($stores as $number => $store) {
+            $name = "vain {$setup->mode} {$number}";
+            $key = crc32($name);
+            same(true, $other->query("SELECT pg_try_advisory_lock({$key})")->fetchColumn());
+            \Synlock\Runtime::setMaxWait(0.1);
+            try {
+                throws(LockConflictedException::class, static fn () => $store->waitAndSave($setup->key($name)));
+                throws(LockConflictedException::class, static fn () => $store->waitAndSaveRead($setup->key($name)));
+            } finally {
+                \Synlock\Runtime::setMaxWait(null);
+            }
+            same(true, $other->query("SELECT pg_advisory_unlock({$key})")->fetchColumn());
+            $store->save($next = $setup->key($name));
+            same([true, false], [$store->exists($next), $other->query("SELECT pg_try_advisory_lock({$key})")->fetchColumn()]);
+            throws(LockConflictedException::class, static fn () => $store->save($setup->key($name)));
+            $store->delete($next);
+            same(true, $other->query("SELECT pg_try_advisory_lock({$key})")->fetchColumn(), 'the session has it no more');
+            $other->query("SELECT pg_advisory_unlock({$key})");
+        }
+    });
+
     $t->test("{$setup->mode} tables::createTable fails as a PDO does", static function () use ($setup): void {
         throws(\PDOException::class, static fn () => (new S\PdoStore("sqlite:{$setup->temp}/no/such/folder.db"))->createTable());
         throws(\PDOException::class, static fn () => (new S\PdoStore('mysql:host=127.0.0.1;port=1;dbname=x'))->createTable());
