@@ -11,7 +11,6 @@ import pytest
 import synlock
 import synlock.aio
 
-
 VECTORS = pathlib.Path(__file__).parents[3] / "tests/vectors"
 
 
