@@ -376,7 +376,6 @@ return static function (Runner $t, Setup $setup): void {
         $stores = [
             new S\PostgreSqlStore($clients->pdo('pgsql')),
             new S\DoctrineDbalPostgreSqlStore($clients->dbal('pgsql')),
-            new S\PostgreSqlStore($clients->dsn('pgsql'), ['db_username' => 'postgres']),
         ];
         $other = $clients->pdo('pgsql');
         foreach ($stores as $number => $store) {

@@ -78,6 +78,8 @@ final class Setup
             'postgres+advisory' => "postgres+advisory://postgres@{$at('postgres')}/postgres?prefix={$this->mode}:",
             'mysql+advisory' => "mysql+advisory://locker@{$at('mariadb')}/test?prefix={$this->mode}:",
             'zookeeper' => "zookeeper://{$at('zookeeper')}/{$this->mode}",
+            'etcd' => "etcd://{$at('etcd')}?prefix={$this->mode}/",
+            'tiered' => "tiered:?local=" . rawurlencode("shm:{$this->folder('tiered')}/segment") . '&remote=' . rawurlencode("redis://{$at('redis')}?prefix={$this->mode}-tiered:"),
             'quorum' => "quorum:({$members})",
         ];
     }
