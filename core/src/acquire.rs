@@ -12,6 +12,7 @@ use crate::service;
 use crate::shared::Shared;
 use crate::signal::{Signal, Wake};
 use crate::state::Acquired;
+use crate::store::pipe::Ask;
 use crate::store::{Attempt, Busy, Cancelled, Claim, Grant, Seat};
 use crate::watchdog;
 use crate::{Error, Result};
@@ -28,6 +29,14 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_millis(40);
 /// How often an interruptible wait gives the host a turn.
 const HOST_TURN: Duration = Duration::from_millis(200);
+
+/// Where an acquire goes next.
+pub(crate) enum Look<'a> {
+    /// Nobody need be asked.
+    Over(Step),
+    /// To the store.
+    Ask(Ask, &'a Claim),
+}
 
 impl Shared {
     pub(crate) fn new_claim(&self) -> Claim {
@@ -106,12 +115,27 @@ impl Shared {
         cancel: Option<&Cancel>,
         bell: &Arc<Signal>,
     ) -> Result<Step> {
+        let mut phase = self.lock_phase();
+        match self.ready(&mut phase, wait, started, cancel, bell)? {
+            Some(step) => Ok(step),
+            None => self.step(&mut phase, bell),
+        }
+    }
+
+    /// As `begin`, without asking the store yet: nothing if that is next.
+    pub(crate) fn ready(
+        &self,
+        phase: &mut Phase,
+        wait: Wait,
+        started: BootTime,
+        cancel: Option<&Cancel>,
+        bell: &Arc<Signal>,
+    ) -> Result<Option<Step>> {
         let deadline = match wait {
             Wait::No => Some(started),
             Wait::For(duration) => Some(started.after(duration)),
             Wait::Forever => None,
         };
-        let mut phase = self.lock_phase();
         let pending = match &mut *phase {
             Phase::Pending(pending, _) => {
                 pending.deadline = deadline;
@@ -122,7 +146,7 @@ impl Shared {
                     if let Some(cancel) = cancel {
                         cancel.attach(bell);
                     }
-                    return Ok(Step::Sleep(next));
+                    return Ok(Some(Step::Sleep(next)));
                 }
                 true
             }
@@ -132,10 +156,10 @@ impl Shared {
             _ => false,
         };
         if !pending {
-            if let Some(acquired) = reentry::check(self, &mut phase)? {
-                return Ok(Step::Granted(acquired));
+            if let Some(acquired) = reentry::check(self, phase)? {
+                return Ok(Some(Step::Granted(acquired)));
             }
-            let claim = self.take_claim(&mut phase, started)?;
+            let claim = self.take_claim(phase, started)?;
             let pending = Pending {
                 claim,
                 started,
@@ -145,12 +169,12 @@ impl Shared {
                 queued: false,
                 next_look: started,
             };
-            self.set(&mut phase, Phase::Pending(Box::new(pending), bell.clone()));
+            self.set(phase, Phase::Pending(Box::new(pending), bell.clone()));
         }
         if let Some(cancel) = cancel {
             cancel.attach(bell);
         }
-        self.step(&mut phase, bell)
+        Ok(None)
     }
 
     /// The short way of an acquire that does not wait: no queue, no bell; nothing if it is busy. A
@@ -215,7 +239,40 @@ impl Shared {
     }
 
     fn step(&self, phase: &mut Phase, bell: &Arc<Signal>) -> Result<Step> {
+        let (ask, claim) = match self.look(phase, true)? {
+            Look::Over(step) => return Ok(step),
+            Look::Ask(ask, claim) => (ask, claim),
+        };
+        let backend = self.store.backend();
+        let answer = match ask {
+            Ask::Queue => backend.attempt(claim, Some(bell)),
+            Ask::Confirm => backend.confirm(claim, bell),
+            Ask::Try | Ask::Release => backend.attempt(claim, None),
+        };
+        self.looked(phase, ask, answer)
+    }
+
+    /// Whether the next step leaves the queue.
+    pub(crate) fn gives_up(&self, phase: &Phase) -> bool {
         let Phase::Pending(pending, _) = phase else {
+            return false;
+        };
+        let cancelled = pending.cancel.as_ref().is_some_and(Cancel::is_cancelled);
+        cancelled || pending.deadline.is_some_and(BootTime::has_passed)
+    }
+
+    /// The claim whose answer is under way.
+    pub(crate) fn posted_claim(&self) -> Option<Claim> {
+        match &*self.lock_phase() {
+            Phase::Pending(pending, _) => Some((*pending.claim).clone()),
+            Phase::Releasing(hold) => Some((*hold.claim).clone()),
+            _ => None,
+        }
+    }
+
+    /// What the store is to be asked next, if anything. Only who was `rung` for may have been made an offer.
+    pub(crate) fn look<'a>(&self, phase: &'a mut Phase, rung: bool) -> Result<Look<'a>> {
+        let Phase::Pending(pending, _) = &mut *phase else {
             return Err(Error::new(Code::Internal, "no acquire is under way"));
         };
         let now = BootTime::now();
@@ -228,13 +285,12 @@ impl Shared {
             } else {
                 out_of_time(pending)
             };
-            return self.give_up(phase, outcome);
+            return self.give_up(phase, outcome).map(Look::Over);
         }
         if cancelled {
             self.set(phase, Phase::Idle(None));
             return Err(Error::outcome(Code::Cancelled));
         }
-        let backend = self.store.backend();
         let first = pending.attempts == 0;
         pending.attempts += 1;
         let waits = !over;
@@ -244,20 +300,38 @@ impl Shared {
         } else {
             None
         };
-        let answer = if !waits {
-            backend.attempt(&pending.claim, None)
-        } else if first {
-            backend.attempt(&pending.claim, Some(bell))
-        } else {
-            backend.confirm(&pending.claim, bell)
+        let ask = match (waits, first || !rung) {
+            (false, _) => Ask::Try,
+            (true, true) => Ask::Queue,
+            (true, false) => Ask::Confirm,
         };
+        // Borrowed anew, for a handle that may be given up above.
+        let Phase::Pending(pending, _) = phase else {
+            return Err(Error::new(Code::Internal, "no acquire is under way"));
+        };
+        Ok(Look::Ask(ask, &pending.claim))
+    }
+
+    /// Notes what the store has answered.
+    pub(crate) fn looked(
+        &self,
+        phase: &mut Phase,
+        ask: Ask,
+        answer: Result<Attempt>,
+    ) -> Result<Step> {
+        let Phase::Pending(pending, _) = &mut *phase else {
+            return Err(Error::new(Code::Internal, "no acquire is under way"));
+        };
+        let backend = self.store.backend();
+        let waits = ask != Ask::Try;
+        let now = pending.claim.asked;
         match answer {
             Ok(Attempt::Granted(grant)) => {
                 if self.is_too_late(&pending.claim, &grant) {
                     self.give_back(&pending.claim);
                     // A new token: the old one was released and may still be on its way.
                     pending.claim.token = OwnerToken::draw()?;
-                    return Ok(Step::Sleep(now));
+                    return Ok(Step::Sleep(BootTime::now()));
                 }
                 Ok(Step::Granted(self.hold_pending(phase, &grant, false)))
             }

@@ -1,11 +1,13 @@
 //! For hosts with an event loop: operations that run on the service thread and report back.
 
 pub(crate) mod completions;
+pub(crate) mod post;
 mod watch;
 
 use crate::cancel::Cancel;
 use crate::codes::Code;
 use crate::fork::{self, ProcessFd};
+use crate::hold::Ending;
 use crate::lease::{BootTime, Wait};
 use crate::lock::{Acquired, Lock, Released, Use};
 use crate::mode::Mode;
@@ -72,6 +74,8 @@ pub(crate) struct Task {
     cancel: Option<Cancel>,
     bell: Arc<Signal>,
     until: Option<BootTime>,
+    /// Of a release whose answer is under way.
+    ending: Option<Ending>,
     done: Option<Done>,
 }
 
@@ -108,7 +112,7 @@ pub fn submit_with(
     // A handle that is dropped meanwhile must be able to end the wait.
     let cancel = Some(cancel.unwrap_or_default());
     *lock.shared().running.lock() = cancel.clone();
-    let task = Task {
+    let task = Box::new(Task {
         id,
         lock: lock.shared().clone(),
         used: Some(used),
@@ -117,9 +121,10 @@ pub fn submit_with(
         cancel,
         bell,
         until: None,
+        ending: None,
         done: Some(Box::new(done)),
-    };
-    service::send(place, Command::Start(task))
+    });
+    post::begin(task)
 }
 
 /// Runs a job (an inspection, a ping) on the service thread of a store.
@@ -209,15 +214,18 @@ impl Task {
         }
         // An acquire that was interrupted on a thread waits with a bell that we do not hear.
         self.lock.abandon();
-        let wait = match (wait, self.deadline) {
-            // Time spent in the inbox counts. Whoever had some has waited, even if all of it went by there.
+        let (wait, now) = (self.time_left(wait), BootTime::now());
+        self.lock.begin(wait, now, self.cancel.as_ref(), &self.bell)
+    }
+
+    /// Time spent in the inbox counts. Whoever had some has waited, even if all of it went by there.
+    fn time_left(&self, wait: Wait) -> Wait {
+        match (wait, self.deadline) {
             (Wait::For(given), Some(deadline)) if !given.is_zero() => {
                 Wait::For(deadline.left().max(Duration::from_nanos(1)))
             }
             (wait, _) => wait,
-        };
-        self.lock
-            .begin(wait, BootTime::now(), self.cancel.as_ref(), &self.bell)
+        }
     }
 
     fn finish(&mut self, result: Result<Outcome>) {

@@ -24,19 +24,42 @@ use std::time::Duration;
 /// How often a refused promotion asks again.
 const PROMOTE_POLL: Duration = Duration::from_millis(10);
 
+/// What is to be told of a hold that ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ending {
+    late: bool,
+    since: BootTime,
+    owner: OwnerToken,
+}
+
 impl Shared {
     pub(crate) fn release(&self) -> Result<Released> {
         let mut phase = self.lock_phase();
-        let retried = matches!(&*phase, Phase::Releasing(_));
-        let hold = match &mut *phase {
-            Phase::Idle(_) => return Err(Error::outcome(Code::NotHeld)),
-            Phase::Pending(..) => {
+        let ending = match self.begin_release(&mut phase)? {
+            Some(ending) => ending,
+            None => {
                 drop(phase);
                 self.abandon();
                 return Err(Error::outcome(Code::NotHeld));
             }
+        };
+        let (Phase::Held(hold) | Phase::Releasing(hold)) = &*phase else {
+            return Err(Error::outcome(Code::NotHeld));
+        };
+        let shown = self.show(hold);
+        let answer = self.store.backend().release(&hold.claim);
+        drop(shown);
+        self.end_release(&mut phase, ending, answer)
+    }
+
+    /// What precedes the request; nothing if an acquire is to be abandoned instead.
+    fn begin_release(&self, phase: &mut Phase) -> Result<Option<Ending>> {
+        let retried = matches!(&*phase, Phase::Releasing(_));
+        let hold = match &mut *phase {
+            Phase::Idle(_) => return Err(Error::outcome(Code::NotHeld)),
+            Phase::Pending(..) => return Ok(None),
             Phase::Lost(_) => {
-                self.set(&mut phase, Phase::Idle(None));
+                self.set(phase, Phase::Idle(None));
                 return Err(Error::outcome(Code::Lost));
             }
             Phase::Held(hold) | Phase::Releasing(hold) => hold,
@@ -45,7 +68,7 @@ impl Shared {
         let ended_before = ended.is_some_and(|ended| ended.swap(true, Ordering::AcqRel));
         if ended_before && !retried {
             // Another handle of this process has released the hold that both shared.
-            self.set(&mut phase, Phase::Idle(None));
+            self.set(phase, Phase::Idle(None));
             return Err(Error::outcome(Code::NotHeld));
         }
         let late = hold.lease.is_some_and(BootTime::has_passed);
@@ -53,14 +76,54 @@ impl Shared {
             // Whoever began to listen meanwhile is told whose hold ends.
             let _ = self.name_owner(&mut hold.claim);
         }
-        let (since, owner) = (hold.since, hold.claim.token);
-        let shown = self.show(hold);
-        let released = self.store.backend().release(&hold.claim);
-        drop(shown);
-        match released {
+        Ok(Some(Ending {
+            late,
+            since: hold.since,
+            owner: hold.claim.token,
+        }))
+    }
+
+    /// Begins a release whose answer comes later. Readers see the hold meanwhile; the watchdog does not.
+    pub(crate) fn post_release(&self, phase: &mut Phase) -> Result<Option<(Ending, Claim)>> {
+        let Some(ending) = self.begin_release(phase)? else {
+            return Ok(None);
+        };
+        match std::mem::replace(&mut *phase, Phase::Idle(None)) {
+            Phase::Held(hold) | Phase::Releasing(hold) => {
+                *self.shown.lock() = Some(self.see(&hold));
+                let claim = (*hold.claim).clone();
+                self.set(phase, Phase::Releasing(hold));
+                Ok(Some((ending, claim)))
+            }
+            other => {
+                *phase = other;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Notes the answer that came later.
+    pub(crate) fn posted_release(
+        &self,
+        ending: Ending,
+        answer: Result<Answer>,
+    ) -> Result<Released> {
+        let mut phase = self.lock_phase();
+        *self.shown.lock() = None;
+        self.end_release(&mut phase, ending, answer)
+    }
+
+    fn end_release(
+        &self,
+        phase: &mut Phase,
+        ending: Ending,
+        answer: Result<Answer>,
+    ) -> Result<Released> {
+        let Ending { late, since, owner } = ending;
+        match answer {
             Ok(Answer::Done(_)) => {
                 self.late.store(late, Ordering::Release);
-                self.set_released(&mut phase);
+                self.set_released(phase);
                 self.drop_hooks();
                 self.tell_with(EventKind::Released, |facts| {
                     facts.owner = owner;
@@ -70,7 +133,7 @@ impl Shared {
                 Ok(Released { late })
             }
             Ok(Answer::NotOurs) => {
-                self.set(&mut phase, Phase::Idle(None));
+                self.set(phase, Phase::Idle(None));
                 self.tell(
                     EventKind::Lost,
                     Code::Lost,
@@ -80,11 +143,11 @@ impl Shared {
             }
             Err(error) => {
                 // Never reported as released; the background sees it through.
-                service::burn(self.store.clone(), (*hold.claim).clone());
                 if let Phase::Held(hold) | Phase::Releasing(hold) =
                     std::mem::replace(&mut *phase, Phase::Idle(None))
                 {
-                    self.set(&mut phase, Phase::Releasing(hold));
+                    service::burn(self.store.clone(), (*hold.claim).clone());
+                    self.set(phase, Phase::Releasing(hold));
                 }
                 Err(error)
             }

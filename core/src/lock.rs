@@ -347,6 +347,8 @@ impl Lock {
         }
         let seen = match &*self.0.lock_phase() {
             Phase::Held(hold) => self.0.see(hold),
+            // While its answer is under way.
+            Phase::Releasing(_) => (*self.0.shown.lock())?,
             _ => return None,
         };
         Some(read(seen))

@@ -112,6 +112,14 @@ impl<'a> PhaseGuard<'a> {
             _told: Told(lock),
         }
     }
+
+    /// Unless somebody else has it.
+    pub(crate) fn try_new(lock: &'a Shared) -> Option<Self> {
+        Some(PhaseGuard {
+            phase: lock.phase.try_lock()?,
+            _told: Told(lock),
+        })
+    }
 }
 
 struct Told<'a>(&'a Shared);

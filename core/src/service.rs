@@ -12,9 +12,12 @@ mod model;
 use crate::capability::Scope;
 use crate::codes::Code;
 use crate::dispatch::Task;
+use crate::dispatch::post::Went;
 use crate::fork::{self, PerProcess, ProcessFd};
 use crate::lease::BootTime;
+use crate::phase::Step;
 use crate::registry::Store;
+use crate::store::pipe::Ask;
 use crate::store::{Backend, Claim};
 use crate::sync::{self, Mutex};
 use crate::watchdog::{self, Watch};
@@ -25,6 +28,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Time is judged again at least this often while anything is due.
@@ -37,8 +41,12 @@ const IDLE: Duration = Duration::from_secs(10);
 pub(crate) enum Command {
     Watch(BootTime, Watch),
     Burn(Store, Claim),
-    Start(Task),
+    Start(Box<Task>),
     Ring(u64),
+    /// What a task has come to that was on its way.
+    Arrived(Box<Task>, Result<Step>),
+    /// A task whose request was not answered; until when, if it may have been carried out.
+    Repeat(Box<Task>, Ask, Option<BootTime>),
     Job(Box<dyn FnOnce() + Send>),
 }
 
@@ -102,6 +110,18 @@ pub(crate) fn send(place: Place, command: Command) -> Result<()> {
     service.inbox.put(command, || spawn(&service), ring)
 }
 
+/// Has the thread of a place, if there is one, look what it has to watch.
+pub(crate) fn ring(place: Place) {
+    let Some(services) = SERVICES.get() else {
+        return;
+    };
+    if let Some(service) = services.lock().get(&place) {
+        let one = 1u64;
+        // SAFETY: writes eight bytes to an eventfd that `service` keeps.
+        unsafe { libc::write(service.bell.as_raw_fd(), (&raw const one).cast(), 8) };
+    }
+}
+
 fn spawn(service: &Arc<Service>) -> Result<()> {
     let service = service.clone();
     spawn_quiet("synlock", move || Loop::new(service).run())
@@ -161,7 +181,11 @@ struct Loop {
     /// The watchdog's entries among them; one that went along with another leaves its time behind.
     watches: HashMap<u64, Watch>,
     next: u64,
-    tasks: HashMap<u64, Task>,
+    tasks: HashMap<u64, Box<Task>>,
+    /// The store, once it has a pipelined connection.
+    piped: Option<Arc<dyn Backend>>,
+    /// When something was done last.
+    busy: BootTime,
     /// The stores of the tasks, by address, with how many tasks each has.
     stores: HashMap<usize, (Arc<dyn Backend>, usize)>,
 }
@@ -175,6 +199,8 @@ impl Loop {
             watches: HashMap::new(),
             next: 0,
             tasks: HashMap::new(),
+            piped: None,
+            busy: BootTime::now(),
             stores: HashMap::new(),
         }
     }
@@ -188,7 +214,12 @@ impl Loop {
                 // A burst of commands must not let a lease run out.
                 self.run_timers();
             }
-            if !self.sleep() && self.ends() {
+            if let Some(pipe) = self.piped.as_ref().and_then(|store| store.pipe()) {
+                contain(|| pipe.pump());
+            }
+            if self.sleep() {
+                self.busy = BootTime::now();
+            } else if self.ends() {
                 break;
             }
         }
@@ -206,8 +237,13 @@ impl Loop {
         let Some(services) = SERVICES.get() else {
             return false;
         };
+        let piped = self.piped.clone();
+        let pipe = piped.as_ref().and_then(|store| store.pipe());
+        if pipe.is_some() && self.busy.after(IDLE) > BootTime::now() {
+            return false;
+        }
         let mut services = services.lock();
-        let ends = self.service.inbox.is_empty();
+        let ends = self.service.inbox.is_empty() && pipe.is_none_or(|pipe| pipe.close());
         if ends {
             services.remove(&self.service.place);
         }
@@ -265,17 +301,77 @@ impl Loop {
                     },
                 );
             }
-            Command::Start(task) => {
-                let id = task.id();
-                self.add_task(id, task);
-                self.step(id, true);
-            }
+            Command::Start(task) => self.start(task),
             Command::Ring(id) => self.step(id, false),
+            Command::Arrived(task, step) => self.settle(task, step),
+            Command::Repeat(task, ask, lost) => contain(|| task.repeat(ask, lost)),
             Command::Job(job) => contain(job),
         }
     }
 
-    fn add_task(&mut self, id: u64, task: Task) {
+    fn start(&mut self, task: Box<Task>) {
+        let backend = task.backend().clone();
+        let Some(pipe) = backend.pipe() else {
+            let id = task.id();
+            self.add_task(id, task);
+            self.step(id, true);
+            return;
+        };
+        // Without one the ordinary way says why.
+        let is_open = pipe.open(task.queues()).is_ok();
+        if is_open && self.piped.is_none() {
+            self.piped = Some(backend.clone());
+        }
+        let task = if is_open {
+            self.post(task, true)
+        } else {
+            Some(task)
+        };
+        if let Some(task) = task {
+            let id = task.id();
+            self.add_task(id, task);
+            self.step(id, true);
+        }
+        pipe.ahead().fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Sends a task on its way, if it can go by the pipelined connection.
+    fn post(&mut self, task: Box<Task>, first: bool) -> Option<Box<Task>> {
+        let backend = task.backend().clone();
+        match backend.pipe() {
+            Some(pipe) if pipe.is_open(task.queues()) => match task.post(pipe, first) {
+                Went::Away => None,
+                Went::Stays(task) => Some(task),
+                Went::Over(task, step) => {
+                    self.settle(task, step);
+                    None
+                }
+            },
+            _ => Some(task),
+        }
+    }
+
+    /// Ends a task that is over; otherwise it sleeps.
+    fn settle(&mut self, mut task: Box<Task>, step: Result<Step>) {
+        let settled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| task.settle(step)));
+        if let Ok(Some(until)) = settled {
+            let id = task.id();
+            let is_rung = task.is_rung();
+            self.add_task(id, task);
+            if is_rung {
+                self.step(id, false);
+            } else {
+                self.task_at(until, id);
+            }
+        }
+    }
+
+    fn task_at(&mut self, until: BootTime, id: u64) {
+        let until = until.min(BootTime::now().after(Duration::from_secs(3600)));
+        self.at(until, Timer::Task(id));
+    }
+
+    fn add_task(&mut self, id: u64, task: Box<Task>) {
         let entry = self
             .stores
             .entry(address(task.backend()))
@@ -284,7 +380,7 @@ impl Loop {
         self.tasks.insert(id, task);
     }
 
-    fn remove_task(&mut self, id: u64) -> Option<Task> {
+    fn remove_task(&mut self, id: u64) -> Option<Box<Task>> {
         let task = self.tasks.remove(&id)?;
         let address = address(task.backend());
         if let Some(entry) = self.stores.get_mut(&address) {
@@ -298,15 +394,21 @@ impl Loop {
 
     /// Takes a task one step further; a finished one goes.
     fn step(&mut self, id: u64, first: bool) {
+        if !first && self.piped.is_some() {
+            let Some(task) = self.remove_task(id) else {
+                return;
+            };
+            match self.post(task, false) {
+                None => return,
+                Some(task) => self.add_task(id, task),
+            }
+        }
         let Some(task) = self.tasks.get_mut(&id) else {
             return;
         };
         let next = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| task.step(first)));
         match next {
-            Ok(Some(until)) => {
-                let until = until.min(BootTime::now().after(Duration::from_secs(3600)));
-                self.at(until, Timer::Task(id));
-            }
+            Ok(Some(until)) => self.task_at(until, id),
             Ok(None) => {
                 self.remove_task(id);
             }
@@ -374,20 +476,24 @@ impl Loop {
             .values()
             .filter_map(|(store, _)| store.pump_fd().map(|fd| (fd, store.clone())))
             .collect();
-        let mut fds = vec![libc::pollfd {
-            fd: self.service.bell.as_raw_fd(),
-            events: libc::POLLIN,
+        let pipe = self.piped.as_ref().and_then(|store| store.pipe());
+        let pipe = pipe.and_then(|pipe| pipe.watched());
+        let polled = |fd, writes| libc::pollfd {
+            fd,
+            events: libc::POLLIN | if writes { libc::POLLOUT } else { 0 },
             revents: 0,
-        }];
-        fds.extend(watched.iter().map(|(fd, _)| libc::pollfd {
-            fd: *fd,
-            events: libc::POLLIN,
-            revents: 0,
-        }));
-        let timeout = match self.timers.peek() {
+        };
+        let mut fds = vec![polled(self.service.bell.as_raw_fd(), false)];
+        fds.extend(watched.iter().map(|(fd, _)| polled(*fd, false)));
+        fds.extend(pipe.map(|pipe| polled(pipe.fd, pipe.writes)));
+        let next = self.timers.peek().map(|Reverse((at, _))| *at);
+        let late = pipe.and_then(|pipe| pipe.until);
+        let timeout = match next.into_iter().chain(late).min() {
+            // What others write meanwhile must not be waited for without end.
+            None if pipe.is_some() => LONGEST_SLEEP.as_millis() as libc::c_int,
             None if self.service.place == Place::HERE || !self.is_idle() => -1,
             None => IDLE.as_millis() as libc::c_int,
-            Some(Reverse((at, _))) => {
+            Some(at) => {
                 let left = at.left().min(LONGEST_SLEEP);
                 // Rounded up, so as not to come a fraction too early and spin.
                 libc::c_int::try_from(left.as_micros().div_ceil(1000)).unwrap_or(1000)

@@ -1,5 +1,8 @@
 //! What the suites for every store do not ask of `redis:`: its faults, its requests, its keys.
 
+#[path = "dispatch.rs"]
+mod dispatch;
+
 use std::time::{Duration, Instant};
 use synlock_core::store::{Answer, Claim};
 use synlock_core::{BootTime, Code, Dispatch, Lock, LockOptions, Mode, Op, Result, Store, Wait};

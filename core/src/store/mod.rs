@@ -66,6 +66,7 @@ pub mod memory;
 ))]
 mod net;
 pub mod null;
+pub mod pipe;
 pub mod quorum;
 #[cfg(feature = "redis")]
 pub mod redis;
@@ -334,6 +335,11 @@ pub trait Backend: Send + Sync + Debug {
 
     /// Rings the bells of all wake-ups that have arrived; never blocks.
     fn pump(&self) {}
+
+    /// The pipelined connection of event loops, of a store that has one.
+    fn pipe(&self) -> Option<&dyn pipe::Pipe> {
+        None
+    }
 
     /// Lengthens the hold to `ttl` from now; never shortens it.
     fn extend(&self, claim: &Claim, ttl: Duration) -> Result<Answer>;

@@ -81,6 +81,16 @@ impl Stream {
         }
     }
 
+    /// Sends what goes out without blocking; over TLS nothing does.
+    #[cfg(feature = "redis")]
+    pub fn send_now(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Plain(socket) => socket.send_now(bytes),
+            #[cfg(feature = "tls")]
+            Stream::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     pub fn receive(&mut self, into: &mut [u8], deadline: BootTime) -> io::Result<usize> {
         match self {
             Stream::Plain(socket) => socket.receive(into, deadline),

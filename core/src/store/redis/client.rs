@@ -4,6 +4,7 @@ use super::config::{Config, Dialect, Place};
 use super::connection::{Broken, Connection, Kind, check, pack};
 use super::keys::{Keys, slot};
 use super::nodes::{Next, Node, Nodes};
+use super::pipe::Line;
 use super::polls::Polls;
 use super::scripts::{Form, Verb, script};
 use super::subscription::Subscription;
@@ -46,6 +47,7 @@ pub(super) struct Process {
     pub subscription: Subscription,
     pub watches: Watches,
     pub polls: Polls,
+    pub line: Line,
     /// On a dialect: the server's rights allow no keys of ours beside the peer's.
     bare: AtomicBool,
     cautions: Cautions,
@@ -110,6 +112,7 @@ impl Redis {
                 subscription: Subscription::new()?,
                 watches: Watches::default(),
                 polls: Polls::default(),
+                line: Line::default(),
                 bare: AtomicBool::new(false),
                 cautions: Cautions::default(),
                 who,

@@ -176,12 +176,17 @@ impl Connection {
             .map_err(|error| Broken { error, sent: true })
     }
 
-    /// Sends without waiting for an answer.
     /// Words about the server's address, once.
     pub fn take_words(&mut self) -> Option<String> {
         self.stream.take_words()
     }
 
+    /// Sends what goes out without blocking.
+    pub fn send_now(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.send_now(bytes)
+    }
+
+    /// Sends without waiting for an answer.
     pub fn send(&mut self, request: &[u8], deadline: BootTime) -> Result<()> {
         let mut sent = 0;
         self.stream

@@ -15,6 +15,7 @@ mod listing;
 mod nodes;
 #[cfg(feature = "fuzz")]
 mod noise;
+mod pipe;
 mod pipeline;
 mod polls;
 mod scripts;

@@ -6,7 +6,7 @@ use super::config::{Config, Dialect, Place};
 use super::connection::{check, pack, protocol};
 use super::scripts::Verb;
 use super::subscription::{Stray, is_forbidden};
-use super::{listing, together, watch};
+use super::{listing, pipe, together, watch};
 use crate::capability::{Capabilities, Fence, Scope};
 use crate::codes::Code;
 use crate::lease::BootTime;
@@ -14,6 +14,7 @@ use crate::mode::Mode;
 use crate::name::Name;
 use crate::owner::OwnerToken;
 use crate::signal::{Signal, Wake};
+use crate::store::pipe::Pipe;
 use crate::store::{
     Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Inspection, Life, Page,
 };
@@ -49,7 +50,7 @@ pub(super) fn millis(time: Duration) -> String {
     time.as_millis().max(1).to_string()
 }
 
-fn ttl(claim: &Claim) -> Duration {
+pub(super) fn ttl(claim: &Claim) -> Duration {
     claim.ttl.unwrap_or(crate::lock::DEFAULT_LEASE)
 }
 
@@ -72,7 +73,7 @@ fn record_head(claim: &Claim) -> String {
 }
 
 /// The grant that answers a request sent at `before`.
-fn granted(claim: &Claim, before: BootTime, fence: u64) -> Grant {
+pub(super) fn granted(claim: &Claim, before: BootTime, fence: u64) -> Grant {
     Grant {
         lease: Some(before.after(ttl(claim))),
         // Zero says that there is none: without keys of our own beside a peer's.
@@ -81,29 +82,58 @@ fn granted(claim: &Claim, before: BootTime, fence: u64) -> Grant {
     }
 }
 
+/// The words of an attempt.
+pub(super) struct Asking {
+    head: String,
+    ttl: String,
+    block: String,
+    who: String,
+    fair: bool,
+    life: String,
+}
+
+impl Asking {
+    pub(super) fn new(claim: &Claim, who: String) -> Self {
+        Asking {
+            head: record_head(claim),
+            ttl: millis(ttl(claim)),
+            block: claim.fence_block.max(1).to_string(),
+            who,
+            fair: claim.fair,
+            life: millis(QUEUE_LIFE),
+        }
+    }
+
+    /// With a channel it is queued.
+    pub(super) fn args<'a>(&'a self, channel: Option<&'a str>) -> Vec<&'a [u8]> {
+        let fair = if self.fair { "1" } else { "0" };
+        let words = [&*self.head, &self.ttl, &self.block, &self.who, fair];
+        let queue = channel.map(|channel| [channel, &self.life]);
+        let words = words.into_iter().chain(queue.into_iter().flatten());
+        words.map(str::as_bytes).collect()
+    }
+}
+
 impl Redis {
     fn ask(&self, claim: &Claim, channel: Option<&str>) -> Result<Attempt> {
         let before = BootTime::now();
-        let (head, ttl) = (record_head(claim), millis(ttl(claim)));
-        let (block, life) = (claim.fence_block.max(1).to_string(), millis(QUEUE_LIFE));
-        let who = self.who(claim.label.as_deref())?;
-        let fair = if claim.fair { "1" } else { "0" };
-        let words = [
-            &head,
-            &ttl,
-            &block,
-            &who,
-            fair,
-            channel.unwrap_or_default(),
-            &life,
-        ];
-        let count = if channel.is_some() { 7 } else { 5 };
-        let args = words.map(str::as_bytes);
-        let args = args.get(..count).unwrap_or(&args);
-        let reply = self.run_told(Verb::Acquire, &claim.name, args, claim.deadline)?;
-        let acks = reply.acks;
-        match reply.value {
-            Value::Array(parts) => self.refusal(claim, channel.is_some(), &parts),
+        let asking = Asking::new(claim, self.who(claim.label.as_deref())?);
+        let args = asking.args(channel);
+        let reply = self.run_told(Verb::Acquire, &claim.name, &args, claim.deadline)?;
+        self.answer(claim, before, channel.is_some(), reply.value, reply.acks)
+    }
+
+    /// What the reply to an attempt means that was sent at `before`.
+    pub(super) fn answer(
+        &self,
+        claim: &Claim,
+        before: BootTime,
+        waits: bool,
+        reply: Value,
+        acks: Option<i64>,
+    ) -> Result<Attempt> {
+        match reply {
+            Value::Array(parts) => self.refusal(claim, waits, &parts),
             fence => match fence_or_lost(&fence)? {
                 Some(fence) if fence > 0 || !self.is_native() => {
                     self.check_acks(claim, acks)?;
@@ -226,14 +256,14 @@ impl Redis {
     }
 
     /// The claim neither waits nor holds: a wake-up for it is for nobody.
-    fn forget(&self, claim: &Claim) {
+    pub(super) fn forget(&self, claim: &Claim) {
         if let Some(process) = self.known_process() {
             process.subscription.unregister(claim.token);
         }
         self.forget_polls(claim);
     }
 
-    fn forget_polls(&self, claim: &Claim) {
+    pub(super) fn forget_polls(&self, claim: &Claim) {
         if let Some(process) = self.known_process().filter(|_| !self.is_native()) {
             process.polls.forget(claim.token);
         }
@@ -422,6 +452,10 @@ impl Backend for Redis {
         }
     }
 
+    fn pipe(&self) -> Option<&dyn Pipe> {
+        self.has_pipe().then_some(self)
+    }
+
     fn extend(&self, claim: &Claim, ttl: Duration) -> Result<Answer> {
         let before = BootTime::now();
         let token = claim.token.to_hex();
@@ -453,15 +487,10 @@ impl Backend for Redis {
         // Not before: a late wake-up, taken for nobody's, would end the hold in this release's place.
         self.forget(claim);
         let reply = reply?;
-        match number(&reply.value) {
+        match pipe::released(&reply.value)? {
             // The request whose reply was lost may have released it, or it was lost before.
-            Some(0) if reply.resent && !cfg!(canary = "no_resent") => Err(Error::new(
-                Code::Uncertain,
-                "it is not held any more, but a reply was lost: whether this release ended it is unknown",
-            )),
-            Some(0) => Ok(Answer::NotOurs),
-            Some(_) => Ok(Answer::Done(None)),
-            None => Err(protocol("an odd answer to a release")),
+            Answer::NotOurs if reply.resent && !cfg!(canary = "no_resent") => Err(pipe::unknown()),
+            answer => Ok(answer),
         }
     }
 

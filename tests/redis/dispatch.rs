@@ -1,0 +1,149 @@
+//! Many requests of one event loop under way on one connection.
+
+use super::{ms, reap};
+use synlock_core::{Code, Dispatch, Lock, Op, Store, Wait};
+use synlock_tests::load::SOON;
+use synlock_tests::names::unique;
+use synlock_tests::redis::RedisServer;
+use synlock_tests::services::redis_fake::Proxy;
+
+const COUNT: usize = 200;
+
+struct Setting {
+    server: RedisServer,
+    proxy: Proxy,
+    store: Store,
+    stem: String,
+    locks: Vec<Lock>,
+    dispatch: Dispatch,
+}
+
+impl Setting {
+    /// A store behind a proxy, with its connection and scripts in place.
+    fn new() -> Self {
+        Setting::with_timeout(20_000)
+    }
+
+    fn with_timeout(io: u32) -> Self {
+        let server = RedisServer::start();
+        let proxy = Proxy::start(server.port());
+        let store = Store::open(&format!("{}?io_timeout={io}", proxy.url())).unwrap();
+        let stem = unique("pipe");
+        let made = |number| store.lock(format!("{stem}/{number}")).unwrap();
+        let setting = Setting {
+            locks: (0..COUNT).map(made).collect(),
+            dispatch: Dispatch::new().unwrap(),
+            server,
+            proxy,
+            store,
+            stem,
+        };
+        for op in [Op::Acquire(Wait::Forever), Op::Release] {
+            setting.submit(0, op);
+            assert_eq!(reap(&setting.dispatch, 1)[0].1, Code::Ok);
+        }
+        setting
+    }
+
+    fn submit(&self, number: usize, op: Op) {
+        let lock = &self.locks[number];
+        self.dispatch.submit(lock, op, number as u64).unwrap();
+    }
+
+    /// Submits it for each lock; how they ended.
+    fn all(&self, op: Op) -> Vec<Code> {
+        (0..COUNT).for_each(|number| self.submit(number, op));
+        let mut ended = reap(&self.dispatch, COUNT);
+        ended.sort_by_key(|(number, _)| *number);
+        ended.into_iter().map(|(_, code)| code).collect()
+    }
+
+    /// No hold stays behind, not even for its TTL.
+    fn assert_free(&self) {
+        let direct = Store::open(&self.server.url()).unwrap();
+        for number in 0..COUNT {
+            let other = direct.lock(format!("{}/{number}", self.stem)).unwrap();
+            other.acquire(Wait::For(SOON), None).unwrap();
+            other.release().unwrap();
+        }
+    }
+}
+
+#[test]
+fn requests_of_event_loops_do_not_wait_for_one_another() {
+    let setting = Setting::new();
+    for op in [
+        Op::Acquire(Wait::Forever),
+        Op::Release,
+        Op::Acquire(Wait::No),
+        Op::Release,
+    ] {
+        // No reply passes before all have been asked for, on one connection.
+        setting.proxy.dam(COUNT);
+        assert_eq!(setting.all(op), [Code::Ok; COUNT]);
+        assert!(setting.proxy.has_dam_broken());
+    }
+    setting.assert_free();
+}
+
+#[test]
+fn each_request_that_was_under_way_on_a_lost_connection_is_uncertain_or_asked_again() {
+    let setting = Setting::new();
+    let Setting { proxy, locks, .. } = &setting;
+    for wait in [Wait::Forever, Wait::No] {
+        proxy.dam(COUNT);
+        proxy.lose(1);
+        let acquired = setting.all(Op::Acquire(wait));
+        assert!(proxy.has_dam_broken() && proxy.has_lost());
+        // What had been carried out is found, and granted once.
+        assert_eq!(acquired, [Code::Ok; COUNT]);
+        for lock in locks {
+            lock.ensure_held().unwrap();
+        }
+        // The releases were carried out; that it was they who did it cannot be known any more.
+        proxy.dam(COUNT);
+        proxy.lose(1);
+        let released = setting.all(Op::Release);
+        assert!(proxy.has_dam_broken() && proxy.has_lost());
+        assert_eq!(released, [Code::Uncertain; COUNT]);
+        setting.assert_free();
+        for lock in locks {
+            // Until it is known.
+            let again = lock.release();
+            assert!(again.is_err());
+        }
+    }
+}
+
+#[test]
+fn a_request_that_is_not_answered_ends_with_its_own_time() {
+    let setting = Setting::with_timeout(1000);
+    // Nothing passes.
+    setting.proxy.dam(usize::MAX);
+    setting.submit(1, Op::Acquire(Wait::For(ms(200))));
+    let (_, code) = reap(&setting.dispatch, 1)[0];
+    assert_eq!(code, Code::Uncertain);
+    setting.proxy.dam(0);
+    // What was granted there unseen is given back.
+    setting.assert_free();
+    assert_eq!(setting.all(Op::Acquire(Wait::Forever)), [Code::Ok; COUNT]);
+    assert_eq!(
+        setting.store.list(b"", None, 1000).unwrap().locks.len(),
+        COUNT
+    );
+}
+
+#[test]
+fn a_server_that_restarts_is_found_again() {
+    let mut setting = Setting::new();
+    assert_eq!(setting.all(Op::Acquire(Wait::Forever)), [Code::Ok; COUNT]);
+    setting.server.restart();
+    // The holds are gone with it.
+    let lost = setting.all(Op::Release);
+    assert!(
+        lost.iter()
+            .all(|code| matches!(code, Code::Lost | Code::Uncertain)),
+        "{lost:?}"
+    );
+    setting.assert_free();
+}
