@@ -132,3 +132,35 @@ mod memory {
         assert_eq!(mine.release_all(None).unwrap(), 1);
     }
 }
+
+#[cfg(feature = "sqlite")]
+mod table {
+    use super::*;
+
+    /// Drupal's column compares without regard to case: one row, and the id of the session in it.
+    #[test]
+    fn of_two_names_that_share_a_row_the_second_is_refused() {
+        let file = std::env::temp_dir().join(format!("synlock-twins-{}.db", std::process::id()));
+        let _ = std::fs::remove_file(&file);
+        let store = Store::open(&format!("sqlite:{}?dialect=drupal", file.display())).unwrap();
+        store.create_table(crate::Wait::Forever).unwrap();
+        let (mine, other) = (Session::new(&store), Session::new(&store));
+        assert_eq!(mine.acquire("Cron", TTL).unwrap(), Taken::New);
+        assert_eq!(mine.acquire("cRON", TTL).unwrap(), Taken::Busy);
+        assert_eq!(
+            mine.acquire("cron ", TTL).unwrap(),
+            Taken::New,
+            "another row"
+        );
+        assert!(!mine.release("cRON").unwrap());
+        assert_eq!(other.acquire("cron", TTL).unwrap(), Taken::Busy);
+        assert_eq!(mine.acquire("Cron", TTL).unwrap(), Taken::Renewed);
+        assert_eq!(mine.release_all(None).unwrap(), 2);
+        assert_eq!(other.acquire("cron", TTL).unwrap(), Taken::New);
+        assert_eq!(mine.acquire("Cron", TTL).unwrap(), Taken::Busy);
+        drop((mine, other));
+        for end in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{end}", file.display()));
+        }
+    }
+}
