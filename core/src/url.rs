@@ -34,6 +34,8 @@ pub struct Url {
     /// The path has an `@` that is not escaped: a password with a `/` may be in it, or a URL lacks
     /// its `//`.
     pub(crate) has_raw_at: bool,
+    /// The path may be what precedes the `?` of a password, in a URL that lacks its `//` as well.
+    is_path_of_login: bool,
 }
 
 impl fmt::Debug for Url {
@@ -96,6 +98,7 @@ impl Url {
             // Userinfo behind a `?` is a password with a question mark in it.
             has_secret: query.contains('@'),
             has_raw_at: path.contains('@'),
+            is_path_of_login: authority.is_none() && is_cut_login(path, query),
         };
         url.read_authority(authority.unwrap_or("")).map_err(bad)?;
         url.has_secret |= url.password.is_some()
@@ -333,6 +336,10 @@ impl Url {
     /// The URL with scheme, host, port and path alone: fit for messages.
     pub fn redacted(&self) -> String {
         let mut text = format!("{}:", self.scheme);
+        if self.is_path_of_login {
+            text.push_str("***");
+            return text;
+        }
         let path = match self.path.rsplit_once('@') {
             Some((before, after)) if self.has_raw_at && !cfg!(canary = "whole_path") => {
                 let plain = self.path.starts_with('/') && !before.contains(':');
@@ -377,6 +384,14 @@ impl Url {
             "…"
         }
     }
+}
+
+/// Whether this can be `user:password@host` with a `?` in the password. Names and absolute paths with an `@`
+/// in the label beside them stay readable.
+fn is_cut_login(path: &str, query: &str) -> bool {
+    let is_plain = path.is_empty() || (path.starts_with('/') && !path.contains(':'));
+    let has_host = |pair: &str| pair.contains('@') && !pair.starts_with("label=");
+    !is_plain && query.split('&').any(has_host)
 }
 
 /// Splits `A,B,C)…` at the commas that stand in no inner list; what follows it.
@@ -541,6 +556,10 @@ mod tests {
             "redis:u:canary@h",
             "redis:/u:canary@h",
             "redis://u:canary:6379",
+            "redis:u:canary?x@h/0?db=1",
+            "redis::canary?3=4@h",
+            "redis:/u:canary?x@h",
+            "redis:canary?@h",
         ] {
             match Url::parse(text, &[]) {
                 Ok(url) => {
@@ -562,10 +581,15 @@ mod tests {
             "flock:///home/***@work",
             "redis://a:1,b:2,c:3/0",
             "redis://***@h/0",
+            "redis:/run/redis.sock",
+            "shm:app",
         ] {
             let secret = if text.contains("flock") { "x" } else { ":x" };
-            let url = Url::parse(&text.replace("***", secret), &[]).unwrap();
-            assert_eq!(url.redacted(), text);
+            let whole = text.replace("***", secret);
+            for query in ["", "?label=me@here"] {
+                let url = Url::parse(&format!("{whole}{query}"), &[]).unwrap();
+                assert_eq!(url.redacted(), text);
+            }
         }
     }
 
