@@ -214,11 +214,11 @@ def test_a_stopped_server_does_not_stop_the_loop(own_redis, name):
                 lock.ensure_held(),
                 lock.refresh(),
                 lock.is_acquired(),
-                other.acquire(timeout=0.5),
+                other.acquire(timeout=3),
                 other.acquire(),
             ]
-            verbs += [reader.promote(0.2), reader.demote(), store.ping(0.5), store.is_locked(name), store.inspect(name)]
-            verbs += [store.list(), store.break_lock(name + "-no"), store.wait_free(name, 0.3), other.acquire(False)]
+            verbs += [reader.promote(3), reader.demote(), store.ping(3), store.is_locked(name), store.inspect(name)]
+            verbs += [store.list(), store.break_lock(name + "-no"), store.wait_free(name, 3), other.acquire(False)]
             verbs += [lock.lost_fd(), lock.on_lost(print), spare.export(), store.adopt("synlock1:x")]
             tasks = [asyncio.ensure_future(verb) for verb in verbs]
             await asyncio.sleep(0.5)
@@ -230,7 +230,7 @@ def test_a_stopped_server_does_not_stop_the_loop(own_redis, name):
         results = await asyncio.gather(*tasks, return_exceptions=True)
         stop.set()
         await looking
-        assert await watching < 0.4, "the loop was blocked"
+        assert await watching < 2, "the loop was blocked"
         wrong = [r for r in results if isinstance(r, BaseException) and not isinstance(r, synlock.SynlockError)]
         assert all(isinstance(r, asyncio.CancelledError) for r in wrong), wrong
         await lock.ensure_held()
