@@ -84,6 +84,8 @@ pub mod sql;
 pub mod sysv;
 #[cfg(all(feature = "shm", not(loom)))]
 pub mod tiered;
+#[cfg(any(feature = "redis", feature = "postgres", feature = "mysql"))]
+mod turns;
 #[cfg(feature = "zookeeper")]
 pub mod zookeeper;
 

@@ -6,10 +6,11 @@ use super::keys::Key;
 use super::session::{Session, number};
 use super::sql::NO;
 use super::table::{Hold, Table};
-use crate::fork::{self, ProcessFd};
+use crate::fork::ProcessFd;
 use crate::lease::BootTime;
 use crate::owner::OwnerToken;
 use crate::signal::{Signal, Wake};
+use crate::store::turns::{Next, Vacancy};
 use crate::sync::Mutex;
 use crate::{Code, Error, Result};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -41,8 +42,7 @@ pub(super) struct Process {
     ear: ProcessFd,
     /// Whoever has it listens for all.
     listener: Mutex<()>,
-    /// Readable while nobody listens and somebody should.
-    vacancy: ProcessFd,
+    vacancy: Vacancy,
 }
 
 /// The use of the shared session, by one thread at a time.
@@ -139,7 +139,7 @@ impl Process {
             alarms: Alarms::new()?,
             ear,
             listener: Mutex::new(()),
-            vacancy: fork::eventfd()?,
+            vacancy: Vacancy::new()?,
         })
     }
 
@@ -208,62 +208,10 @@ impl Process {
 
     /// Sleeps on the bell, listening for everybody if nobody else does.
     pub fn park(&self, bell: &Arc<Signal>, until: BootTime) -> Result<Wake> {
-        let own = bell.fd()?;
-        let mut listens = false;
-        let wake = loop {
-            if bell.take() {
-                break Wake::Signalled;
-            }
-            let left = until.left();
-            if left.is_zero() {
-                break Wake::Elapsed;
-            }
-            let listener = self.listener.try_lock();
-            listens = listener.is_some();
-            let other = if listens {
-                self.ear()
-            } else {
-                self.vacancy.as_raw_fd()
-            };
-            match poll([own, other], left) {
-                Err(libc::EINTR) => {
-                    break if bell.take() {
-                        Wake::Signalled
-                    } else {
-                        Wake::Interrupted
-                    };
-                }
-                Ok([_, true]) if listens => self.pump(),
-                Ok([_, true]) => drain(&self.vacancy),
-                _ => {}
-            }
-        };
-        if listens {
-            let one = 1u64;
-            // SAFETY: writes eight bytes to an eventfd that lives as long as `self`.
-            unsafe { libc::write(self.vacancy.as_raw_fd(), (&raw const one).cast(), 8) };
-        }
-        Ok(wake)
+        let take = || Some((self.listener.try_lock()?, self.ear()));
+        self.vacancy.park(bell, until, take, |_listener| {
+            self.pump();
+            Next::Sleep
+        })
     }
-}
-
-fn drain(fd: &ProcessFd) {
-    let mut count = 0u64;
-    // SAFETY: reads eight bytes from a non-blocking eventfd.
-    unsafe { libc::read(fd.as_raw_fd(), (&raw mut count).cast(), 8) };
-}
-
-fn poll(fds: [RawFd; 2], left: Duration) -> std::result::Result<[bool; 2], libc::c_int> {
-    let mut polled = fds.map(|fd| libc::pollfd {
-        fd,
-        events: libc::POLLIN,
-        revents: 0,
-    });
-    let ms = left.min(Duration::from_secs(1)).as_micros().div_ceil(1000) as libc::c_int;
-    // SAFETY: two valid pollfds.
-    let ready = unsafe { libc::poll(polled.as_mut_ptr(), 2, ms) };
-    if ready < 0 {
-        return Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0));
-    }
-    Ok(polled.map(|fd| fd.revents != 0))
 }

@@ -1,22 +1,20 @@
 //! One standing subscription per process and store, on which every hand-over arrives.
 //!
-//! Whichever waiting thread finds the reader's place free reads for all; when it leaves, it rings
-//! for the next. The service thread reads through `pump`.
+//! Waiting threads take turns at reading it; the service thread reads through `pump`.
 
 use super::connection::{Connection, check, pack, protocol};
 use super::nodes::Node;
-use crate::fork::{self, ProcessFd};
 use crate::hash::ByToken;
 use crate::lease::BootTime;
 use crate::owner::OwnerToken;
 use crate::signal::{Signal, Wake};
+use crate::store::turns::{Next, Vacancy};
 use crate::sync::Mutex;
 use crate::{Error, Result};
 use redis::Value;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 /// Who may be woken here.
 #[derive(Debug)]
@@ -44,8 +42,7 @@ pub(super) struct Subscription {
     /// Which server it leads to.
     node: Mutex<Option<Node>>,
     listeners: Mutex<ByToken<Listener>>,
-    /// Readable while the reader's place is free and somebody should take it.
-    vacancy: ProcessFd,
+    vacancy: Vacancy,
 }
 
 impl Subscription {
@@ -56,7 +53,7 @@ impl Subscription {
             fd: AtomicI32::new(-1),
             node: Mutex::new(None),
             listeners: Mutex::default(),
-            vacancy: fork::eventfd()?,
+            vacancy: Vacancy::new()?,
         })
     }
 
@@ -150,57 +147,20 @@ impl Subscription {
     /// Sleeps on the bell, reading for everybody if nobody else does. Returns the strays it met.
     pub fn park(&self, bell: &Arc<Signal>, until: BootTime) -> Result<(Wake, Vec<Stray>)> {
         let mut strays = Vec::new();
-        let bell_fd = bell.fd()?;
-        let mut reads = false;
-        let wake = loop {
-            if bell.take() {
-                break Wake::Signalled;
-            }
-            let left = until.left();
-            if left.is_zero() {
-                break Wake::Elapsed;
-            }
-            let reader = self.reader.try_lock();
-            reads = reader.is_some();
-            let other = match &reader {
-                Some(connection) => connection.as_ref().map_or(-1, Connection::fd),
-                None => self.vacancy.as_raw_fd(),
-            };
-            let ready = poll([bell_fd, other], left);
-            if ready == Err(libc::EINTR) {
-                drop(reader);
-                break if bell.take() {
-                    Wake::Signalled
-                } else {
-                    Wake::Interrupted
-                };
-            }
-            if let Some(mut connection) = reader {
-                if ready.is_ok_and(|ready| ready[1]) {
-                    self.read(&mut connection, &mut strays);
-                }
-            } else if ready.is_ok_and(|ready| ready[1]) {
-                drain(&self.vacancy);
-            }
-            if !strays.is_empty() {
-                break if bell.take() {
-                    Wake::Signalled
-                } else {
-                    Wake::Elapsed
-                };
-            }
+        let take = || {
+            let reader = self.reader.try_lock()?;
+            let fd = reader.as_ref().map_or(-1, Connection::fd);
+            Some((reader, fd))
         };
-        if reads {
-            self.announce_vacancy();
-        }
+        let wake = self.vacancy.park(bell, until, take, |mut reader| {
+            self.read(&mut reader, &mut strays);
+            if strays.is_empty() {
+                Next::Sleep
+            } else {
+                Next::Leave
+            }
+        })?;
         Ok((wake, strays))
-    }
-
-    /// Tells one of those who sleep that nobody reads.
-    fn announce_vacancy(&self) {
-        let one = 1u64;
-        // SAFETY: writes eight bytes to an eventfd that lives as long as `self`.
-        unsafe { libc::write(self.vacancy.as_raw_fd(), (&raw const one).cast(), 8) };
     }
 
     /// Reads what has arrived, if nobody else is at it; never blocks.
@@ -251,27 +211,6 @@ pub(super) fn message(value: Value) -> Option<(OwnerToken, Vec<u8>)> {
         OwnerToken::from_hex(payload.get(..32)?)?,
         payload.get(32..)?.to_vec(),
     ))
-}
-
-fn drain(fd: &ProcessFd) {
-    let mut count = 0u64;
-    // SAFETY: reads eight bytes from a non-blocking eventfd.
-    unsafe { libc::read(fd.as_raw_fd(), (&raw mut count).cast(), 8) };
-}
-
-fn poll(fds: [RawFd; 2], left: Duration) -> std::result::Result<[bool; 2], libc::c_int> {
-    let mut polled = fds.map(|fd| libc::pollfd {
-        fd,
-        events: libc::POLLIN,
-        revents: 0,
-    });
-    let ms = left.min(Duration::from_secs(1)).as_micros().div_ceil(1000) as libc::c_int;
-    // SAFETY: two valid pollfds; a negative descriptor is passed over.
-    let ready = unsafe { libc::poll(polled.as_mut_ptr(), 2, ms) };
-    if ready < 0 {
-        return Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0));
-    }
-    Ok(polled.map(|fd| fd.revents != 0))
 }
 
 /// The error that `ensure` meets when rights do not allow a subscription.

@@ -1,21 +1,19 @@
 //! One standing `LISTEN` per process and store, on which every hand-over arrives.
 //!
-//! Whichever waiting thread finds the reader's place free reads for all; when it leaves, it rings for
-//! the next. The service thread reads through `pump`. Behind a transaction pooler nothing would
-//! arrive: there the waiters poll, and say so.
+//! Waiting threads take turns at reading it; the service thread reads through `pump`. Behind a
+//! transaction pooler nothing would arrive: there the waiters poll, and say so.
 
-use crate::fork::{self, ProcessFd};
 use crate::hash::ByToken;
 use crate::lease::BootTime;
 use crate::owner::OwnerToken;
 use crate::signal::{Signal, Wake};
 use crate::store::db::{Config, Connection};
+use crate::store::turns::{Next, Vacancy};
 use crate::sync::Mutex;
 use crate::{Error, Result};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 #[derive(Debug)]
 pub(super) struct Listener {
@@ -25,8 +23,7 @@ pub(super) struct Listener {
     /// Its descriptor, -1 while there is none; readable without the lock.
     fd: AtomicI32,
     waiters: Mutex<ByToken<Weak<Signal>>>,
-    /// Readable while the reader's place is free and somebody should take it.
-    vacancy: ProcessFd,
+    vacancy: Vacancy,
     /// A pooler stands between: sessions are not ours.
     pooled: AtomicBool,
     cautioned: AtomicBool,
@@ -39,7 +36,7 @@ impl Listener {
             reader: Mutex::new(None),
             fd: AtomicI32::new(-1),
             waiters: Mutex::default(),
-            vacancy: fork::eventfd()?,
+            vacancy: Vacancy::new()?,
             pooled: AtomicBool::new(false),
             cautioned: AtomicBool::new(false),
         })
@@ -118,49 +115,15 @@ impl Listener {
 
     /// Sleeps on the bell, reading for everybody if nobody else does.
     pub fn park(&self, bell: &Arc<Signal>, until: BootTime) -> Result<Wake> {
-        let bell_fd = bell.fd()?;
-        let mut reads = false;
-        let wake = loop {
-            if bell.take() {
-                break Wake::Signalled;
-            }
-            let left = until.left();
-            if left.is_zero() {
-                break Wake::Elapsed;
-            }
-            let reader = self.reader.try_lock();
-            reads = reader.is_some();
-            let other = match &reader {
-                Some(connection) => connection.as_ref().map_or(-1, Connection::fd),
-                None => self.vacancy.as_raw_fd(),
-            };
-            let ready = poll([bell_fd, other], left);
-            if ready == Err(libc::EINTR) {
-                drop(reader);
-                break if bell.take() {
-                    Wake::Signalled
-                } else {
-                    Wake::Interrupted
-                };
-            }
-            let has_come = ready.is_ok_and(|ready| ready[1]);
-            match reader {
-                Some(mut connection) if has_come => self.read(&mut connection),
-                None if has_come => drain(&self.vacancy),
-                _ => {}
-            }
+        let take = || {
+            let reader = self.reader.try_lock()?;
+            let fd = reader.as_ref().map_or(-1, Connection::fd);
+            Some((reader, fd))
         };
-        if reads {
-            self.announce_vacancy();
-        }
-        Ok(wake)
-    }
-
-    /// Tells one of those who sleep that nobody reads.
-    fn announce_vacancy(&self) {
-        let one = 1u64;
-        // SAFETY: writes eight bytes to an eventfd that lives as long as `self`.
-        unsafe { libc::write(self.vacancy.as_raw_fd(), (&raw const one).cast(), 8) };
+        self.vacancy.park(bell, until, take, |mut reader| {
+            self.read(&mut reader);
+            Next::Sleep
+        })
     }
 
     /// Reads what has arrived, if nobody else is at it; never blocks.
@@ -189,25 +152,4 @@ impl Listener {
             self.ring_all();
         }
     }
-}
-
-fn drain(fd: &ProcessFd) {
-    let mut count = 0u64;
-    // SAFETY: reads eight bytes from a non-blocking eventfd.
-    unsafe { libc::read(fd.as_raw_fd(), (&raw mut count).cast(), 8) };
-}
-
-fn poll(fds: [RawFd; 2], left: Duration) -> std::result::Result<[bool; 2], libc::c_int> {
-    let mut polled = fds.map(|fd| libc::pollfd {
-        fd,
-        events: libc::POLLIN,
-        revents: 0,
-    });
-    let ms = left.min(Duration::from_secs(1)).as_micros().div_ceil(1000) as libc::c_int;
-    // SAFETY: two valid pollfds; a negative descriptor is passed over.
-    let ready = unsafe { libc::poll(polled.as_mut_ptr(), 2, ms) };
-    if ready < 0 {
-        return Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0));
-    }
-    Ok(polled.map(|fd| fd.revents != 0))
 }
