@@ -8,6 +8,8 @@
 //! Knows the members by the store contract alone.
 
 mod config;
+mod count;
+mod line;
 mod members;
 mod pool;
 mod round;
@@ -16,5 +18,6 @@ mod tally;
 #[cfg(test)]
 mod tests;
 mod verbs;
+mod votes;
 
 pub use config::open;

@@ -1,0 +1,111 @@
+//! Where a waiter stands: in line at the first member.
+
+use super::config::Quorum;
+use super::round::Member;
+use super::rules;
+use super::tally::{Tally, Vote};
+use super::votes::{burn_at, give_back_to, is_warm};
+use crate::codes::Code;
+use crate::lease::BootTime;
+use crate::signal::Signal;
+use crate::store::{Attempt, Busy, Claim};
+use crate::{Error, Result};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long after a split until the next try, at least; up to five times as long.
+pub(super) const SPLIT_PAUSE: Duration = Duration::from_millis(5);
+/// What a waiter's seat keeps while it does not stand in line.
+pub(super) enum Apart {
+    /// It is about to.
+    NotYet,
+    /// There is none: the first member is down.
+    NoLine,
+}
+
+/// How often a waiter asks when the first member, where it would stand in line, is down.
+pub(super) const DOWN_PAUSE: Duration = Duration::from_millis(40);
+/// `pause` to five times that, by the token, so that those who split do not meet again.
+fn spread(pause: Duration, claim: &Claim) -> BootTime {
+    // Another byte each time.
+    let at = (BootTime::now().as_nanos() >> 20) as usize % 16;
+    let byte = claim.token.as_bytes()[at];
+    BootTime::now().after(pause + pause * u32::from(byte) / 64)
+}
+
+impl Quorum {
+    /// Stands in line at the first member, then asks the rest.
+    pub(super) fn stand(&self, claim: &Claim, bell: &Arc<Signal>, again: bool) -> Result<Attempt> {
+        let Some(first) = self.members.first() else {
+            return Err(Error::new(Code::Internal, "a quorum of nobody"));
+        };
+        let own = claim.clone();
+        let asked = if again {
+            first.confirm(&own, bell)
+        } else {
+            first.attempt(&own, Some(bell))
+        };
+        if !again && let Err(error) = &asked {
+            if error.code() == Code::Uncertain {
+                self.burn(0, claim);
+            }
+            let spent = Busy {
+                spent: true,
+                ..Busy::default()
+            };
+            return Ok(self.without_line(claim, spent));
+        }
+        let max_ttl = (!self.cold_start).then_some(self.max_ttl);
+        let vote = match asked {
+            Ok(Attempt::Busy(busy)) => return Ok(Attempt::Busy(busy)),
+            Ok(Attempt::Granted(grant)) => is_warm(0, &**first, claim, max_ttl, self.process())
+                .map(|cold| cold.map_or(Vote::Granted(grant), Vote::Cold)),
+            Err(error) => Err(error),
+        };
+        if !matches!(vote, Ok(Vote::Granted(_))) {
+            // Without it there is no line to stand in, and no place there.
+            if vote.is_ok() {
+                give_back_to(first, claim);
+            } else {
+                burn_at(first, claim);
+            }
+            // By another token: the release may come late.
+            claim.seat.put(Apart::NoLine);
+            return Ok(Attempt::Busy(Busy {
+                poll: Some(BootTime::now()),
+                spent: rules::SPENT,
+                ..Busy::default()
+            }));
+        }
+        let rest: Vec<Member> = self.places().into_iter().skip(1).collect();
+        let tally = Tally {
+            answers: vec![(0, vote)],
+        };
+        let tally = self.collect(claim, &rest, tally);
+        Ok(self.later(self.settle(claim, tally)?, SPLIT_PAUSE, claim))
+    }
+
+    /// For a waiter who knows that somebody holds, while the first member is down.
+    pub(super) fn without_line(&self, claim: &Claim, busy: Busy) -> Attempt {
+        claim.seat.put(Apart::NoLine);
+        self.later(
+            Attempt::Busy(Busy {
+                until: None,
+                ..busy
+            }),
+            DOWN_PAUSE,
+            claim,
+        )
+    }
+
+    /// Says when a waiter that got nothing asks again.
+    pub(super) fn later(&self, attempt: Attempt, pause: Duration, claim: &Claim) -> Attempt {
+        match attempt {
+            Attempt::Busy(busy) => Attempt::Busy(Busy {
+                poll: Some(spread(pause, claim)),
+                ..busy
+            }),
+            granted => granted,
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! A round of votes: who gives them, what a majority makes of them, and how they are given back.
+
+use super::config::Quorum;
+use super::count::{never, until};
+use super::members::{Flight, Process};
+use super::round::{Answers, Member, Rules, ask};
+use super::rules::{self, nth};
+use super::tally::{Tally, Vote, said, shortfall};
+use crate::codes::Code;
+use crate::registry::Store;
+use crate::service;
+use crate::store::{Attempt, Backend, Busy, Claim, Grant};
+use crate::{Error, Result};
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Quorum {
+    /// Asks members for their votes. Those that come after it is settled stay, unless the flight is given
+    /// up by then.
+    pub(super) fn collect(&self, claim: &Claim, members: &[Member], mut tally: Tally) -> Tally {
+        let process = self.process();
+        let flight = Arc::new(Flight::default());
+        let max_ttl = (!self.cold_start).then_some(self.max_ttl);
+        let known = std::mem::take(&mut tally.answers);
+        let granted = Tally::count_granted(&known);
+        let is_met =
+            |answers: &Answers<Vote>| self.rule.is_met(granted + Tally::count_granted(answers));
+        let question = |place| {
+            let (claim, process) = (claim.clone(), process.clone());
+            move |member: &dyn Backend| vote(place, member, &claim, max_ttl, &process)
+        };
+        let rules = Rules {
+            late: |_| {
+                let (claim, flight) = (claim.clone(), flight.clone());
+                move |member: &Arc<dyn Backend>, answer: Result<Vote>| {
+                    if flight.is_given_up() && said(&answer).may_hold() {
+                        give_back_to(member, &claim);
+                    }
+                }
+            },
+            is_settled: |answers: &Answers<Vote>, left| {
+                let said = Tally::said(&known).chain(Tally::said(answers));
+                self.rule.is_settled(said, left)
+            },
+            at_end: |answers: &Answers<Vote>| {
+                if !is_met(answers) {
+                    flight.give_up();
+                }
+            },
+        };
+        let pool = self.remote.then_some(&process.pool);
+        let answers = ask(pool, members, question, rules);
+        if answers.len() < members.len() && !flight.is_given_up() {
+            process.note(claim.token, &flight);
+        }
+        let answers = known.into_iter().chain(answers).collect();
+        Tally { answers }
+    }
+
+    /// Makes a grant of the votes, or gives them back and says why not.
+    pub(super) fn settle(&self, claim: &Claim, tally: Tally) -> Result<Attempt> {
+        if self.rule.is_met(tally.granted()) {
+            match self.grant(claim, &tally) {
+                Ok(Some(grant)) => return Ok(Attempt::Granted(grant)),
+                Ok(None) => {}
+                Err(error) => {
+                    self.give_back(claim, &tally);
+                    return Err(error);
+                }
+            }
+        }
+        self.give_back(claim, &tally);
+        match shortfall(&tally, &self.members, self.rule, self.max_ttl) {
+            Some(error) => Err(error),
+            // Late votes and releases of this round are still on their way.
+            None => Ok(Attempt::Busy(Busy {
+                until: tally.until(),
+                poll: None,
+                spent: rules::SPENT,
+            })),
+        }
+    }
+
+    fn grant(&self, claim: &Claim, tally: &Tally) -> Result<Option<Grant>> {
+        let mut grants = tally.grants();
+        let fence = if self.fencing {
+            match self.level(claim, &mut grants)? {
+                Some(fence) => Some(fence),
+                None => return Ok(None),
+            }
+        } else {
+            None
+        };
+        let leases = grants.iter().map(|(_, grant)| grant.lease);
+        Ok(Some(Grant {
+            lease: nth(leases, self.rule.need),
+            fence,
+            recovered: grants.iter().any(|(_, grant)| grant.recovered),
+        }))
+    }
+
+    /// Gives the hold the highest token of its members, and makes sure that enough of them will count on
+    /// from there: any later quorum has one of these members in it.
+    fn level(&self, claim: &Claim, grants: &mut Vec<(usize, Grant)>) -> Result<Option<u64>> {
+        let blind = || Error::unsupported("a member of the quorum gave no fencing token");
+        let fences = grants
+            .iter()
+            .map(|(_, grant)| grant.fence.ok_or_else(blind));
+        let fences = fences.collect::<Result<Vec<u64>>>()?;
+        let block = u64::from(claim.fence_block.max(1));
+        let (highest, behind) = rules::level(&fences, self.rule.need);
+        let behind: Vec<(usize, u64)> = behind
+            .into_iter()
+            .filter_map(|at| Some((grants.get(at)?.0, *fences.get(at)?)))
+            .collect();
+        if behind.is_empty() {
+            return Ok(Some(highest));
+        }
+        // Nothing has been promised yet: a member lost meanwhile is a vote less.
+        for (place, fence) in behind {
+            let Some(member) = self.members.get(place) else {
+                continue;
+            };
+            let wanted = u32::try_from(highest - fence + block).map_err(|_| {
+                Error::unsupported("the members' fencing tokens are too far apart to be levelled")
+            })?;
+            let raised = Claim {
+                fence_block: wanted,
+                ..claim.clone()
+            };
+            // Copies alone: the seat of a claim is one store's.
+            member.release(&claim.clone())?;
+            grants.retain(|(granted, _)| *granted != place);
+            if let Attempt::Granted(grant) = member.attempt(&raised, None)? {
+                let reaches = |first| first > fence && first + u64::from(wanted) >= highest + block;
+                if !grant.fence.is_some_and(reaches) {
+                    return Err(blind());
+                }
+                grants.push((place, grant));
+            }
+        }
+        Ok(self.rule.is_met(grants.len()).then_some(highest))
+    }
+
+    /// Releases what was granted, or may have been.
+    pub(super) fn give_back(&self, claim: &Claim, tally: &Tally) {
+        // Votes that were not waited for because there were enough.
+        let left_out = self.process().give_up(claim.token);
+        let held: Vec<Member> = self
+            .places()
+            .into_iter()
+            .filter(|(place, _)| {
+                let answer = tally.answers.iter().find(|(one, _)| one == place);
+                rules::gives_back(answer.map(|(_, answer)| said(answer)), left_out)
+            })
+            .collect();
+        if cfg!(canary = "keep_losers") {
+            return;
+        }
+        let pool = self.remote.then(|| &self.process().pool);
+        let question = |_| {
+            let claim = claim.clone();
+            move |member: &dyn Backend| member.release(&claim)
+        };
+        let answers = ask(pool, &held, question, until(never));
+        for (place, answer) in answers {
+            if answer.is_err() {
+                self.burn(place, claim);
+            }
+        }
+    }
+
+    /// Leaves a release to the background.
+    pub(super) fn burn(&self, place: usize, claim: &Claim) {
+        if let Some(member) = self.members.get(place) {
+            burn_at(member, claim);
+        }
+    }
+}
+
+/// One member's vote: its answer, unless it has come up too lately to remember.
+fn vote(
+    place: usize,
+    member: &dyn Backend,
+    claim: &Claim,
+    max_ttl: Option<Duration>,
+    process: &Process,
+) -> Result<Vote> {
+    match member.attempt(claim, None)? {
+        Attempt::Busy(busy) => Ok(Vote::Busy(busy)),
+        Attempt::Granted(grant) => match is_warm(place, member, claim, max_ttl, process) {
+            Ok(None) => Ok(Vote::Granted(grant)),
+            Ok(Some(up)) => Ok(Vote::Cold(up)),
+            // It may hold, and does not count.
+            Err(error) => Err(Error::new(Code::Uncertain, error.message())),
+        },
+    }
+}
+
+/// Asked after the grant: a server that is old enough now was so then. How long it is up, if too short.
+pub(super) fn is_warm(
+    place: usize,
+    member: &dyn Backend,
+    claim: &Claim,
+    max_ttl: Option<Duration>,
+    process: &Process,
+) -> Result<Option<Duration>> {
+    let Some(max_ttl) = max_ttl else {
+        return Ok(None);
+    };
+    Ok(member
+        .life(claim.deadline)?
+        .map(|life| process.up(place, life, member.url()))
+        .filter(|up| rules::is_cold(*up, max_ttl)))
+}
+
+pub(super) fn give_back_to(member: &Arc<dyn Backend>, claim: &Claim) {
+    // A copy: the seat of a claim is one store's.
+    if member.release(&claim.clone()).is_err() {
+        burn_at(member, claim);
+    }
+}
+
+pub(super) fn burn_at(member: &Arc<dyn Backend>, claim: &Claim) {
+    service::burn(
+        Store::over(member.clone(), Default::default()),
+        claim.clone(),
+    );
+}
