@@ -28,6 +28,7 @@ pub mod fork;
 pub mod guard;
 pub mod guard_request;
 pub mod hash;
+mod hex;
 mod hold;
 pub mod lease;
 pub mod lock;

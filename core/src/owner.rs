@@ -1,5 +1,6 @@
 //! Owner tokens: 128 random bits that say whose a hold is.
 
+use crate::hex;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
@@ -28,14 +29,7 @@ impl OwnerToken {
 
     /// 32 lower-case hexadecimal digits.
     pub fn to_hex(&self) -> String {
-        self.0
-            .iter()
-            .fold(String::with_capacity(32), |mut text, byte| {
-                for digit in [byte >> 4, byte & 15] {
-                    text.push(char::from_digit(digit.into(), 16).unwrap_or('0'));
-                }
-                text
-            })
+        hex::encode(&self.0)
     }
 
     /// The first 8 digits, which may be shown; empty if it has not been drawn.
@@ -47,16 +41,7 @@ impl OwnerToken {
 
     /// From 32 hexadecimal digits.
     pub fn from_hex(text: &[u8]) -> Option<Self> {
-        let mut bytes = [0u8; 16];
-        if text.len() != 32 {
-            return None;
-        }
-        for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-            let high = char::from(pair[0]).to_digit(16)?;
-            let low = char::from(pair[1]).to_digit(16)?;
-            *byte = u8::try_from(high * 16 + low).ok()?;
-        }
-        Some(OwnerToken(bytes))
+        hex::decode(text)?.try_into().ok().map(OwnerToken)
     }
 }
 

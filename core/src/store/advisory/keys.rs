@@ -2,7 +2,7 @@
 
 use super::config::{Config, Dialect};
 use crate::store::db::{Engine, Value};
-use crate::{Error, Result};
+use crate::{Error, Result, hex};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
@@ -29,12 +29,12 @@ impl Key {
         match config.database.engine {
             Engine::Postgres => Ok(match config.dialect {
                 Dialect::Native => native_number(&config.prefix, name),
-                Dialect::Symfony => Key::Number(i64::from(crc32(name))),
+                Dialect::Symfony => Key::Number(i64::from(crc32fast::hash(name))),
                 Dialect::DistributedLock => distributed_lock(name),
             }),
             Engine::Mysql => match config.dialect {
                 Dialect::Native => Ok(native_name(&config.prefix, name)),
-                Dialect::Symfony => Ok(Key::Name(hex(&Sha256::digest(name)))),
+                Dialect::Symfony => Ok(Key::Name(hex::encode(&Sha256::digest(name)))),
                 Dialect::DistributedLock => distributed_lock_name(name),
             },
         }
@@ -76,7 +76,7 @@ fn native_name(prefix: &str, name: &[u8]) -> Key {
     Key::Name(match std::str::from_utf8(name) {
         Ok(name) if plain => format!("{prefix}{name}"),
         _ => {
-            let hash = hex(&Sha256::digest(name));
+            let hash = hex::encode(&Sha256::digest(name));
             format!("{prefix}#{}", hash.get(..40).unwrap_or(&hash))
         }
     })
@@ -130,27 +130,14 @@ fn distributed_lock_name(name: &[u8]) -> Result<Key> {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// CRC-32 as in zip, and in PHP's `crc32`.
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            (crc >> 1) ^ (0xedb8_8320 & 0u32.wrapping_sub(crc & 1))
-        })
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn symfonys_number_is_a_crc() {
-        assert_eq!(crc32(b"pdf-creation"), 572_123_647);
-        assert_eq!(crc32(b"plumless"), crc32(b"buckeroo"));
+        assert_eq!(crc32fast::hash(b"pdf-creation"), 572_123_647);
+        assert_eq!(crc32fast::hash(b"plumless"), crc32fast::hash(b"buckeroo"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::name::Name;
 use crate::owner::OwnerToken;
 use crate::signal::{Signal, Wake};
 use crate::store::{Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Inspection, Page};
-use crate::{Error, Result};
+use crate::{Error, Result, hex};
 use sha2::{Digest, Sha256};
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -415,7 +415,7 @@ impl<E: Engine> Backend for Native<E> {
                 return Ok(page);
             }
             if page.locks.len() >= limit || deadline.is_some_and(BootTime::has_passed) {
-                page.cursor = Some(hex(&after));
+                page.cursor = Some(hex::encode(&after));
                 return Ok(page);
             }
         }
@@ -490,17 +490,7 @@ impl<E: Engine> Native<E> {
     }
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// The bytes in a cursor.
 pub(super) fn read_cursor(text: &str) -> Result<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    let pair = |pair: &[u8]| match pair {
-        [high, low] => u8::try_from(digit(*high)? * 16 + digit(*low)?).ok(),
-        _ => None,
-    };
-    let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(pair).collect();
-    bytes.ok_or_else(|| Error::invalid("this is no cursor of ours"))
+    hex::decode(text.as_bytes()).ok_or_else(|| Error::invalid("this is no cursor of ours"))
 }

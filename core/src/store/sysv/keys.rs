@@ -41,18 +41,10 @@ fn first_four(bytes: &[u8]) -> i32 {
 /// Symfony's key of a name.
 pub fn symfony_key(generation: Generation, name: &[u8]) -> i32 {
     match generation {
-        Generation::Crc32 => crc32(name) as i32,
+        Generation::Crc32 => crc32fast::hash(name) as i32,
         Generation::Md5 => first_four(&Md5::digest(name)),
         Generation::Xxh128 => first_four(&xxhash_rust::xxh3::xxh3_128(name).to_be_bytes()),
     }
-}
-
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0u32, |sum, byte| {
-        (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
-            (sum >> 1) ^ (0xEDB8_8320 & (sum & 1).wrapping_neg())
-        })
-    })
 }
 
 /// The key that a name of PHP's dialect says, as PHP hands it to the kernel.

@@ -6,7 +6,7 @@ use crate::lease::BootTime;
 use crate::name::Name;
 use crate::owner::OwnerToken;
 use crate::store::files::refuse;
-use crate::{Error, Result};
+use crate::{Error, Result, hex};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -43,13 +43,8 @@ pub(super) struct Batons {
     folder: PathBuf,
 }
 
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    let mut out = String::new();
-    for byte in Sha256::digest(bytes).iter().take(16) {
-        let _ = write!(out, "{byte:02x}");
-    }
-    out
+fn short_hash(bytes: &[u8]) -> String {
+    hex::encode(&Sha256::digest(bytes)[..16])
 }
 
 fn io(error: std::io::Error) -> Error {
@@ -74,12 +69,12 @@ fn was_there(done: std::io::Result<()>) -> Result<bool> {
 
 impl Batons {
     pub fn new(root: PathBuf, stores: &str) -> Self {
-        let folder = root.join(hex(stores.as_bytes()));
+        let folder = root.join(short_hash(stores.as_bytes()));
         Batons { root, folder }
     }
 
     fn of(&self, name: &Name) -> PathBuf {
-        self.folder.join(hex(name.as_bytes()))
+        self.folder.join(short_hash(name.as_bytes()))
     }
 
     /// Makes the folder of a lock. The outermost must be ours: whoever owns it can forge what stands in it.
@@ -149,7 +144,7 @@ impl Batons {
             baton
                 .next
                 .map_or(-1, |next| i64::try_from(next).unwrap_or(-1)),
-            hex(&[b"name".as_slice(), name.as_bytes()].concat()),
+            short_hash(&[b"name".as_slice(), name.as_bytes()].concat()),
         );
         for _ in 0..ROUNDS {
             let mut options = fs::OpenOptions::new();
@@ -207,7 +202,7 @@ fn read(path: &Path, name: &Name) -> Option<Baton> {
     let [layout, token, end, left, next, of] = parts.as_slice() else {
         return None;
     };
-    if *layout != LAYOUT || *of != hex(&[b"name".as_slice(), name.as_bytes()].concat()) {
+    if *layout != LAYOUT || *of != short_hash(&[b"name".as_slice(), name.as_bytes()].concat()) {
         return None;
     }
     Some(Baton {

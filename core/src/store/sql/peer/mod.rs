@@ -4,10 +4,12 @@
 //! Symfony's rows follow the database's clock. Drupal's and Laravel's follow the wall clock of whoever
 //! writes them, as those peers do: their hosts' clocks must agree.
 
+mod dialect;
 mod sql;
+mod values;
 
-use super::config::{Common, take_column, take_table};
-use super::native::{hex, next_poll, read_cursor};
+use super::config::Common;
+use super::native::{next_poll, read_cursor};
 use crate::capability::{Capabilities, Fence, Scope};
 use crate::codes::Code;
 use crate::lease::BootTime;
@@ -18,33 +20,21 @@ use crate::store::{
     Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Holder, Inspection, Page,
 };
 use crate::url::Url;
-use crate::{Error, Result};
-use sha2::{Digest, Sha256};
+use crate::{Error, Result, hex};
+use dialect::Columns;
 use sql::{Statement, Statements};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
+use values::Values;
 
+pub(super) use dialect::{Dialect, take_dialect};
 pub(super) use sql::Kind;
+pub(super) use values::Param;
 
 /// How many releases of a process pass between two purges.
 const PURGE_EVERY: u32 = 100;
-
-/// Whose table it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Dialect {
-    Symfony,
-    Drupal,
-    Laravel,
-}
-
-/// A value of a statement.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Param<'a> {
-    Int(i64),
-    Text(&'a str),
-}
 
 /// What a statement brought: rows of texts, and how many rows it changed.
 #[derive(Debug, Default)]
@@ -63,28 +53,6 @@ pub(super) trait Database: Send + Sync + std::fmt::Debug {
     fn create_table(&self, limit: BootTime) -> Result<()>;
 
     fn ping(&self, limit: BootTime) -> Result<()>;
-}
-
-/// The option `dialect`.
-pub(super) fn take_dialect(url: &mut Url) -> Result<Option<Dialect>> {
-    match url.take("dialect").as_deref() {
-        None | Some("native") => Ok(None),
-        Some("symfony") => Ok(Some(Dialect::Symfony)),
-        Some("drupal") => Ok(Some(Dialect::Drupal)),
-        Some("laravel") => Ok(Some(Dialect::Laravel)),
-        Some(_) => Err(Error::invalid(
-            "the option `dialect` is one of native, symfony, drupal, laravel",
-        )),
-    }
-}
-
-/// The names of a table and its columns.
-#[derive(Clone, Debug)]
-pub(super) struct Columns {
-    pub table: String,
-    pub id: String,
-    pub owner: String,
-    pub expires: String,
 }
 
 /// A table, and as whom it is used.
@@ -113,48 +81,6 @@ impl<D> Deref for Peer<D> {
 
     fn deref(&self) -> &Table<D> {
         &self.table
-    }
-}
-
-impl Dialect {
-    fn columns(self, url: &mut Url) -> Result<Columns> {
-        let (table, id, owner, expires) = match self {
-            Dialect::Symfony => ("lock_keys", "key_id", "key_token", "key_expiration"),
-            Dialect::Drupal => ("semaphore", "name", "value", "expire"),
-            Dialect::Laravel => ("cache_locks", "key", "owner", "expiration"),
-        };
-        let free = self == Dialect::Symfony;
-        let mut column = |key, default: &str| {
-            if free {
-                take_column(url, key, default)
-            } else {
-                Ok(default.to_owned())
-            }
-        };
-        let (id, owner, expires) = (
-            column("id_col", id)?,
-            column("token_col", owner)?,
-            column("expiration_col", expires)?,
-        );
-        Ok(Columns {
-            table: take_table(url, table)?,
-            id,
-            owner,
-            expires,
-        })
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Dialect::Symfony => "symfony",
-            Dialect::Drupal => "drupal",
-            Dialect::Laravel => "laravel",
-        }
-    }
-
-    /// Whether rows show the names of their locks.
-    fn shows_names(self) -> bool {
-        self != Dialect::Symfony
     }
 }
 
@@ -192,33 +118,6 @@ pub(super) fn open<D: Database + 'static>(
     }))
 }
 
-const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-fn base64(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for group in bytes.chunks(3) {
-        let number = group
-            .iter()
-            .fold(0u32, |number, byte| number << 8 | u32::from(*byte))
-            << (8 * (3 - group.len()));
-        for place in 0..4 {
-            text.push(if place <= group.len() {
-                char::from(BASE64[(number >> (18 - 6 * place) & 63) as usize])
-            } else {
-                '='
-            });
-        }
-    }
-    text
-}
-
-fn wall_micros() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_micros()).unwrap_or(i64::MAX / 4)
-    })
-}
-
 /// Seconds as a database writes them.
 fn seconds(text: &str) -> Option<Duration> {
     let seconds: f64 = text.parse().ok()?;
@@ -243,30 +142,12 @@ impl<D: Database> Peer<D> {
     fn owner(&self, token: OwnerToken) -> String {
         match &self.session {
             Some(id) => id.as_ref().to_owned(),
-            None => self.owner_of(token),
+            None => self.dialect.owner(token),
         }
     }
 
-    /// The owner's column for a token, whoever uses the table.
-    fn owner_of(&self, token: OwnerToken) -> String {
-        match self.dialect {
-            // As long as Symfony's: the token, and 16 bytes that follow from it.
-            Dialect::Symfony => {
-                let more = Sha256::digest(token.as_bytes());
-                base64(&[token.as_bytes().as_slice(), &more[..16]].concat())
-            }
-            Dialect::Drupal | Dialect::Laravel => token.to_hex(),
-        }
-    }
-
-    /// The key's column for a name.
     fn key(&self, name: &Name) -> String {
-        let bytes = name.as_bytes();
-        match self.dialect {
-            Dialect::Symfony => hex(&Sha256::digest(bytes)),
-            Dialect::Drupal => drupal_key(self.kind, bytes),
-            Dialect::Laravel => laravel_key(&self.prefix, bytes),
-        }
+        self.dialect.key(self.kind, &self.prefix, name)
     }
 
     fn ask(&self, statement: &Statement, values: &Values<'_>, limit: BootTime) -> Result<Outcome> {
@@ -354,101 +235,6 @@ impl<D: Database> Peer<D> {
 
     fn ttl(claim: &Claim) -> Duration {
         claim.ttl.unwrap_or(crate::lock::DEFAULT_LEASE)
-    }
-}
-
-/// ASCII of at most 255 bytes stands as it is; the rest as Drupal hashes it. PostgreSQL's columns hold no NUL:
-/// what PHP hands over ends before it.
-fn drupal_key(kind: Kind, name: &[u8]) -> String {
-    let key = drupal_name(name);
-    match key.find('\0') {
-        Some(end) if kind == Kind::Postgres => key[..end].to_owned(),
-        _ => key,
-    }
-}
-
-fn drupal_name(name: &[u8]) -> String {
-    if name.is_ascii() && name.len() <= 255 {
-        return String::from_utf8_lossy(name).into_owned();
-    }
-    let hash: String = base64(&Sha256::digest(name))
-        .trim_end_matches('=')
-        .replace('+', "-")
-        .replace('/', "_");
-    if name.is_ascii() {
-        format!("{}{hash}", String::from_utf8_lossy(&name[..212]))
-    } else {
-        hash
-    }
-}
-
-/// A key of Laravel's; what no column of 255 characters can hold, and so no peer has, as a hash.
-fn laravel_key(prefix: &str, name: &[u8]) -> String {
-    match std::str::from_utf8(name) {
-        Ok(text)
-            if !text.contains('\0') && prefix.chars().count() + text.chars().count() <= 255 =>
-        {
-            format!("{prefix}{text}")
-        }
-        _ => format!("{prefix}~{}", hex(&Sha256::digest(name))),
-    }
-}
-
-/// The values that statements may name.
-struct Values<'a> {
-    key: &'a str,
-    owner: &'a str,
-    heir: &'a str,
-    ttl: i64,
-    clock: i64,
-    until: i64,
-    after: &'a str,
-    prefix: &'a str,
-    length: i64,
-    limit: i64,
-}
-
-impl<'a> Values<'a> {
-    fn new(key: &'a str) -> Self {
-        Values {
-            key,
-            owner: "",
-            heir: "",
-            ttl: 0,
-            clock: wall_micros(),
-            until: 0,
-            after: "",
-            prefix: "",
-            length: 0,
-            limit: 0,
-        }
-    }
-
-    fn owned(key: &'a str, owner: &'a str, ttl: Duration) -> Self {
-        let ttl = super::book::micros(ttl);
-        let new = Self::new(key);
-        Values {
-            owner,
-            ttl,
-            // Whole seconds, never less than what was asked.
-            until: new.clock.saturating_add(ttl).saturating_add(999_999) / 1_000_000,
-            ..new
-        }
-    }
-
-    fn of(&self, word: &str) -> Param<'_> {
-        match word {
-            "id" => Param::Text(self.key),
-            "owner" => Param::Text(self.owner),
-            "heir" => Param::Text(self.heir),
-            "ttl" => Param::Int(self.ttl),
-            "clock" => Param::Int(self.clock),
-            "until" => Param::Int(self.until),
-            "after" => Param::Text(self.after),
-            "prefix" => Param::Text(self.prefix),
-            "length" => Param::Int(self.length),
-            _ => Param::Int(self.limit),
-        }
     }
 }
 
@@ -640,7 +426,7 @@ impl<D: Database + 'static> Backend for Peer<D> {
                 waiters: None,
             });
             if full {
-                page.cursor = Some(hex(key.as_bytes()));
+                page.cursor = Some(hex::encode(key.as_bytes()));
             }
         }
         Ok(page)
@@ -692,7 +478,7 @@ impl<D: Database + 'static> Backend for Peer<D> {
 
     fn adopt(&self, claim: &Claim, heir: OwnerToken) -> Result<Option<Grant>> {
         let (before, limit) = (BootTime::now(), self.database.limit(claim.deadline));
-        let (key, owner) = (self.key(&claim.name), self.owner_of(claim.token));
+        let (key, owner) = (self.key(&claim.name), self.dialect.owner(claim.token));
         let heir = self.owner(heir);
         let ttl = Self::ttl(claim);
         let values = Values {
@@ -721,52 +507,5 @@ impl<D> Peer<D> {
             claim.seat.put(Polls(0));
         }
         next_poll(polls.unwrap_or(0), &claim.token)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_the_peers_own() {
-        assert_eq!(base64(b"ab"), "YWI=");
-        assert_eq!(base64(&[0xff; 32]).len(), 44);
-        assert_eq!(drupal_key(Kind::Postgres, b"nul\0byte"), "nul");
-        assert_eq!(laravel_key("app-cache-", b"job"), "app-cache-job");
-        assert_ne!(laravel_key("", &[b'x'; 300]), laravel_key("", &[b'x'; 301]));
-    }
-    #[test]
-    fn drupals_names_are_those_that_its_own_code_made() {
-        let path = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../tests/vectors/drupal_lock.json"
-        );
-        let text = std::fs::read_to_string(path).unwrap();
-        let all: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let bytes = |value: &serde_json::Value| match value.as_str() {
-            Some(text) => text.as_bytes().to_vec(),
-            None => {
-                let hex = value["hex"].as_str().unwrap();
-                let digits = (0..hex.len()).step_by(2);
-                digits
-                    .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
-                    .collect()
-            }
-        };
-        let rows = all["rows"].as_array().unwrap();
-        assert!(rows.len() >= 64, "{} rows", rows.len());
-        for row in rows {
-            let wanted = row["expect"]["semaphore_name"].as_str();
-            let name = bytes(&row["name"]);
-            for kind in [Kind::Sqlite, Kind::Mysql] {
-                assert_eq!(
-                    Some(drupal_key(kind, &name).as_str()),
-                    wanted,
-                    "{}",
-                    row["name"]
-                );
-            }
-        }
     }
 }

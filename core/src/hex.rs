@@ -1,0 +1,37 @@
+//! Bytes as lower-case hexadecimal digits.
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+pub(crate) fn encode(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 15] {
+            text.push(char::from(DIGITS[usize::from(digit)]));
+        }
+    }
+    text
+}
+
+/// Digits of either case, two a byte.
+pub(crate) fn decode(text: &[u8]) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let pair = |pair: &[u8]| match pair {
+        [high, low] => u8::try_from(digit(*high)? * 16 + digit(*low)?).ok(),
+        _ => None,
+    };
+    text.chunks(2).map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn goes_both_ways() {
+        assert_eq!(encode(&[0, 0x7f, 0xff]), "007fff");
+        assert_eq!(decode(b"007fFF"), Some(vec![0, 0x7f, 0xff]));
+        for bad in [b"0".as_slice(), b"0g", b"+1"] {
+            assert_eq!(decode(bad), None);
+        }
+    }
+}
