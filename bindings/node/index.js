@@ -25,9 +25,16 @@ function check(outcome) {
 // Completions: every operation has a number; the addon rings on this thread's loop when some have come.
 const pending = new Map();
 let lastId = 0;
-// The addon's callback keeps no process alive; an operation that somebody awaits does.
+// The addon's callback keeps no process alive; an operation that somebody awaits does. One timer for all: to make
+// and clear one for each operation costs a microsecond.
 let awaited = 0;
 let keepAlive;
+
+function keep(isAwaited) {
+  keepAlive ??= setInterval(() => {}, 2 ** 30);
+  if (isAwaited) keepAlive.ref();
+  else keepAlive.unref();
+}
 
 function deliver() {
   for (const { id, outcome } of hub.take()) {
@@ -62,10 +69,10 @@ const warned = listen(({ status, message }) => {
 /** Starts an operation and resolves with its outcome, whatever it is. */
 function run(start) {
   return new Promise((resolve, reject) => {
-    if (++awaited === 1) keepAlive = setInterval(() => {}, 2 ** 30);
+    if (++awaited === 1) keep(true);
     const done = () => {
       pending.delete(id);
-      if (--awaited === 0) clearInterval(keepAlive);
+      if (--awaited === 0) keep(false);
     };
     const id = listen((outcome) => {
       done();
