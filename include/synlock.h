@@ -1254,7 +1254,7 @@ typedef struct {
    * Its length.
    */
   size_t value_length;
-} synlock_guard_param;
+} synlock_placeholder;
 
 /**
  * Options of a session. Set `struct_size`; zero means default for the rest.
@@ -1371,7 +1371,7 @@ typedef struct {
   /**
    * `param_count` parameters of the route.
    */
-  const synlock_guard_param *params;
+  const synlock_placeholder *params;
   /**
    * How many there are, at most 1000.
    */
@@ -2328,7 +2328,7 @@ synlock_status synlock_key_name(const char *key,
 SYNLOCK_API
 synlock_status synlock_template_name(const char *pattern,
                                      size_t pattern_length,
-                                     const synlock_guard_param *values,
+                                     const synlock_placeholder *values,
                                      size_t count,
                                      char *buffer,
                                      size_t capacity,

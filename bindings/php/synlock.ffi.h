@@ -283,7 +283,7 @@ typedef struct {
   size_t name_length;
   const char *value;
   size_t value_length;
-} synlock_guard_param;
+} synlock_placeholder;
 typedef struct {
   size_t struct_size;
   const char *id;
@@ -311,7 +311,7 @@ typedef struct {
   size_t route_length;
   const char *path;
   size_t path_length;
-  const synlock_guard_param *params;
+  const synlock_placeholder *params;
   size_t param_count;
   const char *provider;
   size_t provider_length;
@@ -611,7 +611,7 @@ synlock_status synlock_key_name(const char *key,
                                 synlock_error **error);
 synlock_status synlock_template_name(const char *pattern,
                                      size_t pattern_length,
-                                     const synlock_guard_param *values,
+                                     const synlock_placeholder *values,
                                      size_t count,
                                      char *buffer,
                                      size_t capacity,

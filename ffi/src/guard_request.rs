@@ -130,7 +130,7 @@ impl synlock_guard_policy {
 /// version.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
-pub struct synlock_guard_param {
+pub struct synlock_placeholder {
     /// What stands between the braces.
     pub name: *const c_char,
     /// Its length.
@@ -157,7 +157,7 @@ pub struct synlock_guard_request {
     /// Its length.
     pub path_length: usize,
     /// `param_count` parameters of the route.
-    pub params: *const synlock_guard_param,
+    pub params: *const synlock_placeholder,
     /// How many there are, at most 1000.
     pub param_count: usize,
     /// The firewall or user provider, if there are several.
@@ -571,7 +571,7 @@ unsafe fn maybe<'a>(text: *const c_char, length: usize, what: &str) -> Result<Op
 /// # Safety
 /// `params` is NULL or has `count` items, each with the lengths that it says.
 pub(crate) unsafe fn read_params<'a>(
-    params: *const synlock_guard_param,
+    params: *const synlock_placeholder,
     count: usize,
 ) -> Result<Vec<(&'a [u8], &'a [u8])>> {
     if count > 1000 {

@@ -3,7 +3,7 @@
 use crate::cancel::synlock_cancel;
 use crate::error::synlock_error;
 use crate::guard::{Out, guard, hand_out, number, value};
-use crate::guard_request::{read_params, synlock_guard_param};
+use crate::guard_request::{read_params, synlock_placeholder};
 use crate::handle::{self, Kind, Object, with_cancel, with_manager, with_scope, with_store};
 use crate::lock::synlock_acquired;
 use crate::options::{SizedOut, read_sized, switch};
@@ -379,7 +379,7 @@ pub unsafe extern "C" fn synlock_key_name(
 pub unsafe extern "C" fn synlock_template_name(
     pattern: *const c_char,
     pattern_length: usize,
-    values: *const synlock_guard_param,
+    values: *const synlock_placeholder,
     count: usize,
     buffer: *mut c_char,
     capacity: usize,

@@ -7,7 +7,7 @@
 #define NAMED(text) .name = (text), .name_length = SYNLOCK_NTS
 #define OF(text) (text), SYNLOCK_NTS
 
-static const synlock_guard_param params[] = {{OF("id"), OF("17")}, {OF("b"), "x\0y", 3}};
+static const synlock_placeholder params[] = {{OF("id"), OF("17")}, {OF("b"), "x\0y", 3}};
 static const synlock_guard_request request = {.struct_size = sizeof request, .route = "pay", .route_length = SYNLOCK_NTS,
     .path = "/orders/17", .path_length = SYNLOCK_NTS, .params = params, .param_count = 2};
 

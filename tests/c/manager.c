@@ -68,13 +68,13 @@ static void vectors(void) {
 
 /* A row of the vectors: template, name, values. */
 static int template_row(char *line) {
-    synlock_guard_param values[8];
+    synlock_placeholder values[8];
     char got[256] = "", *rest = line, *pattern = strsep(&rest, "\t"), *name = strsep(&rest, "\t"), *value;
     size_t count = 0, length = 0;
     for (; (value = strsep(&rest, "\t")); count++) {
         CHECK(count < 8);
         char *placeholder = strsep(&value, "=");
-        values[count] = (synlock_guard_param){placeholder, SYNLOCK_NTS, value, strlen(value)};
+        values[count] = (synlock_placeholder){placeholder, SYNLOCK_NTS, value, strlen(value)};
     }
     int is_missing = !strcmp(name, "!");
     IS(is_missing ? SYNLOCK_INVALID_ARGUMENT : SYNLOCK_OK,

@@ -292,7 +292,7 @@ static void guards(void) {
     synlock_guard_answer answer = {.struct_size = sizeof answer};
     synlock_guard_policy policy = {.struct_size = sizeof policy, .name = "x", .name_length = 1};
     synlock_guard_request request = {.struct_size = sizeof request, .param_count = 1};
-    synlock_guard_param param = {.value = "x", .value_length = 1};
+    synlock_placeholder param = {.value = "x", .value_length = 1};
     char text[64];
     size_t length = 0, service = 0;
     FINE(synlock_guard_new(NULL, NULL, &guard, NULL));

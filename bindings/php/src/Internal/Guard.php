@@ -171,7 +171,7 @@ final class Guard
         }
         $count = \count($request->params);
         if ($count > 0) {
-            $params = $native->ffi->new("synlock_guard_param[{$count}]");
+            $params = $native->ffi->new("synlock_placeholder[{$count}]");
             $i = 0;
             foreach ($request->params as $name => $value) {
                 $put($params[$i], 'name', (string) $name);
@@ -179,7 +179,7 @@ final class Guard
                 ++$i;
             }
             $kept[] = $params;
-            $what->params = $native->ffi->cast('synlock_guard_param *', \FFI::addr($params));
+            $what->params = $native->ffi->cast('synlock_placeholder *', \FFI::addr($params));
             $what->param_count = $count;
         }
         $kept[] = $how;

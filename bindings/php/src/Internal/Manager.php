@@ -168,7 +168,7 @@ final class Manager
         $native = Native::current();
         $count = \count($values);
         $kept = [];
-        $pairs = $count === 0 ? null : $native->ffi->new("synlock_guard_param[{$count}]");
+        $pairs = $count === 0 ? null : $native->ffi->new("synlock_placeholder[{$count}]");
         $i = 0;
         foreach ($values as $name => $value) {
             if (!\is_string($value) && !\is_int($value)) {
