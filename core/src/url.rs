@@ -178,6 +178,14 @@ impl Url {
         Ok(())
     }
 
+    /// Whether a host, a port or a login is given: what a store without a server refuses.
+    pub(crate) fn has_server(&self) -> bool {
+        !self.host.is_empty()
+            || self.port.is_some()
+            || self.user.is_some()
+            || self.password.is_some()
+    }
+
     /// Takes the URLs of members out.
     pub(crate) fn take_members(&mut self) -> Vec<String> {
         self.known.push("member");
@@ -343,7 +351,7 @@ impl Url {
         let path = match self.path.rsplit_once('@') {
             Some((before, after)) if self.has_raw_at && !cfg!(canary = "whole_path") => {
                 let plain = self.path.starts_with('/') && !before.contains(':');
-                if !plain || !self.host.is_empty() || self.user.is_some() {
+                if !plain || self.has_server() {
                     // All of it, and the host too, may be one.
                     text.push_str("***@");
                     text.push_str(&crate::error::printable(after.as_bytes()));
@@ -560,6 +568,7 @@ mod tests {
             "redis::canary?3=4@h",
             "redis:/u:canary?x@h",
             "redis:canary?@h",
+            "redis://:12/canary@h/@b",
         ] {
             match Url::parse(text, &[]) {
                 Ok(url) => {

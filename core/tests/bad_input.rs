@@ -27,6 +27,8 @@ fn urls() {
         ("/tmp/locks", Code::InvalidUrl, "no scheme"),
         (":x", Code::InvalidUrl, "no scheme"),
         (&long, Code::InvalidUrl, "64 KiB"),
+        ("memory://:12/x@h", Code::InvalidUrl, "no host"),
+        ("memory://:x@/x", Code::InvalidUrl, "no host"),
         ("memory:?tll=1", Code::UnknownOption, "did you mean `ttl`"),
         ("memory:?colour=red", Code::UnknownOption, "known are"),
         ("memory:?fair=1&fair=0", Code::InvalidUrl, "`fair` twice"),

@@ -31,7 +31,7 @@ pub(super) struct Config {
 impl Config {
     pub(super) fn take(url: &mut Url) -> Result<Self> {
         let bad = |why: &str| Error::new(Code::InvalidUrl, why);
-        if !url.host.is_empty() || url.port.is_some() || url.user.is_some() {
+        if url.has_server() {
             return Err(bad(
                 "`flock:` has no host: write `flock:/dir` or `flock:///dir`",
             ));

@@ -69,7 +69,7 @@ struct Memory {
 /// # Errors
 /// `InvalidUrl` for a URL with a host.
 pub fn open(url: &mut Url) -> Result<Arc<dyn Backend>> {
-    if !url.host.is_empty() {
+    if url.has_server() {
         return Err(Error::new(Code::InvalidUrl, "`memory:` has no host"));
     }
     Ok(Arc::new(Memory {

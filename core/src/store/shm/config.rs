@@ -14,7 +14,7 @@ const LONGEST_NAME: usize = 200;
 impl Config {
     pub(super) fn take(url: &mut Url) -> Result<Self> {
         let bad = |why: &str| Err(Error::new(Code::InvalidUrl, why));
-        if !url.host.is_empty() || url.port.is_some() || url.user.is_some() {
+        if url.has_server() {
             return bad("`shm:` has no host: write `shm:NAME` or `shm:/path/to/file`");
         }
         let name = url.path.as_str();

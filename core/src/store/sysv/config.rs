@@ -31,7 +31,7 @@ pub(super) struct Config {
 
 impl Config {
     pub(super) fn take(url: &mut Url) -> Result<Self> {
-        if !url.host.is_empty() || url.port.is_some() || url.user.is_some() {
+        if url.has_server() {
             return Err(Error::new(
                 Code::InvalidUrl,
                 "`sysv:` has no host: write `sysv:` or `sysv:space`",

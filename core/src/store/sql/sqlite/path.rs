@@ -7,7 +7,7 @@ use crate::{Error, Result};
 /// An absolute path without `.`, `..` and doubled slashes.
 pub(super) fn take(url: &Url, example: &str) -> Result<String> {
     let bad = |words: String| Error::new(Code::InvalidUrl, words);
-    if !url.host.is_empty() {
+    if url.has_server() {
         return Err(bad(format!("the URL has a host; write `{example}`")));
     }
     if url.path == ":memory:" {
