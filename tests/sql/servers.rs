@@ -1,16 +1,18 @@
 //! What the suites for every store do not ask of the table stores with a server: its faults, poolers,
 //! rights, rows.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use synlock_core::{Code, Lock, LockOptions, Result, Store, Wait};
+use synlock_tests::apart;
 use synlock_tests::load::SOON;
 use synlock_tests::names::unique;
 use synlock_tests::services::mariadb::MariadbServer;
 use synlock_tests::services::pgbouncer::PgBouncer;
 use synlock_tests::services::postgres::PostgresServer;
+use synlock_tests::services::wall::Wall;
 use synlock_tests::taker::Taker;
 
 const THIS: &str = env!("CARGO_BIN_EXE_flock-taker");
@@ -319,5 +321,52 @@ fn the_servers_clock_counts_to_the_millisecond() {
         next.acquire(Wait::For(Duration::from_secs(10)), None)
             .unwrap();
         assert!(start.elapsed() >= ms(290), "{:?}", start.elapsed());
+    }
+}
+
+/// Drupal's and Laravel's rows end by the clock of whoever looks: one that is wrong is told of, once.
+#[test]
+fn a_clock_that_differs_from_the_servers_is_told_of() {
+    const URL: &str = "SYNLOCK_TEST_CLOCK_URL";
+    const TIMES: &str = "SYNLOCK_TEST_CLOCK_TIMES";
+    const SAYS: &str = "this host's clock is";
+    if let Ok(url) = std::env::var(URL) {
+        // With the clock of the test's.
+        let store = Store::open(&url).unwrap();
+        let told = apart::cautions(&store);
+        for _ in 0..2 {
+            let lock = store.lock("n").unwrap();
+            lock.acquire(Wait::No, None).unwrap();
+            lock.release().unwrap();
+        }
+        let times = std::env::var(TIMES).unwrap();
+        let found = apart::count(&told, SAYS);
+        assert_eq!(found.to_string(), times, "{told:?}");
+        return;
+    }
+    let (postgres, mariadb) = (PostgresServer::start(), MariadbServer::start());
+    let wall = Wall::new();
+    for (ahead, dialect, times) in [
+        (Duration::ZERO, "drupal", 0),
+        (Duration::from_secs(100), "drupal", 1),
+        (Duration::from_secs(100), "laravel", 1),
+        (Duration::from_secs(100), "symfony", 0),
+    ] {
+        wall.ahead(ahead);
+        for place in [
+            format!("postgres://{}", postgres.place()),
+            format!("mysql://{}", mariadb.place()),
+        ] {
+            let done = Command::new(std::env::current_exe().unwrap())
+                .arg("--exact")
+                .arg("a_clock_that_differs_from_the_servers_is_told_of")
+                .envs(wall.environment())
+                .env(URL, format!("{place}?dialect={dialect}"))
+                .env(TIMES, times.to_string())
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&done.stdout);
+            assert!(said.contains("1 passed"), "{place} {dialect}: {done:?}");
+        }
     }
 }

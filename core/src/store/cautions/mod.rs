@@ -8,6 +8,8 @@ mod server;
 pub(super) use folder::of_folder;
 pub(super) use host::{of_namespace, of_semaphores};
 pub(super) use server::of_addresses;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+pub(super) use server::of_clocks;
 
 use crate::fork::PerProcess;
 use crate::sync::Mutex;

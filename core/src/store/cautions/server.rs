@@ -18,9 +18,42 @@ pub fn of_addresses(host: &str, addresses: &[SocketAddr]) -> Option<String> {
     })
 }
 
+/// Clocks that are kept by NTP differ by less, in µs.
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+const APART: i64 = 1_000_000;
+
+/// Words about this host's clock, where each host ends holds by its own: the server's was `theirs` at some
+/// moment between `before` and `after` of ours, all in µs.
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+pub fn of_clocks(before: i64, theirs: i64, after: i64) -> Option<String> {
+    let (behind, ahead) = (theirs.saturating_sub(after), before.saturating_sub(theirs));
+    let (apart, side) = if behind > ahead {
+        (behind, "behind")
+    } else {
+        (ahead, "ahead of")
+    };
+    (apart > APART).then(|| {
+        format!(
+            "this host's clock is {} s {side} the database server's: in this table holds end by the clock of whoever looks, so a host that is ahead takes locks that are still held",
+            apart / 1_000_000
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+    #[test]
+    fn clocks_that_differ_by_more_than_the_way_takes_are_told() {
+        let second = 1_000_000;
+        assert_eq!(of_clocks(0, second, second * 5), None);
+        assert_eq!(of_clocks(0, second * 6, second * 5), None);
+        let says = |theirs| of_clocks(0, theirs, second * 5).unwrap();
+        assert!(says(second * 7 + 1).contains("2 s behind"));
+        assert!(says(-second * 3).contains("3 s ahead of"));
+    }
 
     #[test]
     fn several_addresses_of_a_family_are_told() {

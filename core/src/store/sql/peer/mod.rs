@@ -16,6 +16,7 @@ use crate::lease::BootTime;
 use crate::name::Name;
 use crate::owner::OwnerToken;
 use crate::signal::Signal;
+use crate::store::cautions::{Cautions, of_clocks};
 use crate::store::{
     Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Holder, Inspection, Page,
 };
@@ -25,9 +26,9 @@ use dialect::Columns;
 use sql::{Statement, Statements};
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
-use values::Values;
+use values::{Values, wall_micros};
 
 pub(super) use dialect::{Dialect, take_dialect};
 pub(super) use sql::Kind;
@@ -53,6 +54,11 @@ pub(super) trait Database: Send + Sync + std::fmt::Debug {
     fn create_table(&self, limit: BootTime) -> Result<()>;
 
     fn ping(&self, limit: BootTime) -> Result<()>;
+
+    /// Where words about its server are kept, if it has one.
+    fn cautions(&self) -> Option<&Cautions> {
+        None
+    }
 }
 
 /// A table, and as whom it is used.
@@ -74,6 +80,8 @@ pub(super) struct Table<D> {
     statements: Statements,
     common: Common,
     releases: AtomicU32,
+    /// The clocks of this host and of the server have been compared.
+    compared: AtomicBool,
 }
 
 impl<D> Deref for Peer<D> {
@@ -111,6 +119,7 @@ pub(super) fn open<D: Database + 'static>(
         statements,
         common,
         releases: AtomicU32::new(0),
+        compared: AtomicBool::new(false),
     };
     Ok(Arc::new(Peer {
         table: Arc::new(table),
@@ -185,6 +194,30 @@ impl<D: Database> Peer<D> {
             permits: 1,
             remaining: Some(left),
             ..Holder::default()
+        }
+    }
+
+    /// Once: whether this host's clock, by which its rows end, is the server's. All hosts that are right
+    /// are near that one.
+    fn compare_clocks(&self, limit: BootTime) {
+        let sql = match self.kind {
+            Kind::Sqlite => return,
+            Kind::Postgres => "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1e6 AS bigint)",
+            Kind::Mysql => "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))",
+        };
+        if self.dialect == Dialect::Symfony || self.compared.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let before = wall_micros();
+        // What cannot be looked at is not spoken of.
+        let Ok(answer) = self.database.ask(sql, &[], limit) else {
+            return;
+        };
+        let theirs = answer.rows.first().and_then(|row| row.first()?.as_deref());
+        if let (Some(cautions), Some(Ok(theirs))) =
+            (self.database.cautions(), theirs.map(str::parse))
+        {
+            cautions.add(of_clocks(before, theirs, wall_micros()));
         }
     }
 
@@ -276,6 +309,10 @@ impl<D: Database + 'static> Backend for Peer<D> {
         self.database.ping(self.database.limit(deadline))
     }
 
+    fn take_caution(&self) -> Option<String> {
+        self.database.cautions()?.take()
+    }
+
     fn attempt(&self, claim: &Claim, _bell: Option<&Arc<Signal>>) -> Result<Attempt> {
         let (before, limit) = (BootTime::now(), self.database.limit(claim.deadline));
         let (key, owner) = (self.key(&claim.name), self.owner(claim.token));
@@ -287,6 +324,7 @@ impl<D: Database + 'static> Backend for Peer<D> {
             recovered: false,
         });
         let taken = self.ask(&self.statements.take, &values, limit)?;
+        self.compare_clocks(limit);
         if !taken.rows.is_empty() {
             return Ok(granted);
         }

@@ -10,7 +10,7 @@ pub(in crate::store::sql) enum Param<'a> {
     Text(&'a str),
 }
 
-fn wall_micros() -> i64 {
+pub fn wall_micros() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {
         i64::try_from(since.as_micros()).unwrap_or(i64::MAX / 4)
