@@ -19,7 +19,7 @@ pub fn next_release(this: &str) -> &'static str {
             .args(["build", "-q", "--no-default-features"])
             .args([
                 "--features",
-                "memory,flock,shm,sysv,redis,sqlite,memcached,next-layout",
+                "memory,flock,shm,sysv,redis,sqlite,memcached,postgres,mysql,zookeeper,etcd,next-layout",
             ])
             .args(["--bin", "flock-taker", "--manifest-path"])
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))

@@ -16,12 +16,9 @@ use std::path::{Path, PathBuf};
 const FREE: &str = "free";
 /// How often a baton that changes hands is looked for again.
 const ROUNDS: usize = 8;
-/// Number of the layout: another one is not read, and its remote hold runs out.
-const LAYOUT: &str = if cfg!(feature = "next-layout") {
-    "synlock-tiered-2"
-} else {
-    "synlock-tiered-1"
-};
+/// The first word, and the number of the layout behind it. Neighbouring layouts have the same fields.
+const WORD: &str = "synlock-tiered-";
+const LAYOUT: u32 = if cfg!(feature = "next-layout") { 2 } else { 1 };
 
 /// What a remote hold is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -137,7 +134,7 @@ impl Batons {
         let folder = self.of(name);
         let unfinished = folder.join(format!(".{}", me.to_hex()));
         let text = format!(
-            "{LAYOUT} {} {} {} {} {}\n",
+            "{WORD}{LAYOUT} {} {} {} {} {}\n",
             baton.token.to_hex(),
             baton.end.as_nanos(),
             baton.left,
@@ -195,14 +192,16 @@ impl Batons {
     }
 }
 
-/// Nothing if it is not whole, of another layout, or of another lock.
+/// Nothing if it is not whole, of a layout further away, or of another lock.
 fn read(path: &Path, name: &Name) -> Option<Baton> {
     let text = fs::read_to_string(path).ok()?;
     let parts: Vec<&str> = text.strip_suffix('\n')?.split(' ').collect();
     let [layout, token, end, left, next, of] = parts.as_slice() else {
         return None;
     };
-    if *layout != LAYOUT || *of != short_hash(&[b"name".as_slice(), name.as_bytes()].concat()) {
+    let layout: u32 = layout.strip_prefix(WORD)?.parse().ok()?;
+    let is_its = *of == short_hash(&[b"name".as_slice(), name.as_bytes()].concat());
+    if layout.abs_diff(LAYOUT) > 1 || !is_its {
         return None;
     }
     Some(Baton {

@@ -1,10 +1,8 @@
-//! Builds of neighbouring releases share a server: this one, and one whose layout number is one
-//! higher (`next-layout`).
+//! The items of `memcached:`.
 
+use crate::THIS;
 use synlock_tests::memcached::MemcachedServer;
 use synlock_tests::taker::{Taker, next_release};
-
-const THIS: &str = env!("CARGO_BIN_EXE_flock-taker");
 
 #[test]
 fn neighbours_take_turns() {

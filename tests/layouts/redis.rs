@@ -1,10 +1,9 @@
-//! Builds of neighbouring releases share a server: this one, and one whose layout number is one
-//! higher (`next-layout`).
+//! The keys of `redis:`.
 
+use crate::{THIS, is_understood, vector};
+use synlock_core::Store;
 use synlock_tests::redis::RedisServer;
 use synlock_tests::taker::{Taker, next_release};
-
-const THIS: &str = env!("CARGO_BIN_EXE_flock-taker");
 
 #[test]
 fn neighbours_take_turns_and_wake_each_other() {
@@ -48,5 +47,20 @@ fn neighbours_take_turns_and_wake_each_other() {
         one.ok("release s");
         two.ok("promote s 0");
         two.ok("release s");
+    }
+}
+
+#[test]
+fn keys_of_the_first_release_are_understood() {
+    let server = RedisServer::start();
+    let store = Store::open(&server.url()).unwrap();
+    for line in vector(include_str!("../vectors/redis-layout-1.txt")) {
+        let [name, key, value, mode, label, adopts] = line.as_slice() else {
+            panic!("{line:?}");
+        };
+        let value = value.replace("\\n", "\n");
+        assert_eq!(server.command(&["SET", key, &value, "PX", "60000"]), "OK");
+        let label = Some(label.as_str()).filter(|label| *label != "-");
+        is_understood(&store, name, mode, label, adopts == "adopts");
     }
 }

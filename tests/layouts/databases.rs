@@ -1,0 +1,82 @@
+//! The tables of native locks.
+
+use crate::{is_understood, take_turns, vector};
+use std::process::Command;
+use synlock_core::{Store, Wait};
+use synlock_tests::names::TempDir;
+use synlock_tests::services::mariadb::MariadbServer;
+use synlock_tests::services::postgres::PostgresServer;
+
+const LOOK: &str = "SELECT state FROM synlock_locks WHERE until > 0";
+
+#[test]
+fn neighbours_take_turns_on_postgres() {
+    let server = PostgresServer::start();
+    let url = format!("postgres://{}", server.place());
+    take_turns(&url, ["h|1|", "h|2|"], true, || {
+        let look = LOOK.replace("state", "encode(state, 'escape')");
+        server.sql(&look)
+    });
+}
+
+#[test]
+fn neighbours_take_turns_on_mysql() {
+    let server = MariadbServer::start();
+    let url = format!("mysql://{}", server.place());
+    take_turns(&url, ["h|1|", "h|2|"], true, || {
+        server.sql(&format!("USE test; {LOOK}"))
+    });
+}
+
+/// Puts the vector's rows into the table by the engine's own client, and reads them.
+fn rows(store: &Store, run: impl Fn(&str)) {
+    store.create_table(Wait::Forever).unwrap();
+    for line in vector(include_str!("../vectors/sql-layout-1.txt")) {
+        let [name, id, state, mode, label, adopts] = line.as_slice() else {
+            panic!("{line:?}");
+        };
+        let hex = |text: &str| -> String {
+            let text = text.replace("\\n", "\n");
+            text.bytes().map(|byte| format!("{byte:02x}")).collect()
+        };
+        // Until the year 2286; a fence as one that was drawn.
+        run(&format!(
+            "INSERT INTO synlock_locks (id, name, version, fence, since, until, state) VALUES \
+             (X'{id}', X'{}', 1, 41, 1700000000000000, 9999999999000000, X'{}')",
+            hex(name),
+            hex(state)
+        ));
+        let label = Some(label.as_str()).filter(|label| *label != "-");
+        is_understood(store, name, mode, label, adopts == "adopts");
+    }
+}
+
+#[test]
+fn rows_of_the_first_release_are_understood() {
+    let server = PostgresServer::start();
+    let store = Store::open(&format!("postgres://{}", server.place())).unwrap();
+    rows(&store, |sql| {
+        let mut words = sql.split("X'");
+        let mut text = words.next().unwrap_or_default().to_owned();
+        for word in words {
+            let (hex, rest) = word.split_once('\'').unwrap();
+            text += &format!("'\\x{hex}'{rest}");
+        }
+        server.sql(&text);
+    });
+    let server = MariadbServer::start();
+    let store = Store::open(&format!("mysql://{}", server.place())).unwrap();
+    rows(&store, |sql| drop(server.sql(&format!("USE test; {sql}"))));
+    let folder = TempDir::new("synlock-layouts");
+    let file = folder.path().join("locks.db");
+    let store = Store::open(&format!("sqlite:{}", file.display())).unwrap();
+    rows(&store, |sql| {
+        let done = Command::new("python3")
+            .arg("-c")
+            .arg("import sqlite3,sys\nwith sqlite3.connect(sys.argv[1]) as db: db.execute(sys.argv[2])")
+            .arg(&file)
+            .arg(sql)
+            .status();
+        assert!(done.expect("python3").success());
+    });
+}
