@@ -113,6 +113,11 @@ impl EtcdServer {
         format!("{name}:{}", self.members[number].port)
     }
 
+    /// Port of the first of them.
+    pub fn port(&self) -> u16 {
+        self.members[0].port
+    }
+
     /// A file of theirs.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)

@@ -161,7 +161,12 @@ struct Link {
 impl Proxy {
     /// Before the server at this port.
     pub fn start(server: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a socket or a lock");
+        Self::start_on("127.0.0.1", server)
+    }
+
+    /// The same, on another address of this host.
+    pub fn start_on(host: &str, server: u16) -> Self {
+        let listener = TcpListener::bind((host, 0)).expect("a socket or a lock");
         let port = listener.local_addr().expect("a socket or a lock").port();
         let state = Arc::new(State {
             left: AtomicI64::new(0),
@@ -195,6 +200,11 @@ impl Proxy {
     /// `redis://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Loses the reply after `count - 1` others, and cuts its connection.

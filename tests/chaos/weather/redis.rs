@@ -1,12 +1,14 @@
 //! Rows 12, 13 and 17: a Redis whose wall clock jumps, whose memory is full, whose network fails.
 
+use crate::calls::{Stalls, TIMEOUT, in_time};
+use crate::{code, leased, ms};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
-use synlock_core::{Code, Lock, LockOptions, Result, Store, Wait};
+use std::time::Duration;
+use synlock_core::{Code, LockOptions, Store, Wait};
 use synlock_tests::apart;
 use synlock_tests::names::unique;
 use synlock_tests::page::FencedResource;
@@ -14,20 +16,6 @@ use synlock_tests::process::is_full_load;
 use synlock_tests::redis::{Options, RedisServer};
 use synlock_tests::services::redis_fake::{Act, Fake, Fault, Proxy};
 use synlock_tests::services::wall::Wall;
-
-fn ms(number: u64) -> Duration {
-    Duration::from_millis(number)
-}
-
-fn code<T>(result: Result<T>) -> Code {
-    result.err().map_or(Code::Ok, |error| error.code())
-}
-
-fn leased(store: &Store, name: &str, ttl: Duration) -> Lock {
-    let mut options = store.defaults().clone();
-    options.ttl = Some(ttl);
-    store.lock_with(name, options).unwrap()
-}
 
 /// The server's clock jumps while locks are held: who has lost is told and fenced off, and no time that is
 /// shown is more than was asked for.
@@ -196,54 +184,6 @@ fn eviction() {
     }
 }
 
-/// How long the machine itself kept a thread from running since the last look: that is none of the store's.
-struct Stalls {
-    longest: Arc<AtomicU64>,
-    over: Arc<AtomicBool>,
-}
-
-impl Stalls {
-    fn watch() -> Self {
-        let stalls = Stalls {
-            longest: Arc::default(),
-            over: Arc::default(),
-        };
-        let (longest, over) = (Arc::clone(&stalls.longest), Arc::clone(&stalls.over));
-        std::thread::spawn(move || {
-            while !over.load(SeqCst) {
-                let start = Instant::now();
-                std::thread::sleep(ms(1));
-                let late = start.elapsed().saturating_sub(ms(1)).as_micros();
-                longest.fetch_max(u64::try_from(late).unwrap_or(u64::MAX), SeqCst);
-            }
-        });
-        stalls
-    }
-
-    fn take(&self) -> Duration {
-        Duration::from_micros(self.longest.swap(0, SeqCst))
-    }
-}
-
-impl Drop for Stalls {
-    fn drop(&mut self) {
-        self.over.store(true, SeqCst);
-    }
-}
-
-const TIMEOUT: Duration = Duration::from_millis(300);
-
-/// Runs a call; it must be back within the timeout, a tenth of it and 50 ms.
-fn in_time<T>(stalls: &Stalls, what: &str, call: impl FnOnce() -> Result<T>) -> Code {
-    stalls.take();
-    let start = Instant::now();
-    let found = code(call());
-    let took = start.elapsed();
-    let bound = TIMEOUT * 11 / 10 + ms(50) + stalls.take() * 2;
-    assert!(took <= bound, "{what}: {took:?} of {bound:?}");
-    found
-}
-
 /// Each verb at each step of the protocol, in each weather; then no reply belongs to another request.
 #[test]
 fn partitions_and_stalls() {
@@ -371,7 +311,7 @@ fn a_name_with_several_addresses_is_warned_of() {
     }
     let folder = server.file("");
     apart::again(
-        "a_name_with_several_addresses_is_warned_of",
+        "redis::a_name_with_several_addresses_is_warned_of",
         &["--mount"],
         &folder,
         "printf '127.0.0.1 localhost one.test\\n127.0.0.1 many.test\\n127.0.0.2 many.test\\n' > hosts && \

@@ -1,0 +1,107 @@
+//! Row 16 for databases: each reply is lost once, with its connection. The other remote stores have it in
+//! suites of their own.
+
+use crate::remote::{Remote, lock};
+use crate::{code, ms};
+use synlock_core::{Code, Wait};
+use synlock_tests::load::SOON;
+use synlock_tests::names::unique;
+use synlock_tests::process::is_full_load;
+
+/// What may come of a call whose reply is lost: its effect, or the word that it is not known. An attempt
+/// that was not sent is trouble.
+fn is_told(found: Code) -> bool {
+    matches!(found, Code::Ok | Code::Busy | Code::Uncertain)
+}
+
+/// `replies` are so many as there are until the end of a release.
+fn lost_replies(remote: &Remote, query: &str, replies: i64, least: u32) {
+    let direct = remote.store(query);
+    let known = lock(&direct, "known", ms(5000));
+    known.acquire(Wait::For(SOON), None).unwrap();
+    known.release().unwrap();
+    let has_leases = direct.capabilities().ttl;
+    let mut lost = 0;
+    for _ in 0..if is_full_load() { 100 } else { 1 } {
+        for k in 1..=replies {
+            // A new proxy, so that the store begins without a connection.
+            let proxy = remote.proxy();
+            let store = remote.store_behind(&proxy, query);
+            let name = unique("lost");
+            let (ours, other) = (lock(&store, &name, ms(60_000)), direct.lock(&name).unwrap());
+            let what = format!("{query}: reply {k}");
+            proxy.lose(k);
+            let acquired = match ours.try_acquire() {
+                Ok(None) => Code::Busy,
+                result => code(result),
+            };
+            let unsent = acquired == Code::Unavailable && proxy.has_lost();
+            assert!(is_told(acquired) || unsent, "{what}: acquire {acquired:?}");
+            if acquired == Code::Ok {
+                let holders = direct.inspect(&name).unwrap().holders.len();
+                assert_eq!(holders, 1, "{what}");
+                assert!(other.try_acquire().unwrap().is_none(), "{what}");
+                let kept = code(if has_leases {
+                    ours.refresh(None)
+                } else {
+                    ours.ensure_held()
+                });
+                // Where a hold is its session's, a lost reply may be its end: it is told.
+                let is_gone = !has_leases && kept == Code::Lost;
+                assert!(is_told(kept) || is_gone, "{what}: {kept:?}");
+                if kept == Code::Ok {
+                    assert!(other.try_acquire().unwrap().is_none(), "{what}");
+                }
+                let released = code(ours.release());
+                let is_gone = is_gone || (!has_leases && released == Code::Lost);
+                assert!(is_told(released) || is_gone, "{what}: {released:?}");
+            }
+            lost += u32::from(proxy.has_lost());
+            proxy.heal();
+            // No ghost stays behind, not even for its TTL, and the same handle asks again.
+            other.acquire(Wait::For(SOON), None).unwrap();
+            other.release().unwrap();
+            let again = lock(&store, &name, ms(60_000));
+            again.acquire(Wait::For(SOON), None).unwrap();
+            assert!(other.try_acquire().unwrap().is_none(), "{what}");
+            again.release().unwrap();
+        }
+    }
+    assert!(lost >= least, "{query}: {lost} replies lost");
+}
+
+fn tables(remote: &Remote) {
+    for query in ["", "dialect=symfony", "dialect=drupal", "dialect=laravel"] {
+        lost_replies(remote, query, 7, 4);
+    }
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn lost_replies_of_postgres() {
+    tables(&Remote::postgres("postgres"));
+}
+
+#[cfg(feature = "mysql")]
+#[test]
+fn lost_replies_of_mysql() {
+    tables(&Remote::mysql("mysql"));
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn lost_replies_of_postgres_advisory() {
+    let remote = Remote::postgres("postgres+advisory");
+    for query in ["", "dialect=symfony", "fencing=0"] {
+        lost_replies(&remote, query, 9, 5);
+    }
+}
+
+#[cfg(feature = "mysql")]
+#[test]
+fn lost_replies_of_mysql_advisory() {
+    let remote = Remote::mysql("mysql+advisory");
+    for query in ["", "fencing=0"] {
+        lost_replies(&remote, query, 9, 5);
+    }
+}
