@@ -6,6 +6,7 @@ mod files;
 mod pair;
 mod redis;
 mod semaphores;
+mod sessions;
 mod tables;
 mod zookeeper;
 
@@ -22,6 +23,7 @@ fn main() {
         zookeeper::pairs(),
         etcd::pairs(),
         tables::pairs(),
+        sessions::pairs(),
     ]
     .into_iter()
     .flatten()

@@ -7,11 +7,14 @@ declare(strict_types=1);
 
 use Symfony\Component\Lock\BlockingStoreInterface;
 use Symfony\Component\Lock\LockFactory;
+use Symfony\Component\Lock\Store\CombinedStore;
 use Symfony\Component\Lock\Store\FlockStore;
 use Symfony\Component\Lock\Store\MemcachedStore;
 use Symfony\Component\Lock\Store\PdoStore;
+use Symfony\Component\Lock\Store\PostgreSqlStore;
 use Symfony\Component\Lock\Store\RedisStore;
 use Symfony\Component\Lock\Store\SemaphoreStore;
+use Symfony\Component\Lock\Strategy\ConsensusStrategy;
 
 require 'Symfony/Component/Lock/autoload.php';
 require __DIR__ . '/turns.php';
@@ -39,6 +42,11 @@ $store = match ($kind) {
     'semaphore' => new SemaphoreStore(),
     'redis' => new RedisStore(redisAt((int) $rest[0])),
     'memcached' => new MemcachedStore(memcached((int) $rest[0])),
+    'pgsql' => new PostgreSqlStore($rest[0], ['db_username' => $rest[1]]),
+    'combined' => new CombinedStore(
+        array_map(static fn (string $port): RedisStore => new RedisStore(redisAt((int) $port)), $rest),
+        new ConsensusStrategy(),
+    ),
     'pdo' => new PdoStore($rest[0], ['db_username' => $rest[1]]),
 };
 // A lease that ends soon after its holder.
