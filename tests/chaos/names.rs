@@ -19,6 +19,11 @@ use synlock_core::{Lock, Store};
 use synlock_tests::names::{TempDir, unique};
 use synlock_tests::process::{is_full_load, nanos};
 use synlock_tests::redis::RedisServer;
+use synlock_tests::services::etcd::EtcdServer;
+use synlock_tests::services::mariadb::MariadbServer;
+use synlock_tests::services::memcached::MemcachedServer;
+use synlock_tests::services::postgres::PostgresServer;
+use synlock_tests::services::zookeeper::ZookeeperServer;
 use synlock_tests::torture::Verdict;
 
 const BATCH: usize = 16;
@@ -423,6 +428,70 @@ fn foreign_commands(server: &RedisServer) -> Vec<String> {
         .collect()
 }
 
+type Started = (String, Box<dyn std::any::Any>);
+
+/// A server of one's own for a kind of store, and the URL of its locks.
+fn start(kind: &str) -> Started {
+    match kind {
+        "sqlite" => {
+            let folder = TempDir::within("/dev/shm", "names");
+            let url = format!("sqlite:{}/locks.db", folder.path().display());
+            (url, Box::new(folder))
+        }
+        "postgres" | "postgres+advisory" => {
+            let server = PostgresServer::start();
+            (format!("{kind}://{}", server.place()), Box::new(server))
+        }
+        "mysql" | "mysql+advisory" => {
+            let server = MariadbServer::start();
+            (format!("{kind}://{}", server.place()), Box::new(server))
+        }
+        "memcached" => {
+            let server = MemcachedServer::start();
+            (server.url(), Box::new(server))
+        }
+        "zookeeper" => {
+            let server = ZookeeperServer::start();
+            (server.url(), Box::new(server))
+        }
+        "etcd" => {
+            let server = EtcdServer::start();
+            (server.url(), Box::new(server))
+        }
+        _ => panic!("no store {kind}"),
+    }
+}
+
+/// Fewer pairs, on stores with a server and on SQLite.
+fn elsewhere(kinds: &[String], runner: &mut TestRunner, verdict: &mut Verdict) {
+    let batches = if is_full_load() { 2_000 } else { 6 };
+    let strategy = pairs();
+    for kind in kinds {
+        let (url, _server) = start(kind);
+        let store = Store::open(&url).expect("a store");
+        let lists = store.capabilities().list && !kind.ends_with("advisory");
+        let look: Box<Look> = Box::new(|_| Ok(()));
+        let place = Place { store, look };
+        let mut run = |pairs: &[Pair]| hold(&place, pairs, lists).err().map(|e| e.to_string());
+        let failure = (0..batches).find_map(|_| {
+            let mut tree = strategy.new_tree(runner).expect("a batch");
+            let mut batch = tree.current();
+            // One that is cut in any case.
+            let long = |last| [vec![b'n'; 2_000], vec![last]].concat();
+            batch.push((long(b'a'), long(b'b')));
+            match run(&batch) {
+                Some(failure) => smallest(&mut tree, &mut run).or(Some(failure)),
+                None => None,
+            }
+        });
+        verdict.claim(
+            failure.is_none(),
+            &format!("names that meet or get lost on {kind}"),
+            failure.as_deref().unwrap_or("0"),
+        );
+    }
+}
+
 #[expect(clippy::print_stdout, reason = "rows report on stdout")]
 fn main() -> ExitCode {
     let full = is_full_load();
@@ -443,6 +512,12 @@ fn main() -> ExitCode {
         },
         TestRng::from_seed(RngAlgorithm::ChaCha, &bytes),
     );
+    let kinds: Vec<String> = std::env::args().skip(1).collect();
+    if !kinds.is_empty() {
+        let mut verdict = Verdict::default();
+        elsewhere(&kinds, &mut runner, &mut verdict);
+        return verdict.finish();
+    }
     let server = RedisServer::start();
     let memory = Place {
         store: Store::open(&format!("memory:{}", unique("names"))).expect("a store"),

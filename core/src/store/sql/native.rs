@@ -45,7 +45,12 @@ struct Notes {
 }
 
 pub(super) fn id_of(name: &Name) -> Id {
-    Sha256::digest(name.as_bytes()).into()
+    let mut whole = name.as_bytes();
+    // Canary of row 32.
+    if cfg!(canary = "cut_long") {
+        whole = &whole[..whole.len().min(1000)];
+    }
+    Sha256::digest(whole).into()
 }
 
 /// When to ask again after so many times in vain: later and later, never in step with others.

@@ -58,6 +58,10 @@ pub(super) fn shown(name: &[u8]) -> String {
     }
     let mut out = escape(&name[..SHOWN]);
     out.push('~');
+    // Canary of row 32.
+    if cfg!(canary = "cut_long") {
+        return out;
+    }
     for byte in Sha256::digest(name) {
         let _ = write!(out, "{byte:02x}");
     }
