@@ -1,5 +1,7 @@
 //! `flock:` as one process and several see it: files, modes, names, breaking, cleaning.
 
+mod berths;
+
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};

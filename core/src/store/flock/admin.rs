@@ -197,11 +197,8 @@ impl Flock {
     /// Holds of this process, about which more is known.
     fn own_holders(&self, file: &LockFile) -> Vec<Holder> {
         let now = BootTime::now();
-        let books = self.process().books.lock();
-        let own = books
-            .held
-            .iter()
-            .filter(|(_, held)| held.file.inode() == file.inode());
+        let own = self.process().all_held().into_iter();
+        let own = own.filter(|(_, held)| held.file.inode() == file.inode());
         own.map(|(token, held)| Holder {
             owner: token.to_hex()[..8].to_owned(),
             mode: held.mode.kind(),
@@ -243,9 +240,8 @@ impl Flock {
             .filter(|lock| lock.device == device && !lock.waits)
             .map(|lock| lock.inode)
             .collect();
-        let own = self.process().books.lock();
-        held.extend(own.held.values().map(|held| held.file.inode().1));
-        drop(own);
+        let own = self.process().all_held().into_iter();
+        held.extend(own.map(|(_, held)| held.file.inode().1));
         let mut files: Vec<String> = entries(&listing)?
             .into_iter()
             .filter(|(inode, name)| held.contains(inode) && self.may_be_lock(name))

@@ -1,5 +1,7 @@
-//! What one process has open: holds by token, idle descriptors and waiters by name.
+//! What one process has open: holds by token, idle descriptors and waiters by name, and the berths of
+//! handles.
 
+use super::berth::Berth;
 use super::file::LockFile;
 use super::queue::Line;
 use crate::hash::{ByToken, HashGiven};
@@ -9,11 +11,16 @@ use crate::name::Name;
 use crate::owner::OwnerToken;
 use crate::signal::Signal;
 use crate::store::{Claim, Grant};
+use crate::sync::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
 
-/// Descriptors kept open for names that nobody holds.
+/// Descriptors kept open for names that nobody holds, those in berths among them.
 const MOST_IDLE: usize = 64;
+/// Handles that have a berth; the others find what they need in the books.
+const MOST_BERTHS: usize = 32;
 
 /// A hold of this process.
 #[derive(Clone, Debug)]
@@ -26,6 +33,17 @@ pub(super) struct Held {
 }
 
 impl Held {
+    #[inline]
+    pub(super) fn new(claim: &Claim, file: Arc<LockFile>, fence: Option<u64>) -> Self {
+        Held {
+            file,
+            mode: claim.mode,
+            fence,
+            since: claim.asked,
+            label: claim.label.clone(),
+        }
+    }
+
     pub(super) fn grant(&self) -> Grant {
         Grant {
             lease: None,
@@ -44,14 +62,14 @@ struct Waiter {
 
 /// Descriptors of one name that hold nothing.
 #[derive(Debug)]
-pub(super) struct Shelf {
+struct Shelf {
     name: Name,
     files: Vec<Arc<LockFile>>,
 }
 
 /// By the keys of their names' lines. Of names that share one, only the last to let go has a shelf; and
 /// there are few, so that nobody gains by choosing names.
-pub(super) type Shelves = HashMap<u64, Shelf, HashGiven>;
+type Shelves = HashMap<u64, Shelf, HashGiven>;
 
 /// What this process has open.
 #[derive(Debug, Default)]
@@ -59,7 +77,14 @@ pub(super) struct Books {
     idle: Shelves,
     idle_files: usize,
     pub(super) held: ByToken<Held>,
-    waiting: HashMap<Name, VecDeque<Waiter>>,
+    pub(super) berths: Vec<Arc<Berth>>,
+}
+
+/// Who waits without a queue to stand in.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    by_name: Mutex<HashMap<Name, VecDeque<Waiter>>>,
+    any: AtomicBool,
 }
 
 impl Books {
@@ -81,7 +106,7 @@ impl Books {
         file: Arc<LockFile>,
     ) -> Vec<Arc<LockFile>> {
         let mut out = Vec::new();
-        if self.idle_files >= MOST_IDLE || self.idle.len() > 2 * MOST_IDLE {
+        if self.idle_files + self.berths.len() >= MOST_IDLE || self.idle.len() > 2 * MOST_IDLE {
             self.idle.retain(|_, shelf| !shelf.files.is_empty());
             let victim = self.idle.keys().next().copied();
             if let Some(shelf) = victim.and_then(|victim| self.idle.remove(&victim)) {
@@ -103,14 +128,32 @@ impl Books {
         out
     }
 
-    pub(super) fn drop_idle(&mut self) -> Shelves {
+    /// Gives up all descriptors that hold nothing.
+    pub(super) fn drop_idle(&mut self) -> Vec<Arc<LockFile>> {
         self.idle_files = 0;
-        std::mem::take(&mut self.idle)
+        let shelves = std::mem::take(&mut self.idle).into_values();
+        let mut out: Vec<_> = shelves.flat_map(|shelf| shelf.files).collect();
+        out.extend(self.berths.iter().filter_map(|berth| berth.give_up_idle()));
+        out
     }
 
+    /// A new berth, if there is one left.
+    pub(super) fn lodge(&mut self) -> Option<Arc<Berth>> {
+        if self.berths.len() >= MOST_BERTHS {
+            return None;
+        }
+        let berth = Arc::new(Berth::default());
+        self.berths.push(berth.clone());
+        Some(berth)
+    }
+}
+
+impl Waiting {
     /// Notes a waiter; how often it has asked before.
-    pub(super) fn wait(&mut self, claim: &Claim, bell: &Arc<Signal>) -> u32 {
-        let queue = self.waiting.entry(claim.name.clone()).or_default();
+    pub(super) fn wait(&self, claim: &Claim, bell: &Arc<Signal>) -> u32 {
+        let mut by_name = self.by_name.lock();
+        self.any.store(true, Release);
+        let queue = by_name.entry(claim.name.clone()).or_default();
         if let Some(known) = queue.iter_mut().find(|known| known.token == claim.token) {
             known.bell = bell.clone();
             known.asked += 1;
@@ -124,26 +167,29 @@ impl Books {
         0
     }
 
-    pub(super) fn stop_waiting(&mut self, claim: &Claim) {
-        if self.waiting.is_empty() {
+    pub(super) fn stop(&self, claim: &Claim) {
+        // A claim's verbs follow each other: what it noted is seen.
+        if !self.any.load(Acquire) {
             return;
         }
-        if let Some(queue) = self.waiting.get_mut(&claim.name) {
+        let mut by_name = self.by_name.lock();
+        if let Some(queue) = by_name.get_mut(&claim.name) {
             queue.retain(|known| known.token != claim.token);
             if queue.is_empty() {
-                self.waiting.remove(&claim.name);
+                by_name.remove(&claim.name);
             }
         }
+        self.any.store(!by_name.is_empty(), Release);
     }
 
+    /// Whoever is missed here asks again soon.
     pub(super) fn first_bell(&self, name: &Name) -> Option<Arc<Signal>> {
-        if self.waiting.is_empty() {
+        if !self.any.load(Acquire) {
             return None;
         }
-        self.waiting
-            .get(name)?
-            .front()
-            .map(|first| first.bell.clone())
+        let by_name = self.by_name.lock();
+        let first = by_name.get(name)?.front()?;
+        Some(first.bell.clone())
     }
 }
 
@@ -191,5 +237,41 @@ mod tests {
         assert_eq!(closed, 2 * MOST_IDLE);
         assert_eq!(books.drop_idle().len(), MOST_IDLE);
         assert_eq!(books.idle_files, 0);
+    }
+
+    #[test]
+    fn a_berth_gives_up_its_descriptor_and_leaves_its_hold_behind() {
+        use super::super::berth::{Inside, Lodger};
+        let books = Arc::new(Mutex::new(Books::default()));
+        let line = Line { slot: 0, key: 1 };
+        let lodger = || Lodger {
+            berth: books.lock().lodge().unwrap(),
+            books: books.clone(),
+            name: name("a"),
+            line,
+        };
+        let (a, b) = (lodger(), lodger());
+        let token = OwnerToken::draw().unwrap();
+        let held = Held {
+            file: file(),
+            mode: Mode::Exclusive,
+            fence: None,
+            since: BootTime::now(),
+            label: None,
+        };
+        *a.berth.lock() = Inside::Held(token, held);
+        *b.berth.lock() = Inside::Idle(file());
+        assert_eq!(books.lock().drop_idle().len(), 1, "the idle one");
+        assert!(matches!(*b.berth.lock(), Inside::Nothing));
+        *b.berth.lock() = Inside::Idle(file());
+        drop(b);
+        assert!(books.lock().take_idle(&name("a"), line).is_some());
+        drop(a);
+        assert!(books.lock().held.contains_key(&token));
+        assert!(books.lock().berths.is_empty());
+        let many: Vec<_> = (0..MOST_BERTHS).map(|_| lodger()).collect();
+        assert!(books.lock().lodge().is_none());
+        drop(many);
+        assert!(books.lock().lodge().is_some());
     }
 }

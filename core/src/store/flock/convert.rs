@@ -22,6 +22,7 @@
 //!
 //! Locks of dead processes, the gate included, are dropped by the kernel.
 
+use super::books::Held;
 use super::file::{COUNTER, GATE, LockFile};
 use super::header::Header;
 use super::store::{Flock, cannot_lock, cannot_look};
@@ -83,7 +84,7 @@ pub(super) fn draw_fence(
 impl Flock {
     pub(super) fn convert(&self, claim: &Claim, to: Mode) -> Result<Attempt> {
         let lost = || Error::outcome(Code::Lost);
-        let held = self.held(claim.token).ok_or_else(lost)?;
+        let held = self.held(claim).ok_or_else(lost)?;
         if held.mode == to {
             return self.converted(claim, to);
         }
@@ -153,26 +154,22 @@ impl Flock {
     /// Notes the new mode; a writer gets a token above all that were given before. If drawing it
     /// fails, the hold is the writer's all the same, and asking again draws it.
     fn converted(&self, claim: &Claim, to: Mode) -> Result<Attempt> {
-        let held = {
-            let mut books = self.process().books.lock();
-            let held = books
-                .held
-                .get_mut(&claim.token)
-                .ok_or_else(|| Error::outcome(Code::Lost))?;
+        let note = |held: &mut Held| {
             if held.mode != to {
                 held.mode = to;
                 held.fence = held.fence.filter(|_| to == Mode::Shared);
             }
             held.clone()
         };
+        let process = self.process();
+        let held = process
+            .with_held(claim, note)
+            .ok_or_else(|| Error::outcome(Code::Lost))?;
         if !self.config.fencing || held.fence.is_some() {
             return Ok(Attempt::Granted(held.grant()));
         }
         let fence = Header::read(&held.file)?.draw_fence(&held.file, claim.fence_block)?;
-        let mut books = self.process().books.lock();
-        if let Some(held) = books.held.get_mut(&claim.token) {
-            held.fence = Some(fence);
-        }
+        process.with_held(claim, |held| held.fence = Some(fence));
         Ok(Attempt::Granted(Grant {
             fence: Some(fence),
             ..held.grant()

@@ -1,11 +1,15 @@
-//! What a handle's seat keeps from verb to verb: what follows from its name.
+//! What a handle's seat keeps from verb to verb: what follows from its name, and from its second hold
+//! on a berth.
 
+use super::berth::{Inside, Lodger};
 use super::companion;
 use super::dialect::Dialect;
 use super::names;
 use super::queue::Line;
+use super::store::Process;
 use crate::store::Claim;
 
+/// What follows from a name.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Kept {
     /// Which queue the name has; its key also finds the name's idle descriptors.
@@ -14,16 +18,57 @@ pub(super) struct Kept {
     pub(super) is_plain: bool,
 }
 
+/// What is in a seat.
+#[derive(Debug)]
+pub(super) struct Seated {
+    pub(super) kept: Kept,
+    lodger: Option<Lodger>,
+    /// Whether the handle has held before: one that holds once needs no berth.
+    has_held: bool,
+}
+
 impl Kept {
     pub(super) fn of(dialect: Dialect, claim: &Claim) -> Self {
-        let known = claim.seat.with(|kept: &mut Kept| *kept);
+        let known = claim.seat.with(|seated: &mut Seated| seated.kept);
         known.unwrap_or_else(|| {
             let kept = Kept {
                 line: companion::line(dialect, &claim.name),
                 is_plain: !dialect.is_native() || names::is_plain(claim.name.as_bytes()),
             };
-            claim.seat.put(kept);
+            claim.seat.put(Seated {
+                kept,
+                lodger: None,
+                has_held: false,
+            });
             kept
         })
+    }
+}
+
+impl Seated {
+    /// Works on the handle's berth, if it has one.
+    #[inline]
+    pub(super) fn in_berth<T>(claim: &Claim, work: impl FnOnce(&mut Inside) -> T) -> Option<T> {
+        let in_berth = |seated: &mut Seated| {
+            let lodger = seated.lodger.as_ref()?;
+            Some(work(&mut lodger.berth.lock()))
+        };
+        claim.seat.with(in_berth).flatten()
+    }
+
+    /// Before a hold: gives the handle a berth if it is due and there is one to be had.
+    pub(super) fn look_for_berth(process: &Process, claim: &Claim) {
+        claim.seat.with(|seated: &mut Seated| {
+            if seated.lodger.is_none() && seated.has_held {
+                let line = seated.kept.line;
+                seated.lodger = process.books.lock().lodge().map(|berth| Lodger {
+                    berth,
+                    books: process.books.clone(),
+                    name: claim.name.clone(),
+                    line,
+                });
+            }
+            seated.has_held = true;
+        });
     }
 }

@@ -36,6 +36,8 @@
 #[cfg(not(loom))]
 mod admin;
 #[cfg(not(loom))]
+mod berth;
+#[cfg(not(loom))]
 mod books;
 #[cfg(not(loom))]
 mod companion;

@@ -1,13 +1,14 @@
 //! The store: how a lock is taken, checked and let go.
 
-use super::books::{Books, Held};
+use super::berth::{Berth, Inside};
+use super::books::{Books, Held, Waiting};
 use super::companion::{self, Companion};
 use super::config::Config;
 use super::dialect::Dialect;
 use super::directory::{Directory, has_links};
 use super::file::{GATE, LockFile, Seen};
 use super::header::Header;
-use super::kept::Kept;
+use super::kept::{Kept, Seated};
 use super::queue::Line;
 use crate::capability::{Capabilities, Fence, Scope};
 use crate::codes::Code;
@@ -33,7 +34,8 @@ const SHORTEST_POLL: Duration = Duration::from_millis(1);
 /// What a process makes for itself.
 #[derive(Debug)]
 pub(super) struct Process {
-    pub(super) books: Mutex<Books>,
+    pub(super) books: Arc<Mutex<Books>>,
+    waiting: Waiting,
     pub(super) companion: Companion,
     directory: Mutex<Option<Arc<Directory>>>,
 }
@@ -61,6 +63,17 @@ enum Outcome {
     Busy(Arc<LockFile>),
 }
 
+/// A file that was just asked for the lock.
+enum Look {
+    /// It is ours, and the path leads to it.
+    Locked {
+        has_content: bool,
+    },
+    Busy,
+    /// The path leads elsewhere.
+    Gone,
+}
+
 #[derive(Debug)]
 pub(super) struct Flock {
     url: String,
@@ -85,7 +98,8 @@ impl Flock {
 
     pub(super) fn process(&self) -> &Process {
         self.process.get_or_init(|| Process {
-            books: Mutex::default(),
+            books: Arc::default(),
+            waiting: Waiting::default(),
             companion: Companion::new(&self.config),
             directory: Mutex::default(),
         })
@@ -134,52 +148,104 @@ impl Flock {
     }
 
     /// A grant only counts on the file that the path leads to *after* it was locked.
-    fn take(&self, claim: &Claim, kept: Kept, mut known: Option<Arc<LockFile>>) -> Result<Outcome> {
+    #[inline]
+    fn look(&self, claim: &Claim, file: &Arc<LockFile>) -> Result<Look> {
+        let locked = file.try_lock(claim.mode).map_err(cannot_lock)?;
+        let taken = Taken(locked.then_some(file));
+        let seen = match file.glance().map_err(cannot_look)? {
+            Some(seen) => seen,
+            None if cfg!(canary = "unlink_on_release") => Seen {
+                links: 1,
+                has_content: false,
+            },
+            None => return Ok(Look::Gone),
+        };
+        if seen.links > 1 {
+            return Err(has_links());
+        }
+        if !locked {
+            return Ok(Look::Busy);
+        }
+        taken.keep();
+        Ok(Look::Locked {
+            has_content: seen.has_content,
+        })
+    }
+
+    fn take(
+        &self,
+        claim: &Claim,
+        kept: Kept,
+        mut known: Option<(Arc<LockFile>, Option<Look>)>,
+    ) -> Result<Outcome> {
         for _ in 0..MOST_TRIES {
-            let file = match known.take() {
-                Some(file) => file,
-                None => self.open_file(&claim.name, true)?.ok_or_else(|| {
-                    Error::new(Code::Internal, "a lock file that was made is not there")
-                })?,
-            };
-            let locked = file.try_lock(claim.mode).map_err(cannot_lock)?;
-            let taken = Taken(locked.then_some(&file));
-            let seen = match file.glance().map_err(cannot_look)? {
-                Some(seen) => seen,
-                None if cfg!(canary = "unlink_on_release") => Seen {
-                    links: 1,
-                    has_content: false,
-                },
+            let (file, looked) = match known.take() {
+                Some(known) => known,
                 None => {
-                    drop(taken);
+                    let file = self.open_file(&claim.name, true)?.ok_or_else(|| {
+                        Error::new(Code::Internal, "a lock file that was made is not there")
+                    })?;
+                    (file, None)
+                }
+            };
+            let looked = match looked {
+                Some(looked) => looked,
+                None => self.look(claim, &file)?,
+            };
+            let has_content = match looked {
+                Look::Locked { has_content } => has_content,
+                Look::Busy => return Ok(Outcome::Busy(file)),
+                Look::Gone => {
                     self.look_at_directory_again();
                     continue;
                 }
             };
-            if seen.links > 1 {
-                return Err(has_links());
-            }
-            if !locked {
-                drop(taken);
-                return Ok(Outcome::Busy(file));
-            }
-            let Some(fence) = self.prepare(claim, kept, &file, seen.has_content)? else {
+            let taken = Taken(Some(&file));
+            let Some(fence) = self.prepare(claim, kept, &file, has_content)? else {
                 drop(taken);
                 return Ok(Outcome::Busy(file));
             };
             taken.keep();
-            return Ok(Outcome::Granted(Held {
-                file,
-                mode: claim.mode,
-                fence,
-                since: claim.asked,
-                label: claim.label.clone(),
-            }));
+            return Ok(Outcome::Granted(Held::new(claim, file, fence)));
         }
         Err(Error::new(
             Code::Unavailable,
             "the lock file is replaced as fast as it is opened",
         ))
+    }
+
+    /// Whether a hold of an empty file needs nothing else: no gate, no words, no counter.
+    fn is_simple(&self, claim: &Claim, kept: Kept) -> bool {
+        self.config.dialect.is_native()
+            && kept.is_plain
+            && !self.config.fencing
+            && claim.label.is_none()
+    }
+
+    /// The short way: takes the lock on the descriptor in the handle's berth, and notes the hold there.
+    /// Otherwise what was found, if anything: the long way goes on with it.
+    #[inline]
+    #[expect(clippy::type_complexity, reason = "the long way takes it as it is")]
+    fn take_in_berth(
+        &self,
+        claim: &Claim,
+        kept: Kept,
+    ) -> Result<std::result::Result<Grant, Option<(Arc<LockFile>, Option<Look>)>>> {
+        let in_berth = |inside: &mut Inside| {
+            let Some(file) = inside.take_idle() else {
+                return Ok(Err(None));
+            };
+            Ok(match self.look(claim, &file)? {
+                Look::Locked { has_content: false } if self.is_simple(claim, kept) => {
+                    let held = Held::new(claim, file, None);
+                    let grant = held.grant();
+                    *inside = Inside::Held(claim.token, held);
+                    Ok(grant)
+                }
+                other => Err(Some((file, Some(other)))),
+            })
+        };
+        Seated::in_berth(claim, in_berth).unwrap_or(Ok(Err(None)))
     }
 
     /// What a hold of a file with content, or one that needs content, has to see to. `None`: another
@@ -221,30 +287,31 @@ impl Flock {
     }
 
     /// Tries to take the lock on a descriptor that was kept, or a new one.
-    fn try_take(&self, claim: &Claim) -> Result<Option<Grant>> {
-        let (process, kept) = (self.process(), Kept::of(self.config.dialect, claim));
-        let idle = process.books.lock().take_idle(&claim.name, kept.line);
-        self.try_take_on(process, claim, kept, idle)
-    }
-
-    fn try_take_on(
-        &self,
-        process: &Process,
-        claim: &Claim,
-        kept: Kept,
-        idle: Option<Arc<LockFile>>,
-    ) -> Result<Option<Grant>> {
-        match self.take(claim, kept, idle)? {
+    fn try_take(&self, process: &Process, claim: &Claim, kept: Kept) -> Result<Option<Grant>> {
+        let known = match self.take_in_berth(claim, kept)? {
+            Ok(grant) => {
+                process.waiting.stop(claim);
+                return Ok(Some(grant));
+            }
+            Err(Some(known)) => Some(known),
+            Err(None) => {
+                if let Some(grant) = process.granted_before(claim) {
+                    return Ok(Some(grant));
+                }
+                Seated::look_for_berth(process, claim);
+                let idle = process.books.lock().take_idle(&claim.name, kept.line);
+                idle.map(|file| (file, None))
+            }
+        };
+        match self.take(claim, kept, known)? {
             Outcome::Granted(held) => {
                 let grant = held.grant();
-                let mut books = process.books.lock();
-                books.stop_waiting(claim);
-                books.held.insert(claim.token, held);
+                process.waiting.stop(claim);
+                process.note(claim, held);
                 Ok(Some(grant))
             }
             Outcome::Busy(file) => {
-                let closed = process.books.lock().keep(&claim.name, kept.line, file);
-                drop(closed);
+                process.keep(claim, kept, file);
                 Ok(None)
             }
         }
@@ -252,12 +319,13 @@ impl Flock {
 
     /// A look of a claim that waits, from its place in the queue.
     fn wait(&self, claim: &Claim, bell: &Arc<Signal>) -> Result<Attempt> {
-        let companion = &self.process().companion;
+        let process = self.process();
+        let (companion, kept) = (&process.companion, Kept::of(self.config.dialect, claim));
         let Some(look) = companion.look(claim, bell)? else {
-            return self.wait_alone(claim, bell);
+            return self.wait_alone(process, claim, kept, bell);
         };
         if look.is_first || !claim.fair {
-            match self.try_take(claim) {
+            match self.try_take(process, claim, kept) {
                 Ok(Some(grant)) => {
                     companion.leave(claim);
                     if claim.mode == Mode::Shared {
@@ -302,11 +370,17 @@ impl Flock {
     }
 
     /// A look of a claim that has no queue to stand in: it polls.
-    fn wait_alone(&self, claim: &Claim, bell: &Arc<Signal>) -> Result<Attempt> {
-        if let Some(grant) = self.try_take(claim)? {
+    fn wait_alone(
+        &self,
+        process: &Process,
+        claim: &Claim,
+        kept: Kept,
+        bell: &Arc<Signal>,
+    ) -> Result<Attempt> {
+        if let Some(grant) = self.try_take(process, claim, kept)? {
             return Ok(Attempt::Granted(grant));
         }
-        let asked = self.process().books.lock().wait(claim, bell);
+        let asked = process.waiting.wait(claim, bell);
         Ok(self.busy(claim, asked))
     }
 
@@ -326,38 +400,153 @@ impl Flock {
 
     /// Lets a hold go and keeps its descriptor, or closes it if it is of no more use.
     fn let_go(&self, process: &Process, claim: &Claim, file: Arc<LockFile>, reuse: bool) {
-        let (name, line) = (&claim.name, Kept::of(self.config.dialect, claim).line);
+        let kept = Kept::of(self.config.dialect, claim);
         if cfg!(canary = "unlink_on_release") {
-            self.remove_file(name);
+            self.remove_file(&claim.name);
         }
         let reuse = file.unlock().is_ok() && reuse && !file.is_spoilt();
-        let mut books = process.books.lock();
-        let closed = if reuse {
-            books.keep(name, line, file)
+        if reuse {
+            process.keep(claim, kept, file);
         } else {
-            vec![file]
-        };
-        let bell = books.first_bell(name);
-        drop(books);
-        drop(closed);
+            drop(file);
+        }
+        Self::tell_next(process, claim, kept.line);
+    }
+
+    /// After a lock was let go.
+    #[inline]
+    fn tell_next(process: &Process, claim: &Claim, line: Line) {
         process.companion.pass_on(line, claim.fair);
-        if let Some(bell) = bell {
+        if let Some(bell) = process.waiting.first_bell(&claim.name) {
             bell.ring();
         }
+    }
+
+    /// The short way of a release: lets go of the hold in the handle's berth, and leaves the descriptor
+    /// there. Nothing if there is no such hold, or more to do.
+    #[inline]
+    fn release_in_berth(&self, claim: &Claim) -> Option<std::io::Result<Option<Seen>>> {
+        if self.config.remove || cfg!(canary = "unlink_on_release") {
+            return None;
+        }
+        let in_berth = |inside: &mut Inside| {
+            let held = inside.take(claim.token)?;
+            let current = held.file.glance();
+            let reuse = held.file.unlock().is_ok() && is_ours(&current) && !held.file.is_spoilt();
+            if reuse {
+                *inside = Inside::Idle(held.file);
+            }
+            Some(current)
+        };
+        Seated::in_berth(claim, in_berth).flatten()
     }
 
     /// Forgets a hold whose file is not the lock any more.
     pub(super) fn lose(&self, claim: &Claim) {
         let process = self.process();
-        let held = process.books.lock().held.remove(&claim.token);
-        if let Some(held) = held {
+        if let Some(held) = process.take_held(claim) {
             self.let_go(process, claim, held.file, false);
         }
     }
 
-    pub(super) fn held(&self, token: OwnerToken) -> Option<Held> {
-        self.process().books.lock().held.get(&token).cloned()
+    pub(super) fn held(&self, claim: &Claim) -> Option<Held> {
+        self.process().with_held(claim, |held| held.clone())
     }
+}
+
+impl Process {
+    /// Enters a new hold: in the handle's berth, or in the books.
+    fn note(&self, claim: &Claim, held: Held) {
+        let mut held = Some(held);
+        Seated::in_berth(claim, |inside| {
+            if matches!(inside, Inside::Nothing)
+                && let Some(held) = held.take()
+            {
+                *inside = Inside::Held(claim.token, held);
+            }
+        });
+        if let Some(held) = held {
+            self.books.lock().held.insert(claim.token, held);
+        }
+    }
+
+    /// Keeps an unlocked file for the next time.
+    fn keep(&self, claim: &Claim, kept: Kept, file: Arc<LockFile>) {
+        let mut file = Some(file);
+        Seated::in_berth(claim, |inside| {
+            if matches!(inside, Inside::Nothing)
+                && let Some(file) = file.take()
+            {
+                *inside = Inside::Idle(file);
+            }
+        });
+        if let Some(file) = file {
+            let closed = self.books.lock().keep(&claim.name, kept.line, file);
+            drop(closed);
+        }
+    }
+
+    fn berths(&self) -> Vec<Arc<Berth>> {
+        self.books.lock().berths.clone()
+    }
+
+    /// Works on the hold of a claim, wherever it is noted. A copy of a claim has no seat, but may have
+    /// been made of one that has.
+    pub(super) fn with_held<T>(&self, claim: &Claim, work: impl Fn(&mut Held) -> T) -> Option<T> {
+        let token = claim.token;
+        let own = Seated::in_berth(claim, |inside| inside.of(token).map(&work)).flatten();
+        let in_berths = || {
+            let mut all = self.berths().into_iter();
+            all.find_map(|berth| berth.lock().of(token).map(&work))
+        };
+        // Twice, since a handle that goes leaves its hold to the books.
+        own.or_else(|| self.books.lock().held.get_mut(&token).map(&work))
+            .or_else(in_berths)
+            .or_else(|| self.books.lock().held.get_mut(&token).map(&work))
+    }
+
+    /// The grant of a claim that asks again.
+    fn granted_before(&self, claim: &Claim) -> Option<Grant> {
+        if !claim.seat.keeps() {
+            return self.with_held(claim, |held| held.grant());
+        }
+        let token = claim.token;
+        let own = Seated::in_berth(claim, |inside| inside.of(token).map(|held| held.grant()));
+        own.flatten()
+            .or_else(|| self.books.lock().held.get(&token).map(Held::grant))
+    }
+
+    fn take_held(&self, claim: &Claim) -> Option<Held> {
+        let token = claim.token;
+        let own = Seated::in_berth(claim, |inside| inside.take(token)).flatten();
+        let in_berths = || {
+            let mut all = self.berths().into_iter();
+            all.find_map(|berth| berth.lock().take(token))
+        };
+        own.or_else(|| self.books.lock().held.remove(&token))
+            .or_else(in_berths)
+            .or_else(|| self.books.lock().held.remove(&token))
+    }
+
+    /// All holds of this process. One that a handle leaves behind meanwhile is not missed.
+    pub(super) fn all_held(&self) -> Vec<(OwnerToken, Held)> {
+        let mut all: Vec<_> = self
+            .berths()
+            .iter()
+            .filter_map(|berth| berth.held())
+            .collect();
+        let in_berths: Vec<OwnerToken> = all.iter().map(|(token, _)| *token).collect();
+        let books = self.books.lock();
+        let others = books.held.iter();
+        let others = others.filter(|(token, _)| !in_berths.contains(token));
+        all.extend(others.map(|(token, held)| (*token, held.clone())));
+        all
+    }
+}
+
+/// Whether a hold that is let go was one to the end.
+fn is_ours(current: &std::io::Result<Option<Seen>>) -> bool {
+    matches!(current, Ok(Some(_))) || cfg!(canary = "no_path_check")
 }
 
 pub(super) fn cannot_lock(error: std::io::Error) -> Error {
@@ -421,18 +610,12 @@ impl Backend for Flock {
         // A newcomer that need not wait behind others tries at once.
         let waits =
             companion.is_queued(claim) || (claim.fair && companion.is_waited_for(kept.line));
-        let idle = {
-            let mut books = process.books.lock();
-            if let Some(held) = books.held.get(&claim.token) {
-                return Ok(Attempt::Granted(held.grant()));
-            }
-            if waits {
-                None
-            } else {
-                books.take_idle(&claim.name, kept.line)
-            }
+        let granted = if waits {
+            process.granted_before(claim)
+        } else {
+            self.try_take(process, claim, kept)?
         };
-        if !waits && let Some(grant) = self.try_take_on(process, claim, kept, idle)? {
+        if let Some(grant) = granted {
             return Ok(Attempt::Granted(grant));
         }
         match bell {
@@ -452,10 +635,9 @@ impl Backend for Flock {
     fn cancel(&self, claim: &Claim) -> Result<Cancelled> {
         let process = self.process();
         self.give_up_place(process, claim);
-        let mut books = process.books.lock();
-        books.stop_waiting(claim);
-        Ok(match books.held.get(&claim.token) {
-            Some(held) => Cancelled::Granted(held.grant()),
+        process.waiting.stop(claim);
+        Ok(match process.with_held(claim, |held| held.grant()) {
+            Some(grant) => Cancelled::Granted(grant),
             None => Cancelled::Gone,
         })
     }
@@ -468,22 +650,28 @@ impl Backend for Flock {
 
     fn release(&self, claim: &Claim) -> Result<Answer> {
         let process = self.process();
-        self.give_up_place(process, claim);
-        let held = {
-            let mut books = process.books.lock();
-            books.stop_waiting(claim);
-            books.held.remove(&claim.token)
+        let current = match self.release_in_berth(claim) {
+            Some(current) => {
+                Self::tell_next(process, claim, Kept::of(self.config.dialect, claim).line);
+                current
+            }
+            None => {
+                self.give_up_place(process, claim);
+                process.waiting.stop(claim);
+                let Some(held) = process.take_held(claim) else {
+                    return Ok(Answer::NotOurs);
+                };
+                let current = held.file.glance();
+                let ours = is_ours(&current);
+                let remove = self.config.remove && ours && held.mode == Mode::Exclusive;
+                if remove {
+                    self.remove_file(&claim.name);
+                }
+                self.let_go(process, claim, held.file, ours && !remove);
+                current
+            }
         };
-        let Some(held) = held else {
-            return Ok(Answer::NotOurs);
-        };
-        let current = held.file.glance();
-        let ours = matches!(current, Ok(Some(_))) || cfg!(canary = "no_path_check");
-        let remove = self.config.remove && ours && held.mode == Mode::Exclusive;
-        if remove {
-            self.remove_file(&claim.name);
-        }
-        self.let_go(process, claim, held.file, ours && !remove);
+        let ours = is_ours(&current);
         match current {
             Ok(_) if ours => Ok(Answer::Done(None)),
             Ok(_) => Ok(Answer::NotOurs),
@@ -497,7 +685,7 @@ impl Backend for Flock {
     }
 
     fn is_held(&self, claim: &Claim) -> Result<bool> {
-        let Some(held) = self.held(claim.token) else {
+        let Some(held) = self.held(claim) else {
             return Ok(false);
         };
         if held.file.current().map_err(cannot_look)?.is_some() || cfg!(canary = "no_path_check") {
