@@ -1,7 +1,9 @@
 //! Servers that stop, pause, restart, refuse.
 
 use crate::{PATIENCE, code, held, ms, mysql, open, postgres};
-use synlock_core::{Code, Store, Wait};
+use synlock_core::store::{Answer, Attempt, Claim};
+use synlock_core::{BootTime, Code, Store, Wait};
+use synlock_tests::claims::claim;
 use synlock_tests::services::mariadb::{self, MariadbServer};
 use synlock_tests::services::postgres::{self, PostgresServer};
 
@@ -45,6 +47,59 @@ fn a_paused_postgres_loses_nothing() {
 fn a_paused_mariadb_loses_nothing() {
     let server = MariadbServer::start();
     paused(&mysql(&server), || server.pause(), || server.resume());
+}
+
+/// A try whose answer comes while another thread speaks over the session, and its release waits for that. The
+/// first try of all finds no sequence of fencing tokens, when it has the lock already.
+fn answered_to_another(url: &str, pause: impl Fn(), resume: impl Fn(), is_first: bool) {
+    let store = Store::open(&format!("{url}?io_timeout=20000")).unwrap();
+    let backend = store.backend();
+    store.ping(PATIENCE).unwrap();
+    if !is_first {
+        held(&store, "before").release().unwrap();
+    }
+    let without_end = |name| Claim {
+        ttl: None,
+        ..claim(name)
+    };
+    let (lost, next) = (without_end("lost"), without_end("next"));
+    pause();
+    let hasty = Claim {
+        deadline: Some(BootTime::now().after(ms(100))),
+        ..lost.clone()
+    };
+    backend.attempt(&hasty, None).unwrap_err();
+    std::thread::scope(|scope| {
+        let (first, second) = (next.clone(), lost.clone());
+        let speaks = scope.spawn(move || backend.attempt(&first, None));
+        std::thread::sleep(ms(200));
+        let waits = scope.spawn(move || backend.release(&second));
+        std::thread::sleep(ms(200));
+        resume();
+        assert!(matches!(speaks.join().unwrap(), Ok(Attempt::Granted(_))));
+        let released = waits.join().unwrap().unwrap();
+        assert_eq!(released == Answer::NotOurs, is_first);
+    });
+    held(&open(url, 1), "lost").release().unwrap();
+    backend.release(&next).unwrap();
+}
+
+#[test]
+fn a_late_grant_of_postgres_is_released_whoever_hears_of_it() {
+    let server = PostgresServer::start();
+    for is_first in [true, false] {
+        let url = postgres(&server);
+        answered_to_another(&url, || server.pause(), || server.resume(), is_first);
+    }
+}
+
+#[test]
+fn a_late_grant_of_mariadb_is_released_whoever_hears_of_it() {
+    let server = MariadbServer::start();
+    for is_first in [true, false] {
+        let url = mysql(&server);
+        answered_to_another(&url, || server.pause(), || server.resume(), is_first);
+    }
 }
 
 /// A restart: locks are gone and told so, tokens go on.

@@ -84,15 +84,9 @@ fn not_ours(case: &Case) {
     // Even with a claim that names the resource, but another token.
     let stranger = synlock_core::store::Claim {
         name: a.name().clone(),
-        token: OwnerToken::draw().unwrap(),
         mode: a.mode(),
         ttl: a.ttl(),
-        deadline: None,
-        fence_block: 1,
-        label: None,
-        fair: true,
-        asked: BootTime::now(),
-        seat: synlock_core::store::Seat::none(),
+        ..synlock_tests::claims::claim("any")
     };
     let backend = case.store.backend();
     assert_eq!(

@@ -4,9 +4,9 @@ use std::time::Duration;
 use synlock_core::store::{Attempt, Claim, Seat};
 use synlock_core::{BootTime, Mode, Name, OwnerToken, Store};
 
-/// Claims that hold locks of these names, for a minute.
-pub fn held_claims(store: &Store, names: &[String]) -> Vec<Claim> {
-    let claim = |name: &String| Claim {
+/// A claim on a lock, for a minute.
+pub fn claim(name: &str) -> Claim {
+    Claim {
         name: Name::new(name.as_bytes()).unwrap(),
         token: OwnerToken::draw().unwrap(),
         mode: Mode::Exclusive,
@@ -17,8 +17,12 @@ pub fn held_claims(store: &Store, names: &[String]) -> Vec<Claim> {
         fair: true,
         asked: BootTime::now(),
         seat: Seat::new(),
-    };
-    let claims: Vec<_> = names.iter().map(claim).collect();
+    }
+}
+
+/// Claims that hold locks of these names.
+pub fn held_claims(store: &Store, names: &[String]) -> Vec<Claim> {
+    let claims: Vec<_> = names.iter().map(|name| claim(name)).collect();
     for claim in &claims {
         let answer = store.backend().attempt(claim, None).unwrap();
         assert!(matches!(answer, Attempt::Granted(_)));

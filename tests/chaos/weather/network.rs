@@ -190,9 +190,9 @@ macro_rules! weather {
 weather! {
     "memcached" memcached Remote::memcached(), network stopped;
     "postgres" postgres Remote::postgres("postgres"), network stopped;
-    "postgres" postgres_advisory Remote::postgres("postgres+advisory"), network;
+    "postgres" postgres_advisory Remote::postgres("postgres+advisory"), network stopped;
     "mysql" mysql Remote::mysql("mysql"), network stopped;
-    "mysql" mysql_advisory Remote::mysql("mysql+advisory"), network;
+    "mysql" mysql_advisory Remote::mysql("mysql+advisory"), network stopped;
     "zookeeper" zookeeper Remote::zookeeper(), network stopped;
     "etcd" etcd Remote::etcd(), network stopped;
 }

@@ -4,7 +4,7 @@ use super::alarms::Alarms;
 use super::config::Config;
 use super::keys::Key;
 use super::session::{Session, number};
-use super::sql::NO;
+use super::sql::{NO, Sql};
 use super::table::{Hold, Table};
 use crate::fork::ProcessFd;
 use crate::lease::BootTime;
@@ -20,7 +20,12 @@ use std::time::Duration;
 /// What the late answer of the shared session will be about.
 #[derive(Debug)]
 pub(super) enum Owed {
-    Try(Key, Hold),
+    /// `beside`: beside another hold of the same session.
+    Try {
+        key: Key,
+        hold: Hold,
+        beside: bool,
+    },
     Unlock(Key, OwnerToken),
     Nothing,
 }
@@ -68,7 +73,7 @@ impl Turn<'_> {
     /// The session, opened if there is none, with nothing owed.
     pub fn session(&mut self, config: &Config, limit: BootTime) -> Result<&mut Session> {
         if self.session.as_ref().is_some_and(|session| session.owes()) {
-            self.settle(limit)?;
+            self.settle(config, limit)?;
         }
         if !self
             .session
@@ -84,28 +89,50 @@ impl Turn<'_> {
     }
 
     /// Takes in a late answer; an error if it is later still.
-    fn settle(&mut self, limit: BootTime) -> Result<()> {
+    fn settle(&mut self, config: &Config, limit: BootTime) -> Result<()> {
         let answer = self.session.as_mut().map(|session| session.settle(limit));
         match answer {
             None => {}
             // What the session holds it still holds.
-            Some(Err(fault)) if fault.late => {
-                return Err(Error::new(
-                    Code::Unavailable,
-                    "the server still owes the answer to an earlier statement",
-                ));
-            }
-            Some(Err(fault)) if fault.usable => self.owed = None,
+            Some(Err(fault)) if fault.late => return Err(still_owed()),
+            Some(Err(fault)) if fault.usable => match self.owed.take() {
+                // The lock may have been taken before the token failed.
+                Some(Owed::Try {
+                    key,
+                    hold,
+                    beside: false,
+                }) => self.undo(config, key, &hold, limit)?,
+                _ => {}
+            },
             Some(Err(_)) => self.lose(),
             Some(Ok(rows)) => self.take_in(number(&rows)),
         }
         Ok(())
     }
 
+    fn undo(&mut self, config: &Config, key: Key, hold: &Hold, limit: BootTime) -> Result<()> {
+        let Some(session) = &mut self.session else {
+            return Ok(());
+        };
+        let sql = Sql::of(config, &key);
+        let (text, mark) = (sql.unlock(hold.mode), session.mark().to_owned());
+        match session.number(&text, &sql.params(&mark), limit) {
+            Err(fault) if fault.late => {
+                self.owed = Some(Owed::Unlock(key, hold.token));
+                Err(still_owed())
+            }
+            Err(fault) if !fault.usable => {
+                self.lose();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn take_in(&mut self, answer: i64) {
         let mut table = self.process.table.lock();
         match self.owed.take() {
-            Some(Owed::Try(key, mut hold)) if answer > NO => {
+            Some(Owed::Try { key, mut hold, .. }) if answer > NO => {
                 hold.fence = hold.fence.and(u64::try_from(answer).ok());
                 table.add(&key, hold);
             }
@@ -120,6 +147,13 @@ impl Turn<'_> {
         self.owed = None;
         self.process.table.lock().forget_shared();
     }
+}
+
+fn still_owed() -> Error {
+    Error::new(
+        Code::Unavailable,
+        "the server still owes the answer to an earlier statement",
+    )
 }
 
 impl Process {

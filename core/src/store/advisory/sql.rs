@@ -1,5 +1,6 @@
 //! The statements, for either engine. Numbers are answers: see [`Sql::answers`].
 
+use super::config::Config;
 use super::keys::Key;
 use crate::mode::Mode;
 use crate::store::db::{Engine, Value};
@@ -21,7 +22,15 @@ pub(super) const NO: i64 = 0;
 /// The statement reached another session.
 pub(super) const ELSEWHERE: i64 = -1;
 
-impl Sql<'_> {
+impl<'a> Sql<'a> {
+    pub fn of(config: &'a Config, key: &'a Key) -> Self {
+        Sql {
+            engine: config.database.engine,
+            key,
+            sequence: config.sequence.as_deref(),
+        }
+    }
+
     fn is_pair(&self) -> bool {
         matches!(self.key, Key::Pair(..))
     }

@@ -70,11 +70,7 @@ impl Advisory {
     }
 
     pub(super) fn sql<'a>(&'a self, key: &'a Key) -> Sql<'a> {
-        Sql {
-            engine: self.config.database.engine,
-            key,
-            sequence: self.config.sequence.as_deref(),
-        }
+        Sql::of(&self.config, key)
     }
 
     /// The fencing token in an answer.
@@ -244,7 +240,11 @@ impl Advisory {
             };
             if fault.late {
                 let hold = Hold::new(claim, self.fence(1), On::Shared, session.end());
-                turn.owed = Some(Owed::Try(key.clone(), hold));
+                turn.owed = Some(Owed::Try {
+                    key: key.clone(),
+                    hold,
+                    beside,
+                });
                 return Err(fault.error);
             }
             if !fault.usable {
@@ -502,8 +502,13 @@ impl Backend for Advisory {
         // Its place in the queue, if that is all there is.
         if let Cancelled::Gone = self.give_up(claim, &key)? {
             let process = self.process()?;
-            let owes = process.turn(self.config.database.limit(claim.deadline));
-            if owes.is_ok_and(|turn| turn.owed.is_none()) {
+            // Another thread may take in a late grant of it until the session is ours.
+            let is_over = process
+                .turn(self.config.database.limit(claim.deadline))
+                .is_ok_and(|turn| {
+                    turn.owed.is_none() && process.table.lock().hold(&key, claim.token).is_none()
+                });
+            if is_over {
                 return Ok(Answer::NotOurs);
             }
         }
