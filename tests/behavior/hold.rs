@@ -4,7 +4,7 @@ use super::support::{Case, List, PATIENCE, code, ms};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
-use synlock_core::{BootTime, Code, Lock, LockOptions, OwnerToken, Scope, State, Store, Wait};
+use synlock_core::{BootTime, Code, Lock, LockOptions, Scope, State, Store, Wait};
 
 pub fn tests(list: &mut List) {
     list.add("dropping_a_handle_releases", drops);

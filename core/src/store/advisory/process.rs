@@ -95,15 +95,17 @@ impl Turn<'_> {
             None => {}
             // What the session holds it still holds.
             Some(Err(fault)) if fault.late => return Err(still_owed()),
-            Some(Err(fault)) if fault.usable => match self.owed.take() {
+            Some(Err(fault)) if fault.usable => {
                 // The lock may have been taken before the token failed.
-                Some(Owed::Try {
+                if let Some(Owed::Try {
                     key,
                     hold,
                     beside: false,
-                }) => self.undo(config, key, &hold, limit)?,
-                _ => {}
-            },
+                }) = self.owed.take()
+                {
+                    self.undo(config, key, &hold, limit)?;
+                }
+            }
             Some(Err(_)) => self.lose(),
             Some(Ok(rows)) => self.take_in(number(&rows)),
         }
