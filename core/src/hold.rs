@@ -363,6 +363,7 @@ impl Shared {
         let mut phase = self.lock_phase();
         let hold = self.held(&mut phase)?;
         self.name_owner(&mut hold.claim)?;
+        self.store.backend().settle(&hold.claim);
         let text = write_export(&self.store.fingerprint(), &hold.claim, hold.fence);
         self.let_go(&mut phase);
         Ok(text)

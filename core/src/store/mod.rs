@@ -458,6 +458,11 @@ pub trait Backend: Send + Sync + Debug {
         Err(Error::unsupported("this store is no session's"))
     }
 
+    /// Before a hold is handed over: what is still under way for it comes to an end, or to nothing.
+    fn settle(&self, claim: &Claim) {
+        let _ = claim;
+    }
+
     /// Makes `heir` the owner in place of `claim.token`; exactly one of several heirs wins.
     /// `Ok(None)` if the hold is not `claim.token`'s any more.
     fn adopt(&self, claim: &Claim, heir: OwnerToken) -> Result<Option<Grant>> {

@@ -74,6 +74,20 @@ impl Process {
         flights.insert(token, Arc::downgrade(flight));
     }
 
+    /// Waits for what is still under way for a token; what is not there by then is to be given back.
+    pub fn settle(&self, token: OwnerToken, until: BootTime) {
+        let is_under_way = || {
+            let flights = self.flights.lock();
+            flights
+                .get(&token)
+                .is_some_and(|flight| flight.strong_count() > 0)
+        };
+        while is_under_way() && !until.has_passed() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.give_up(token);
+    }
+
     /// What is still under way for a token is to be given back when it is granted; whether anything was
     /// under way at the end of its round.
     pub fn give_up(&self, token: OwnerToken) -> bool {

@@ -23,6 +23,8 @@ struct Member {
     owner: Mutex<Option<OwnerToken>>,
     /// The next attempt is answered when this says so; what it did is done at once.
     gate: Mutex<Option<Receiver<()>>>,
+    /// The next attempt is made when this says so.
+    door: Mutex<Option<Receiver<()>>>,
     /// How many attempts come to nothing, because it is down; said after the gate.
     troubles: Mutex<u32>,
     /// How many releases come to nothing, for want of an answer.
@@ -37,6 +39,7 @@ impl Member {
             url: format!("member:{number}"),
             owner: Mutex::default(),
             gate: Mutex::default(),
+            door: Mutex::default(),
             troubles: Mutex::default(),
             refusals: Mutex::default(),
             attempts: AtomicU32::new(0),
@@ -66,7 +69,10 @@ impl Member {
 
 impl Backend for Member {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::of_a_plain_server("member")
+        Capabilities {
+            export: true,
+            ..Capabilities::of_a_plain_server("member")
+        }
     }
 
     fn url(&self) -> &str {
@@ -79,6 +85,10 @@ impl Backend for Member {
 
     fn attempt(&self, claim: &Claim, _: Option<&Arc<Signal>>) -> Result<Attempt> {
         self.attempts.fetch_add(1, Ordering::SeqCst);
+        let door = self.door.lock().take();
+        if let Some(door) = door {
+            let _ = door.recv();
+        }
         let granted = *self.owner.lock().get_or_insert(claim.token) == claim.token;
         let gate = self.gate.lock().take();
         if let Some(gate) = gate {
@@ -219,4 +229,47 @@ fn a_release_where_the_line_was_does_not_undo_the_round_without_it() {
         until(|| first.releases() > releases + 1);
     });
     lock.ensure_held().unwrap();
+}
+
+#[test]
+fn a_vote_that_comes_after_a_loss_stays_with_nobody() {
+    let ([late, second, third], lock) = three();
+    let (open, door) = channel();
+    *late.door.lock() = Some(door);
+    lock.acquire(Wait::No, None).unwrap();
+    second.give_to(None);
+    third.give_to(None);
+    assert_eq!(lock.ensure_held().unwrap_err().code(), Code::Lost);
+    open.send(()).unwrap();
+    let end = BootTime::now().after(Duration::from_secs(20));
+    // Once in the background, and once by whoever hears that it was granted.
+    until(|| late.releases() == 2 || end.has_passed());
+    assert_eq!((late.releases(), *late.owner.lock()), (2, None));
+}
+
+#[test]
+fn what_a_member_still_has_of_a_lost_hold_is_released() {
+    let ([first, second, third], lock) = three();
+    lock.acquire(Wait::No, None).unwrap();
+    until(|| first.owner.lock().is_some());
+    second.give_to(None);
+    third.give_to(None);
+    assert_eq!(lock.ensure_held().unwrap_err().code(), Code::Lost);
+    let end = BootTime::now().after(Duration::from_secs(20));
+    until(|| first.owner.lock().is_none() || end.has_passed());
+    assert_eq!(*first.owner.lock(), None);
+}
+
+#[test]
+fn a_vote_that_comes_after_a_hand_over_stays_with_nobody() {
+    let ([late, second, third], lock) = three();
+    let (open, door) = channel();
+    *late.door.lock() = Some(door);
+    lock.acquire(Wait::No, None).unwrap();
+    assert_eq!(*second.owner.lock(), *third.owner.lock());
+    lock.export().unwrap();
+    open.send(()).unwrap();
+    let end = BootTime::now().after(Duration::from_secs(20));
+    until(|| late.releases() == 1 || end.has_passed());
+    assert_eq!((late.attempts(), *late.owner.lock()), (1, None));
 }

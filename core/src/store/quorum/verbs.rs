@@ -26,6 +26,8 @@ use std::time::Duration;
 const HEIR_ROUNDS: u32 = 10;
 /// How long the first member's release waits for the others'.
 const LAST_PAUSE: Duration = Duration::from_millis(100);
+/// How long a hand-over waits for votes that were not needed.
+const LATE_VOTES: Duration = Duration::from_millis(200);
 const FIRST_LOOK: Duration = Duration::from_millis(10);
 const LONGEST_LOOK: Duration = Duration::from_millis(100);
 
@@ -215,6 +217,7 @@ impl Backend for Quorum {
             return Ok(Answer::Done(nth(leases.into_iter(), rule.need)));
         }
         if gone(&answers) {
+            self.leave(claim);
             return Ok(Answer::NotOurs);
         }
         Err(self.unknown(&answers))
@@ -286,7 +289,11 @@ impl Backend for Quorum {
         let answers = self.put(claim, &self.places(), verb, |answers, _| {
             self.is_counted(answers)
         });
-        self.count(&answers)
+        let held = self.count(&answers)?;
+        if !held {
+            self.leave(claim);
+        }
+        Ok(held)
     }
 
     fn wait_free(&self, name: &Name, until: BootTime) -> Result<bool> {
@@ -360,6 +367,12 @@ impl Backend for Quorum {
             return Err(self.unknown(&answers));
         }
         Ok(answers.iter().any(|(_, answer)| matches!(answer, Ok(true))))
+    }
+
+    /// A vote that comes after the heir has asked for it would stay behind, in a name that nobody has.
+    fn settle(&self, claim: &Claim) {
+        let until = BootTime::now().after(LATE_VOTES);
+        self.process().settle(claim.token, until);
     }
 
     /// Member by member, always in the same order: whoever comes second finds the first one taken, and stops.

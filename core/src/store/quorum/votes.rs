@@ -170,6 +170,15 @@ impl Quorum {
         }
     }
 
+    /// Releases what is left of a hold that is lost: a member may not have forgotten it, and a vote may
+    /// come late, where the next one waits in line.
+    pub(super) fn leave(&self, claim: &Claim) {
+        self.process().give_up(claim.token);
+        for (_, member) in self.places() {
+            burn_at(&member, claim);
+        }
+    }
+
     /// Leaves a release to the background.
     pub(super) fn burn(&self, place: usize, claim: &Claim) {
         if let Some(member) = self.members.get(place) {
