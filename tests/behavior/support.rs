@@ -494,9 +494,10 @@ impl Case {
     }
 
     /// Whether the store's columns tell the name from others: some peers' tables take `a` for `A`, and a
-    /// name for itself with a blank at its end.
+    /// name for itself with a blank at its end, and what Drupal hands to PostgreSQL ends before a NUL.
     pub fn tells_apart(&self, name: &[u8]) -> bool {
         match self.can.store {
+            "postgres-drupal" if name.contains(&0) => false,
             "sqlite-drupal" | "postgres-drupal" | "mysql-drupal" | "mysql-laravel" => {
                 !name.ends_with(b"A") && !name.ends_with(b" ")
             }

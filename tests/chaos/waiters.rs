@@ -339,10 +339,12 @@ fn main() -> ExitCode {
         while_held,
         Duration::from_millis(200),
     );
+    // A turn is a whole sleep and, among so many threads on few processors, a place in line for one.
+    let turn_limit = if full { 250 } else { 500 };
     most(
         "longest time without a turn for the host",
         time(&page.turn_took),
-        Duration::from_millis(250),
+        Duration::from_millis(turn_limit),
     );
     most("until all waiters had ended", ended, Duration::from_secs(2));
     verdict.finish()
