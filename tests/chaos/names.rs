@@ -17,13 +17,9 @@ use std::time::{Duration, Instant};
 use synlock_core::store::flock::file_name;
 use synlock_core::{Lock, Store};
 use synlock_tests::names::{TempDir, unique};
+use synlock_tests::places::place;
 use synlock_tests::process::{is_full_load, nanos};
 use synlock_tests::redis::RedisServer;
-use synlock_tests::services::etcd::EtcdServer;
-use synlock_tests::services::mariadb::MariadbServer;
-use synlock_tests::services::memcached::MemcachedServer;
-use synlock_tests::services::postgres::PostgresServer;
-use synlock_tests::services::zookeeper::ZookeeperServer;
 use synlock_tests::torture::Verdict;
 
 const BATCH: usize = 16;
@@ -428,46 +424,12 @@ fn foreign_commands(server: &RedisServer) -> Vec<String> {
         .collect()
 }
 
-type Started = (String, Box<dyn std::any::Any>);
-
-/// A server of one's own for a kind of store, and the URL of its locks.
-fn start(kind: &str) -> Started {
-    match kind {
-        "sqlite" => {
-            let folder = TempDir::within("/dev/shm", "names");
-            let url = format!("sqlite:{}/locks.db", folder.path().display());
-            (url, Box::new(folder))
-        }
-        "postgres" | "postgres+advisory" => {
-            let server = PostgresServer::start();
-            (format!("{kind}://{}", server.place()), Box::new(server))
-        }
-        "mysql" | "mysql+advisory" => {
-            let server = MariadbServer::start();
-            (format!("{kind}://{}", server.place()), Box::new(server))
-        }
-        "memcached" => {
-            let server = MemcachedServer::start();
-            (server.url(), Box::new(server))
-        }
-        "zookeeper" => {
-            let server = ZookeeperServer::start();
-            (server.url(), Box::new(server))
-        }
-        "etcd" => {
-            let server = EtcdServer::start();
-            (server.url(), Box::new(server))
-        }
-        _ => panic!("no store {kind}"),
-    }
-}
-
 /// Fewer pairs, on stores with a server and on SQLite.
 fn elsewhere(kinds: &[String], runner: &mut TestRunner, verdict: &mut Verdict) {
     let batches = if is_full_load() { 2_000 } else { 6 };
     let strategy = pairs();
     for kind in kinds {
-        let (url, _server) = start(kind);
+        let (url, _keep) = place(kind);
         let store = Store::open(&url).expect("a store");
         let lists = store.capabilities().list && !kind.ends_with("advisory");
         let look: Box<Look> = Box::new(|_| Ok(()));

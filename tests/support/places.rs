@@ -1,6 +1,7 @@
 //! Stores with a server or a file of one's own, by their kind.
 
 use crate::names::TempDir;
+use crate::services::etcd::EtcdServer;
 use crate::services::mariadb::MariadbServer;
 use crate::services::memcached::MemcachedServer;
 use crate::services::postgres::PostgresServer;
@@ -12,13 +13,13 @@ use std::any::Any;
 /// dialect of Redis.
 pub fn place(kind: &str) -> (String, Box<dyn Any>) {
     match kind {
-        "postgres" => {
+        "postgres" | "postgres+advisory" => {
             let server = PostgresServer::start();
-            (format!("postgres://{}", server.place()), Box::new(server))
+            (format!("{kind}://{}", server.place()), Box::new(server))
         }
-        "mysql" => {
+        "mysql" | "mysql+advisory" => {
             let server = MariadbServer::start();
-            (format!("mysql://{}", server.place()), Box::new(server))
+            (format!("{kind}://{}", server.place()), Box::new(server))
         }
         "sqlite" => {
             let folder = TempDir::new("synlock-place");
@@ -31,6 +32,10 @@ pub fn place(kind: &str) -> (String, Box<dyn Any>) {
         }
         "zookeeper" => {
             let server = ZookeeperServer::start();
+            (server.url(), Box::new(server))
+        }
+        "etcd" => {
+            let server = EtcdServer::start();
             (server.url(), Box::new(server))
         }
         dialect => {
