@@ -13,10 +13,10 @@ use Synlock\Symfony\Strategy\UnanimousStrategy;
 return static function (Runner $t, Setup $setup): void {
     $clients = new Clients($setup);
     $leased = ['ttl', 'serializable'];
-    $combined = static fn (): array => array_map(
-        static fn (string $n) => new S\PdoStore("sqlite:{$setup->folder('combined')}/{$n}.db", initialTtl: 1),
+    $combined = static fn (object $strategy, int $initialTtl = 300): object => new S\CombinedStore(array_map(
+        static fn (string $n) => new S\PdoStore("sqlite:{$setup->folder('combined')}/{$n}.db", initialTtl: $initialTtl),
         ['a', 'b', 'c'],
-    );
+    ), $strategy);
     $redis = $clients->redis();
     $stores = [
         'FlockStore' => [static fn () => new S\FlockStore("{$setup->temp}/new/locks"), ['shared', 'promote']],
@@ -32,10 +32,10 @@ return static function (Runner $t, Setup $setup): void {
         'PostgreSqlStore of a DSN' => [static fn () => new S\PostgreSqlStore($clients->dsn('pgsql'), ['db_username' => 'postgres']), ['shared', 'promote']],
         'DoctrineDbalPostgreSqlStore' => [static fn () => new S\DoctrineDbalPostgreSqlStore($clients->dbal('pgsql')), ['shared', 'promote', 'alone']],
         'DoctrineDbalPostgreSqlStore of a URL' => [static fn () => new S\DoctrineDbalPostgreSqlStore($clients->url('pgsql')), ['shared', 'promote']],
-        'CombinedStore, most' => [static fn () => new S\CombinedStore($combined(), new ConsensusStrategy()), $leased],
-        'CombinedStore, all' => [static fn () => new S\CombinedStore($combined(), new UnanimousStrategy()), $leased],
+        'CombinedStore, most' => [static fn (int ...$lease) => $combined(new ConsensusStrategy(), ...$lease), [...$leased, 'brief']],
+        'CombinedStore, all' => [static fn (int ...$lease) => $combined(new UnanimousStrategy(), ...$lease), [...$leased, 'brief']],
         'RetryTillSaveStore' => [static fn () => new S\RetryTillSaveStore(new S\RedisStore($redis)), $leased],
-        'RetryTillSaveStore of what cannot wait' => [static fn () => new S\RetryTillSaveStore(new S\CombinedStore($combined(), new ConsensusStrategy()), 10), $leased],
+        'RetryTillSaveStore of what cannot wait' => [static fn () => new S\RetryTillSaveStore($combined(new ConsensusStrategy()), 10), $leased],
     ];
     foreach (['sqlite', 'mysql', 'pgsql'] as $engine) {
         $login = ['db_username' => $clients->user($engine), 'db_password' => ''];

@@ -17,6 +17,6 @@ return static function (Runner $t, Setup $setup): void {
             'alone' => $can->scope === 'process',
         ]));
         // A lease of a store that counts in whole seconds.
-        behaviours($t, $setup, $name, static fn (): object => new SynlockStore($url, initialTtl: $name === 'quorum' ? 300.0 : 20.0), $kinds, in_array($name, ['memcached', 'etcd'], true) ? 0.2 : 0.05);
+        behaviours($t, $setup, $name, static fn (): object => new SynlockStore($url, initialTtl: 300.0), $kinds, in_array($name, ['memcached', 'etcd'], true) ? 0.2 : 0.05);
     }
 };
