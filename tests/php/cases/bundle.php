@@ -9,7 +9,7 @@ namespace Synlock\Tests;
 return static function (Runner $t, string $temp, string $package, string $redis): void {
     $place = "{$temp}/bundle";
     $script = "{$temp}/scripts/guarded-symfony.php";
-    $site = new Site($package, $place, $script);
+    $site = new CliSite($package, $place, $script);
     framed($t, 'bundle', $site, $script);
     $t->test('bundle::each type of store, by its services', static function () use ($temp, $place, $redis): void {
         $memcached = memcached($temp);

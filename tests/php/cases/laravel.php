@@ -9,7 +9,7 @@ namespace Synlock\Tests;
 return static function (Runner $t, string $temp, string $package, string $redis): void {
     $place = "{$temp}/laravel";
     $script = "{$temp}/scripts/guarded-laravel.php";
-    $site = new Site($package, $place, $script);
+    $site = new CliSite($package, $place, $script);
     framed($t, 'laravel', $site, $script);
     $t->test('laravel::a policy in the words of a route', static function () use ($site): void {
         $one = $site->hold('w1', ['name' => 'never asked for'], '/worded/17');

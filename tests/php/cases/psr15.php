@@ -7,7 +7,7 @@ declare(strict_types=1);
 namespace Synlock\Tests;
 
 return static function (Runner $t, string $temp, string $package, string $redis): void {
-    $site = new Site($package, "{$temp}/guarded", "{$temp}/scripts/guarded.php");
+    $site = new CliSite($package, "{$temp}/guarded", "{$temp}/scripts/guarded.php");
     guarded($t, 'psr15', $site);
     $site->stop();
 };

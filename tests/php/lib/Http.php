@@ -61,6 +61,12 @@ final class Http
     public function hangUp(): void
     {
         $this->more(12);
+        $this->close();
+    }
+
+    /** Hangs up. */
+    public function close(): void
+    {
         $this->socket = null;
     }
 

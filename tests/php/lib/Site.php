@@ -7,32 +7,33 @@ namespace Synlock\Tests;
 use Synlock\Store;
 
 /**
- * A guarded application in PHP's own server with several workers. Its script reads GUARD_PLACE, a folder, GUARD_URL, the
- * store, and the query: `policy`, `do`, `id`, `linger` as in scripts/guarded.php.
+ * A guarded application. Its script reads GUARD_PLACE, a folder, GUARD_URL, the store, and the query: `policy`, `do`, `id`,
+ * `linger` as in scripts/guarded.php.
  */
-final class Site
+abstract class Site
 {
     public readonly Store $store;
-    private readonly string $url;
-    private readonly int $port;
-    private readonly Process $server;
+    /** @var array<string, string> what the application reads */
+    protected array $environment;
+    protected int $port;
+    protected Process $server;
 
-    public function __construct(string $package, public readonly string $place, string $script)
+    public function __construct(public readonly string $place, string $url)
     {
         mkdir($place, 0o700);
-        $this->url = "shm:{$place}/segment";
-        $this->store = Store::open($this->url);
         $this->port = (int) explode(':', (string) stream_socket_get_name($socket = stream_socket_server('tcp://127.0.0.1:0'), false))[1];
         fclose($socket);
-        // FFI as under a web server: only for what is preloaded.
-        $settings = ['opcache.enable=1', "opcache.preload={$package}/preload.php", 'ffi.enable=preload', 'output_buffering=0', ...(posix_getuid() === 0 ? ['opcache.preload_user=nobody'] : [])];
-        $options = array_merge(...array_map(static fn (string $setting): array => ['-d', $setting], $settings));
-        $this->server = new Process(
-            ['setsid', PHP_BINARY, ...$options, '-S', "127.0.0.1:{$this->port}", $script],
-            [...getenv(), 'PHP_CLI_SERVER_WORKERS' => '6', 'GUARD_PLACE' => $place, 'GUARD_URL' => $this->url],
-            "{$place}/log",
-        );
-        register_shutdown_function($this->stop(...));
+        $this->store = Store::open($url);
+        $this->environment = ['GUARD_PLACE' => $place, 'GUARD_URL' => $url];
+    }
+
+    /** Runs the application's script on the command line, which makes what is made once. */
+    public function boot(string $script): Process
+    {
+        $process = new Process([PHP_BINARY, $script], [...getenv(), ...$this->environment]);
+        $process->wait(120);
+
+        return $process;
     }
 
     /** Waits until it serves. */
@@ -45,15 +46,14 @@ final class Site
         ok($started, $this->log());
     }
 
-    /** Its workers do not end with it. */
-    public function stop(): void
-    {
-        posix_kill(-$this->server->pid, SIGKILL);
-    }
+    abstract public function stop(): void;
 
-    public function log(): string
+    abstract public function log(): string;
+
+    /** @param array<string, string> $headers */
+    public function get(string $target, array $headers = []): Http
     {
-        return (string) file_get_contents("{$this->place}/log");
+        return new Http($this->port, $target, $headers);
     }
 
     /**
@@ -64,12 +64,7 @@ final class Site
     {
         $query = ['policy' => json_encode($policy), 'do' => $do, 'id' => $id] + ($linger ? ['linger' => '1'] : []);
 
-        return new Http($this->port, "{$path}?" . http_build_query($query), $headers);
-    }
-
-    public function get(string $target): Http
-    {
-        return new Http($this->port, $target);
+        return $this->get("{$path}?" . http_build_query($query), $headers);
     }
 
     /** A request whose handler waits for go. */
@@ -95,5 +90,34 @@ final class Site
     public function go(string $id): void
     {
         touch("{$this->place}/go-{$id}");
+    }
+}
+
+/** In PHP's own server with several workers. */
+final class CliSite extends Site
+{
+    public function __construct(string $package, string $place, string $script)
+    {
+        parent::__construct($place, "shm:{$place}/segment");
+        // FFI as under a web server: only for what is preloaded.
+        $settings = ['opcache.enable=1', "opcache.preload={$package}/preload.php", 'ffi.enable=preload', 'output_buffering=0', ...(posix_getuid() === 0 ? ['opcache.preload_user=nobody'] : [])];
+        $options = array_merge(...array_map(static fn (string $setting): array => ['-d', $setting], $settings));
+        $this->server = new Process(
+            ['setsid', PHP_BINARY, ...$options, '-S', "127.0.0.1:{$this->port}", $script],
+            [...getenv(), 'PHP_CLI_SERVER_WORKERS' => '6', ...$this->environment],
+            "{$place}/log",
+        );
+        register_shutdown_function($this->stop(...));
+    }
+
+    /** Its workers do not end with it. */
+    public function stop(): void
+    {
+        posix_kill(-$this->server->pid, SIGKILL);
+    }
+
+    public function log(): string
+    {
+        return (string) file_get_contents("{$this->place}/log");
     }
 }

@@ -154,7 +154,7 @@ function guarded(Runner $t, string $face, Site $site, bool $warns = true): void
     });
 
     // The end is PHP's own in every face: one that costs a second of CPU need not come for each.
-    foreach (['memory', ...($face === 'psr15' ? ['time'] : [])] as $limit) {
+    foreach (['memory', ...(str_ends_with($face, 'psr15') ? ['time'] : [])] as $limit) {
         $t->test("{$face}::the {$limit} limit ends a request, and its locks", static function () use ($site, $limit): void {
             $one = $site->ask(['name' => "limit-{$limit}"], do: $limit, id: "limit-{$limit}");
             $site->inside("limit-{$limit}");
@@ -179,8 +179,8 @@ function guarded(Runner $t, string $face, Site $site, bool $warns = true): void
 function framed(Runner $t, string $face, Site $site, string $script): void
 {
     $t->test("{$face}::the application boots", static function () use ($site, $script): void {
-        $process = new Process([PHP_BINARY, $script], [...getenv(), 'GUARD_PLACE' => $site->place, 'GUARD_URL' => "shm:{$site->place}/segment"]);
-        same(0, $process->wait(120), $process->output);
+        $process = $site->boot($script);
+        same(0, $process->wait(), $process->output);
         same('', $process->output);
     });
     guarded($t, $face, $site, warns: false);

@@ -127,6 +127,10 @@ try {
     $response->getBody()->write($error::class . ': ' . $error->getMessage());
 }
 $emit($response);
+$headersAlone = $response->getStatusCode() === 204 && PHP_SAPI === 'fpm-fcgi'; // which flush() does not send there
+if (($_GET['do'] ?? '') === 'finished' || $headersAlone) {
+    fastcgi_finish_request(); // frameworks do that by themselves
+}
 if (isset($_GET['linger'])) {
     $wait();
 }
