@@ -42,6 +42,7 @@ function ends(Fpm $fpm, string $temp, string $url, string $end): void
     $take = $end === 'early-exit' ? null : take($fpm, $scripts, $url, $name, 15);
     usleep(200_000);
     ok($take === null || !$take->isOver(), 'the lock is held meanwhile');
+    Bystander::watch();
     touch($go);
     if ($end === 'abort') {
         $hold->abort();
@@ -63,7 +64,7 @@ function ends(Fpm $fpm, string $temp, string $url, string $end): void
     }
     $answer = answer($take);
     same(true, $answer['got'], 'taken');
-    ok($answer['at'] - $over < soon(1.0), sprintf('free after %.3f s', $answer['at'] - $over));
+    Bystander::within(1.0, $answer['at'] - $over, 'free');
     ok($end === 'early-exit' || $answer['pid'] !== $holder, 'another worker took it');
     ok(in_array($holder, $fpm->workers(), true), 'the first worker lives');
 }
@@ -75,16 +76,20 @@ function stays(Fpm $fpm, string $temp, string $url, string $store, string $end):
     $name = 'stays ' . bin2hex(random_bytes(4));
     $go = "{$temp}/go-" . bin2hex(random_bytes(4));
     touch($go);
-    // A second of CPU may take long: that lease is not waited for.
-    $seconds = $store !== 'redis' ? 0.0 : ($end === 'time' ? 60.0 : 3.0);
+    // A second of CPU may take long, and so may the end of an aborted request: that lease is not waited for.
+    $seconds = $store !== 'redis' ? 0.0 : (in_array($end, ['time', 'finished', 'abort'], true) ? 60.0 : 3.0);
     $options = json_encode(['autoRelease' => false] + ($seconds > 0 ? ['ttl' => $seconds] : []));
     $hold = $fpm->request("{$scripts}/hold.php", compact('url', 'name', 'go', 'options', 'end'));
     $holder = holder($hold);
-    $hold->finish();
-    // Asked of both workers, the one that held among them.
-    for ($i = 0; $i < 4; ++$i) {
-        same(false, answer(take($fpm, $scripts, $url, $name, 0.1))['got'], 'free after the request');
-    }
+    $end === 'abort' ? $hold->abort() : $hold->finish();
+    // The one that held is asked too, which serves again when its request is over, whatever the client saw.
+    until(static function () use ($fpm, $scripts, $url, $name, $holder): bool {
+        $answer = answer(take($fpm, $scripts, $url, $name, 0.1));
+        same(false, $answer['got'], 'free after the request');
+
+        return $answer['pid'] === $holder;
+    }, 30, 'the same worker serves again');
+    same(false, answer(take($fpm, $scripts, $url, $name, 0.1))['got'], 'free after the request');
     if ($seconds === 3.0) {
         same(true, answer(take($fpm, $scripts, $url, $name, 20))['got'], 'taken when the lease is over');
     } elseif ($store !== 'redis') {
@@ -143,7 +148,7 @@ return static function (Runner $t, string $temp, string $package, string $redis)
             foreach (ENDS as $end) {
                 $t->test("fpm::{$master}: {$store}, {$end}", static fn () => ends($fpm, $temp, $url, $end));
             }
-            foreach (['return', 'exit', 'exception', 'memory', 'time'] as $end) {
+            foreach (array_diff(ENDS, ['early-exit']) as $end) {
                 $t->test("fpm::{$master}: {$store}, auto-release off stays after {$end}", static fn () => stays($fpm, $temp, $url, $store, $end));
             }
         }
@@ -184,10 +189,12 @@ return static function (Runner $t, string $temp, string $package, string $redis)
                 $taken = microtime(true);
                 $hold->finish();
                 until(static fn () => !in_array($holder, $fpm->workers(), true), 60, 'the worker died');
-                $seconds = soon($store === 'redis' ? 4.5 - (microtime(true) - $taken) : 1.0);
-                until(static function () use ($fpm, $scripts, $url, $name): bool {
+                $bound = $store === 'redis' ? 4.5 - (microtime(true) - $taken) : 1.0;
+                Bystander::watch();
+                $took = until(static function () use ($fpm, $scripts, $url, $name): bool {
                     return answer(take($fpm, $scripts, $url, $name, 0.3))['got'];
-                }, $seconds, "{$store} is free");
+                }, 30, "{$store} is free");
+                Bystander::within($bound, $took, "{$store} is free");
             }
             $fpm->stop();
         });
@@ -203,10 +210,10 @@ return static function (Runner $t, string $temp, string $package, string $redis)
             take($fpm, $scripts, $url, $name, 30);
             usleep(300_000);
             $workers = $fpm->workers();
+            Bystander::watch();
             $start = microtime(true);
             $fpm->stop();
-            $took = microtime(true) - $start;
-            ok($took < 10, "stopped after {$took} s");
+            Bystander::within(1.0, microtime(true) - $start, 'the master and its workers are gone');
             same(2, count($workers));
             foreach ($workers as $pid) {
                 ok(!file_exists("/proc/{$pid}/exe"), 'the worker is gone');
@@ -230,9 +237,12 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         $fpm->stop();
     });
 
-    foreach (['shm' => $urls['shm'], 'flock' => $urls['flock']] as $store => $url) {
+    foreach ($urls as $store => $url) {
         $t->test("fpm::row 49, {$store}: 16 workers that come and go lose no count", static function () use ($temp, $ini, $scripts, $package, $store, $url): void {
-            $rounds = getenv('SYNLOCK_LOAD') === 'full' ? 20_000 : 1000;
+            [$least, $seconds] = getenv('SYNLOCK_LOAD') === 'full' ? [5000, 120.0] : [800, 0.0];
+            // What a killed worker held on Redis is free when its lease is over: few are killed at the quick load.
+            $ttl = $store === 'redis' ? 2.0 : null;
+            $every = $ttl !== null && $seconds === 0.0 ? 200 : 40;
             $fpm = new Fpm($temp, $ini, ['pm.max_children' => '16', 'pm.max_requests' => '50', "env[SYNLOCK_PACKAGE]" => $package]);
             $file = "{$temp}/count-{$store}/number";
             mkdir(dirname($file));
@@ -242,21 +252,26 @@ return static function (Runner $t, string $temp, string $package, string $redis)
                 chown($path, 'www-data');
             }
             $running = [];
-            $counted = $broken = 0;
-            for ($sent = 0; $sent < $rounds || $running !== [];) {
-                while (count($running) < 24 && $sent < $rounds) {
+            $counted = $broken = $sent = 0;
+            $start = $reloaded = microtime(true);
+            $goesOn = static function () use (&$sent, $least, $start, $seconds): bool {
+                return $sent < $least || microtime(true) - $start < $seconds;
+            };
+            while ($goesOn() || $running !== []) {
+                while (count($running) < 24 && $goesOn()) {
                     try {
-                        $running[] = $fpm->request("{$scripts}/count.php", ['url' => $url, 'name' => 'count', 'file' => $file]);
+                        $running[] = $fpm->request("{$scripts}/count.php", ['url' => $url, 'name' => 'count', 'file' => $file] + ($ttl ? compact('ttl') : []));
                     } catch (\RuntimeException) {
                         usleep(20_000); // the socket is away for a moment while FPM reloads
                         continue;
                     }
                     ++$sent;
-                    if ($sent % 40 === 0 && ($workers = $fpm->workers()) !== []) {
+                    if ($sent % $every === 0 && ($workers = $fpm->workers()) !== []) {
                         posix_kill($workers[array_rand($workers)], SIGKILL);
                     }
-                    if ($sent === (int) ($rounds / 2)) {
+                    if ($sent === $least >> 1 || microtime(true) - $reloaded > 20) {
                         $fpm->reload();
+                        $reloaded = microtime(true);
                     }
                 }
                 $oldest = array_shift($running);
@@ -281,7 +296,7 @@ return static function (Runner $t, string $temp, string $package, string $redis)
             same([], $jumps, 'numbers that do not follow');
             ok($repeats <= $broken, "{$repeats} repeats, {$broken} requests broken off");
             ok((int) file_get_contents($file) >= $counted, "every count is in: {$counted}");
-            ok($counted > $rounds * 0.8, "{$counted} counted, {$broken} broken");
+            ok($counted > $sent * 0.8, "{$counted} counted, {$broken} broken");
             same(true, $fpm->isRunning(), 'the master lives');
             $fpm->stop(20);
         });

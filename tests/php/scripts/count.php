@@ -6,7 +6,8 @@ declare(strict_types=1);
 
 require __DIR__ . '/common.php';
 
-$lock = Synlock\Store::open($_GET['url'])->createLock($_GET['name']);
+$options = isset($_GET['ttl']) ? ['ttl' => (float) $_GET['ttl'], 'renew' => true] : [];
+$lock = Synlock\Store::open($_GET['url'])->createLock($_GET['name'], ...$options);
 if (!$lock->acquire(true, 20)) {
     say('timeout');
     exit;
