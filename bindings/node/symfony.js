@@ -17,12 +17,19 @@ function open(url, options) {
 /** The state of a key. */
 let of;
 
+/** One request of a hold after the other: it answers one at a time. */
+function asked(state, request) {
+  const turn = state.asking.then(request);
+  state.asking = turn.catch(() => {});
+  return turn;
+}
+
 /** What holds is forgotten, and given back. */
 async function forget(state) {
   const held = state.held;
   state.held = null;
   try {
-    await held?.release();
+    if (held !== null) await asked(state, () => held.release());
   } catch (error) {
     if (!(error instanceof LockLost || error instanceof NotHeld)) throw error;
   }
@@ -30,7 +37,7 @@ async function forget(state) {
 
 /** The name of a lock, and its owner. Turning it into JSON hands what it holds over. */
 class Key {
-  #state = { held: null, text: null, isLost: false, adopting: undefined, last: Promise.resolve() };
+  #state = { held: null, text: null, isLost: false, adopting: undefined, last: Promise.resolve(), asking: Promise.resolve() };
 
   static {
     of = (key) => key.#state;
@@ -112,7 +119,7 @@ class Lock {
   acquire(blocking = true, { timeout = Infinity, signal } = {}) {
     return this.#inTurn(async () => {
       const held = await this.#holding();
-      if (held?.mode === 'shared') return held.promote({ timeout: blocking ? timeout : 0 });
+      if (held?.mode === 'shared') return asked(this.#state, () => held.promote({ timeout: blocking ? timeout : 0 }));
       return held !== null || this.#take({ ...this.#options }, blocking, timeout, signal);
     });
   }
@@ -122,7 +129,7 @@ class Lock {
     return this.#inTurn(async () => {
       const held = await this.#holding();
       if (held !== null) {
-        if (this.#canShare && held.mode === 'exclusive') await held.demote();
+        if (this.#canShare && held.mode === 'exclusive') await asked(this.#state, () => held.demote());
         return true;
       }
       // Readers are writers where nobody can read beside others.
@@ -138,6 +145,8 @@ class Lock {
   }
 
   async #take(options, blocking, timeout, signal) {
+    // A release that is under way would be in its own way.
+    await this.#state.asking;
     try {
       this.#state.held = blocking
         ? await this.#store.acquire(this.#resource, { ...options, timeout, signal })
@@ -184,7 +193,7 @@ class Lock {
   }
 
   #lengthen(held, ttl) {
-    return this.#store.capabilities.ttl ? held.refresh(ttl) : held.ensureHeld();
+    return asked(this.#state, () => (this.#store.capabilities.ttl ? held.refresh(ttl) : held.ensureHeld()));
   }
 
   /** Lengthens the lease to `ttl` ms from now, or to the lock's own; never shortens it. */
@@ -202,7 +211,7 @@ class Lock {
   /** Asks the store. */
   async isAcquired() {
     const held = await this.#adopted();
-    return held !== null && held.isAcquired();
+    return held !== null && asked(this.#state, () => held.isAcquired());
   }
 
   /** Gives the lock back; without effect if it is not held. */

@@ -43,6 +43,17 @@ for (const [kind, setup] of Object.entries(setups)) {
       assert.ok(done);
     });
 
+    it('asked several things at once, it answers each', async () => {
+      const lock = factory.createLock('at once', 30_000);
+      await lock.acquire();
+      const answers = await Promise.all([lock.isAcquired(), lock.isAcquired(), lock.refresh(), lock.acquire(), lock.refresh(), lock.isAcquired()]);
+      assert.deepEqual(answers, [true, true, undefined, true, undefined, true]);
+      const [, after, again] = await Promise.all([lock.release(), lock.isAcquired(), lock.acquire(false), lock.release(), lock.release()]);
+      assert.deepEqual([after, again], [false, true]);
+      await lock.release();
+      assert.equal(await lock.isAcquired(), false);
+    });
+
     it('blocking locks', async () => {
       const holder = factory.createLock('notification-flush');
       await holder.acquire();
