@@ -23,7 +23,10 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         same([true, false, true, 9], $found['memcached.cache'], 'its default_ttl');
         // The memcached of each is one; the second server of a client would be another.
         ok(str_contains($found['two servers'], 'one server'), $found['two servers']);
-        foreach (['flock.files', 'semaphore.main', 'combined.all', 'combined.most', 'custom.own', 'synlock.shm'] as $service) {
+        ok(str_contains($found['odd strategy'], 'not a Redis'), $found['odd strategy']);
+        ok(str_contains($found['in a circle'], '"combined.b" is none'), $found['in a circle']);
+        same([true, false, null, true, false, null, null, true], $found['beside the component']);
+        foreach (['flock.files', 'semaphore.main', 'combined.all', 'combined.most', 'combined.nested', 'custom.own', 'custom.component', 'synlock.shm'] as $service) {
             same([true, false, true], array_slice($found[$service], 0, 3), $service);
         }
     });

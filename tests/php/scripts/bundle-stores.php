@@ -6,12 +6,15 @@
 declare(strict_types=1);
 
 use Symfony\Component\DependencyInjection\ContainerBuilder;
+use Symfony\Component\DependencyInjection\Exception\InvalidArgumentException;
 use Symfony\Component\DependencyInjection\Reference;
+use Symfony\Component\Lock\Store\PdoStore;
+use Symfony\Component\Lock\Strategy\UnanimousStrategy;
 use Synlock\Guard\Bundle\DependencyInjection\IXarlieMutexExtension;
 use Synlock\Store;
 use Synlock\Symfony\LockFactory;
 
-foreach (['DependencyInjection', 'Config', 'HttpKernel'] as $part) {
+foreach (['DependencyInjection', 'Config', 'HttpKernel', 'Lock'] as $part) {
     require_once "Symfony/Component/{$part}/autoload.php";
 }
 require_once getenv('SYNLOCK_PACKAGE') . '/autoload.php';
@@ -22,6 +25,8 @@ $container->register('client', Redis::class)->addMethodCall('connect', [$socket]
 $container->register('items', Memcached::class)->addMethodCall('addServer', [$memcached, 0]);
 $container->register('two', Memcached::class)->addMethodCall('addServer', [$memcached, 0])->addMethodCall('addServer', ['localhost', 1]);
 $container->register('own', Store::class)->setFactory([Store::class, 'open'])->setArguments(['memory:own']);
+$container->register('theirs', PdoStore::class)->setArguments(["sqlite:{$folder}/theirs.db"]);
+$container->register('their strategy', UnanimousStrategy::class);
 $container->registerExtension($extension = new IXarlieMutexExtension());
 $container->loadFromExtension($extension->getAlias(), [
     'default' => 'combined.all',
@@ -32,12 +37,14 @@ $container->loadFromExtension($extension->getAlias(), [
     'combined' => [
         'all' => ['stores' => ['flock.files', 'ixarlie_mutex.semaphore_store.main']],
         'most' => ['stores' => ['flock.files', 'semaphore.main', 'synlock.shm'], 'strategy' => 'consensus'],
+        'nested' => ['stores' => ['combined.most', 'synlock.more'], 'strategy' => 'their strategy'],
+        'odd' => ['stores' => ['flock.files'], 'strategy' => 'client'],
     ],
-    'custom' => ['own' => ['service' => 'own']],
-    'synlock' => ['shm' => ['url' => "shm:{$folder}/shm"]],
+    'custom' => ['own' => ['service' => 'own'], 'component' => ['service' => 'theirs']],
+    'synlock' => ['shm' => ['url' => "shm:{$folder}/shm"], 'more' => ['url' => "shm:{$folder}/more"]],
     'request_listener' => ['enabled' => false],
 ]);
-$services = ['flock.files', 'semaphore.main', 'redis.cache', 'memcached.cache', 'combined.all', 'combined.most', 'custom.own', 'synlock.shm'];
+$services = ['flock.files', 'semaphore.main', 'redis.cache', 'memcached.cache', 'combined.all', 'combined.most', 'combined.nested', 'custom.own', 'custom.component', 'synlock.shm'];
 foreach ($services as $service) {
     // As whoever has it injected.
     $container->register("store of {$service}", LockFactory::class)->setPublic(true)
@@ -56,11 +63,23 @@ foreach ($services as $service) {
     $found[$service] = [$first, $beside, $other->acquire(), $left === null ? null : (int) ceil($left)];
     $other->release();
 }
-try {
-    $container->get('ixarlie_mutex.memcached_factory.two')->createLock('two')->acquire();
-} catch (Throwable $refused) {
-    $found['two servers'] = $refused->getMessage();
+foreach (['two servers' => 'memcached_factory.two', 'odd strategy' => 'combined_factory.odd'] as $what => $service) {
+    try {
+        $container->get("ixarlie_mutex.{$service}")->createLock('two')->acquire();
+    } catch (Throwable $refused) {
+        $found[$what] = $refused->getMessage();
+    }
 }
+try {
+    $of = static fn (array $combined): array => ['default' => 'combined.a', 'combined' => array_map(static fn (string $member): array => ['stores' => [$member]], $combined)];
+    $extension->load([$of(['a' => 'combined.b', 'b' => 'combined.a'])], new ContainerBuilder());
+} catch (InvalidArgumentException $refused) {
+    $found['in a circle'] = $refused->getMessage();
+}
+// What the component holds by itself, and what ours does, by the same table.
+$theirs = (new Symfony\Component\Lock\LockFactory(new PdoStore("sqlite:{$folder}/theirs.db")))->createLock('shared', 60);
+$ours = $container->get('ixarlie_mutex.custom_factory.component')->createLock('shared', 60);
+$found['beside the component'] = [$theirs->acquire(), $ours->acquire(), $theirs->release(), $ours->acquire(), $theirs->acquire(), $ours->refresh(), $ours->release(), $theirs->acquire()];
 $default = $container->get('ixarlie_mutex.default_factory')->createLock('default');
 $found['default'] = [$default->acquire(), $container->get('ixarlie_mutex.combined_factory.all')->createLock('default')->acquire()];
 echo json_encode($found, JSON_THROW_ON_ERROR);

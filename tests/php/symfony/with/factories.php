@@ -47,6 +47,24 @@ final class Orders21
         return self::answer($request);
     }
 
+    #[MutexRequest(service: 'lock.rows.factory', strategy: 'block')]
+    public function table(Request $request): Response
+    {
+        return self::answer($request);
+    }
+
+    #[MutexRequest(service: 'lock.numbers.factory', strategy: 'block')]
+    public function semaphore(Request $request): Response
+    {
+        return self::answer($request);
+    }
+
+    #[MutexRequest(service: 'lock.both.factory', strategy: 'block')]
+    public function combined(Request $request): Response
+    {
+        return self::answer($request);
+    }
+
     #[MutexRequest(service: 'lock.shm.factory', strategy: 'queue', maxWait: 0.05)]
     public function queue(Request $request): Response
     {
@@ -110,15 +128,18 @@ return static function (Runner $t, Setup $setup): void {
                             'default' => "redis://{$at('redis')}",
                             'files' => "flock://{$this->setup->folder('locks')}",
                             'items' => "memcached://{$at('memcached')}",
+                            'rows' => "sqlite:{$this->setup->folder('rows')}/locks.db",
+                            'numbers' => 'semaphore',
+                            'both' => ["flock://{$this->setup->folder('both')}", "sqlite:{$this->setup->folder('both')}/locks.db"],
                             'shm' => 'flock',
                         ],
                     ]);
                     $container->register('store.shm', SynlockStore::class)->setArguments(["shm:{$this->setup->folder('shm')}/segment"]);
                     $container->register('lock.shm.factory', LockFactory::class)->setArguments([new Reference('store.shm')]);
                     $container->register('ours', \Synlock\Symfony\LockFactory::class)->setPublic(true)->setArguments([new Reference('store.shm')]);
-                    $container->register('unknown', LockFactory::class)->setArguments([new Reference('store.memory')]);
+                    $container->register('unknown', LockFactory::class)->setPublic(true)->setArguments([new Reference('store.memory')]);
                     $container->register('store.memory', InMemoryStore::class);
-                    foreach (['default', 'files', 'items', 'shm'] as $lock) {
+                    foreach (['default', 'files', 'items', 'rows', 'numbers', 'both', 'shm'] as $lock) {
                         $container->setAlias("test {$lock}", "lock.{$lock}.factory")->setPublic(true);
                     }
                     $container->register(Orders21::class, Orders21::class)->setPublic(true);
@@ -130,7 +151,7 @@ return static function (Runner $t, Setup $setup): void {
 
         return $kernel;
     };
-    $factories = ['lock.default.factory', 'lock.files.factory', 'lock.items.factory', 'lock.shm.factory', 'ours'];
+    $factories = [...array_map(static fn (string $lock): string => "lock.{$lock}.factory", ['default', 'files', 'items', 'rows', 'numbers', 'both', 'shm']), 'ours'];
     $ask = static function (Kernel $kernel, string $path): Response|\Throwable {
         $request = Request::create($path);
         try {
@@ -152,7 +173,7 @@ return static function (Runner $t, Setup $setup): void {
     if ($guarded === null) {
         return;
     }
-    foreach (['redis' => 'default', 'flock' => 'files', 'memcached' => 'items'] as $path => $lock) {
+    foreach (['redis' => 'default', 'flock' => 'files', 'memcached' => 'items', 'table' => 'rows', 'semaphore' => 'numbers', 'combined' => 'both'] as $path => $lock) {
         $t->test("factories::{$path}: who takes the lock by the framework's factory is excluded, and excludes", static function () use ($guarded, $ask, $refused, $path, $lock): void {
             // The name of 2.1, and the component's own stores.
             $theirs = $guarded->getContainer()->get("test {$lock}")->createLock("Synlock_Tests_Orders21__{$path}_{$path}_17", 60);
@@ -207,9 +228,29 @@ return static function (Runner $t, Setup $setup): void {
         Orders21::$inside = static fn () => null;
         same('done', $ask($kernel($config['i_xarlie_mutex'], 'guide'), '/redis/1')->getContent());
     });
-    $t->test('factories::what cannot be read is refused in words', static function () use ($kernel, $ask): void {
-        $thrown = $ask($kernel(['factories' => ['unknown']], 'unknown'), '/byDefault/1');
-        ok(str_contains($thrown->getMessage(), 'InMemoryStore') && str_contains($thrown->getMessage(), 'SynlockStore'), $thrown->getMessage());
+    $t->test('factories::a store of which nothing can be read is called', static function () use ($kernel, $ask, $refused): void {
+        $called = $kernel(['factories' => ['unknown']], 'unknown');
+        $theirs = $called->getContainer()->get('unknown')->createLock('by default', 60);
+        Orders21::$inside = static fn () => same(false, $theirs->acquire());
+        same('done', $ask($called, '/byDefault/1')->getContent());
+        same(true, $theirs->acquire());
+        same(MutexException::class, $refused($ask($called, '/byDefault/1'))[0]);
+        $enter = static fn (array $policy) => $called->getContainer()->get('ixarlie_mutex.guards')->enter(new MutexRequest(...$policy, name: 'by default'), new \Synlock\Guard\Request('r', '/'));
+        throws(MutexException::class, static fn () => $enter(['mode' => 'queue', 'maxWait' => 0.06]));
+        foreach (['check', 'force'] as $mode) {
+            throws(\Synlock\Exception\Unsupported::class, static fn () => $enter(['mode' => $mode]));
+        }
+        same(true, $theirs->isAcquired());
+        $theirs->release();
+        $held = $enter(['mode' => 'queue', 'ttl' => 20.0])->lock;
+        $held->refresh(40.0);
+        same([false, true], [$theirs->acquire(), $held->isAcquired()]);
+        $held->release();
+        same(true, $theirs->acquire());
+    });
+    $t->test('factories::what is no store is refused in words', static function () use ($kernel, $ask): void {
+        $thrown = $ask($kernel(['factories' => [Orders21::class]], 'wrong'), '/byDefault/1');
+        ok(str_contains($thrown->getMessage(), 'Orders21 is no store'), $thrown->getMessage());
         $error = throws(\Symfony\Component\Config\Definition\Exception\InvalidConfigurationException::class, static fn () => $kernel([], 'none'));
         ok(str_contains($error->getMessage(), 'factories'), $error->getMessage());
     });

@@ -8,6 +8,8 @@ use Symfony\Component\Lock\LockFactory as SymfonyFactory;
 use Symfony\Component\Lock\Store\FlockStore as SymfonyFlock;
 use Symfony\Component\Lock\Store\MemcachedStore as SymfonyMemcached;
 use Symfony\Component\Lock\Store\RedisStore as SymfonyRedis;
+use Symfony\Component\Lock\Strategy\ConsensusStrategy as SymfonyConsensus;
+use Symfony\Component\Lock\Strategy\UnanimousStrategy as SymfonyUnanimous;
 use Synlock\CustomStore;
 use Synlock\Internal\Native;
 use Synlock\Store;
@@ -16,9 +18,12 @@ use Synlock\Symfony\Internal\MemcachedClient;
 use Synlock\Symfony\Internal\RedisClient;
 use Synlock\Symfony\Internal\Url;
 use Synlock\Symfony\LockFactory;
+use Synlock\Symfony\PersistingStoreInterface;
 use Synlock\Symfony\Store\FlockStore;
 use Synlock\Symfony\Store\MemcachedStore;
 use Synlock\Symfony\Store\RedisStore;
+use Synlock\Symfony\Strategy\ConsensusStrategy;
+use Synlock\Symfony\Strategy\UnanimousStrategy;
 use Synlock\Symfony\SynlockStore;
 
 /**
@@ -28,32 +33,36 @@ use Synlock\Symfony\SynlockStore;
  */
 final class StoreOpener
 {
+    /** Of locks on the component's stores, in ms, as there. */
+    private const TTL = 300_000;
+
     /** @param array<array-key, mixed> $arguments of the type */
     public static function open(string $type, string $dialect, array $arguments): Store
     {
         if ($type === 'custom') {
-            return self::custom($arguments[0]);
+            return self::behind($arguments[0]);
         }
 
         return Store::open(...self::place($type, $dialect, $arguments));
     }
 
     /**
-     * The store behind a service of a configuration of 2.1, which lists factories of locks: theirs or ours, over
-     * stores of synlock, or over those of Symfony's whose server or folder can be read from them.
+     * The store behind a service of one's own, or of a configuration of 2.1, which lists factories of locks: theirs or
+     * ours. The server or folder of Symfony's stores is read from them where that is possible; the others are called.
      */
     public static function behind(object $service): Store
     {
         return match (true) {
             $service instanceof Store => $service,
-            $service instanceof CustomStore => self::custom($service),
+            $service instanceof CustomStore => Store::custom($service, 'custom'),
             $service instanceof ClientStore && self::isSpread($service) => throw Native::invalid('the locks of a guard lie on one server, and the client of ' . $service::class . ' has several'),
             $service instanceof SynlockStore => (fn (): Store => $this->storeFor('synlock'))->call($service),
             $service instanceof LockFactory, $service instanceof SymfonyFactory => self::behind(self::read($service, 'store')),
             $service instanceof SymfonyRedis => self::behind(new RedisStore(self::read($service, 'redis'))),
             $service instanceof SymfonyMemcached => self::behind(new MemcachedStore(self::read($service, 'memcached'))),
             $service instanceof SymfonyFlock => self::behind(new FlockStore(self::read($service, 'lockPath'))),
-            default => throw Native::invalid('i_xarlie_mutex.factories: synlock cannot tell where a ' . $service::class . ' keeps its locks; give a Synlock\Symfony\SynlockStore, or a factory over one'),
+            $service instanceof PersistingStoreInterface => Store::custom(new ComponentStore($service), 'component', ['ttl' => self::TTL]),
+            default => throw Native::invalid('i_xarlie_mutex: a ' . $service::class . ' is no store, and no factory of locks'),
         };
     }
 
@@ -68,15 +77,6 @@ final class StoreOpener
         $client = (fn (): mixed => $this->redis ?? $this->memcached ?? null)->bindTo($store, $store::class)();
 
         return $client instanceof \RedisArray || $client instanceof \Memcached && \count($client->getServerList()) > 1;
-    }
-
-    private static function custom(object $service): Store
-    {
-        return match (true) {
-            $service instanceof Store => $service,
-            $service instanceof CustomStore => Store::custom($service, 'custom'),
-            default => throw Native::invalid('the service of a custom mutex store is a Synlock\Store or a Synlock\CustomStore, not ' . $service::class),
-        };
     }
 
     /**
@@ -125,8 +125,14 @@ final class StoreOpener
     }
 
     /** @param list<array{string, array<array-key, mixed>}> $members types and their arguments */
-    private static function combined(string $dialect, array $members, string $strategy): string
+    private static function combined(string $dialect, array $members, string|object $strategy): string
     {
+        $strategy = match (true) {
+            \is_string($strategy) => $strategy,
+            $strategy instanceof UnanimousStrategy, $strategy instanceof SymfonyUnanimous => 'unanimous',
+            $strategy instanceof ConsensusStrategy, $strategy instanceof SymfonyConsensus => 'consensus',
+            default => throw Native::invalid('the strategy of a combined mutex store is unanimity or a majority, not a ' . $strategy::class),
+        };
         $query = '';
         foreach ($members as [$type, $arguments]) {
             [$url, $options] = self::place($type, $dialect, $arguments);

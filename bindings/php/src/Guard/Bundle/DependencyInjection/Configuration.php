@@ -63,10 +63,11 @@ final class Configuration implements ConfigurationInterface
                 break;
             case 'combined':
                 $store->arrayNode('stores')->isRequired()->requiresAtLeastOneElement()->scalarPrototype();
-                $store->enumNode('strategy')->values(['unanimous', 'consensus'])->defaultValue('unanimous');
+                $store->scalarNode('strategy')->info('unanimous, consensus, or the service of a strategy of either kind')
+                    ->cannotBeEmpty()->defaultValue('unanimous');
                 break;
             case 'custom':
-                $store->scalarNode('service')->info('Service of a Synlock\Store or a Synlock\CustomStore')->isRequired()->cannotBeEmpty();
+                $store->scalarNode('service')->info('Service of a Synlock\Store, a Synlock\CustomStore, or a store of the component')->isRequired()->cannotBeEmpty();
                 break;
             case 'synlock':
                 $store->scalarNode('url')->isRequired()->cannotBeEmpty();

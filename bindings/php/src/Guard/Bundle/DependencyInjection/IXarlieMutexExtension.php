@@ -102,13 +102,17 @@ final class IXarlieMutexExtension extends Extension
             'combined' => [
                 \array_map(function (string $member) use ($all): array {
                     [$type, $name] = \explode('.', \preg_replace('/^ixarlie_mutex\.(\w+?)_store\./', '$1.', $member), 2) + ['', ''];
-                    if (!isset($all[$type][$name]) || \in_array($type, ['combined', 'custom'], true)) {
-                        throw new InvalidArgumentException("i_xarlie_mutex: a combined store has members that are configured beside it, \"{$member}\" is none, nor may it be a combined or a custom one.");
+                    if (!isset($all[$type][$name]) || $type === 'custom') {
+                        throw new InvalidArgumentException("i_xarlie_mutex: a combined store has members that are configured beside it, \"{$member}\" is none, nor may it be a custom one.");
+                    }
+                    $inner = $all[$type][$name];
+                    if ($type === 'combined') {
+                        unset($all[$type][$name]); // which is no member of itself
                     }
 
-                    return [$type, $this->arguments($type, $all[$type][$name], $all)];
+                    return [$type, $this->arguments($type, $inner, $all)];
                 }, $config['stores']),
-                $config['strategy'],
+                \in_array($config['strategy'], ['unanimous', 'consensus'], true) ? $config['strategy'] : new Reference($config['strategy']),
             ],
         };
     }
