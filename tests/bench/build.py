@@ -75,4 +75,8 @@ def workers() -> dict[str, list]:
         (PYTHON_PEERS, [BUILT / "venv" / "bin" / "python", BENCH / "worker.py"]),
         (NODE_PEERS, ["node", BENCH / "worker.cjs"]),
     )
-    return found | {kind: [*command, kind] for kinds, command in peers for kind in kinds}
+    asyncio = {
+        "Python, asyncio": [python, BENCH / "worker.py", "asyncio"],
+        "redis-py, asyncio": [BUILT / "venv" / "bin" / "python", BENCH / "worker.py", "redis-py-asyncio"],
+    }
+    return found | asyncio | {kind: [*command, kind] for kinds, command in peers for kind in kinds}

@@ -1,4 +1,5 @@
-"""Measures one uncontended lock, and eight processes that take turns, on each store, in each language.
+"""Measures one uncontended lock, and eight processes that take turns, on each store, in each language; and the
+many tasks of an event loop on Redis.
 
 Every language is run beside the raw limit and the libraries that do the same, alternated in one run: the
 ratios are the facts. Writes results.json (every round as measured), and what is made from it: REPORT.md,
@@ -18,6 +19,7 @@ import urllib.parse
 import build
 import charts
 import machine
+import many
 import pairs
 import report
 import servers
@@ -29,8 +31,12 @@ REPORT = BENCH / "REPORT.md"
 README = build.ROOT / "README.md"
 #: What the README quotes stands between these lines.
 QUOTE = ("<!-- bench -->\n", "<!-- end of bench -->\n")
-QUICK = {"rounds": 5, "seconds": 0.2, "turn_rounds": 1, "turn_seconds": 1.5}
-FULL = {"rounds": 21, "seconds": 0.5, "turn_rounds": 3, "turn_seconds": 5}
+QUICK = {
+    "rounds": 5, "seconds": 0.2, "turn_rounds": 1, "turn_seconds": 1.5, "many_rounds": 2, "many_seconds": 0.5,
+}
+FULL = {
+    "rounds": 21, "seconds": 0.5, "turn_rounds": 3, "turn_seconds": 5, "many_rounds": 5, "many_seconds": 1.5,
+}
 
 
 def places(folder: str, port: int, path: str) -> dict[str, dict]:
@@ -70,6 +76,7 @@ def measure(plan: dict, kind: str) -> dict:
             # The server may use both, as everybody's does.
             server.use(os.sched_getaffinity(0))
             ticket = {"raw": f"{folder}/ticket"}
+            tasks = many.measure(where["redis (unix socket)"], workers, plan)
             hands = {
                 "shm": turns.measure("shm", where["shm"] | ticket, workers, folder, plan, None),
                 "flock": turns.measure("flock", where["flock"] | ticket, workers, folder, plan, None),
@@ -88,6 +95,7 @@ def measure(plan: dict, kind: str) -> dict:
         "versions": machine.versions(),
         "peers": machine.peers(build.BUILT / "peers" / "installed.txt"),
         "facts": facts,
+        "many": tasks,
         "pairs": stores,
         "turns": hands,
     }

@@ -3,6 +3,7 @@
 import statistics
 
 import build
+import many
 import pairs
 import turns
 
@@ -36,7 +37,7 @@ LEAST_RATE = 0.95
 #: A round in which others took more of the CPU is set aside, as long as a third of the rounds is left.
 MOST_FOREIGN = 0.15
 LANGUAGES = dict.fromkeys(build.PHP_PEERS, "PHP") | dict.fromkeys(build.PYTHON_PEERS, "Python")
-LANGUAGES |= dict.fromkeys(build.NODE_PEERS, "Node")
+LANGUAGES |= dict.fromkeys(build.NODE_PEERS, "Node") | {"redis-py, asyncio": "Python"}
 
 
 def quiet(rounds: list[dict]) -> list[dict]:
@@ -133,6 +134,38 @@ def turn_table(store: str, jobs: dict) -> list[str]:
     return [*lines, ""]
 
 
+def many_table(found: dict) -> list[str]:
+    head = "".join(f" {count} |" for count in many.COUNTS)
+    last = str(many.COUNTS[-1])
+    rates = {who: {count: statistics.median(one) for count, one in by.items()} for who, by in found.items()}
+    lines = [
+        "## Many tasks of one event loop on Redis",
+        "",
+        "Pairs a second, each task with a lock of its own that nobody else wants, by the number of tasks; unix "
+        "socket, the server may use both CPUs.",
+        "",
+        f"| |{head} at {last}, times the best peer | target |",
+        "|---|" + "--:|" * (len(many.COUNTS) + 1) + "---|",
+    ]
+    for who, by in rates.items():
+        beside = [rates[peer][last] for peer in many.BESIDE.get(who, ())]
+        times = by[last] / max(beside) if beside else None
+        is_ours = who in many.FACES
+        aim = ""
+        if is_ours:
+            is_reached = by[last] >= many.AIMS[who] and (times is None or times >= many.TIMES_BEST)
+            words = f", ≥ {many.TIMES_BEST} × the best peer" if beside else ""
+            aim = f"≥ {many.AIMS[who]}{words}: {'reached' if is_reached else 'missed'}"
+        cells = (
+            f"**synlock**, {who}" if is_ours else title(who),
+            *(f"{rate:.0f}" for rate in by.values()),
+            f"**{times:.1f}**" if times else "",
+            aim,
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
 def main_ratios(results: dict) -> list[str]:
     """In words; the README has them too."""
     host, shm, remote = (results["pairs"][store] for store in ("flock", "shm", "redis (unix socket)"))
@@ -219,6 +252,9 @@ def write(results: dict) -> str:
     lines += ["## Eight processes in turn", ""]
     for store, jobs in results["turns"].items():
         lines += turn_table(store, jobs)
+    # Results of before this was measured have none.
+    if "many" in results:
+        lines += many_table(results["many"])
     return "\n".join(lines)
 
 
@@ -235,6 +271,8 @@ def problems(results: dict) -> list[str]:
         for face, rounds in faces.items():
             if len(rounds) != plan["rounds"] or not all(one["p50"] > 0 < one["raw"] for one in rounds):
                 wrong.append(f"results.json lacks rounds of {face} on {store}")
+    if "many" in results and many.wrong(results["many"], plan):
+        wrong.append(f"results.json lacks many tasks; the tool measures {[*many.FACES, *many.PEERS]}")
     wanted = {store: ["raw", *build.WAITING, *peers] for store, (_, peers) in turns.STORES.items()}
     if {store: list(jobs) for store, jobs in results["turns"].items()} != wanted:
         wrong.append(f"results.json lacks turns; the tool measures {wanted}")

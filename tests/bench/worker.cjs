@@ -1,5 +1,6 @@
-// Drives a lock from Node: worker.cjs KIND WHERE NAME, then `pair SECONDS` or `hand OUT START END HOLD_US`
-// (drive.h says what they do). KIND is await or sync (ours, from $SYNLOCK_PACKAGE), or a peer (from
+// Drives a lock from Node: worker.cjs KIND WHERE NAME, then `pair SECONDS`, `hand OUT START END HOLD_US`
+// (drive.h says what they do), or `many TASKS SECONDS`: pairs of so many tasks, each with a lock of its own.
+// KIND is await or sync (ours, from $SYNLOCK_PACKAGE), or a peer (from
 // $PEERS); WHERE is a URL, a folder, or a Redis socket.
 'use strict';
 
@@ -9,30 +10,32 @@ const [, , kind, where, name, way, ...rest] = process.argv;
 const peer = (module) => require(`${process.env.PEERS}/node_modules/${module}`);
 const isRemote = where.startsWith('redis') || kind.startsWith('red');
 
-/** What takes the lock, and gives what gives it back. */
-async function lock(waits) {
+/** What takes a lock, and gives what gives it back; by name. */
+async function locks(waits) {
   if (kind === 'await' || kind === 'sync') {
     const { Store } = require(process.env.SYNLOCK_PACKAGE);
     const store = await Store.open(where);
-    if (kind === 'await' && waits) return async () => { const held = await store.acquire(name); return () => held.release(); };
-    if (kind === 'await') return async () => { const held = await store.tryAcquire(name); return () => held.release(); };
-    return () => { const held = store.tryAcquireSync(name); return () => held.releaseSync(); };
+    if (kind === 'await' && waits) return (name) => async () => { const held = await store.acquire(name); return () => held.release(); };
+    if (kind === 'await') return (name) => async () => { const held = await store.tryAcquire(name); return () => held.release(); };
+    return (name) => () => { const held = store.tryAcquireSync(name); return () => held.releaseSync(); };
   }
   if (kind === 'proper-lockfile') {
-    const file = `${where}/${name}.proper`;
-    fs.writeFileSync(file, '');
-    return () => peer('proper-lockfile').lock(file);
+    return (name) => {
+      const file = `${where}/${name}.proper`;
+      fs.writeFileSync(file, '');
+      return () => peer('proper-lockfile').lock(file);
+    };
   }
   const Redis = peer('ioredis').default;
   const client = new Redis(where);
   if (kind === 'redlock') {
     const { default: Redlock } = peer('redlock');
     const redlock = new Redlock([client]);
-    return async () => { const held = await redlock.acquire([name], 30000); return () => held.release(); };
+    return (name) => async () => { const held = await redlock.acquire([name], 30000); return () => held.release(); };
   }
   if (kind === 'redis-semaphore') {
     const { Mutex } = peer('redis-semaphore');
-    return async () => { const mutex = new Mutex(client, name, { lockTimeout: 30000 }); await mutex.acquire(); return () => mutex.release(); };
+    return (name) => async () => { const mutex = new Mutex(client, name, { lockTimeout: 30000 }); await mutex.acquire(); return () => mutex.release(); };
   }
   throw new Error(`unknown: ${kind}`);
 }
@@ -72,8 +75,29 @@ async function turns(take, start, end, hold) {
   return log.join('');
 }
 
+async function many(take, tasks, seconds) {
+  let [pairs, running] = [0, true];
+  const run = async (one) => { for (; running; pairs++) await (await one())(); };
+  const pause = (time) => new Promise((resolve) => { setTimeout(resolve, time * 1e3); });
+  const all = Array.from({ length: tasks }, (_, task) => run(take(`${name}/${task}`)));
+  // The first turns connect.
+  await pause(0.3);
+  const [before, start] = [pairs, process.hrtime.bigint()];
+  await pause(seconds);
+  const n = pairs - before;
+  const rate = n / (Number(process.hrtime.bigint() - start) / 1e9);
+  running = false;
+  await Promise.all(all);
+  return JSON.stringify({ pairs_per_s: Math.round(rate), n });
+}
+
 async function main() {
-  const take = await lock(way === 'hand');
+  const make = await locks(way !== 'pair');
+  if (way === 'many') {
+    console.log(await many(make, Number(rest[0]), Number(rest[1])));
+    process.exit(0);
+  }
+  const take = make(name);
   if (way === 'pair') console.log(await pairs(take, Number(rest[0])));
   else fs.writeFileSync(rest[0], await turns(take, BigInt(rest[1]), BigInt(rest[2]), Number(rest[3]) / 1000));
   process.exit(0);

@@ -1,12 +1,15 @@
 """Drives a lock from Python: worker.py KIND WHERE NAME, then `pair SECONDS` or `hand OUT START END HOLD_US`.
 
-drive.h says what they do. KIND is synlock, or a peer; WHERE is a URL, a folder, or a Redis socket.
+drive.h says what they do. KIND is synlock, or a peer; WHERE is a URL, a folder, or a Redis socket. With `asyncio`
+or `redis-py-asyncio` for KIND and `many TASKS SECONDS`: pairs of so many tasks, each with a lock of its own.
 """
 
+import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 
 def lock(kind: str, where: str, name: str, waits: bool) -> tuple[Callable, Callable]:
@@ -80,8 +83,47 @@ def turns(take: Callable, give: Callable, start: int, end: int, hold: float) -> 
     return "".join(log)
 
 
+def task_lock(kind: str, where: str) -> Callable[[str], Any]:
+    """Makes locks of one event loop by name."""
+    if kind == "asyncio":
+        from synlock import aio
+
+        return aio.Store(where).lock
+    import redis.asyncio
+
+    client = redis.asyncio.Redis(unix_socket_path=where)
+    return lambda name: client.lock(name, timeout=30)
+
+
+async def many(lock: Callable[[str], Any], name: str, tasks: int, seconds: float) -> str:
+    pairs, running = 0, True
+
+    async def run(acquire: Callable[[], Awaitable], release: Callable[[], Awaitable]) -> None:
+        nonlocal pairs
+        while running:
+            await acquire()
+            await release()
+            pairs += 1
+
+    made = [lock(f"{name}/{task}") for task in range(tasks)]
+    all_of_them = [asyncio.create_task(run(one.acquire, one.release)) for one in made]
+    # The first turns connect.
+    await asyncio.sleep(0.3)
+    before, start = pairs, time.perf_counter()
+    await asyncio.sleep(seconds)
+    count = pairs - before
+    rate = count / (time.perf_counter() - start)
+    running = False
+    await asyncio.gather(*all_of_them)
+    return json.dumps({"pairs_per_s": round(rate), "n": count})
+
+
 def main() -> None:
     kind, where, name, way, *rest = sys.argv[1:]
+    if way == "many":
+        tasks, seconds = rest
+        print(asyncio.run(many(task_lock(kind, where), name, int(tasks), float(seconds))))
+        return
     take, give = lock(kind, where, name, way == "hand")
     if way == "pair":
         is_remote = "redis" in kind or where.startswith("redis")
