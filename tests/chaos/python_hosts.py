@@ -21,6 +21,9 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/support"))
+from bystander import Bystander  # noqa: E402
+
 FULL = os.environ.get("SYNLOCK_LOAD") == "full"
 FATES = ["exits", "destroys", "releases", "executes", "is killed", "outlives the release", "outlives its parent"]
 LEASE = 0.5
@@ -185,12 +188,17 @@ def forks(urls: list[str], rounds: int) -> list[bool]:
     return results
 
 
+def lease(url: str) -> dict:
+    # What a killed process held on a lease store is free when its lease is over.
+    return {"ttl": 2.0, "renew": True} if url.startswith("redis") else {}
+
+
 def count(work: tuple[str, str, int]) -> int:
     """One step of a pool's worker: adds one to a number in a file, in separate steps."""
     import synlock
 
     url, file, _ = work
-    with synlock.Lock(url, "count", timeout=20):
+    with synlock.Lock(url, "count", timeout=20, **lease(url)):
         with open(file, "r+") as number, open(f"{file}.log", "a") as log:
             now = int(number.read()) + 1
             log.write(f"{now}\n")
@@ -236,11 +244,13 @@ def pool(method: str, url: str, folder: pathlib.Path) -> list[bool]:
         held.acquire()
         workers.map_async(count, [(url, str(file), at) for at in range(64)], chunksize=1)
         time.sleep(0.3)
-        start = time.monotonic()
-        workers.terminate()
-        workers.join()
-        took = time.monotonic() - start
-        results.append(say(took <= 1.0, f"{words}: SIGTERM ended 32 waiters in {took:.2f} s"))
+        with Bystander() as machine:
+            start = time.monotonic()
+            workers.terminate()
+            workers.join()
+            took, extra = time.monotonic() - start, machine.extra()
+        told = f"{words}: SIGTERM ended 32 waiters in {took:.2f} s (the machine's part {extra:.2f} s)"
+        results.append(say(took <= 1.0 + extra, told))
         held.release()
     return results + killed(context, url, file, words)
 
@@ -284,12 +294,8 @@ def killed(context, url: str, file: pathlib.Path, words: str) -> list[bool]:
 def pools(urls: list[str], folder: pathlib.Path) -> list[bool]:
     methods = ["fork", "spawn", "forkserver"]
     # Starting interpreters is slow: at the quick load each of those ways is tried on one store.
-    chosen = [
-        (url, method)
-        for at, url in enumerate(urls)
-        for method in methods
-        if FULL or method in ("fork", methods[at + 1])
-    ]
+    quick = [("fork", "spawn"), ("fork", "forkserver"), ("fork",)]
+    chosen = [(url, method) for at, url in enumerate(urls) for method in (methods if FULL else quick[at])]
     return [good for url, method in chosen for good in pool(method, url, folder)]
 
 
@@ -349,11 +355,11 @@ def main(words: list[str]) -> int:
         (folder / "locks").mkdir(mode=0o700)
         (folder / "shm").mkdir(mode=0o700)
         urls = [f"shm:{folder}/shm/segment", f"flock:{folder}/locks"]
-        if part[0] == "forks":
-            with redis(folder) as server:
+        with redis(folder) as server:
+            if part[0] == "forks":
                 results = forks(["memory:forks", *urls, server], 100 if FULL else 2) + trace(server, folder)
-        else:
-            results = pools(urls, folder)
+            else:
+                results = pools([*urls, server], folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(f"{sum(results)} passed, {results.count(False)} failed")

@@ -17,7 +17,7 @@ final class Bystander
     public static function watch(): void
     {
         if (self::$owner !== getmypid()) {
-            self::$process = new Process([ROOT . '/tests/support/bystander']);
+            self::$process = new Process([ROOT . '/tests/support/bystander.py']);
             self::$owner = getmypid();
         }
         self::longest();
