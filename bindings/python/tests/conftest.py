@@ -4,6 +4,7 @@ import pathlib
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -12,6 +13,8 @@ import pytest
 
 PACKAGE = str(pathlib.Path(__file__).parents[1] / "python")
 os.environ["PYTHONPATH"] = PACKAGE
+sys.path.append(str(pathlib.Path(__file__).parents[3] / "tests/support"))
+from bystander import Bystander  # noqa: E402
 
 
 @contextlib.contextmanager
@@ -67,3 +70,10 @@ def url(request, tmp_path):
 @pytest.fixture
 def name():
     return f"python-{uuid.uuid4()}"
+
+
+@pytest.fixture
+def machine():
+    """What the machine itself lets a process wait."""
+    with Bystander() as watching:
+        yield watching
