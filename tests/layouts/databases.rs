@@ -1,6 +1,7 @@
 //! The tables of native locks.
 
-use crate::{is_understood, take_turns, vector};
+use crate::{Modes, is_understood, take_turns, vector};
+use std::path::Path;
 use std::process::Command;
 use synlock_core::{Store, Wait};
 use synlock_tests::names::TempDir;
@@ -13,7 +14,7 @@ const LOOK: &str = "SELECT state FROM synlock_locks WHERE until > 0";
 fn neighbours_take_turns_on_postgres() {
     let server = PostgresServer::start();
     let url = format!("postgres://{}", server.place());
-    take_turns(&url, ["h|1|", "h|2|"], true, || {
+    take_turns(&url, ["h|1|", "h|2|"], Modes::Promotable, || {
         let look = LOOK.replace("state", "encode(state, 'escape')");
         server.sql(&look)
     });
@@ -23,9 +24,30 @@ fn neighbours_take_turns_on_postgres() {
 fn neighbours_take_turns_on_mysql() {
     let server = MariadbServer::start();
     let url = format!("mysql://{}", server.place());
-    take_turns(&url, ["h|1|", "h|2|"], true, || {
+    take_turns(&url, ["h|1|", "h|2|"], Modes::Promotable, || {
         server.sql(&format!("USE test; {LOOK}"))
     });
+}
+
+#[test]
+fn neighbours_take_turns_on_sqlite() {
+    let folder = TempDir::new("synlock-layouts");
+    let file = folder.path().join("locks.db");
+    let url = format!("sqlite:{}", file.display());
+    take_turns(&url, ["h|1|", "h|2|"], Modes::Promotable, || {
+        sqlite(&file, LOOK)
+    });
+}
+
+/// What Python's client for the file finds.
+fn sqlite(file: &Path, sql: &str) -> String {
+    let script = "import sqlite3, sys\n\
+                  with sqlite3.connect(sys.argv[1]) as db: print(*db.execute(sys.argv[2]))";
+    let mut python = Command::new("python3");
+    python.args(["-c", script]).arg(file).arg(sql);
+    let done = python.output().expect("python3");
+    assert!(done.status.success(), "{done:?}");
+    String::from_utf8_lossy(&done.stdout).into_owned()
 }
 
 /// Puts the vector's rows into the table by the engine's own client, and reads them.
@@ -70,13 +92,5 @@ fn rows_of_the_first_release_are_understood() {
     let folder = TempDir::new("synlock-layouts");
     let file = folder.path().join("locks.db");
     let store = Store::open(&format!("sqlite:{}", file.display())).unwrap();
-    rows(&store, |sql| {
-        let done = Command::new("python3")
-            .arg("-c")
-            .arg("import sqlite3,sys\nwith sqlite3.connect(sys.argv[1]) as db: db.execute(sys.argv[2])")
-            .arg(&file)
-            .arg(sql)
-            .status();
-        assert!(done.expect("python3").success());
-    });
+    rows(&store, |sql| drop(sqlite(&file, sql)));
 }

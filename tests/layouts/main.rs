@@ -15,8 +15,18 @@ use synlock_tests::taker::{Taker, next_release};
 
 const THIS: &str = env!("CARGO_BIN_EXE_flock-taker");
 
+/// What the store has beside exclusive locks.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+enum Modes {
+    Exclusive,
+    Shared,
+    /// And a reader may become a writer.
+    Promotable,
+}
+
 /// Both take turns at `n`. `look` shows what the holder wrote, with the one or the other sign of its layout.
-fn take_turns(url: &str, signs: [&str; 2], shares: bool, look: impl Fn() -> String) {
+fn take_turns(url: &str, signs: [&str; 2], modes: Modes, look: impl Fn() -> String) {
+    let shares = modes >= Modes::Shared;
     let mut this = Taker::start(THIS, url);
     let mut next = Taker::start(next_release(THIS), url);
     let mut last = 0;
@@ -50,13 +60,20 @@ fn take_turns(url: &str, signs: [&str; 2], shares: bool, look: impl Fn() -> Stri
         assert!(fence > last, "{fence} after {last}");
         last = fence;
         assert_eq!(one.code("acquire h 0"), "BUSY");
-        two.ok("release h");
+        assert_eq!(one.ok("break n"), "true");
+        assert_eq!(two.code("release h"), "LOST");
         if shares {
             one.ok("acquire s 0");
             two.ok("acquire s 0");
             assert_eq!(one.ok("inspect n"), "2");
             assert_eq!(one.code("acquire h 0"), "BUSY");
+            if modes == Modes::Promotable {
+                assert_eq!(one.code("promote s 0"), "BUSY");
+            }
             one.ok("release s");
+            if modes == Modes::Promotable {
+                two.ok("promote s 0");
+            }
             two.ok("release s");
         }
     }
@@ -119,7 +136,7 @@ fn kazoo(hosts: &str, script: &str) -> Command {
 fn neighbours_take_turns_on_etcd() {
     let server = EtcdServer::start();
     let signs = [r#""synlock":1"#, r#""synlock":2"#];
-    take_turns(&server.url(), signs, true, || {
+    take_turns(&server.url(), signs, Modes::Shared, || {
         server.told(&["get", "--prefix", "synlock:n/", "--print-value-only"])
     });
 }

@@ -1,53 +1,16 @@
 //! The keys of `redis:`.
 
-use crate::{THIS, is_understood, vector};
+use crate::{Modes, is_understood, take_turns, vector};
 use synlock_core::Store;
 use synlock_tests::redis::RedisServer;
-use synlock_tests::taker::{Taker, next_release};
 
 #[test]
-fn neighbours_take_turns_and_wake_each_other() {
+fn neighbours_take_turns() {
     let server = RedisServer::start();
-    let mut this = Taker::start(THIS, &server.url());
-    let mut next = Taker::start(next_release(THIS), &server.url());
-    let mut last = 0;
-    for taker in [&mut this, &mut next] {
-        taker.ok("lock h n");
-        taker.ok("lock s n shared");
-    }
-    for round in 0..6 {
-        let (one, two) = if round % 2 == 0 {
-            (&mut this, &mut next)
-        } else {
-            (&mut next, &mut this)
-        };
-        let fence: u64 = one.ok("acquire h 0").parse().unwrap();
-        assert!(fence > last, "{fence} after {last}");
-        last = fence;
+    take_turns(&server.url(), ["|1|x|", "|2|x|"], Modes::Promotable, || {
         let key = server.command(&["KEYS", "synlock:*}:n"]);
-        let record = server.command(&["GET", &key]);
-        let layout = if round % 2 == 0 { "|1|x|" } else { "|2|x|" };
-        assert_eq!(record.find(layout), Some(32), "{record}");
-        assert_eq!(two.code("acquire h 0"), "BUSY");
-        assert_eq!(two.ok("inspect n"), "1");
-        std::thread::scope(|scope| {
-            // The other one's waiter is handed the lock by this one's release.
-            let waiter = scope.spawn(|| two.ok("acquire h 4000").parse::<u64>().unwrap());
-            std::thread::sleep(std::time::Duration::from_millis(100));
-            one.ok("release h");
-            last = waiter.join().unwrap().max(last);
-        });
-        two.ok("release h");
-        // Readers of both together; the writer stays out.
-        one.ok("acquire s 0");
-        two.ok("acquire s 0");
-        assert_eq!(one.ok("inspect n"), "2");
-        assert_eq!(one.code("acquire h 0"), "BUSY");
-        assert_eq!(one.code("promote s 0"), "BUSY");
-        one.ok("release s");
-        two.ok("promote s 0");
-        two.ok("release s");
-    }
+        server.command(&["GET", &key])
+    });
 }
 
 #[test]

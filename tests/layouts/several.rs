@@ -1,6 +1,6 @@
 //! Stores that are made of others.
 
-use crate::take_turns;
+use crate::{Modes, take_turns};
 use std::fs;
 use std::path::Path;
 use synlock_tests::names::TempDir;
@@ -32,7 +32,7 @@ fn neighbours_take_turns_on_two_tiers() {
     take_turns(
         &url,
         ["synlock-tiered-1 ", "synlock-tiered-2 "],
-        false,
+        Modes::Exclusive,
         || {
             let mut text = String::new();
             texts(&state, &mut text);
@@ -46,7 +46,7 @@ fn neighbours_take_turns_on_a_quorum() {
     let servers: Vec<RedisServer> = (0..3).map(|_| RedisServer::start()).collect();
     let members: Vec<String> = servers.iter().map(RedisServer::url).collect();
     let url = format!("quorum:({})?cold_start=1", members.join(","));
-    take_turns(&url, ["|1|x|", "|2|x|"], true, || {
+    take_turns(&url, ["|1|x|", "|2|x|"], Modes::Shared, || {
         let key = servers[0].command(&["KEYS", "synlock:*}:n"]);
         servers[0].command(&["GET", &key])
     });

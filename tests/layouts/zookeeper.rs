@@ -1,6 +1,6 @@
 //! The nodes of `zookeeper:`.
 
-use crate::{TOKEN, is_understood, kazoo, take_turns, vector};
+use crate::{Modes, TOKEN, is_understood, kazoo, take_turns, vector};
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use synlock_core::Store;
@@ -15,7 +15,7 @@ fn neighbours_take_turns() {
         let done = kazoo(&server.hosts(), script).output().expect("python3");
         String::from_utf8_lossy(&done.stdout).into_owned()
     };
-    take_turns(&server.url(), ["data: 1 ", "data: 2 "], true, look);
+    take_turns(&server.url(), ["data: 1 ", "data: 2 "], Modes::Shared, look);
 }
 
 /// Nodes live as long as who made them.

@@ -6,9 +6,6 @@ use std::time::{Duration, Instant};
 use synlock_core::{Code, Lock, LockOptions, Mode, Store, Wait};
 use synlock_tests::load::SOON;
 use synlock_tests::names::TempDir;
-use synlock_tests::taker::{Taker, next_release};
-
-const THIS: &str = env!("CARGO_BIN_EXE_flock-taker");
 
 fn ms(number: u64) -> Duration {
     Duration::from_millis(number)
@@ -364,39 +361,4 @@ fn a_host_that_opens_the_file_harms_nothing() {
         });
     });
     assert_eq!(database.sql("PRAGMA integrity_check"), "ok");
-}
-
-#[test]
-fn neighbouring_releases_take_turns() {
-    let database = Database::new();
-    let mut this = Taker::start(THIS, &database.url());
-    let mut next = Taker::start(next_release(THIS), &database.url());
-    let mut last = 0;
-    for taker in [&mut this, &mut next] {
-        taker.ok("lock h n");
-        taker.ok("lock s n shared");
-    }
-    for round in 0..4 {
-        let (one, two) = if round % 2 == 0 {
-            (&mut this, &mut next)
-        } else {
-            (&mut next, &mut this)
-        };
-        let fence: u64 = one.ok("acquire h 0").parse().unwrap();
-        assert!(fence > last, "{fence} after {last}");
-        last = fence;
-        let state = database.sql("SELECT state FROM synlock_locks WHERE id <> x''");
-        let layout = if round % 2 == 0 { "h|1|" } else { "h|2|" };
-        assert!(state.starts_with(layout), "{state}");
-        assert_eq!(two.code("acquire h 0"), "BUSY");
-        assert_eq!(two.ok("inspect n"), "1");
-        one.ok("release h");
-        one.ok("acquire s 0");
-        two.ok("acquire s 0");
-        assert_eq!(one.ok("inspect n"), "2");
-        assert_eq!(one.code("acquire h 0"), "BUSY");
-        one.ok("release s");
-        two.ok("promote s 0");
-        two.ok("release s");
-    }
 }

@@ -19,23 +19,41 @@ fn tried(url: &str) -> Code {
 }
 
 /// The servers' certificate is for `localhost` and 127.0.0.1, signed by the authority of the file.
-fn certificates(ca: &Path, port: u16, url: impl Fn(&str, u16, &str) -> String) {
+fn certificates(ca: &Path, port: u16, url: &impl Fn(&str, u16, &str) -> String) {
     let trusted = format!("ca_file={}&io_timeout=5000", ca.display());
     assert_eq!(tried(&url("localhost", port, &trusted)), Code::Ok);
     let insecure = "insecure=1&io_timeout=5000";
     assert_eq!(tried(&url("127.0.0.1", port, insecure)), Code::Ok);
     let strange = tried(&url("localhost", port, "io_timeout=5001"));
     assert_eq!(strange, Code::Permission, "signed by nobody we know");
-    let there = Proxy::start_on("127.0.0.2", port).port();
-    let other = tried(&url("127.0.0.2", there, &trusted));
+    let there = Proxy::start_on("127.0.0.2", port);
+    let other = tried(&url("127.0.0.2", there.port(), &trusted));
     assert_eq!(other, Code::Permission, "of another host");
 }
 
-/// A certificate that has run out, in place of the one that was good.
-fn let_run_out(folder: &Path) {
+/// The same of a database's, which then runs out; `restart` has it read anew.
+fn certificates_of_database(
+    folder: &Path,
+    port: u16,
+    url: impl Fn(&str, u16, &str) -> String,
+    restart: impl FnOnce(),
+) {
+    let ca = folder.join("ca.crt");
+    certificates(&ca, port, &url);
     let words = "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out server.crt -days -1";
     let words: Vec<&str> = words.split(' ').chain(["-extfile", "ext"]).collect();
     openssl(folder, &words);
+    restart();
+    let trusted = format!("ca_file={}&io_timeout=5002", ca.display());
+    let old = tried(&url("localhost", port, &trusted));
+    assert_eq!(old, Code::Permission, "run out");
+}
+
+/// The URL of a database with a login, where the fake is.
+fn database(scheme: &str, fake: &Fake) -> String {
+    let place = fake.url(scheme).replace("127.0.0.1", "localhost");
+    let place = place.replace("//", &format!("//somebody:{SECRET}@"));
+    format!("{place}/db?io_timeout=300&insecure=1")
 }
 
 /// Servers that speak no TLS, stall or hang up in the handshake hear no password.
@@ -67,13 +85,8 @@ fn tls_of_postgres_fails_closed() {
     let url = |host: &str, port: u16, query: &str| {
         format!("postgres://postgres:{SECRET}@{host}:{port}/postgres?tls=1&{query}")
     };
-    let ca = server.file("ca.crt");
-    certificates(&ca, server.port(), url);
-    let_run_out(&server.file(""));
-    server.restart();
-    let trusted = format!("ca_file={}&io_timeout=5002", ca.display());
-    let old = tried(&url("localhost", server.port(), &trusted));
-    assert_eq!(old, Code::Permission, "run out");
+    let (folder, port) = (server.file(""), server.port());
+    certificates_of_database(&folder, port, url, || server.restart());
     let acts = vec![
         Act::Mute,
         Act::Say(b"N".to_vec()),
@@ -84,11 +97,7 @@ fn tls_of_postgres_fails_closed() {
         Act::Say([b"S".as_slice(), b"R\0\0\0\x08\0\0\0\0"].concat()),
         Act::SayAndClose(b"R\0\0\0\x08\0\0\0\x03".to_vec()),
     ];
-    hostile(acts, |fake| {
-        let place = fake.url("postgres").replace("127.0.0.1", "localhost");
-        let place = place.replace("//", &format!("//somebody:{SECRET}@"));
-        format!("{place}/db?io_timeout=300&insecure=1")
-    });
+    hostile(acts, |fake| database("postgres", fake));
 }
 
 #[test]
@@ -101,18 +110,9 @@ fn tls_of_mysql_fails_closed() {
     let url = |host: &str, port: u16, query: &str| {
         format!("mysql://locker:{SECRET}@{host}:{port}/test?tls=1&{query}")
     };
-    let ca = server.file("ca.crt");
-    certificates(&ca, server.port(), url);
-    let_run_out(&server.file(""));
-    server.restart();
-    let trusted = format!("ca_file={}&io_timeout=5002", ca.display());
-    let old = tried(&url("localhost", server.port(), &trusted));
-    assert_eq!(old, Code::Permission, "run out");
-    hostile(vec![Act::Mute], |fake| {
-        let place = fake.url("mysql").replace("127.0.0.1", "localhost");
-        let place = place.replace("//", &format!("//somebody:{SECRET}@"));
-        format!("{place}/db?io_timeout=300&insecure=1")
-    });
+    let (folder, port) = (server.file(""), server.port());
+    certificates_of_database(&folder, port, url, || server.restart());
+    hostile(vec![Act::Mute], |fake| database("mysql", fake));
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn tls_of_etcd_fails_closed() {
     certificates(
         &server.file("ca.crt"),
         server.port(),
-        |host, port, query| format!("etcds://{host}:{port}?{query}"),
+        &|host, port, query| format!("etcds://{host}:{port}?{query}"),
     );
     let acts = vec![
         Act::Mute,
