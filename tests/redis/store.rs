@@ -1,5 +1,7 @@
 //! What the suites for every store do not ask of `redis:`: its faults, its requests, its keys.
 
+#[path = "connection.rs"]
+mod connection;
 #[path = "dispatch.rs"]
 mod dispatch;
 

@@ -1,7 +1,7 @@
 //! Servers that misbehave: one that answers what it is told, and a proxy that loses a reply.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -130,12 +130,16 @@ pub enum Fault {
     OneWay,
     /// The connection is reset.
     Reset,
+    /// These bytes come in place of the reply.
+    Reply(&'static [u8]),
+    /// They come, and the connection ends.
+    LastWords(&'static [u8]),
 }
 
-/// Passes everything on to a server, but for one reply.
+/// Passes everything on to a server, but for one reply. Takes no new connection once it is dropped.
 #[derive(Debug)]
 pub struct Proxy {
-    port: u16,
+    place: SocketAddr,
     state: Arc<State>,
 }
 
@@ -148,6 +152,7 @@ struct State {
     weather: Mutex<Option<Fault>>,
     /// How many scripts must be on their way on one connection before a reply passes; 0 after that.
     dam: AtomicUsize,
+    closed: AtomicBool,
 }
 
 /// What both directions of a connection know.
@@ -167,19 +172,22 @@ impl Proxy {
     /// The same, on another address of this host.
     pub fn start_on(host: &str, server: u16) -> Self {
         let listener = TcpListener::bind((host, 0)).expect("a socket or a lock");
-        let port = listener.local_addr().expect("a socket or a lock").port();
         let state = Arc::new(State {
             left: AtomicI64::new(0),
             fault: Mutex::new(Fault::Cut),
             weather: Mutex::new(None),
             dam: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
         });
         let proxy = Proxy {
-            port,
+            place: listener.local_addr().expect("a socket or a lock"),
             state: Arc::clone(&state),
         };
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
+                if state.closed.load(Ordering::SeqCst) {
+                    break;
+                }
                 let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else {
                     continue;
                 };
@@ -199,12 +207,12 @@ impl Proxy {
 
     /// `redis://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://127.0.0.1:{}", self.place.port())
     }
 
     /// Where it listens.
     pub fn port(&self) -> u16 {
-        self.port
+        self.place.port()
     }
 
     /// Loses the reply after `count - 1` others, and cuts its connection.
@@ -237,6 +245,14 @@ impl Proxy {
     /// Whether the reply that `lose` spoke of has come and gone.
     pub fn has_lost(&self) -> bool {
         self.state.left.load(Ordering::SeqCst) <= 0
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.state.closed.store(true, Ordering::SeqCst);
+        // Wakes the thread that listens.
+        let _ = TcpStream::connect(self.place);
     }
 }
 
@@ -282,8 +298,19 @@ fn copy(mut from: TcpStream, mut to: TcpStream, state: &State, link: &Link, repl
         }
         if replies && state.left.fetch_sub(1, Ordering::SeqCst) == 1 {
             let fault = *state.fault.lock().expect("a socket or a lock");
-            if fault == Fault::Cut {
-                break;
+            match fault {
+                Fault::Cut => break,
+                Fault::Reply(bytes) => {
+                    if to.write_all(bytes).is_err() {
+                        break;
+                    }
+                    continue;
+                }
+                Fault::LastWords(bytes) => {
+                    let _ = to.write_all(bytes);
+                    break;
+                }
+                Fault::Silence | Fault::OneWay | Fault::Reset => {}
             }
             *state.weather.lock().expect("a socket or a lock") = Some(fault);
         }
