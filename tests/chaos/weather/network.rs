@@ -3,7 +3,7 @@
 
 use crate::calls::{Stalls, TIMEOUT, in_time_with};
 use crate::remote::{Remote, lock};
-use crate::{code, ms};
+use crate::{code, let_sigpipe_kill, ms};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use synlock_core::{Code, Result, Store, Wait};
@@ -110,6 +110,7 @@ fn round(remote: &Remote, fault: Fault, k: i64, stalls: &Stalls) -> bool {
 }
 
 fn network(remote: &Remote) {
+    let_sigpipe_kill();
     // What is made once (a table, a root) is there.
     let known = lock(&remote.store(""), "known", TTL);
     known.acquire(Wait::For(SOON), None).unwrap();

@@ -1,7 +1,7 @@
 //! Rows 12, 13 and 17: a Redis whose wall clock jumps, whose memory is full, whose network fails.
 
 use crate::calls::{Stalls, TIMEOUT, in_time};
-use crate::{code, leased, ms};
+use crate::{code, leased, let_sigpipe_kill, ms};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use synlock_core::{Code, LockOptions, Store, Wait};
 use synlock_tests::apart;
+use synlock_tests::load::SOON;
 use synlock_tests::names::unique;
 use synlock_tests::page::FencedResource;
 use synlock_tests::process::is_full_load;
@@ -349,4 +350,37 @@ fn a_lease_that_is_short_beside_the_answer_is_warned_of() {
     assert_eq!(apart::count(&told, SAYS), 0, "{told:?}");
     ["b", "c", "d"].into_iter().for_each(late);
     assert_eq!(apart::count(&told, SAYS), 1, "{told:?}");
+}
+
+#[test]
+fn a_server_that_goes_raises_no_signal() {
+    let_sigpipe_kill();
+    let mut server = RedisServer::start_with(Options {
+        tls: true,
+        ..Options::default()
+    });
+    for url in [server.url(), server.socket_url(), server.tls_url()] {
+        let store = Store::open(&url).unwrap();
+        let held = leased(&store, "n", Duration::from_secs(60));
+        held.acquire(Wait::No, None).unwrap();
+        server.kill();
+        let verbs: [&dyn Fn() -> Code; 4] = [
+            &|| code(held.refresh(None)),
+            &|| code(held.ensure_held()),
+            &|| code(store.inspect("n")),
+            &|| code(held.release()),
+        ];
+        for verb in verbs {
+            let found = verb();
+            assert!(
+                matches!(found, Code::Unavailable | Code::Uncertain),
+                "{url}: {found:?}"
+            );
+        }
+        server.restart();
+        // What came with the old connections is over with them.
+        let after = leased(&store, "after", Duration::from_secs(60));
+        after.acquire(Wait::For(SOON), None).unwrap();
+        after.release().unwrap();
+    }
 }
