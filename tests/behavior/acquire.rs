@@ -4,7 +4,7 @@ use super::support::{Case, List, PATIENCE, code, ms};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-use synlock_core::{Cancel, Code, LockOptions, Mode, Reentry, State, Wait};
+use synlock_core::{Cancel, Code, Lock, LockOptions, Mode, Reentry, Result, State, Wait};
 
 pub fn tests(list: &mut List) {
     list.add("acquire_and_conflict", conflict);
@@ -24,6 +24,10 @@ pub fn tests(list: &mut List) {
     list.add("reentry_policies", reentry);
     list.add("acquire_tells_how_it_went", acquired);
     if list.can.fair {
+        // The kernel's own queue is left when a call ends.
+        if !list.is_queued_by_the_kernel() {
+            list.add("an_interrupted_wait_is_not_overtaken", interrupted_in_line);
+        }
         list.add("first_come_first_served", fifo);
         list.add("a_try_does_not_overtake_a_waiter", no_barging);
         list.add("unfair_locks_may_overtake", barging);
@@ -269,14 +273,7 @@ fn interrupted(case: &Case) {
     let b = case.lock_with(|options| options.interruptible = true);
     assert_eq!(code(b.acquire(Wait::Forever, None)), Code::Interrupted);
     assert_eq!(b.state(), State::Acquiring);
-    let again = std::thread::spawn(move || {
-        loop {
-            match b.acquire(PATIENCE, None) {
-                Err(error) if error.code() == Code::Interrupted => {}
-                other => return other.map(|_| b),
-            }
-        }
-    });
+    let again = std::thread::spawn(move || acquire_in_turns(&b).map(|()| b));
     std::thread::sleep(ms(20));
     a.release().unwrap();
     let b = again.join().unwrap().unwrap();
@@ -287,6 +284,41 @@ fn interrupted(case: &Case) {
     b.abandon().unwrap();
     assert_eq!(b.state(), State::Idle);
     case.wait_for_waiters(0);
+}
+
+/// As `acquire`, made again as often as it comes back for its host.
+fn acquire_in_turns(lock: &Lock) -> Result<()> {
+    loop {
+        match lock.acquire(PATIENCE, None) {
+            Err(error) if error.code() == Code::Interrupted => {}
+            other => return other.map(drop),
+        }
+    }
+}
+
+fn interrupted_in_line(case: &Case) {
+    let a = case.lock();
+    a.acquire(Wait::No, None).unwrap();
+    let first = case.lock_with(|options| options.interruptible = true);
+    assert_eq!(code(first.acquire(Wait::Forever, None)), Code::Interrupted);
+    let second = case.lock();
+    let inside = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        let (inside, first, second) = (&inside, &first, &second);
+        scope.spawn(move || {
+            second.acquire(PATIENCE, None).unwrap();
+            assert_eq!(inside.load(Ordering::SeqCst), 1, "it came first");
+        });
+        case.wait_for_waiters(2);
+        scope.spawn(move || {
+            acquire_in_turns(first).unwrap();
+            inside.fetch_add(1, Ordering::SeqCst);
+            first.release().unwrap();
+        });
+        std::thread::sleep(ms(20));
+        a.release().unwrap();
+    });
+    second.release().unwrap();
 }
 
 fn concurrent_use(case: &Case) {

@@ -162,7 +162,11 @@ fn lease_ends(case: &Case) {
     assert_eq!(code(b.acquire(Wait::No, None)), Code::Busy);
     b.acquire(PATIENCE, None).unwrap();
     assert!(a.is_expired());
+    let (id, events) = listen(case);
     assert_eq!(code(a.ensure_held()), Code::Lost);
+    case.store.unobserve(id);
+    let heard: Vec<_> = events.try_iter().collect();
+    assert_eq!(heard, ["lost"]);
     b.ensure_held().unwrap();
 }
 
@@ -403,16 +407,22 @@ fn adopt(case: &Case) {
     );
 }
 
-fn observers(case: &Case) {
+/// The events of the case's name, from now on.
+fn listen(case: &Case) -> (u64, mpsc::Receiver<&'static str>) {
     let (sender, receiver) = mpsc::channel();
     let sender = std::sync::Mutex::new(sender);
     let name = case.name.clone();
     let id = case.store.observe(Arc::new(move |event| {
         if event.resource == name.as_bytes() {
             assert_eq!(event.pid, std::process::id());
-            sender.lock().unwrap().send(event.kind.name()).unwrap();
+            let _ = sender.lock().unwrap().send(event.kind.name());
         }
     }));
+    (id, receiver)
+}
+
+fn observers(case: &Case) {
+    let (id, receiver) = listen(case);
     let lock = case.lock();
     lock.acquire(Wait::No, None).unwrap();
     assert_eq!(code(case.lock().acquire(Wait::No, None)), Code::Busy);

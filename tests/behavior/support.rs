@@ -593,6 +593,10 @@ impl List {
         }
     }
 
+    pub fn is_queued_by_the_kernel(&self) -> bool {
+        self.setup.url.starts_with("sysv:")
+    }
+
     pub fn add(&mut self, name: &'static str, case: fn(&Case)) {
         self.add_as(name.to_owned(), case);
     }

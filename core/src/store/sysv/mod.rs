@@ -6,9 +6,10 @@
 //! namespace has its own) is started anew, or `clean_up` is called.
 //!
 //! The kernel undoes at the end of the *process*: a program that holds a lock and calls `exec` holds it on.
-//! Waiters queue in the kernel, first come, first served, for a second at a time, after which they queue
-//! anew; of those who wait for permits, whoever asks for fewer may come first. Event loops wait by up to
-//! eight threads of the process, one for each name.
+//! Waiters queue in the kernel, first come, first served, for a second at a time (for a host that waits in
+//! turns, as Python, PHP and Node do, for one turn), after which they queue anew; of those who wait for
+//! permits, whoever asks for fewer may come first. Event loops wait by up to eight threads of the process,
+//! one for each name.
 //!
 //! With `dialect=php` the sets are those of PHP's `sem_get`, with `dialect=symfony` those of Symfony's
 //! `SemaphoreStore`, which removes a set to let go of it.
