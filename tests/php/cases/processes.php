@@ -98,6 +98,50 @@ return static function (Runner $t, string $temp, string $package, string $redis)
             same(true, $next->acquire(true, 0.3), 'nobody stands in the way');
         });
 
+        // A second process, which memory does not have.
+        if ($scheme !== 'memory') {
+            $t->test("signal::{$scheme}: a handler that returns costs the wait no place", static function () use ($url, $scripts, $package): void {
+                $store = Store::open($url);
+                $holder = $store->createLock('queued');
+                $holder->acquire();
+                $waiting = static fn (): ?int => $store->inspect('queued')->waiters;
+                $start = static fn (): Process => new Process([PHP_BINARY, "{$scripts}/queued.php", $package, $url, 'queued']);
+                $first = $start();
+                until(static fn (): bool => $waiting() === 1, 30, 'the first one waits');
+                $later = $start();
+                until(static fn (): bool => $waiting() === 2, 30, 'the later one waits');
+                for ($i = 0; $i < 3; ++$i) {
+                    $first->signal(SIGALRM);
+                    $first->expect('handled');
+                    same(2, $waiting());
+                }
+                $holder->release();
+                $first->expect('got it');
+                same(false, $store->createLock('queued')->acquire(), 'the first one has it');
+                $first->send('release');
+                $later->expect('got it');
+                $later->send('release');
+                same([0, 0], [$first->wait(), $later->wait()]);
+            });
+
+            foreach (['SIGTERM' => SIGTERM, 'SIGINT' => SIGINT] as $name => $signal) {
+                $t->test("signal::{$scheme}: {$name} ends a waiting process at once", static function () use ($url, $scripts, $package, $signal): void {
+                    $store = Store::open($url);
+                    $holder = $store->createLock('ended');
+                    $holder->acquire();
+                    $waiter = new Process([PHP_BINARY, "{$scripts}/queued.php", $package, $url, 'ended']);
+                    until(static fn (): bool => $store->inspect('ended')->waiters === 1, 30, 'it waits');
+                    Bystander::watch();
+                    $start = microtime(true);
+                    $waiter->signal($signal);
+                    same(-$signal, $waiter->wait(60));
+                    Bystander::within(1.0, microtime(true) - $start, 'the process is gone');
+                    $holder->release();
+                    same(true, $store->createLock('ended')->acquire(true, 20), 'nobody stands in the way');
+                });
+            }
+        }
+
         $t->test("fork::{$scheme}: what a child may do", static function () use ($url): void {
             $store = Store::open($url);
             $held = $store->createLock('held at the fork');
@@ -206,20 +250,6 @@ return static function (Runner $t, string $temp, string $package, string $redis)
             ok($of(['\d+']) > 0, 'the trace sees the connection');
             same(0, $of($children[1]), 'calls of the child on it');
         }
-    });
-
-    $t->test('signal::SIGTERM ends a waiting process at once', static function () use ($urls, $package, $temp): void {
-        $holder = Store::open($urls['flock'])->createLock('term');
-        $holder->acquire();
-        $code = 'require $argv[1] . "/autoload.php"; $l = Synlock\Store::open($argv[2])->createLock("term");'
-            . ' echo "waiting\n"; $l->acquire(true);';
-        $waiter = new Process([PHP_BINARY, '-r', $code, '--', $package, $urls['flock']]);
-        $waiter->expect('waiting');
-        usleep(300_000);
-        $waiter->signal(SIGINT);
-        $start = microtime(true);
-        same(-SIGINT, $waiter->wait());
-        ok(microtime(true) - $start < 20, 'at once');
     });
 
     $t->test('request::no handle outlives its object or its request', static function (): void {
