@@ -89,18 +89,49 @@ describe('the process', () => {
     assert.deepEqual([done.code, done.out.trim()], [0, 'got it'], done.err);
   });
 
-  it('has no unhandled rejection from a lost lock', async () => {
-    const key = name();
-    const source = `${open}
-      process.on('unhandledRejection', () => { console.log('unhandled'); process.exit(3); });
-      Store.open(url).then(async (store) => {
-        const lock = await store.acquire(key, { ttl: 100 });
-        lock.signal.addEventListener('abort', () => console.log('lost'));
-        await new Promise((resolve) => setTimeout(resolve, 500));
-        console.log(lock.lost);
-      });`;
-    const done = await script(source, server.url, key);
-    assert.deepEqual([done.code, done.out.split('\n').filter(Boolean)], [0, ['lost', 'true']], done.err);
+  describe('has no unhandled rejection from a lost lock', () => {
+    // Each is the body of a script that has `store`, `lock`, whose lease is short and nobody renews, and
+    // `lost()`, which resolves when it is over; and what it prints.
+    const cases = {
+      'whose signal aborts': ["lock.signal.addEventListener('abort', () => console.log('aborted')); await lost();", 'aborted'],
+      'that nobody touches': ['await lost();', ''],
+      'whose using() ends after the loss': [
+        "const error = await store.using(key + '2', { ttl: 100 }, async (inner) => { await lost(inner); }).catch((error) => error); console.log(error.code);",
+        'SYNLOCK_LOST',
+      ],
+      'whose using() throws after the loss': [
+        "const error = await store.using(key + '2', { ttl: 100 }, async (inner) => { await lost(inner); throw new Error('mine'); }).catch((error) => error); console.log(error.message);",
+        'mine',
+      ],
+      'that is disposed of': ["await lost(); try { lock[Symbol.dispose](); } catch (error) { console.log(error.code); }", 'SYNLOCK_LOST'],
+      'that is disposed of asynchronously': [
+        'await lost(); await lock[Symbol.asyncDispose]().catch((error) => console.log(error.code));',
+        'SYNLOCK_LOST',
+      ],
+      'whose refresh() hears of it': [
+        "lock.signal.addEventListener('abort', () => console.log('aborted')); await store.breakLock(key); await lock.refresh(60_000).catch((error) => console.log(error.code)); await lost();",
+        'SYNLOCK_LOST aborted',
+      ],
+    };
+    for (const [how, [body, prints]] of Object.entries(cases)) {
+      it(how, async () => {
+        const source = `${open}
+          process.on('unhandledRejection', (error) => { console.log('unhandled', error); process.exit(3); });
+          const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+          (async () => {
+            const store = await Store.open(url);
+            const lock = await store.acquire(key, { ttl: ${how.startsWith('whose refresh') ? 60_000 : 100} });
+            const lost = async (of = lock) => { while (!of.lost) await sleep(10); console.log('lost'); };
+            ${body}
+            // What rejects is told of in a later turn of the loop.
+            await sleep(100);
+            console.log('end');
+          })();`;
+        const done = await script(source, server.url, name());
+        const words = done.out.split(/\s+/).filter(Boolean).sort();
+        assert.deepEqual([done.code, words], [0, [...prints.split(' '), 'lost', 'end'].filter(Boolean).sort()], done.out + done.err);
+      });
+    }
   });
 
   it('tells at its end of what was held, and releases it', async () => {
