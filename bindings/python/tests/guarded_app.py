@@ -98,12 +98,12 @@ class Work:
 
     @property
     def streams(self):
-        return self.do in ("stream", "drip", "sized")
+        return self.do in ("stream", "drip", "deaf", "sized")
 
     def pieces(self):
         """The bodies that come in pieces: None is a wait."""
         yield b"first"
-        if self.do == "drip":
+        if self.do in ("drip", "deaf"):
             while True:
                 yield None
                 yield b"x" * 65536
@@ -216,7 +216,8 @@ def asgi():
                 while (await receive())["type"] != "http.disconnect":
                     pass
 
-            watch = asyncio.ensure_future(gone())
+            # Whoever is deaf goes on until it is stopped.
+            watch = asyncio.ensure_future(asyncio.Event().wait() if work.do == "deaf" else gone())
             async for piece in work.astream():
                 if watch.done():
                     return

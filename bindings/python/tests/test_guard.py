@@ -28,6 +28,55 @@ def fresh():
     return f"memory:{uuid.uuid4()}"
 
 
+def test_a_stream_to_nobody_ends_and_no_message_is_lost():
+    from synlock.guard.asgi import GuardMiddleware
+
+    body = [{"type": "http.request", "body": text, "more_body": text != b"c"} for text in (b"a", b"b", b"c")]
+    got = []
+
+    async def main(reads):
+        messages, pieces = asyncio.Queue(), []
+        for message in body:
+            messages.put_nowait(message)
+
+        async def app(scope, receive, send):
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            while True:
+                if len(pieces) in reads:
+                    got.append((await receive()).get("body"))
+                if len(pieces) == 5:
+                    messages.put_nowait({"type": "http.disconnect"})
+                await send({"type": "http.response.body", "body": b"x", "more_body": True})
+                await asyncio.sleep(0)
+
+        async def send(message):
+            pieces.append(message)
+
+        guards = Guards(fresh())
+        scope = {"type": "http", "method": "POST", "path": "/x", "client": None}
+        work = asyncio.create_task(GuardMiddleware(app, guards, Policy(name="x"))(scope, messages.get, send))
+        if len(reads) < 2:
+            # What it has not read stands before the end of the client, and is not swallowed.
+            await asyncio.sleep(0.05)
+            assert not work.done()
+            assert guards.store().is_locked("x")
+            assert messages.qsize() == 2 - len(reads) + 1
+            work.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await work
+        else:
+            await asyncio.wait_for(work, 60)
+        assert not guards.store().is_locked("x")
+
+    asyncio.run(main([]))
+    asyncio.run(main([2]))
+    assert got == [b"a"]
+    for reads in [2, 3], [1, 2, 3], [2, 4, 7]:
+        got.clear()
+        asyncio.run(main(reads))
+        assert got == [b"a", b"b", b"c"][: len(got)] and len(got) >= 2
+
+
 def test_a_policy_that_means_nothing_is_refused():
     for wrong in [
         {"mode": "wait"},

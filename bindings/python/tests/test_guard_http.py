@@ -266,8 +266,9 @@ def test_a_streamed_body_is_guarded_to_its_end(server, do):
     assert server.status("block", f"s-{do}") == 200
 
 
-def test_a_client_that_hangs_up(server):
-    one = server.hold("block", "h", "drip")
+@pytest.mark.parametrize("do", ["drip", "deaf"])
+def test_a_client_that_hangs_up(server, do):
+    one = server.hold("block", "h", do)
     response = one.connection.getresponse()
     assert response.read(5) == b"first"
     assert server.store.is_locked("x_h")

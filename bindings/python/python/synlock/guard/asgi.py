@@ -5,6 +5,7 @@ app = GuardMiddleware(app, Guards("redis://localhost"), Policy(name="import", mo
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
@@ -27,8 +28,9 @@ HELD = "synlock.held"
 class GuardMiddleware:
     """Lets requests in by policies; the application finds the `Held` in `scope["synlock.held"]`.
 
-    WebSockets and the lifespan pass. When the client is gone the lock goes with the application's end: one
-    that does not listen for `http.disconnect` works on, and holds it.
+    WebSockets and the lifespan pass. When the client is gone the lock goes with the application's end. One
+    that does not listen for `http.disconnect` works on and holds it, until it sends the next piece of a
+    stream, which is an `OSError`.
     """
 
     def __init__(
@@ -76,29 +78,84 @@ class GuardMiddleware:
         held = scope[HELD] = Held(self._release, self._log)
         # What decorators and dependencies enter by.
         scope["synlock.guard"] = self
-        response = _Started(scope["method"], send, held)
+        client = _Client(receive)
+        response = _Started(scope["method"], client, send, held)
         try:
             try:
                 policies = self._policies(scope) if callable(self._policies) else self._policies
                 for policy in policies:
                     await held.aenter(self.guards, policy, await _settled(self._describe(scope)))
-                await self.app(scope, receive, response.send)
+                await self.app(scope, client.receive, response.send)
             except Refused as refused:
                 if response.has_started:
                     raise
                 await held.arelease()
                 scope["synlock.refused"] = refused
-                await self._refuse(scope, receive, response.send)
+                await self._refuse(scope, client.receive, response.send)
+            except _Gone:
+                pass  # nobody is there to be told
         finally:
+            client.leave()
             # Also after an exception, and when the server ends the task of a client that is gone.
             await held.arelease()
 
 
-class _Started:
-    """Releases before the last byte is handed on."""
+class _Gone(OSError):
+    """What is sent is sent to nobody."""
 
-    def __init__(self, method: str, send: _Send, held: Held) -> None:
+
+class _Client:
+    """The client's messages, read one ahead while the application does not listen: that is how its end is seen."""
+
+    def __init__(self, receive: _Receive) -> None:
+        self._receive = receive
+        self._ahead: asyncio.Future[_Message] | None = None
+        self._last: _Message | None = None
+        self._is_listening = False
+
+    async def receive(self) -> _Message:
+        if self._last is not None:
+            message, self._last = self._last, None
+            return message
+        if self._ahead is not None:
+            # An application may give up waiting; the message is for its next call then.
+            message = await asyncio.shield(self._ahead)
+            if message["type"] != "http.disconnect":
+                self._ahead = None
+            return message
+        self._is_listening = True
+        try:
+            return await self._receive()
+        finally:
+            self._is_listening = False
+
+    def is_gone(self) -> bool:
+        while not self._is_listening:
+            if self._ahead is None:
+                self._ahead = asyncio.ensure_future(self._receive())
+            # What receive() raises is for the application to get.
+            if not self._ahead.done() or self._ahead.cancelled() or self._ahead.exception() is not None:
+                return False
+            message = self._ahead.result()
+            if message["type"] == "http.disconnect":
+                return True
+            if self._last is not None or message.get("more_body", False):
+                return False
+            # Of a request that is there as a whole, only the end is missing.
+            self._ahead, self._last = None, message
+        return False
+
+    def leave(self) -> None:
+        if self._ahead is not None and not self._ahead.cancel() and not self._ahead.cancelled():
+            self._ahead.exception()  # nobody asks for it any more
+
+
+class _Started:
+    """Releases before the last byte is handed on; stops what is sent to nobody."""
+
+    def __init__(self, method: str, client: _Client, send: _Send, held: Held) -> None:
         self._response = Response(method)
+        self._client = client
         self._send = send
         self._held = held
         self._has_trailers = False
@@ -107,6 +164,8 @@ class _Started:
     async def send(self, message: _Message) -> None:
         if self._is_last(message):
             await self._held.arelease("response")
+        elif message["type"] == "http.response.body" and self._client.is_gone():
+            raise _Gone("the client has hung up")
         await self._send(message)
 
     def _is_last(self, message: _Message) -> bool:
