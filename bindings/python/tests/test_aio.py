@@ -8,8 +8,18 @@ import sys
 import threading
 
 import pytest
+import uvloop
 
 import synlock
+
+
+@pytest.fixture(autouse=True, params=["asyncio", "uvloop"])
+def loop_policy(request):
+    """Any loop will do."""
+    if request.param == "uvloop":
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    yield request.param
+    asyncio.set_event_loop_policy(None)
 
 
 def run(coroutine):
@@ -106,21 +116,28 @@ def test_loss(redis, name):
     run(main())
 
 
-def test_asyncio_timeout(url, name):
-    if sys.version_info < (3, 11):
-        return
-
+def test_the_loop_is_the_one_that_is_meant(loop_policy):
     async def main():
-        store = synlock.aio.Store(url)
-        first = store.lock(name)
-        await first.acquire()
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await store.lock(name).acquire()
-        await first.release()
-        assert await store.lock(name).acquire(False)
+        return type(asyncio.get_running_loop()).__module__.partition(".")[0]
 
-    run(main())
+    assert run(main()) == loop_policy
+
+
+# Python 3.10 has no `asyncio.timeout`, and so no test of it.
+if hasattr(asyncio, "timeout"):
+
+    def test_asyncio_timeout(url, name):
+        async def main():
+            store = synlock.aio.Store(url)
+            first = store.lock(name)
+            await first.acquire()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await store.lock(name).acquire()
+            await first.release()
+            assert await store.lock(name).acquire(False)
+
+        run(main())
 
 
 def test_a_late_task_leaves_the_next_hold_alone(url, name):
