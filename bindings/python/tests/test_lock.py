@@ -182,8 +182,16 @@ def test_exceptions_are_one_tree(tmp_path, name):
         synlock.Store("foo:x")
     with pytest.raises(synlock.Unsupported):
         synlock.Lock(f"flock:{tmp_path}", name, ttl=5)
-    with pytest.raises(synlock.InvalidArgument):
-        synlock.Lock("memory:", name, ttl=0)
+    refreshed = synlock.Lock("memory:", name, ttl=5)
+    refreshed.acquire()
+    for ttl in [0, -0.001, -1, -1e9, float("-inf"), float("nan")]:
+        with pytest.raises(synlock.InvalidArgument):
+            synlock.Lock("memory:", name, ttl=ttl)
+        with pytest.raises(synlock.InvalidArgument):
+            refreshed.refresh(ttl)
+    # A refusal leaves the lease as it was.
+    assert 0 < refreshed.remaining <= 5
+    refreshed.release()
     with pytest.raises(synlock.InvalidArgument):
         synlock.Lock("memory:", "")
     with pytest.raises(synlock.Unavailable) as caught:
