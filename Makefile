@@ -30,6 +30,7 @@ prereqs: ## check what is needed; as root install the Debian packages that are m
 
 .PHONY: build
 build: ## libsynlock.so and .a (STORES=flock,memory for a slim one; OFFLINE=1 from vendored crates)
+	$(if $(shell command -v cargo),,$(error synlock is built from source and needs cargo (Rust 1.89 or newer): https://rustup.rs))
 	cargo build --profile $(PROFILE:debug=dev) $(CARGO_OFFLINE) -p synlock-ffi $(CARGO_STORES)
 
 .PHONY: vendor
@@ -79,7 +80,8 @@ bench: ## speed beside the raw limit, into tests/bench/REPORT.md; QUICK=1 for fi
 	@QUICK=$(QUICK) tests/bench/run
 
 .PHONY: demo
-demo: prereqs ## eight processes of four languages share one counter
+demo: ## eight processes of four languages share one counter
+	@tests/tools/prereqs demo
 	@tests/demo/run
 
 .PHONY: clean
