@@ -38,7 +38,7 @@ class Covered:
         if len(own) == 1:  # a suite of several does not say how much was of which
             self.suites[own.pop()] += passed
         for store, test in TEST.findall(text):
-            if suite == "behavior":
+            if suite in ("behavior", "behavior-local"):
                 self.behavior[store] += 1
             elif suite == "e2e" and (pair := PAIR.match(test)):
                 self.by_pair[(store, *pair.groups())] += 1
@@ -59,6 +59,11 @@ class Covered:
         for language in self.languages:
             if not self.suites[language]:
                 yield f"no suite of {language} executed a test"
+
+    def not_run(self):
+        """The stores without an executed test of behaviour, and the suites of other languages without any."""
+        stores = [store for store in self.stores if not self.behavior[store]]
+        return stores + [f"the suites of {name}" for name in self.languages if name != "rust" and not self.suites[name]]
 
     def totals(self):
         """Lines for a person: per store, per language, per pair."""
