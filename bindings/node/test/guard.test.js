@@ -428,7 +428,7 @@ for (const [kind, setup] of Object.entries({ shm: shmUrl, redis: startRedis })) 
         victim.letGo();
         const { status: code, body } = await victim.answer();
         assert.equal(code, 409);
-        assert.ok(body.includes(`broken by the boss, pid ${process.pid}${kind === 'redis' ? `, host ${os.hostname()}` : ''}`), body);
+        assert.ok(body.includes(`broken by the boss, pid ${process.pid}, host ${os.hostname()}`), body);
         await until(() => warnings.some((words) => words.includes('the lock "x_f" of a request')), 'it is warned of');
         process.off('warning', hear);
         assert.equal(await status('block', 'f'), 423, "the victim has released nothing of the boss's");

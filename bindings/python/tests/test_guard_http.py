@@ -193,7 +193,7 @@ def test_force_takes_over_and_the_victim_is_told_by_whom(server):
     server.go(victim)
     status, words = victim.answer()
     assert status == 409
-    assert re.search(r"broken by the boss, pid \d+", words), words
+    assert re.search(rf"broken by the boss, pid \d+, host {re.escape(socket.gethostname())}\b", words), words
     assert server.status("block", "f") == 423, "the victim has released nothing of the boss's"
     server.go(boss)
     assert boss.answer()[0] == 200

@@ -192,6 +192,11 @@ pub struct Holder {
     pub fence: Option<u64>,
 }
 
+/// Where the holders are, on a store of one host.
+pub(crate) fn this_host() -> Option<String> {
+    nix::unistd::gethostname().ok()?.into_string().ok()
+}
+
 /// A lock as `inspect` and `list` show it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Inspection {

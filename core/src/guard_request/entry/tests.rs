@@ -190,7 +190,11 @@ fn force_takes_over_and_the_victim_is_told_by_whom() {
     for _ in 0..2 {
         let lost = victim.lock().unwrap().ensure_held().unwrap_err();
         assert_eq!(lost.code(), Code::Lost);
-        let who = format!("broken by the boss, pid {}", std::process::id());
+        let host = nix::unistd::gethostname().unwrap().into_string().unwrap();
+        let who = format!(
+            "broken by the boss, pid {}, host {host}",
+            std::process::id()
+        );
         assert!(lost.message().starts_with(&who), "{lost}");
     }
     assert_eq!(

@@ -13,7 +13,7 @@ use crate::lease::BootTime;
 use crate::mode::Mode;
 use crate::name::Name;
 use crate::store::files::{again, again_nix};
-use crate::store::{Holder, Inspection, Page};
+use crate::store::{Holder, Inspection, Page, this_host};
 use crate::url::Url;
 use crate::{Error, Result};
 use std::collections::HashSet;
@@ -169,7 +169,7 @@ impl Flock {
                     "shared"
                 },
                 permits: 1,
-                host: host(),
+                host: this_host(),
                 pid: Some(line.pid),
                 label: label
                     .filter(|(pid, text)| *pid == line.pid && !text.is_empty() && line.exclusive)
@@ -187,7 +187,7 @@ impl Flock {
                 owner: "unknown".to_owned(),
                 mode: "exclusive",
                 permits: 1,
-                host: host(),
+                host: this_host(),
                 ..Holder::default()
             });
         }
@@ -203,7 +203,7 @@ impl Flock {
             owner: token.to_hex()[..8].to_owned(),
             mode: held.mode.kind(),
             permits: 1,
-            host: host(),
+            host: this_host(),
             pid: Some(std::process::id()),
             label: held.label.as_deref().map(str::to_owned),
             remaining: None,
@@ -414,8 +414,4 @@ impl Flock {
         }
         Ok(false)
     }
-}
-
-fn host() -> Option<String> {
-    nix::unistd::gethostname().ok()?.into_string().ok()
 }

@@ -6,7 +6,7 @@ use crate::mode::Mode;
 use crate::name::Name;
 use crate::owner::OwnerToken;
 use crate::signal::Signal;
-use crate::store::{Answer, Attempt, Busy, Cancelled, Claim, Grant, Holder, Inspection};
+use crate::store::{Answer, Attempt, Busy, Cancelled, Claim, Grant, Holder, Inspection, this_host};
 use crate::{Code, Error, Result};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -292,7 +292,7 @@ impl Slot {
                 } else {
                     1
                 },
-                host: None,
+                host: this_host(),
                 pid: Some(std::process::id()),
                 label: held.label.as_deref().map(str::to_owned),
                 remaining: held.until.map(|until| until.since(now)),

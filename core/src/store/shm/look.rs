@@ -7,7 +7,7 @@ use super::view::View;
 use super::words::{Life, ModeWord};
 use crate::lease::BootTime;
 use crate::owner::OwnerToken;
-use crate::store::{Holder, Inspection};
+use crate::store::{Holder, Inspection, this_host};
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 pub(super) fn show(member: &Member, slot: u16, name: Vec<u8>) -> Inspection {
@@ -60,7 +60,7 @@ fn holder(member: &Member, record: u16) -> Holder {
             None => "exclusive",
         },
         permits: mode.as_permits().map_or(1, |(take, _)| take),
-        host: None,
+        host: this_host(),
         pid: member.pid_of(record),
         label: (!label.is_empty()).then_some(label),
         remaining: life

@@ -10,7 +10,7 @@ use super::store::Sysv;
 use crate::lease::BootTime;
 use crate::mode::Mode;
 use crate::name::Name;
-use crate::store::{Backend, Holder, Inspection, Page};
+use crate::store::{Backend, Holder, Inspection, Page, this_host};
 use crate::url::Url;
 use crate::{Error, Result};
 
@@ -33,10 +33,6 @@ pub fn clean_up(url: &str) -> Result<u64> {
         .map_err(|error| error.with_operation("clean up").with_store(store.url()))
 }
 
-fn host() -> Option<String> {
-    nix::unistd::gethostname().ok()?.into_string().ok()
-}
-
 /// A holder as the kernel knows it.
 fn stranger(pid: i32, mode: &'static str, permits: u32) -> Holder {
     let pid = u32::try_from(pid).ok().filter(|pid| *pid > 0);
@@ -44,7 +40,7 @@ fn stranger(pid: i32, mode: &'static str, permits: u32) -> Holder {
         owner: pid.map_or_else(|| "unknown".to_owned(), |pid| format!("pid {pid}")),
         mode,
         permits,
-        host: host(),
+        host: this_host(),
         pid,
         ..Holder::default()
     }
@@ -114,7 +110,7 @@ impl Sysv {
             owner: token.to_hex()[..8].to_owned(),
             mode: held.mode.kind(),
             permits: permits(held),
-            host: host(),
+            host: this_host(),
             pid: Some(std::process::id()),
             label: held.label.as_deref().map(str::to_owned),
             remaining: None,
