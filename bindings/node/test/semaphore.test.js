@@ -225,6 +225,18 @@ test('numbers', async () => {
   assert.ok(metrics().includes(`synlock_releases_total{store="${one.url}"} 2\n`));
 });
 
+test('a key that died of its TTL is told of, with who had acquired it', async () => {
+  const one = manager();
+  const heard = [];
+  one.on('event', (event) => heard.push(event));
+  await one.acquire('k', { path: 'Job.dies', ttl: 50 });
+  while (!heard.some((event) => event.kind === 'lost')) await sleep(5);
+  const lost = heard.find((event) => event.kind === 'lost');
+  assert.deepEqual([lost.level, lost.caller, lost.key], ['warning', 'Job.dies', '"k"']);
+  assert.match(lost.line, /Job\.dies->hold: .*Key: lock_k "k"/);
+  await fails('LOST', one.release('k'));
+});
+
 test('a lost lock is acquired anew where a repetition extends', async () => {
   const one = manager({ repeat: 'extend' });
   await one.acquire('k');

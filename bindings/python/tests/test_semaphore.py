@@ -124,6 +124,19 @@ def test_a_waiter_is_woken():
     one.release("k")  # for the thread that is gone
 
 
+def test_a_key_that_died_of_its_ttl_is_told_of(caplog):
+    one = manager()
+    one.acquire("k", path="Job.dies", ttl=0.05)
+    while len(caplog.records) < 1:
+        time.sleep(0.005)
+        one.store.is_locked("lock_k")
+    record = caplog.records[0]
+    assert (record.levelname, record.name) == ("WARNING", "synlock.semaphore")
+    assert "Job.dies->hold: " in record.getMessage() and 'Key: lock_k "k"' in record.getMessage()
+    with pytest.raises(synlock.LockLost):
+        one.release("k")
+
+
 def test_a_repetition_extends_where_that_was_chosen(caplog):
     one = manager(repeat="extend")
     one.acquire("k", ttl=5)

@@ -140,6 +140,22 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         same(true, $other->isAcquired());
     });
 
+    $t->test('manager::a key that died of its TTL is told of, with who had acquired it', static function () use ($fresh, $logger): void {
+        $lines = [];
+        $manager = new SemaphoreManager($store = $fresh(), logger: $logger($lines));
+        $manager->acquire('k', 'Job::dies', 1);
+        // PHP hears of it with the manager's next call, be that about another key.
+        until(static function () use ($manager, &$lines): bool {
+            $manager->isAcquired('another');
+
+            return count($lines) > 1;
+        }, 60, 'it is told');
+        same(['warning', 'lost', 'Job::dies'], [$lines[1][0], $lines[1][2]['event'], $lines[1][2]['caller']]);
+        ok(str_contains($lines[1][1], 'Job::dies->hold: ') && str_contains($lines[1][1], 'Key: lock_k "k"'), $lines[1][1]);
+        same(false, $store->isLocked('lock_k'));
+        throws(SemaphoreReleaseException::class, static fn () => $manager->release('k', 'Job::late'));
+    });
+
     $t->test('manager::a repetition extends where that was chosen', static function () use ($fresh, $logger): void {
         $store = $fresh();
         $lines = [];
