@@ -188,6 +188,7 @@ def app(environ, start_response):
 
 def test_gunicorn_with_preload(tmp_path):
     app, conf = blocks("gunicorn")
+    [command] = blocks("gunicorn", "sh")
     (tmp_path / "app.py").write_text(ported(app, tmp_path) + EXTRA)
     (tmp_path / "gunicorn.conf.py").write_text(ported(conf, tmp_path))
     (counter := tmp_path / "counter").write_text("")
@@ -195,7 +196,7 @@ def test_gunicorn_with_preload(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    words = f"-m gunicorn --preload --workers 3 --timeout 0 --bind 127.0.0.1:{port} app:app".split()
+    words = f"-m {command} --timeout 0 --bind 127.0.0.1:{port}".split()
     with program(*words, cwd=tmp_path, COUNTER=str(counter), TICKS=str(ticks)) as (process, lines):
 
         def is_up():

@@ -38,6 +38,8 @@ return static function (Runner $t, string $temp, string $package, string $redis)
     $t->test('fpm guide::the ini file is the one that is printed', static function () use ($inis, $printed, $package): void {
         same($printed, str_replace('/srv/app/vendor/synlock/synlock', $package, $inis[1][0]));
         same("process_control_timeout = 60s\n", $inis[1][2]);
+        same(1, preg_match('/^```ini\n(.+?)^```$/ms', (string) file_get_contents("{$package}/README.md"), $readme));
+        same($inis[1][0], $readme[1], 'that of the README');
     });
     $t->test('fpm guide::each block is run', static function () use ($code, $guide): void {
         same(['invoice', 'report', 'import', 'worker', 'thumbnails'], $code[1]);

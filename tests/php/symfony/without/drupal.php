@@ -304,7 +304,14 @@ return static function (Runner $t, Setup $setup): void {
         $container->register('lock', \stdClass::class);
         $container->register('lock.persistent', \stdClass::class);
         (new YamlFileLoader($container, new FileLocator($setup->package)))->load('synlock.services.yml');
-        $container->setParameter('synlock.url', "redis://127.0.0.1:{$setup->ports['redis']}?prefix=services:");
+        // The guide's own file, listed after the first one.
+        $guide = (string) file_get_contents("{$setup->package}/DRUPAL.md");
+        same(1, preg_match_all('/^```yaml\n(.+?)^```$/ms', $guide, $found));
+        $folder = $setup->folder('services');
+        file_put_contents("{$folder}/own.services.yml", strtr($found[1][0], ['redis://redis.example/0' => "redis://127.0.0.1:{$setup->ports['redis']}?prefix=services:"]));
+        (new YamlFileLoader($container, new FileLocator($folder)))->load('own.services.yml');
+        same(1, preg_match("~'/\.\./vendor/synlock/synlock/(.+)';$~m", $guide, $listed));
+        same('synlock.services.yml', $listed[1]);
         $container->getDefinition('lock')->setPublic(true);
         $container->getDefinition('lock.persistent')->setPublic(true);
         $container->compile();
