@@ -88,9 +88,10 @@ fn requests_of_event_loops_do_not_wait_for_one_another() {
 
 #[test]
 fn each_request_that_was_under_way_on_a_lost_connection_is_uncertain_or_asked_again() {
-    let setting = Setting::new();
-    let Setting { proxy, locks, .. } = &setting;
     for wait in [Wait::Forever, Wait::No] {
+        // Of its own: a dam would hold back what is released in the background after the first.
+        let setting = Setting::new();
+        let Setting { proxy, locks, .. } = &setting;
         proxy.dam(COUNT);
         proxy.lose(1);
         let acquired = setting.all(Op::Acquire(wait));
