@@ -203,6 +203,8 @@ fn launch(folder: &Path, port: u16, options: &Options) -> Child {
             "--innodb-buffer-pool-size=16M",
             "--innodb-flush-log-at-trx-commit=0",
             "--innodb-use-native-aio=0",
+            // A disk may take a second for what a table is made of.
+            "--debug-no-sync",
             "--max-connections=200",
             "--plugin-load-add=metadata_lock_info",
             // So that a session's process can be seen.
