@@ -39,7 +39,7 @@ function ends(Fpm $fpm, string $temp, string $url, string $end): void
     if ($end === 'finished') {
         $hold->finish();
     }
-    $take = $end === 'early-exit' ? null : take($fpm, $scripts, $url, $name, 15);
+    $take = $end === 'early-exit' ? null : take($fpm, $scripts, $url, $name, 60);
     usleep(200_000);
     ok($take === null || !$take->isOver(), 'the lock is held meanwhile');
     Bystander::watch();
@@ -57,9 +57,9 @@ function ends(Fpm $fpm, string $temp, string $url, string $end): void
     if ($end === 'early-exit') {
         // Our shutdown function never ran: the worker's next use of synlock lets go of the lock.
         until(static function () use ($fpm, $scripts, $url, $holder): bool {
-            return answer(take($fpm, $scripts, $url, 'another', 1))['pid'] === $holder;
-        }, 10, 'the same worker serves again');
-        $take = take($fpm, $scripts, $url, $name, 15);
+            return answer(take($fpm, $scripts, $url, 'another', 20))['pid'] === $holder;
+        }, 60, 'the same worker serves again');
+        $take = take($fpm, $scripts, $url, $name, 60);
         $over = microtime(true);
     }
     $answer = answer($take);
@@ -78,25 +78,36 @@ function stays(Fpm $fpm, string $temp, string $url, string $store, string $end):
     touch($go);
     // A second of CPU may take long, and so may the end of an aborted request: that lease is not waited for.
     $seconds = $store !== 'redis' ? 0.0 : (in_array($end, ['time', 'finished', 'abort'], true) ? 60.0 : 3.0);
-    $options = json_encode(['autoRelease' => false] + ($seconds > 0 ? ['ttl' => $seconds] : []));
-    $hold = $fpm->request("{$scripts}/hold.php", compact('url', 'name', 'go', 'options', 'end'));
-    $holder = holder($hold);
-    $end === 'abort' ? $hold->abort() : $hold->finish();
-    // The one that held is asked too, which serves again when its request is over, whatever the client saw.
-    until(static function () use ($fpm, $scripts, $url, $name, $holder): bool {
-        $answer = answer(take($fpm, $scripts, $url, $name, 0.1));
-        same(false, $answer['got'], 'free after the request');
+    $hold = static function (float $ttl) use ($fpm, $scripts, $url, $name, $go, $end): array {
+        $options = json_encode(['autoRelease' => false] + ($ttl > 0 ? ['ttl' => $ttl] : []));
+        $hold = $fpm->request("{$scripts}/hold.php", compact('url', 'name', 'go', 'options', 'end'));
+        $holder = holder($hold);
+        $end === 'abort' ? $hold->abort() : $hold->finish();
+        $got = [];
+        // The one that held is asked too, which serves again when its request is over, whatever the client saw.
+        until(static function () use ($fpm, $scripts, $url, $name, $holder, &$got): bool {
+            $answer = answer(take($fpm, $scripts, $url, $name, 0.1));
+            $got[] = $answer['got'];
 
-        return $answer['pid'] === $holder;
-    }, 30, 'the same worker serves again');
-    same(false, answer(take($fpm, $scripts, $url, $name, 0.1))['got'], 'free after the request');
+            return $answer['pid'] === $holder;
+        }, 60, 'the same worker serves again');
+        $got[] = answer(take($fpm, $scripts, $url, $name, 0.1))['got'];
+
+        return [$holder, $got];
+    };
+    [$holder, $got] = $seconds !== 3.0 ? $hold($seconds) : withinLease($seconds, static function (float $ttl) use ($hold, $url, $name): array {
+        \Synlock\Store::open($url)->breakLock($name);
+
+        return $hold($ttl);
+    });
+    same([], array_filter($got), 'free after the request');
     if ($seconds === 3.0) {
-        same(true, answer(take($fpm, $scripts, $url, $name, 20))['got'], 'taken when the lease is over');
+        same(true, answer(take($fpm, $scripts, $url, $name, 300))['got'], 'taken when the lease is over');
     } elseif ($store !== 'redis') {
         ok(in_array($holder, $fpm->workers(), true), 'the first worker lives');
         posix_kill($holder, SIGKILL);
         until(static fn () => !in_array($holder, $fpm->workers(), true), 60, 'the worker is dead');
-        same(true, answer(take($fpm, $scripts, $url, $name, 5))['got'], 'free when its worker is dead');
+        same(true, answer(take($fpm, $scripts, $url, $name, 60))['got'], 'free when its worker is dead');
     }
 }
 
@@ -233,7 +244,7 @@ return static function (Runner $t, string $temp, string $package, string $redis)
     $t->test('fpm::the preload file works inside another one, without ffi.preload', static function () use ($temp, $urls, $scripts, $package): void {
         file_put_contents("{$temp}/own-preload.php", "<?php\nrequire '{$package}/preload.php';\nfinal class Mine {}\n");
         $fpm = new Fpm($temp, "opcache.preload={$temp}/own-preload.php\nopcache.preload_user=www-data\n", ["env[SYNLOCK_PACKAGE]" => $package]);
-        same(true, answer(take($fpm, $scripts, $urls['redis'], 'x', 1))['got']);
+        same(true, answer(take($fpm, $scripts, $urls['redis'], 'x', 20))['got']);
         $fpm->stop();
     });
 
@@ -276,7 +287,7 @@ return static function (Runner $t, string $temp, string $package, string $redis)
                 }
                 $oldest = array_shift($running);
                 try {
-                    $text = $oldest->finish(30);
+                    $text = $oldest->finish(60);
                 } catch (\RuntimeException) {
                     throw new \LogicException('a request is stuck');
                 }

@@ -66,7 +66,7 @@ return static function (Runner $t, string $temp, string $package, string $redis)
                 $start = microtime(true);
                 same(false, $lock->acquire(true, $seconds));
                 $took = microtime(true) - $start;
-                ok($took >= $seconds - 0.001 && $took < $seconds + 3, "{$seconds} s took {$took} s");
+                ok($took >= $seconds - 0.001 && $took < $seconds + 20, "{$seconds} s took {$took} s");
             }
             same(false, $store->createLock('busy', timeout: 0.1)->acquire(true), 'the timeout of the lock');
             throws(InvalidArgument::class, static fn () => $lock->acquire(false, 1.0));
@@ -83,11 +83,15 @@ return static function (Runner $t, string $temp, string $package, string $redis)
             if ($can->freesOnDeath) {
                 return; // the hold would stay until this process ends
             }
-            $lock = $store->createLock('stays', 1.0, false);
-            $lock->acquire();
-            unset($lock);
-            same(false, $store->createLock('stays')->acquire());
-            same(true, $store->createLock('stays')->acquire(true, 3), 'its lease ends');
+            same(false, withinLease(1.0, static function (float $ttl) use ($store): bool {
+                $store->breakLock('stays');
+                $lock = $store->createLock('stays', $ttl, false);
+                $lock->acquire();
+                unset($lock);
+
+                return $store->createLock('stays')->acquire();
+            }));
+            same(true, $store->createLock('stays')->acquire(true, 300), 'its lease ends');
         });
 
         $t->test("{$scheme}::ttl", static function () use ($store, $can): void {
@@ -105,16 +109,18 @@ return static function (Runner $t, string $temp, string $package, string $redis)
 
                 return;
             }
-            $lock = $store->createLock('ttl', 0.4);
+            $lock = $store->createLock('ttl', 30.0);
             same(true, $lock->acquire());
             $left = $lock->getRemainingLifetime();
-            ok($left > 0.2 && $left <= 0.4, "remaining {$left}");
+            ok($left > 1.0 && $left <= 30.0, "remaining {$left}");
             usleep(200_000);
+            $left = $lock->getRemainingLifetime();
             same(true, $lock->acquire());
-            ok($lock->getRemainingLifetime() > 0.3, 'acquire renews');
-            $lock->refresh(5.0);
-            ok($lock->getRemainingLifetime() > 4.5, 'refresh lengthens');
+            ok($lock->getRemainingLifetime() > $left, 'acquire renews');
+            $lock->refresh(300.0);
+            ok($lock->getRemainingLifetime() > 200.0, 'refresh lengthens');
             $lock->release();
+            $lock = $store->createLock('ttl', 0.4);
             $lock->acquire();
             usleep(600_000);
             same(true, $lock->isExpired());
@@ -133,9 +139,9 @@ return static function (Runner $t, string $temp, string $package, string $redis)
                 return;
             }
             // Long enough for a machine that has other things to do.
-            $lock = $store->createLock('renewed', 1.5, renew: true);
+            $lock = $store->createLock('renewed', 3.0, renew: true);
             $lock->acquire();
-            for ($i = 0; $i < 6; ++$i) {
+            for ($i = 0; $i < 12; ++$i) {
                 usleep(300_000); // busy or asleep, PHP does nothing for it
                 same(false, $store->createLock('renewed')->acquire());
             }
@@ -219,7 +225,7 @@ return static function (Runner $t, string $temp, string $package, string $redis)
             same(false, $readable(50));
             $store->breakLock('watched');
             throws(LockLost::class, static fn () => $lock->ensureHeld());
-            same(true, $readable(500));
+            same(true, $readable(999));
         });
 
         $t->test("{$scheme}::fencing tokens grow", static function () use ($store, $can): void {

@@ -21,7 +21,7 @@ final class FastCgi
      */
     public function __construct(string $path, string $script, array $query = [])
     {
-        $socket = stream_socket_client("unix://{$path}", $code, $text, 5);
+        $socket = stream_socket_client("unix://{$path}", $code, $text, 60);
         if ($socket === false) {
             throw new \RuntimeException("FPM does not listen on {$path}: {$text}");
         }
@@ -43,7 +43,7 @@ final class FastCgi
     }
 
     /** Reads until the worker says that the request is over, or hangs up. */
-    public function finish(float $seconds = 15): string
+    public function finish(float $seconds = 60): string
     {
         $this->readUntil(fn (): bool => $this->ended, $seconds);
 
@@ -51,7 +51,7 @@ final class FastCgi
     }
 
     /** Reads until the body contains a line. */
-    public function expect(string $line, float $seconds = 10): void
+    public function expect(string $line, float $seconds = 60): void
     {
         $this->readUntil(fn (): bool => str_contains($this->body, $line . "\n"), $seconds);
         if (!str_contains($this->body, $line . "\n")) {
@@ -146,7 +146,7 @@ function holder(FastCgi $hold): int
         }
 
         return preg_match('/^held \d+\n/m', $hold->body) === 1 || $hold->isOver();
-    }, 10, 'the lock is taken');
+    }, 60, 'the lock is taken');
     ok(preg_match('/^held (\d+)\n/m', $hold->body, $parts) === 1, "held: {$hold->body} {$hold->errors}");
 
     return (int) $parts[1];

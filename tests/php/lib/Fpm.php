@@ -51,7 +51,7 @@ final class Fpm
         // A sanitizer comes along. USE_ZEND_ALLOC=0 does not: without PHP's allocator there is no memory limit.
         $environment += array_intersect_key(getenv(), ['LD_PRELOAD' => 1, 'ASAN_OPTIONS' => 1]);
         $this->master = new Process($command, $environment);
-        $end = microtime(true) + 10;
+        $end = microtime(true) + 60;
         while (@stream_socket_client("unix://{$this->socket}") === false) {
             if (microtime(true) > $end || !$this->master->isRunning()) {
                 throw new \RuntimeException("php-fpm does not start: {$this->master->output}" . $this->logged());
@@ -112,7 +112,7 @@ final class Fpm
         return array_map('intval', array_filter(explode(' ', trim((string) $children))));
     }
 
-    public function stop(float $seconds = 15): void
+    public function stop(float $seconds = 60): void
     {
         $this->master->signal(SIGTERM);
         $this->master->wait($seconds);

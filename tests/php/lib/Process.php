@@ -36,12 +36,12 @@ final class Process
     {
         if ($this->isRunning()) {
             $this->signal(SIGKILL);
-            $this->wait(5);
+            $this->wait();
         }
     }
 
     /** The next line; fails after some time. */
-    public function line(float $seconds = 15): string
+    public function line(float $seconds = 60): string
     {
         $end = microtime(true) + $seconds;
         while (($at = strpos($this->buffer, "\n")) === false) {
@@ -55,7 +55,7 @@ final class Process
         return $line;
     }
 
-    public function expect(string $line, float $seconds = 15): void
+    public function expect(string $line, float $seconds = 60): void
     {
         $got = $this->line($seconds);
         if ($got !== $line) {
@@ -71,7 +71,7 @@ final class Process
     }
 
     /** Ends the input of a program that ends with it. */
-    public function end(float $seconds = 30): int
+    public function end(float $seconds = 60): int
     {
         fclose($this->pipes[0]);
 
@@ -97,7 +97,7 @@ final class Process
     }
 
     /** Exit status, or the negative number of the signal that ended it. */
-    public function wait(float $seconds = 15): int
+    public function wait(float $seconds = 60): int
     {
         $end = microtime(true) + $seconds;
         while ($this->isRunning()) {

@@ -21,7 +21,7 @@ final class Redis
             '--save', '', '--appendonly', 'no', '--dir', $directory,
             ...$settings,
         ]);
-        $end = microtime(true) + 10;
+        $end = microtime(true) + 60;
         while (@stream_socket_client("unix://{$socket}") === false) {
             if (microtime(true) > $end || !$this->server->isRunning()) {
                 throw new \RuntimeException("redis-server does not start: {$this->server->output}");
