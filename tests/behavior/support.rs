@@ -59,7 +59,7 @@ impl Setup {
             });
         }
         if cfg!(feature = "sqlite") && wanted("sqlite") {
-            let folder = TempDir::new("synlock-behavior");
+            let folder = TempDir::in_memory("synlock-behavior");
             let url = format!("sqlite:{}/locks.db", folder.path().display());
             let names = [
                 "sqlite",

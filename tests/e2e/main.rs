@@ -40,7 +40,7 @@ fn main() {
     let folder = TempDir::new("synlock-e2e");
     let segment = TempDir::within("/dev/shm", "synlock-e2e");
     let tiers = TempDir::within("/dev/shm", "synlock-e2e");
-    let database = TempDir::new("synlock-e2e");
+    let database = TempDir::in_memory("synlock-e2e");
     let postgres = Arc::new(PostgresServer::start());
     let mariadb = Arc::new(MariadbServer::start());
     let setups = [

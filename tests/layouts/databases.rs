@@ -89,7 +89,7 @@ fn rows_of_the_first_release_are_understood() {
     let server = MariadbServer::start();
     let store = Store::open(&format!("mysql://{}", server.place())).unwrap();
     rows(&store, |sql| drop(server.sql(&format!("USE test; {sql}"))));
-    let folder = TempDir::new("synlock-layouts");
+    let folder = TempDir::in_memory("synlock-layouts");
     let file = folder.path().join("locks.db");
     let store = Store::open(&format!("sqlite:{}", file.display())).unwrap();
     rows(&store, |sql| drop(sqlite(&file, sql)));

@@ -15,7 +15,7 @@ struct Database(TempDir);
 
 impl Database {
     fn new() -> Self {
-        Database(TempDir::new("synlock-sqlite"))
+        Database(TempDir::in_memory("synlock-sqlite"))
     }
 
     fn path(&self) -> String {

@@ -22,7 +22,7 @@ pub fn place(kind: &str) -> (String, Box<dyn Any>) {
             (format!("{kind}://{}", server.place()), Box::new(server))
         }
         "sqlite" => {
-            let folder = TempDir::new("synlock-place");
+            let folder = TempDir::in_memory("synlock-place");
             let url = format!("sqlite:{}/locks.db", folder.path().display());
             (url, Box::new(folder))
         }
