@@ -111,6 +111,15 @@ pub(crate) fn generate(random: &mut Random, canary: &Canary, file: &str) -> Case
             "redis+unix",
             "flock",
             "memory",
+            "memcached",
+            "postgres",
+            "pgsql+advisory",
+            "mysql",
+            "mariadb+advisory",
+            "zookeeper",
+            "etcd",
+            "etcds",
+            "sqlite",
             "REDIS",
             "rdis",
             "http",
@@ -145,12 +154,26 @@ pub(crate) fn generate(random: &mut Random, canary: &Canary, file: &str) -> Case
             "//",
         ],
     );
-    let server = pick(random, &["redis", "rediss", "valkey", "redis+unix"]);
+    let server = pick(
+        random,
+        &[
+            "redis",
+            "rediss",
+            "valkey",
+            "redis+unix",
+            "memcached",
+            "postgres",
+            "postgres+advisory",
+            "mysql",
+            "zookeeper",
+            "etcd",
+        ],
+    );
     let mut options = Vec::new();
     let mut query: Vec<String> = Vec::new();
     let secret = spoil(random, canary.text(), SPECIALS);
     let authority = format!("{host}{port}{path}");
-    let mut url = match random.below(13) {
+    let mut url = match random.below(16) {
         0 => format!("{scheme}://:{secret}@{authority}"),
         1 => format!("{scheme}://user:{secret}@{authority}"),
         // A token in the user's place; a `/` or `?` in it would make the host of what precedes it.
@@ -202,6 +225,13 @@ pub(crate) fn generate(random: &mut Random, canary: &Canary, file: &str) -> Case
             pick(random, &["", ":6379", "/0"])
         ),
         11 => format!("{}:{secret}@{authority}", pick(random, &["", "u", "user"])),
+        // As a member of a store of several, well formed or not.
+        12 => format!(
+            "quorum:({scheme}://u:{secret}@{authority},{server}://{authority}{}",
+            pick(random, &[",memory:)", ")", ""])
+        ),
+        13 => format!("tiered:(memory:,{scheme}://u:{secret}@{authority})"),
+        14 => format!("quorum:?member={scheme}%3A%2F%2Fu%3A{secret}%40{host}&member=memory%3A"),
         _ => canary.text().to_owned(),
     };
     for _ in 0..random.below(4) {

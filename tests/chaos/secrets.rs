@@ -15,7 +15,11 @@ use synlock_core::{Error, LockOptions, Store, Wait};
 use synlock_tests::names::TempDir;
 use synlock_tests::process::is_full_load;
 use synlock_tests::redis::{Options, RedisServer};
+use synlock_tests::services::etcd::{self, EtcdServer};
 use synlock_tests::services::free_port;
+use synlock_tests::services::mariadb::{self, MariadbServer};
+use synlock_tests::services::memcached::{self, MemcachedServer};
+use synlock_tests::services::postgres::{self, PostgresServer};
 use synlock_tests::torture::{Random, Verdict};
 
 /// Counts the texts that were looked at and the secrets found in them.
@@ -84,7 +88,8 @@ impl Ear {
                 .push_str(&format!("{event:?}\n"));
         }));
         let mut options = LockOptions::default();
-        options.ttl = Some(Duration::from_secs(5));
+        let leases = store.capabilities().ttl;
+        options.ttl = leases.then_some(Duration::from_secs(5));
         let lock = store.lock_with("n", options).expect("a lock");
         if let Err(error) = store.ping(Wait::For(Duration::from_secs(2))) {
             self.error(&error);
@@ -217,7 +222,17 @@ mod through_c {
 
 /// Connections of every outcome: right, wrong password, none wanted, AUTH unknown, nobody there.
 fn connections(ear: &mut Ear, words: &[String]) {
-    let [port, tls_port, ca, socket, no_auth, open_port, file] = words else {
+    let [
+        port,
+        tls_port,
+        ca,
+        socket,
+        no_auth,
+        open_port,
+        file,
+        others @ ..,
+    ] = words
+    else {
         panic!("the parent says where the servers are");
     };
     let canary = ear.canary.text();
@@ -240,7 +255,7 @@ fn connections(ear: &mut Ear, words: &[String]) {
         format!("rediss://:{canary}@localhost:{tls_port}?ca_file={file}"),
         format!("rediss://:{wrong}@localhost:{tls_port}?ca_file={ca}"),
     ];
-    let right = [
+    let mut right = vec![
         format!("redis://:{canary}@127.0.0.1:{port}"),
         format!("redis://default:{canary}@127.0.0.1:{port}/3"),
         format!("redis://127.0.0.1:{port}?password={canary}&db=2"),
@@ -249,20 +264,39 @@ fn connections(ear: &mut Ear, words: &[String]) {
         format!("redis:{socket}?password={canary}"),
         format!("rediss://:{canary}@localhost:{tls_port}?ca_file={ca}"),
     ];
+    // The others, whose logins are longer: in one place each, with the right password and another one.
+    for (place, user) in others
+        .iter()
+        .zip(["postgres", "postgres", "locker", "locker", "root", "u"])
+    {
+        let (scheme, rest) = place.split_once("://").expect("a URL");
+        urls.push(format!("{scheme}://{user}:{wrong}@{rest}"));
+        urls.push(format!("{scheme}://nobody:{canary}@{rest}"));
+        urls.push(format!("{scheme}://{user}:{canary}@127.0.0.1:{closed}"));
+        right.push(format!("{scheme}://{user}:{canary}@{rest}"));
+    }
+    urls.push(format!("zookeeper://u:{canary}@127.0.0.1:{closed}"));
+    let tiers = |member: &str| format!("tiered:(shm:{file}-shm,{member})");
+    for place in [port, no_auth] {
+        let member = format!("redis://:{wrong}@127.0.0.1:{place}");
+        let down = format!("redis://:{canary}@127.0.0.1:{closed}");
+        urls.push(format!("quorum:({member},{member}/1,{down})?max_ttl=60000"));
+        urls.push(tiers(&member));
+    }
+    let member = format!("redis://:{canary}@127.0.0.1:{port}");
+    right.push(tiers(&member));
+    right.push(format!("quorum:({member}/1,{member}/2)?cold_start=1"));
     let expected = right.len() as u64;
-    urls.extend(right);
-    for url in urls {
-        let url = format!(
-            "{url}{}connect_timeout=300&io_timeout=300",
-            if url.contains('?') { '&' } else { '?' }
-        );
-        ear.open(
-            &Case {
-                url,
-                options: Vec::new(),
-            },
-            true,
-        );
+    let cases = urls.into_iter().map(|url| (url, 300));
+    // What opens may take its time.
+    for (url, patience) in cases.chain(right.into_iter().map(|url| (url, 5000))) {
+        let options = match url.as_str() {
+            several if several.starts_with(['q', 't']) => Vec::new(),
+            _ => ["connect_timeout", "io_timeout"]
+                .map(|key| (key.to_owned(), patience.to_string()))
+                .into(),
+        };
+        ear.open(&Case { url, options }, true);
     }
     assert_eq!(
         ear.grants, expected,
@@ -317,6 +351,32 @@ fn main() -> ExitCode {
         ..Options::default()
     });
     let open = RedisServer::start();
+    let password = || Some(canary.text().to_owned());
+    let postgres = PostgresServer::start_with(postgres::Options {
+        password: password(),
+        ..postgres::Options::default()
+    });
+    let mariadb = MariadbServer::start_with(mariadb::Options {
+        password: password(),
+        ..mariadb::Options::default()
+    });
+    let etcd = EtcdServer::start_with(etcd::Options {
+        password: password(),
+        ..etcd::Options::default()
+    });
+    let memcached = MemcachedServer::start_with(memcached::Options {
+        login: Some(("u".to_owned(), canary.text().to_owned())),
+        ..memcached::Options::default()
+    });
+    let (pg, my) = (postgres.port(), mariadb.port());
+    let others = [
+        format!("postgres://127.0.0.1:{pg}/postgres"),
+        format!("postgres+advisory://127.0.0.1:{pg}/postgres"),
+        format!("mysql://127.0.0.1:{my}/test"),
+        format!("mysql+advisory://127.0.0.1:{my}/test"),
+        format!("etcd://{}", etcd.host(0)),
+        memcached.url(),
+    ];
     let dir = TempDir::new("secrets");
     let file = dir.path().join("password");
     std::fs::write(&file, format!("{}\n", canary.text())).expect("a file");
@@ -325,6 +385,7 @@ fn main() -> ExitCode {
         .args([server.file("ca.crt"), server.socket()])
         .args([no_auth.port(), open.port()].map(|port| port.to_string()))
         .arg(&file)
+        .args(others)
         .env("SYNLOCK_SECRET", canary.text())
         .env("RUST_BACKTRACE", "full")
         .stdin(Stdio::null())
