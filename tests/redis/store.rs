@@ -14,7 +14,7 @@ use synlock_tests::names::unique;
 use synlock_tests::process::is_full_load;
 use synlock_tests::redis::{Options, RedisServer, openssl};
 use synlock_tests::services::free_port;
-use synlock_tests::services::redis_fake::{Act, Fake, Proxy};
+use synlock_tests::services::redis_fake::{Act, Fake, Late, Proxy};
 
 fn ms(number: u64) -> Duration {
     Duration::from_millis(number)
@@ -673,6 +673,32 @@ fn a_lost_reply_is_made_good_or_uncertain() {
         }
     }
     assert!(lost >= 24, "{lost} replies lost");
+}
+
+#[test]
+fn a_request_that_was_given_up_does_nothing_after_its_release() {
+    let server = RedisServer::start();
+    let direct = Store::open(&server.url()).unwrap();
+    let known = direct.lock("known").unwrap();
+    known.try_acquire().unwrap();
+    known.release().unwrap();
+    for name in ["one", "two"] {
+        let proxy = Proxy::start(server.port());
+        let ours = leased(
+            &format!("{}?io_timeout=200", proxy.url()),
+            name,
+            ms(600_000),
+        );
+        let calls = server.calls("evalsha");
+        proxy.keep_next();
+        assert_eq!(code(ours.try_acquire()), Code::Uncertain);
+        assert_eq!(proxy.late(), Late::Kept);
+        // It is released in the background, on another connection.
+        until(|| server.calls("evalsha") > calls);
+        proxy.send_late();
+        until(|| !matches!(proxy.late(), Late::Kept | Late::Sent));
+        assert!(direct.inspect(name).unwrap().holders.is_empty(), "{name}");
+    }
 }
 
 #[test]

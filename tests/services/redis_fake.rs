@@ -153,6 +153,24 @@ struct State {
     /// How many scripts must be on their way on one connection before a reply passes; 0 after that.
     dam: AtomicUsize,
     closed: AtomicBool,
+    late: Mutex<Late>,
+}
+
+/// A request that arrives later than others sent after it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Late {
+    /// None is.
+    Never,
+    /// The next script will be.
+    Next,
+    /// It is kept back.
+    Kept,
+    /// It is on its way.
+    Sent,
+    /// It arrived on a connection that was open still.
+    Answered,
+    /// It did not.
+    Refused,
 }
 
 /// What both directions of a connection know.
@@ -161,6 +179,26 @@ struct Link {
     /// Scripts that were sent since a reply passed.
     waiting: AtomicUsize,
     ended: AtomicBool,
+    is_late: AtomicBool,
+}
+
+impl Link {
+    /// What has become of the late request of this connection.
+    fn tell(&self, state: &State, late: Late) {
+        if self.is_late.swap(false, Ordering::SeqCst) {
+            state.set_late(late);
+        }
+    }
+}
+
+impl State {
+    fn late(&self) -> Late {
+        *self.late.lock().expect("a socket or a lock")
+    }
+
+    fn set_late(&self, late: Late) {
+        *self.late.lock().expect("a socket or a lock") = late;
+    }
 }
 
 impl Proxy {
@@ -178,6 +216,7 @@ impl Proxy {
             weather: Mutex::new(None),
             dam: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
+            late: Mutex::new(Late::Never),
         });
         let proxy = Proxy {
             place: listener.local_addr().expect("a socket or a lock"),
@@ -237,6 +276,24 @@ impl Proxy {
         self.state.dam.store(scripts, Ordering::SeqCst);
     }
 
+    /// Keeps the next script back until `send_late`; what is sent on other connections passes it.
+    pub fn keep_next(&self) {
+        self.state.set_late(Late::Next);
+    }
+
+    /// Lets it go on.
+    pub fn send_late(&self) {
+        let mut late = self.state.late.lock().expect("a socket or a lock");
+        if *late == Late::Kept {
+            *late = Late::Sent;
+        }
+    }
+
+    /// What has become of it.
+    pub fn late(&self) -> Late {
+        self.state.late()
+    }
+
     /// Whether so many were.
     pub fn has_dam_broken(&self) -> bool {
         self.state.dam.load(Ordering::SeqCst) == 0
@@ -285,16 +342,32 @@ fn hold_back(state: &State, link: &Link) {
     }
 }
 
+fn keep_back(state: &State, link: &Link) {
+    if state.late() != Late::Next {
+        return;
+    }
+    link.is_late.store(true, Ordering::SeqCst);
+    state.set_late(Late::Kept);
+    while state.late() == Late::Kept {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 fn copy(mut from: TcpStream, mut to: TcpStream, state: &State, link: &Link, replies: bool) {
     let mut chunk = [0; 65536];
     let mut scripts = Scripts::default();
     while let Ok(got) = from.read(&mut chunk) {
         if replies {
+            let late = [Late::Refused, Late::Answered][usize::from(got > 0)];
+            link.tell(state, late);
             hold_back(state, link);
             link.waiting.store(0, Ordering::SeqCst);
         } else {
             let seen = scripts.count(&chunk[..got]);
             link.waiting.fetch_add(seen, Ordering::SeqCst);
+            if seen > 0 {
+                keep_back(state, link);
+            }
         }
         if replies && state.left.fetch_sub(1, Ordering::SeqCst) == 1 {
             let fault = *state.fault.lock().expect("a socket or a lock");
@@ -333,6 +406,7 @@ fn copy(mut from: TcpStream, mut to: TcpStream, state: &State, link: &Link, repl
             break;
         }
     }
+    link.tell(state, Late::Refused);
     link.ended.store(true, Ordering::SeqCst);
     // A moment, so that what was sent to the other side before is read there.
     thread::sleep(Duration::from_millis(1));

@@ -8,6 +8,7 @@ use super::pipe::Line;
 use super::polls::Polls;
 use super::scripts::{Form, Verb, script};
 use super::subscription::Subscription;
+use super::unended::Unended;
 use super::watch::Watches;
 use crate::Result;
 use crate::codes::Code;
@@ -48,6 +49,7 @@ pub(super) struct Process {
     pub watches: Watches,
     pub polls: Polls,
     pub line: Line,
+    pub unended: Unended,
     /// On a dialect: the server's rights allow no keys of ours beside the peer's.
     bare: AtomicBool,
     cautions: Cautions,
@@ -113,6 +115,7 @@ impl Redis {
                 watches: Watches::default(),
                 polls: Polls::default(),
                 line: Line::default(),
+                unended: Unended::default(),
                 bare: AtomicBool::new(false),
                 cautions: Cautions::default(),
                 who,
@@ -173,7 +176,8 @@ impl Redis {
         Ok(connection)
     }
 
-    pub fn keep(&self, process: &Process, connection: Connection) {
+    pub fn keep(&self, process: &Process, mut connection: Connection) {
+        connection.is_new = false;
         let most = match self.config.place {
             Place::Cluster(_) => MOST_IDLE_ON_MANY,
             Place::One(_) | Place::Sentinel { .. } => MOST_IDLE,
@@ -207,11 +211,10 @@ impl Redis {
     fn exchange(&self, request: Request<'_>, limit: BootTime) -> Result<Reply> {
         let process = self.process()?;
         let mut sent_before = false;
-        let mut old: Option<(Node, i64)> = None;
         let mut asked: Option<Node> = None;
         let mut moves = 0;
         loop {
-            let once = self.once(process, request, &mut old, asked.take(), limit);
+            let once = self.once(process, request, asked.take(), limit);
             let (mut broken, moved) = match once {
                 Err(broken) => (broken, false),
                 Ok((value, acks, node)) => {
@@ -262,7 +265,6 @@ impl Redis {
         &self,
         process: &Process,
         request: Request<'_>,
-        old: &mut Option<(Node, i64)>,
         asked: Option<Node>,
         limit: BootTime,
     ) -> std::result::Result<(Value, Option<i64>, Node), Broken> {
@@ -283,12 +285,13 @@ impl Redis {
             }
         };
         // A request that is still on its way on the old connection must not act after this one.
-        let ends = old.take_if(|(from, _)| *from == node).map(|(_, id)| id);
+        let ends = process.unended.beside(&connection);
         let acks = request
             .acks
             .then_some((self.config.min_acks, self.config.ack_timeout));
-        match send_on(&mut connection, ends, asks, acks, request.bytes, limit) {
+        match send_on(&mut connection, &ends, asks, acks, request.bytes, limit) {
             Ok((value, acks)) => {
+                process.unended.forget(&connection, &ends);
                 self.keep(process, connection);
                 Ok((value, acks, node))
             }
@@ -297,7 +300,9 @@ impl Redis {
                     self.keep(process, connection);
                     return Err(broken);
                 }
-                *old = connection.id.map(|id| (node.clone(), id));
+                if broken.sent {
+                    process.unended.add(&connection);
+                }
                 // The others were made before whatever broke this one.
                 process.idle.lock().retain(|kept| kept.node != node);
                 self.distrust(process, &node);
@@ -497,20 +502,22 @@ pub(super) fn ack_request(count: u32, time: Duration, limit: BootTime) -> Vec<u8
 /// Sends a request, with what goes before and after it, and reads the reply.
 fn send_on(
     connection: &mut Connection,
-    ends: Option<i64>,
+    ends: &[i64],
     asks: bool,
     acks: Option<(u32, Duration)>,
     request: &[u8],
     limit: BootTime,
 ) -> std::result::Result<(Value, Option<i64>), Broken> {
-    if ends.is_none() && !asks && acks.is_none() {
+    if ends.is_empty() && !asks && acks.is_none() {
         return connection
             .exchange(request, limit)
             .map(|value| (value, None));
     }
     let mut all = Vec::new();
     let mut before = 0;
-    if let Some(id) = ends {
+    // A server that numbers a new connection lower has begun anew: that number is another client's by now.
+    let newest = connection.id.filter(|_| connection.is_new);
+    for id in ends.iter().filter(|id| newest.is_none_or(|own| **id < own)) {
         all.extend(pack(&[
             b"CLIENT",
             b"KILL",

@@ -22,6 +22,8 @@ pub(super) struct Connection {
     pub memory: Option<String>,
     /// Number of the connection on the server, so that another one can end it there.
     pub id: Option<i64>,
+    /// Nothing has been asked on it yet.
+    pub is_new: bool,
 }
 
 /// What a connection is for.
@@ -62,6 +64,7 @@ impl Connection {
             node: node.clone(),
             memory: None,
             id: None,
+            is_new: true,
         };
         connection.log_in(config, kind, deadline)?;
         Ok(connection)

@@ -21,6 +21,7 @@ mod polls;
 mod scripts;
 mod subscription;
 mod together;
+mod unended;
 mod verbs;
 mod watch;
 

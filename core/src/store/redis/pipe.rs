@@ -7,8 +7,9 @@
 use super::answers::{fence_or_lost, number};
 use super::client::Redis;
 use super::config::Place;
-use super::connection::{Connection, pack, protocol};
+use super::connection::{Connection, protocol};
 use super::scripts::Verb;
+use super::unended::Unended;
 use super::verbs::{Asking, granted, millis, ttl};
 use crate::codes::Code;
 use crate::lease::BootTime;
@@ -42,8 +43,6 @@ struct State {
     /// What is not written yet.
     out: Vec<u8>,
     waiting: VecDeque<Sent>,
-    /// The number of a connection that broke with requests under way, until the server has ended it.
-    broken: Option<i64>,
     is_broken: bool,
     /// No request under way is late before.
     earliest: Option<BootTime>,
@@ -122,14 +121,14 @@ impl State {
     }
 
     /// Ends the connection; what was under way on it.
-    fn end(&mut self) -> VecDeque<Sent> {
+    fn end(&mut self, unended: &Unended) -> VecDeque<Sent> {
         self.is_broken = false;
         self.earliest = None;
         self.out.clear();
         if let Some(connection) = self.connection.take()
             && !self.waiting.is_empty()
         {
-            self.broken = connection.id;
+            unended.add(&connection);
         }
         std::mem::take(&mut self.waiting)
     }
@@ -259,24 +258,6 @@ impl Redis {
         self.forget_polls(claim);
     }
 
-    /// Ends a broken connection on the server as well.
-    fn end_broken(&self, limit: BootTime) -> Result<()> {
-        let line = &self.process()?.line;
-        let Some(id) = line.state.lock().broken.take() else {
-            return Ok(());
-        };
-        let number = id.to_string();
-        let ended = self.one(
-            &pack(&[b"CLIENT", b"KILL", b"ID", number.as_bytes()]),
-            limit,
-        );
-        if ended.is_err() {
-            line.state.lock().broken = Some(id);
-        }
-        // Where it is refused, or the connection is gone, there is nothing to be done about it.
-        ended.map(drop)
-    }
-
     fn ask_again(&self, ask: Ask, claim: &Claim, bell: Option<&Arc<Signal>>) -> Arrived {
         // Whoever asks by itself has the time of one exchange; what has had it already has none.
         match ask {
@@ -337,7 +318,7 @@ impl Pipe for Redis {
             if state.connection.is_some() && (!state.waiting.is_empty() || state.is_open()) {
                 return Ok(());
             }
-            state.end();
+            state.end(&process.unended);
         }
         let node = process.nodes.target(&self.config, 0, limit)?;
         let connection = self.connect(&node, limit)?;
@@ -366,7 +347,7 @@ impl Pipe for Redis {
             state.read(&mut arrived);
             state.flush();
             if state.is_broken || state.is_late() {
-                state.end()
+                state.end(&process.unended)
             } else {
                 VecDeque::new()
             }
@@ -406,11 +387,7 @@ impl Pipe for Redis {
     }
 
     fn repeat(&self, ask: Ask, claim: &Claim, bell: Option<&Arc<Signal>>) -> Arrived {
-        let arrived = match self.end_broken(self.limit(claim.deadline)) {
-            Ok(()) => self.ask_again(ask, claim, bell),
-            Err(error) => Arrived::trouble(ask, error),
-        };
-        uncertain(arrived)
+        uncertain(self.ask_again(ask, claim, bell))
     }
 
     fn ahead(&self) -> &AtomicUsize {
