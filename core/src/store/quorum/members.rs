@@ -43,6 +43,8 @@ pub(super) struct Process {
     /// For each member, which life of the server was seen, and since when it is up by our clock.
     since: Mutex<HashMap<usize, (String, BootTime)>>,
     flights: Mutex<HashMap<OwnerToken, Weak<Flight>>>,
+    /// The first member let a release wait in vain.
+    pub first_is_silent: Arc<AtomicBool>,
 }
 
 impl Process {

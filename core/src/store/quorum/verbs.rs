@@ -19,13 +19,16 @@ use crate::{Error, Result};
 use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 /// How often an heir looks whether another one is ahead of it.
 const HEIR_ROUNDS: u32 = 10;
 /// How long the first member's release waits for the others'.
 const LAST_PAUSE: Duration = Duration::from_millis(100);
+/// How long a release that the others have settled waits for the first member's.
+const LAST_ANSWER: Duration = Duration::from_secs(1);
 /// How long a hand-over waits for votes that were not needed.
 const LATE_VOTES: Duration = Duration::from_millis(200);
 const FIRST_LOOK: Duration = Duration::from_millis(10);
@@ -46,6 +49,23 @@ fn adopt_patiently(member: &dyn Backend, claim: &Claim, heir: OwnerToken) -> Res
         std::thread::sleep(SPLIT_PAUSE);
     }
     member.adopt(&claim.clone(), heir)
+}
+
+impl Quorum {
+    /// A process that ends right after its release would take the first member's with it, which is sent
+    /// last, and waiters stand in line there until the lease ends.
+    fn wait_for_last(&self, is_over: &Receiver<()>) {
+        let silent = &self.process().first_is_silent;
+        let patience = if silent.load(Ordering::Relaxed) || cfg!(canary = "leave_last") {
+            Duration::ZERO
+        } else {
+            LAST_ANSWER
+        };
+        // Nothing is ever said: it is over when nobody could say anything any more.
+        if is_over.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+            silent.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Backend for Quorum {
@@ -229,8 +249,11 @@ impl Backend for Quorum {
         let (told, others) = channel();
         let others = Arc::new(Mutex::new(others));
         let wanted = self.rule.need - 1;
+        let (last, is_last_over) = channel::<()>();
+        let silent = &self.process().first_is_silent;
         let question = |place| {
             let (claim, told, others) = (claim.clone(), told.clone(), others.clone());
+            let (last, silent) = ((place == 0).then(|| last.clone()), silent.clone());
             move |member: &dyn Backend| {
                 if place == 0 {
                     drop(told);
@@ -242,9 +265,10 @@ impl Backend for Quorum {
                         }
                     }
                     drop(others);
-                    return member
-                        .release(&claim)
-                        .map(|answer| answer != Answer::NotOurs);
+                    let answer = member.release(&claim);
+                    silent.store(false, Ordering::Relaxed);
+                    drop(last);
+                    return answer.map(|answer| answer != Answer::NotOurs);
                 }
                 let answer = member.release(&claim)?;
                 let _ = told.send(());
@@ -268,7 +292,8 @@ impl Backend for Quorum {
         let mut places = self.places();
         places.reverse();
         let answers = ask(pool, &places, question, rules);
-        drop(told);
+        drop((told, last));
+        self.wait_for_last(&is_last_over);
         let counted = self.count(&answers);
         if counted.is_ok() {
             for (place, answer) in &answers {
