@@ -208,9 +208,10 @@ fn close_all() {
     FDS.take_all(|fd| {
         if !cfg!(any(canary = "keep_in_child", canary = "share_after_fork")) {
             #[cfg(canary = "unlock_in_child")]
-            // SAFETY: broken on purpose: lets go of the parent's lock.
+            // SAFETY: broken on purpose: lets go of the parent's lock, or ends its connection.
             unsafe {
-                libc::flock(fd, libc::LOCK_UN)
+                libc::flock(fd, libc::LOCK_UN);
+                libc::shutdown(fd, libc::SHUT_RDWR)
             };
             // SAFETY: the descriptor was registered by its owner, which never uses it in a child.
             unsafe { libc::close(fd) };

@@ -1,5 +1,8 @@
 //! Row 7, Rust: what a forked child does with an inherited lock never disturbs the parent's, and
-//! never keeps the lock after the parent.
+//! never keeps the lock after the parent. On this host's stores, or on the kinds that are named.
+
+#[path = "fork_servers.rs"]
+mod fork_servers;
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
@@ -51,7 +54,7 @@ fn pause() {
 }
 
 fn until(flag: &AtomicBool) -> bool {
-    let end = nanos() + 10_000_000_000;
+    let end = nanos() + 60_000_000_000;
     while !flag.load(Ordering::SeqCst) {
         if nanos() > end {
             return false;
@@ -191,6 +194,19 @@ struct Tally {
     slowest: Duration,
 }
 
+impl Tally {
+    fn claim(&self, kind: &str, fate: Fate, verdict: &mut Verdict) {
+        verdict.claim(
+            self.premature + self.late + self.wrong_in_child + self.crashed == 0,
+            &format!("{kind} child {fate:?}"),
+            format!(
+                "{} rounds: {} premature, {} late (slowest {:?}), {} wrong in the child, {} crashed",
+                self.rounds, self.premature, self.late, self.slowest, self.wrong_in_child, self.crashed
+            ),
+        );
+    }
+}
+
 fn round(url: &str, fate: Fate, is_shared: bool, tally: &mut Tally) {
     // SAFETY: atomics, for which zero is a value.
     let page = unsafe { SharedPage::<Page>::new() };
@@ -237,6 +253,10 @@ fn round(url: &str, fate: Fate, is_shared: bool, tally: &mut Tally) {
 }
 
 fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if !words.is_empty() {
+        return fork_servers::run(&words);
+    }
     let rounds = if is_full_load() { 100 } else { 3 };
     synlock_tests::ipc::set_apart();
     let dir = TempDir::new("forks");
@@ -255,20 +275,8 @@ fn main() -> ExitCode {
             for _ in 0..rounds {
                 round(&url, fate, is_shared, &mut tally);
             }
-            let bad = tally.premature + tally.late + tally.wrong_in_child + tally.crashed;
-            verdict.claim(
-                bad == 0,
-                &format!("{} child {fate:?}", url.split(':').next().unwrap_or_default()),
-                format!(
-                    "{} rounds: {} premature, {} late (slowest {:?}), {} wrong in the child, {} crashed",
-                    tally.rounds,
-                    tally.premature,
-                    tally.late,
-                    tally.slowest,
-                    tally.wrong_in_child,
-                    tally.crashed
-                ),
-            );
+            let kind = url.split(':').next().unwrap_or_default();
+            tally.claim(kind, fate, &mut verdict);
         }
     }
     verdict.finish()

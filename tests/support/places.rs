@@ -38,6 +38,22 @@ pub fn place(kind: &str) -> (String, Box<dyn Any>) {
             let server = EtcdServer::start();
             (server.url(), Box::new(server))
         }
+        "redis" => {
+            let server = RedisServer::start();
+            (server.url(), Box::new(server))
+        }
+        "quorum" => {
+            let servers = [(); 3].map(|()| RedisServer::start());
+            let members = servers.each_ref().map(RedisServer::url).join(",");
+            let url = format!("quorum:({members})?cold_start=1");
+            (url, Box::new(servers))
+        }
+        "tiered" => {
+            let (server, folder) = (RedisServer::start(), TempDir::new("synlock-place"));
+            let near = format!("shm:{}/near", folder.path().display());
+            let url = format!("tiered:({near},{})", server.url());
+            (url, Box::new((server, folder)))
+        }
         dialect => {
             let server = RedisServer::start();
             let url = format!("{}?dialect={dialect}", server.url());
