@@ -15,6 +15,7 @@ pub use per_process::PerProcess;
 
 use descriptors::Chunk;
 use line::Line;
+use once_cell::sync::OnceCell;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use sync::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, CHUNK, Ordering};
 
@@ -131,7 +132,7 @@ pub(crate) struct Around {
 }
 
 /// SQLite is the only one.
-static AROUND: std::sync::OnceLock<&'static Around> = std::sync::OnceLock::new();
+static AROUND: OnceCell<&'static Around> = OnceCell::new();
 
 /// Has this done around every fork from now on.
 #[cfg_attr(

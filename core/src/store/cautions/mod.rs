@@ -13,7 +13,7 @@ pub(super) use server::of_clocks;
 
 use crate::fork::PerProcess;
 use crate::sync::Mutex;
-use std::sync::OnceLock;
+use once_cell::sync::OnceCell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Words of a server, each told once in a process.
@@ -65,7 +65,7 @@ impl Cautions {
 #[derive(Debug, Default)]
 pub(super) struct Looked {
     begun: AtomicBool,
-    found: OnceLock<Vec<String>>,
+    found: OnceCell<Vec<String>>,
     told: AtomicUsize,
 }
 

@@ -2,7 +2,7 @@
 //! waits, and the verb.
 
 use super::config::Dialect;
-use std::sync::OnceLock;
+use once_cell::sync::OnceCell;
 
 /// A script as `EVAL` and `EVALSHA` want it.
 #[derive(Debug)]
@@ -48,8 +48,8 @@ pub(super) struct Form {
 const VERBS: usize = 9;
 const FORMS: usize = 4 * Dialect::ALL.len();
 
-static SCRIPTS: [[OnceLock<Script>; VERBS]; FORMS] =
-    [const { [const { OnceLock::new() }; VERBS] }; FORMS];
+static SCRIPTS: [[OnceCell<Script>; VERBS]; FORMS] =
+    [const { [const { OnceCell::new() }; VERBS] }; FORMS];
 
 /// The script, the same for as long as the process lives.
 pub(super) fn script(form: Form, verb: Verb) -> &'static Script {
