@@ -218,6 +218,7 @@ typedef struct {
   const char *operation;
   const char *line;
 } synlock_event;
+typedef void (*synlock_event_callback)(void *user, const synlock_event *event);
 typedef void (*synlock_destroy)(void *user);
 typedef struct {
   size_t struct_size;
@@ -524,6 +525,10 @@ synlock_status synlock_events_new_warnings(synlock_store *store,
 int32_t synlock_events_fd(const synlock_events *events);
 synlock_status synlock_events_next(synlock_events *events,
                                    synlock_event *event,
+                                   synlock_error **error);
+synlock_status synlock_events_each(synlock_events *events,
+                                   synlock_event_callback callback,
+                                   void *user,
                                    synlock_error **error);
 uint64_t synlock_events_dropped(const synlock_events *events);
 void synlock_events_free(synlock_events *events);

@@ -569,7 +569,7 @@ typedef struct synlock_error synlock_error;
 
 /**
  * A queue of events with a descriptor to poll. Usable from one thread at a
- * time. Nothing calls back into the host.
+ * time. The host is called back by synlock_events_each alone.
  */
 typedef struct synlock_events synlock_events;
 
@@ -983,6 +983,12 @@ typedef struct {
    */
   const char *line;
 } synlock_event;
+
+/**
+ * What synlock_events_each calls: with its own `user`, and an event whose text
+ * lives until the callback returns.
+ */
+typedef void (*synlock_event_callback)(void *user, const synlock_event *event);
 
 /**
  * Called when a custom store is not used any more.
@@ -2062,6 +2068,17 @@ SYNLOCK_API int32_t synlock_events_fd(const synlock_events *events);
 SYNLOCK_API
 synlock_status synlock_events_next(synlock_events *events,
                                    synlock_event *event,
+                                   synlock_error **error);
+
+/**
+ * Calls the callback with every event that waits, the oldest first, on the
+ * thread of the caller, and returns then. What the callback itself causes waits
+ * for the next call. Never blocks: poll synlock_events_fd.
+ */
+SYNLOCK_API
+synlock_status synlock_events_each(synlock_events *events,
+                                   synlock_event_callback callback,
+                                   void *user,
                                    synlock_error **error);
 
 /**

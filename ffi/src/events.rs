@@ -8,7 +8,7 @@ use crate::status::{status, synlock_status};
 use crate::store::synlock_store;
 use crate::text::Kept;
 use std::collections::VecDeque;
-use std::ffi::c_char;
+use std::ffi::{c_char, c_void};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use synlock_core::event::Event;
@@ -17,7 +17,7 @@ use synlock_core::sync::Mutex;
 use synlock_core::{Code, Error, Store};
 
 /// A queue of events with a descriptor to poll. Usable from one thread at a
-/// time. Nothing calls back into the host.
+/// time. The host is called back by synlock_events_each alone.
 #[derive(Debug)]
 pub struct synlock_events {
     _private: [u8; 0],
@@ -87,6 +87,11 @@ pub struct synlock_event {
     /// All of it as one line for a log.
     pub line: *const c_char,
 }
+
+/// What synlock_events_each calls: with its own `user`, and an event whose text
+/// lives until the callback returns.
+pub type synlock_event_callback =
+    Option<unsafe extern "C" fn(user: *mut c_void, event: *const synlock_event)>;
 
 #[derive(Debug)]
 struct Shown {
@@ -214,6 +219,15 @@ impl Queue {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
+
+    fn pop(&self) -> Option<Event> {
+        let mut waiting = self.waiting.lock();
+        let next = waiting.pop_front();
+        if waiting.is_empty() {
+            self.bell.take();
+        }
+        next
+    }
 }
 
 /// A descriptor that is readable while events wait; -1 for a bad handle. It
@@ -243,30 +257,64 @@ pub unsafe extern "C" fn synlock_events_next(
         // SAFETY: promised by the caller.
         let out = unsafe { SizedOut::new(event) }?;
         with_events(number(events), |events| {
-            let mut waiting = events.queue.waiting.lock();
-            let next = waiting.pop_front();
-            if waiting.is_empty() {
-                events.queue.bell.take();
-            }
-            drop(waiting);
+            let next = events.queue.pop();
             let next = next.ok_or_else(|| Error::new(Code::Busy, "no event waits"))?;
-            let shown = Box::new(Shown {
-                store: Kept::new(Some(&next.store)),
-                owner: Kept::new(Some(&next.owner)),
-                label: Kept::new(next.label.as_deref()),
-                caller: Kept::new(next.caller.as_deref()),
-                key: Kept::new(next.key.as_deref()),
-                operation: Kept::new(Some(next.operation)),
-                line: Kept::new(Some(&next.line())),
-                message: Kept::new(Some(&next.message)),
-                event: next,
-            });
+            let shown = Box::new(Shown::new(next));
             let own = view(&shown);
             *events.shown.lock() = Some(shown);
             out.set(&own);
             Ok(())
         })
     })
+}
+
+/// Calls the callback with every event that waits, the oldest first, on the
+/// thread of the caller, and returns then. What the callback itself causes waits
+/// for the next call. Never blocks: poll synlock_events_fd.
+///
+/// # Safety
+/// `callback` may be called with `user` and an event, and neither throws nor
+/// jumps out; `error` is NULL or may be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn synlock_events_each(
+    events: *mut synlock_events,
+    callback: synlock_event_callback,
+    user: *mut c_void,
+    error: *mut *mut synlock_error,
+) -> synlock_status {
+    guard("synlock_events_each", error, || {
+        let callback =
+            callback.ok_or_else(|| Error::new(Code::NullPointer, "the callback is NULL"))?;
+        with_events(number(events), |events| {
+            let waiting = events.queue.waiting.lock().len();
+            for next in std::iter::from_fn(|| events.queue.pop()).take(waiting) {
+                let shown = Shown::new(next);
+                let own = synlock_event {
+                    struct_size: size_of::<synlock_event>(),
+                    ..view(&shown)
+                };
+                // SAFETY: promised by the caller; `shown` outlives the call.
+                unsafe { callback(user, &raw const own) };
+            }
+            Ok(())
+        })
+    })
+}
+
+impl Shown {
+    fn new(event: Event) -> Self {
+        Shown {
+            store: Kept::new(Some(&event.store)),
+            owner: Kept::new(Some(&event.owner)),
+            label: Kept::new(event.label.as_deref()),
+            caller: Kept::new(event.caller.as_deref()),
+            key: Kept::new(event.key.as_deref()),
+            operation: Kept::new(Some(event.operation)),
+            line: Kept::new(Some(&event.line())),
+            message: Kept::new(Some(&event.message)),
+            event,
+        }
+    }
 }
 
 fn view(shown: &Shown) -> synlock_event {

@@ -1,6 +1,7 @@
 /* The manager of semaphores and the numbers, as C has them. */
 #define _DEFAULT_SOURCE
 #include "check.h"
+#include <poll.h>
 
 #define KEY "[\"M_K_\",1]"
 #define NAME "lock_M_K_378261a619eba75d288b4929dc312ddf"
@@ -181,6 +182,57 @@ static void next_is(synlock_events *events, synlock_event *event, int kind, cons
     CHECK(event->pid == (uint32_t)getpid() && event->line && *event->store);
 }
 
+struct log {
+    synlock_store *store;
+    int lines, lost;
+    char line[512], caller[64];
+};
+
+static void write_down(void *user, const synlock_event *event) {
+    struct log *log = user;
+    CHECK(event->struct_size == sizeof *event && event->pid == (uint32_t)getpid());
+    log->lines++;
+    log->lost += event->kind == SYNLOCK_EVENT_LOST;
+    snprintf(log->line, sizeof log->line, "%s %s", event->level, event->line);
+    snprintf(log->caller, sizeof log->caller, "%s", event->caller);
+    if (log->store) { /* What a callback does is no part of what it was called for. */
+        synlock_lock *lock = check_lock(log->store, "in a callback", NULL);
+        IS(SYNLOCK_OK, synlock_lock_acquire(lock, SYNLOCK_NO_WAIT, NULL));
+        synlock_lock_free(lock);
+    }
+}
+
+/* A log by a callback, which hears of a key that died of its TTL without anybody asking for it. */
+static void callbacks(void) {
+    synlock_store *store = check_store("memory"), *own = NULL;
+    synlock_manager_options options = {.struct_size = sizeof options, .sleep_ms = SYNLOCK_OPT_TRY};
+    synlock_manager *manager = check_manager(store, &options);
+    synlock_events *events = NULL;
+    struct log log = {0};
+    IS(SYNLOCK_OK, synlock_manager_store(manager, &own, NULL));
+    IS(SYNLOCK_OK, synlock_events_new(own, 100, &events, NULL));
+    IS(SYNLOCK_NULL_POINTER, synlock_events_each(events, NULL, NULL, NULL));
+    IS(SYNLOCK_NULL_POINTER, synlock_events_each(NULL, write_down, &log, NULL));
+    IS(SYNLOCK_OK, synlock_events_each(events, write_down, &log, NULL));
+    CHECK(log.lines == 0);
+    log.store = own;
+    IS(SYNLOCK_OK, acquire(manager, KEY, "Order::dies", 30));
+    IS(SYNLOCK_OK, synlock_events_each(events, write_down, &log, NULL));
+    CHECK(log.lines == 1 && !strncmp("debug [", log.line, 7) && strstr(log.line, "Order::dies->acquire: acquired"));
+    log.store = NULL;
+    while (!log.lost) {
+        struct pollfd ready = {.fd = synlock_events_fd(events), .events = POLLIN};
+        CHECK(poll(&ready, 1, 60000) == 1);
+        IS(SYNLOCK_OK, synlock_events_each(events, write_down, &log, NULL));
+    }
+    SAME("Order::dies", log.caller);
+    CHECK(strstr(log.line, "Order::dies->hold: ") && strstr(log.line, NAME) && log.lines > 2);
+    synlock_manager_free(manager);
+    synlock_events_free(events);
+    synlock_store_free(own);
+    synlock_store_free(store);
+}
+
 /* What a log needs: who, what, which key, how long. */
 static void lines(void) {
     synlock_store *store = check_store("memory"), *own = NULL;
@@ -287,6 +339,7 @@ int main(void) {
     CASE(templates);
     CASE(holds);
     CASE(settings);
+    CASE(callbacks);
     CASE(lines);
     CASE(demo);
     CASE(ends);

@@ -27,6 +27,10 @@ static int32_t never(void *user, const synlock_ask *ask, synlock_reply *reply) {
     return SYNLOCK_INTERNAL;
 }
 
+static void heard(void *user, const synlock_event *event) {
+    (void)user, (void)event;
+}
+
 static void stores(void) {
     synlock_store *store = NULL, *made = NULL;
     synlock_list *list = NULL;
@@ -205,6 +209,9 @@ static void scopes_and_queues(void) {
     CHECK(synlock_events_fd(NULL) == -1 && synlock_events_dropped(NULL) == 0);
     REFUSED(synlock_events_next(NULL, &event, NULL));
     REFUSED(synlock_events_next(events, NULL, NULL));
+    REFUSED(synlock_events_each(NULL, heard, NULL, NULL));
+    REFUSED(synlock_events_each(events, NULL, NULL, NULL));
+    FINE(synlock_events_each(events, heard, NULL, NULL));
     synlock_events_free(NULL);
     synlock_events_free(events);
     synlock_lock_free(lock);

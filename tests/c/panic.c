@@ -72,6 +72,11 @@ static void make(void) {
     IS(SYNLOCK_ALREADY_HELD, synlock_lock_acquire(lock, SYNLOCK_NO_WAIT, &failure));
 }
 
+static void count_event(void *user, const synlock_event *event) {
+    (void)user, (void)event;
+    CHECK(0); /* It is never reached. */
+}
+
 static void every_status(void) {
     char text[600];
     size_t length = 7;
@@ -137,6 +142,7 @@ static void every_status(void) {
     STATUS(synlock_events_new, store, 10, (synlock_events **)&untouched);
     STATUS(synlock_events_new_warnings, store, 10, (synlock_events **)&untouched);
     STATUS(synlock_events_next, events, &event);
+    STATUS(synlock_events_each, events, count_event, &untouched);
     STATUS(synlock_manager_new, store, NULL, (synlock_manager **)&untouched);
     STATUS(synlock_manager_store, manager, (synlock_store **)&untouched);
     STATUS(synlock_manager_acquire, manager, "1", 1, NULL, 0, cancel, &how);

@@ -344,6 +344,10 @@ static void use_store(struct run *run) {
     }
 }
 
+static void heard(void *run, const synlock_event *event) {
+    if (strlen(event->line) > 20000 || event->struct_size != sizeof *event) die(run, "an event", event->kind);
+}
+
 static void use_queue(struct run *run) {
     enum expected expected, second;
     if (below(run, 3)) {
@@ -377,6 +381,7 @@ static void use_queue(struct run *run) {
         synlock_event event = {.struct_size = sizeof event};
         WITH(synlock_events_next(events, &event, to));
         if (run->made && (strlen(event.message) > 10000 || strlen(event.store) > 10000 || !event.name_length)) die(run, "an event", event.kind);
+        WITH(synlock_events_each(events, heard, run, to));
         if (synlock_events_fd(events) >= 0 && expected == BAD) die(run, "a handle that is none was taken", 0);
         (void)synlock_events_dropped(events);
     }
