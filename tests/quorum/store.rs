@@ -161,6 +161,40 @@ fn a_member_that_hangs_holds_up_nobody_and_keeps_nothing() {
     }
 }
 
+#[cfg(feature = "redis-tls")]
+#[test]
+fn members_that_cannot_show_who_they_are_do_not_vote() {
+    let servers: Vec<RedisServer> = (0..3)
+        .map(|_| {
+            RedisServer::start_with(synlock_tests::redis::Options {
+                tls: true,
+                ..Default::default()
+            })
+        })
+        .collect();
+    let trusted = |server: &RedisServer| server.tls_url().replace('&', "%26");
+    let strange = |server: &RedisServer| format!("rediss://localhost:{}", server.tls_port());
+    let of = |strangers: usize| {
+        let members = servers.iter().enumerate().map(|(number, server)| {
+            let is_strange = number < strangers;
+            let url = [trusted, strange][usize::from(is_strange)](server);
+            format!("member={}", url.replace('?', "%3F").replace('=', "%3D"))
+        });
+        let members: Vec<String> = members.collect();
+        format!("quorum:?{}&cold_start=1", members.join("&"))
+    };
+    for strangers in 0..=3 {
+        let lock = lock(&of(strangers), &unique("tls"));
+        let got = lock.acquire(Wait::No, None);
+        if strangers < 2 {
+            got.unwrap();
+            lock.release().unwrap();
+        } else {
+            assert_eq!(code(got), Code::Permission, "{strangers} strangers");
+        }
+    }
+}
+
 #[test]
 fn a_round_without_a_majority_leaves_nothing_behind() {
     let mut servers = three();

@@ -31,8 +31,8 @@ fn certificates(ca: &Path, port: u16, url: &impl Fn(&str, u16, &str) -> String) 
     assert_eq!(other, Code::Permission, "of another host");
 }
 
-/// The same of a database's, which then runs out; `restart` has it read anew.
-fn certificates_of_database(
+/// The same of one that then runs out; `restart` has it read anew.
+fn certificates_that_run_out(
     folder: &Path,
     port: u16,
     url: impl Fn(&str, u16, &str) -> String,
@@ -86,7 +86,7 @@ fn tls_of_postgres_fails_closed() {
         format!("postgres://postgres:{SECRET}@{host}:{port}/postgres?tls=1&{query}")
     };
     let (folder, port) = (server.file(""), server.port());
-    certificates_of_database(&folder, port, url, || server.restart());
+    certificates_that_run_out(&folder, port, url, || server.restart());
     let acts = vec![
         Act::Mute,
         Act::Say(b"N".to_vec()),
@@ -111,7 +111,7 @@ fn tls_of_mysql_fails_closed() {
         format!("mysql://locker:{SECRET}@{host}:{port}/test?tls=1&{query}")
     };
     let (folder, port) = (server.file(""), server.port());
-    certificates_of_database(&folder, port, url, || server.restart());
+    certificates_that_run_out(&folder, port, url, || server.restart());
     hostile(vec![Act::Mute], |fake| database("mysql", fake));
 }
 
@@ -121,11 +121,9 @@ fn tls_of_etcd_fails_closed() {
         tls: true,
         ..etcd::Options::default()
     });
-    certificates(
-        &server.file("ca.crt"),
-        server.port(),
-        &|host, port, query| format!("etcds://{host}:{port}?{query}"),
-    );
+    let url = |host: &str, port: u16, query: &str| format!("etcds://{host}:{port}?{query}");
+    // It reads its certificate for every connection.
+    certificates_that_run_out(&server.file(""), server.port(), url, || ());
     let acts = vec![
         Act::Mute,
         Act::Say(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n".to_vec()),
