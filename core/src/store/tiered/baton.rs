@@ -251,4 +251,36 @@ mod tests {
         assert!(!batons.of(&name).exists());
         fs::remove_dir_all(root).unwrap();
     }
+
+    #[test]
+    fn batons_of_the_first_release_are_read_and_written() {
+        let vectors = include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../tests/vectors/tiered-layout-1.txt"
+        ));
+        let root = std::env::temp_dir().join(format!("synlock-batons-{}", std::process::id()));
+        let stores = "shm:app\nredis:127.0.0.1:6379/0/synlock:";
+        let batons = Batons::new(root.clone(), stores);
+        let (me, heir) = (token(1), token(2));
+        let mut seen = 0;
+        for line in vectors.lines().filter(|line| !line.starts_with('#')) {
+            let parts: Vec<&str> = line.split('\t').collect();
+            let [pair, lock, shown, text] = parts.as_slice() else {
+                panic!("{line}");
+            };
+            let name = Name::new(shown).unwrap();
+            let folder = root.join(pair).join(lock);
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join(FREE), format!("{text}\n")).unwrap();
+            let (baton, was_free) = batons.take(&name, me).unwrap().expect(shown);
+            assert!(was_free && text.contains(&baton.token.to_hex()));
+            batons.put(&name, heir, &baton).unwrap();
+            let written = fs::read_to_string(folder.join(heir.to_hex())).unwrap();
+            let first = written.replace(&format!("{WORD}{LAYOUT} "), "synlock-tiered-1 ");
+            assert_eq!(first, format!("{text}\n"));
+            seen += 1;
+        }
+        assert_eq!(seen, 2);
+        fs::remove_dir_all(root).unwrap();
+    }
 }
