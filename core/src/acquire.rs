@@ -212,9 +212,12 @@ impl Shared {
 
     /// A hold that arrives with less left than clocks may differ by is none. On this host a grant
     /// takes no time to arrive, and a lease that has run out is seen by the clock.
+    #[inline]
     fn is_too_late(&self, claim: &Claim, grant: &Grant) -> bool {
+        if !self.is_remote {
+            return false;
+        }
         match (claim.ttl, self.lease(grant.lease)) {
-            _ if !self.is_remote => false,
             (Some(ttl), Some(lease)) => lease.left() <= self.drift(ttl),
             _ => false,
         }

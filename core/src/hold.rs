@@ -448,7 +448,7 @@ pub(crate) fn read_export(text: &str, fingerprint: &str) -> Result<(Name, Mode, 
         }
     };
     let token = OwnerToken::from_hex(token.as_bytes())
-        .filter(|token| *token != OwnerToken::NONE)
+        .filter(OwnerToken::is_drawn)
         .ok_or_else(bad)?;
     Ok((Name::new(decode(name).ok_or_else(bad)?)?, mode, token))
 }

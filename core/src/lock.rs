@@ -13,6 +13,7 @@ use crate::owner::OwnerToken;
 use crate::phase::{Phase, Seen};
 use crate::registry::Store;
 use crate::shared::Shared;
+use crate::store::Tokens;
 use crate::watchdog;
 use crate::{Error, Result};
 use std::ops::Deref;
@@ -322,7 +323,7 @@ impl Lock {
 
     /// The owner token of the hold: whoever has it may release the lock.
     pub fn owner_token(&self) -> Option<OwnerToken> {
-        if !self.0.tokens_wait {
+        if self.0.tokens == Tokens::Drawn {
             return self.read_hold(|seen| seen.token);
         }
         if self.is_forked() || self.0.owned.load(Ordering::Acquire) == 0 {

@@ -3,6 +3,7 @@
 use crate::hex;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Names one hold for its whole life; whoever knows it may release the lock. Never used twice.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -14,7 +15,26 @@ impl OwnerToken {
 
     /// Draws a new one from the kernel's random numbers.
     pub fn draw() -> crate::Result<Self> {
-        crate::fork::random_128().map(OwnerToken)
+        loop {
+            let token = crate::fork::random_128().map(OwnerToken)?;
+            if token.is_drawn() {
+                return Ok(token);
+            }
+        }
+    }
+
+    /// Stands for a token that has not been drawn, where a hold must be found by it.
+    pub(crate) fn numbered(number: u64) -> Self {
+        // One to one, and spread out as the bits of random ones are.
+        let spread = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&spread.to_ne_bytes());
+        OwnerToken(bytes)
+    }
+
+    /// Whether it is a token, and not what stands for one.
+    pub(crate) fn is_drawn(&self) -> bool {
+        self.0[8..] != [0; 8]
     }
 
     /// The bytes.
@@ -35,13 +55,33 @@ impl OwnerToken {
     /// The first 8 digits, which may be shown; empty if it has not been drawn.
     pub(crate) fn shown(&self) -> String {
         let mut digits = self.to_hex();
-        digits.truncate(if *self == Self::NONE { 0 } else { 8 });
+        digits.truncate(if self.is_drawn() { 8 } else { 0 });
         digits
     }
 
     /// From 32 hexadecimal digits.
     pub fn from_hex(text: &[u8]) -> Option<Self> {
         hex::decode(text)?.try_into().ok().map(OwnerToken)
+    }
+}
+
+/// Numbers that no other in this process gives out, for one thread at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Numbers(AtomicU64);
+
+impl Numbers {
+    /// How many are taken at once from those of the process.
+    const BLOCK: u64 = 1 << 20;
+
+    /// The next one, never 0.
+    pub(crate) fn next(&self) -> u64 {
+        static BLOCKS: AtomicU64 = AtomicU64::new(0);
+        let mut number = self.0.load(Ordering::Relaxed);
+        if number.is_multiple_of(Self::BLOCK) {
+            number = BLOCKS.fetch_add(Self::BLOCK, Ordering::Relaxed) + 1;
+        }
+        self.0.store(number + 1, Ordering::Relaxed);
+        number
     }
 }
 
@@ -64,6 +104,24 @@ impl fmt::Debug for OwnerToken {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_stands_for_a_token_is_told_from_one_and_from_others() {
+        let [a, b] = [1, 2].map(OwnerToken::numbered);
+        assert!(a != b && !a.is_drawn() && !OwnerToken::NONE.is_drawn());
+        assert!(OwnerToken::draw().unwrap().is_drawn());
+        assert_eq!(a.shown(), "");
+    }
+
+    #[test]
+    fn no_number_is_given_twice() {
+        let (a, b) = (Numbers::default(), Numbers::default());
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..Numbers::BLOCK + 2 {
+            assert!(seen.insert(a.next()));
+        }
+        assert!(seen.insert(b.next()) && seen.insert(a.next()) && !seen.contains(&0));
+    }
 
     #[test]
     fn hex_goes_both_ways_and_debug_keeps_the_secret() {

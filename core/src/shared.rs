@@ -10,13 +10,13 @@ use crate::fork::{self, ProcessFd};
 use crate::lease::{BootTime, drift_allowance};
 use crate::name::Name;
 use crate::options::{LockOptions, Reentry};
-use crate::owner::OwnerToken;
+use crate::owner::{Numbers, OwnerToken};
 use crate::phase::{Hold, Phase, PhaseGuard, Seen};
 use crate::registry::Store;
 use crate::service::{self, Command, Place};
 use crate::signal::Signal;
 use crate::state::{Released, State};
-use crate::store::Claim;
+use crate::store::{Claim, Tokens};
 use crate::sync::Mutex;
 use crate::watchdog;
 use once_cell::sync::OnceCell;
@@ -39,8 +39,10 @@ pub(crate) struct Shared {
     pub(crate) is_remote: bool,
     /// No verb of the store waits for anybody.
     pub(crate) answers_at_once: bool,
-    /// Whether holds have no token until somebody wants to see it.
-    pub(crate) tokens_wait: bool,
+    /// When holds get their tokens.
+    pub(crate) tokens: Tokens,
+    /// What stands for those that wait; for whoever has the phase.
+    numbers: Numbers,
     pub(crate) auto_release: AtomicBool,
     /// Generation of the process whose call uses the handle now, 0 for none.
     pub(crate) using: AtomicU64,
@@ -110,7 +112,13 @@ impl Shared {
             is_remote: store.capabilities().clock == "server"
                 || store.capabilities().scope == Scope::Cluster,
             answers_at_once: store.backend().answers_at_once(),
-            tokens_wait: !shares && !store.backend().needs_token(),
+            // Holds that several handles share are found by their token alone.
+            tokens: if shares {
+                Tokens::Drawn
+            } else {
+                store.backend().tokens()
+            },
+            numbers: Numbers::default(),
             auto_release: AtomicBool::new(options.auto_release),
             store,
             name,
@@ -199,18 +207,19 @@ impl Shared {
 
     /// A token at once if the store or somebody who listens needs one.
     pub(crate) fn first_token(&self) -> Result<OwnerToken> {
-        if self.tokens_wait && !self.store.is_observed() {
-            Ok(OwnerToken::NONE)
-        } else {
-            OwnerToken::draw()
+        match self.tokens {
+            _ if self.store.is_observed() => OwnerToken::draw(),
+            Tokens::Drawn => OwnerToken::draw(),
+            Tokens::Numbered => Ok(OwnerToken::numbered(self.numbers.next())),
+            Tokens::Seated => Ok(OwnerToken::NONE),
         }
     }
 
     /// Gives a hold its token, if it had to wait for one.
     pub(crate) fn name_owner(&self, claim: &mut Claim) -> Result<OwnerToken> {
-        if claim.token == OwnerToken::NONE {
-            claim.token = OwnerToken::draw()?;
-            self.store.backend().name_owner(claim);
+        if self.tokens != Tokens::Drawn && !claim.token.is_drawn() {
+            let before = std::mem::replace(&mut claim.token, OwnerToken::draw()?);
+            self.store.backend().name_owner(claim, before);
         }
         Ok(claim.token)
     }

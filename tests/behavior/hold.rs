@@ -12,6 +12,10 @@ pub fn tests(list: &mut List) {
     list.add("another_hold_is_never_touched", not_ours);
     list.add("a_hold_outlives_the_deadline_of_its_acquire", outlives);
     list.add("owner_tokens_are_never_used_twice", tokens);
+    list.add(
+        "a_hold_stays_itself_when_its_token_is_asked_for",
+        late_tokens,
+    );
     if list.can.break_lock {
         list.add("a_broken_lock_is_lost", broken);
         list.add("loss_rings_the_descriptor_and_the_hook", alarms);
@@ -110,6 +114,34 @@ fn tokens(case: &Case) {
         lock.acquire(Wait::No, None).unwrap();
         assert!(seen.insert(lock.owner_token().unwrap().to_hex()));
         lock.release().unwrap();
+    }
+}
+
+/// Some stores draw it only then.
+fn late_tokens(case: &Case) {
+    let (lock, other) = (case.lock(), case.lock());
+    for turn in 0..6 {
+        lock.acquire(Wait::No, None).unwrap();
+        if turn % 2 == 1 {
+            let token = lock.owner_token().unwrap();
+            assert_eq!(lock.owner_token(), Some(token));
+        }
+        lock.ensure_held().unwrap();
+        assert!(other.try_acquire().unwrap().is_none());
+        if turn < 4 {
+            lock.release().unwrap();
+            other.acquire(PATIENCE, None).unwrap();
+        } else {
+            std::thread::scope(|threads| {
+                let waiter = threads.spawn(|| other.acquire(PATIENCE, None));
+                std::thread::yield_now();
+                lock.release().unwrap();
+                waiter.join().unwrap().unwrap();
+            });
+            other.owner_token().unwrap();
+        }
+        other.ensure_held().unwrap();
+        other.release().unwrap();
     }
 }
 

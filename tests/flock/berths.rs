@@ -38,9 +38,14 @@ fn it_is_seen_asked_about_and_kept_from_others() {
     lock.acquire(Wait::No, None).unwrap();
     assert!(other.try_acquire().unwrap().is_none());
     assert!(lock.is_acquired().unwrap());
+    let before = store.inspect("x").unwrap().holders;
+    let owner = lock.owner_token().unwrap();
     let holders = store.inspect("x").unwrap().holders;
-    assert_eq!(holders.len(), 1, "{holders:?}");
-    assert_eq!(holders[0].owner, lock.owner_token().unwrap().to_hex()[..8]);
+    assert_eq!((before.len(), holders.len()), (1, 1), "{holders:?}");
+    assert_eq!(before[0].owner.len(), 8, "something to tell holds by");
+    assert_eq!(holders[0].owner, owner.to_hex()[..8]);
+    assert_eq!(lock.owner_token(), Some(owner), "drawn once");
+    assert!(lock.is_acquired().unwrap());
     assert!(holders[0].held.is_some() && holders[0].mode == "exclusive");
     assert_eq!(store.list(b"", None, 10).unwrap().locks.len(), 1);
     lock.release().unwrap();

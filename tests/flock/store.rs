@@ -337,9 +337,10 @@ fn labels_are_shown_while_held_and_not_afterwards() {
     options.label = Some("night run".into());
     let lock = store.lock_with("x", options).unwrap();
     lock.acquire(Wait::No, None).unwrap();
+    let token = lock.owner_token().unwrap();
     let holder = store.inspect("x").unwrap().holders.remove(0);
     assert_eq!(holder.label.as_deref(), Some("night run"));
-    assert_eq!(holder.owner, lock.owner_token().unwrap().to_hex()[..8]);
+    assert_eq!(holder.owner, token.to_hex()[..8]);
     lock.release().unwrap();
     let lock = store.lock("x").unwrap();
     lock.acquire(Wait::No, None).unwrap();

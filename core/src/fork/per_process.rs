@@ -30,6 +30,7 @@ impl<T: Send + Sync> PerProcess<T> {
     }
 
     /// This process' value, made by `make` if need be. Two threads may both make one; one is kept.
+    #[inline]
     pub fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
         match self.get_or_try_init(|| Ok::<T, std::convert::Infallible>(make())) {
             Ok(value) => value,
@@ -38,6 +39,7 @@ impl<T: Send + Sync> PerProcess<T> {
     }
 
     /// As `get_or_init`, with a maker that can fail.
+    #[inline]
     pub fn get_or_try_init<E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
         let mut found = self.current.load(Ordering::Acquire);
         if let Some(value) = self.of_this_process(found) {

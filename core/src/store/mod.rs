@@ -97,7 +97,7 @@ pub use seat::Seat;
 pub struct Claim {
     /// The resource.
     pub name: Name,
-    /// Who asks. May be [`OwnerToken::NONE`] on a store that does not need one, if the seat keeps.
+    /// Who asks. On a store whose [`Tokens`] wait it may not have been drawn.
     pub token: OwnerToken,
     /// In which way.
     pub mode: Mode,
@@ -117,6 +117,18 @@ pub struct Claim {
     pub asked: BootTime,
     /// Where the store keeps what it knows of the handle that asks.
     pub seat: Seat,
+}
+
+/// When holds get their owner tokens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tokens {
+    /// Before they are asked for.
+    Drawn,
+    /// When somebody wants to see one. Until then a claim has a number that no other of this process
+    /// has, for stores that keep their holds in its memory.
+    Numbered,
+    /// The same, without a number, if the seat keeps: the store finds its holds there.
+    Seated,
 }
 
 /// What a grant brings.
@@ -249,10 +261,10 @@ pub trait Backend: Send + Sync + Debug {
         self.capabilities().fence != crate::capability::Fence::None
     }
 
-    /// Whether each claim must have a token before it is asked for. A store that finds its holds by
-    /// the seat may say no: drawing one costs more than the rest, and most are never looked at.
-    fn needs_token(&self) -> bool {
-        true
+    /// When holds get their owner tokens. A store whose tokens nobody else sees may let them wait:
+    /// drawing one costs more than the rest, and most are never looked at.
+    fn tokens(&self) -> Tokens {
+        Tokens::Drawn
     }
 
     /// Whether every verb answers without waiting for anybody: a host may then keep its interpreter
@@ -261,9 +273,9 @@ pub trait Backend: Send + Sync + Debug {
         false
     }
 
-    /// Tells a store that needed no token the one of a hold, from now on.
-    fn name_owner(&self, claim: &Claim) {
-        let _ = claim;
+    /// Tells a store whose tokens wait the one of a hold, from now on; `before` is what it had.
+    fn name_owner(&self, claim: &Claim, before: OwnerToken) {
+        let _ = (claim, before);
     }
 
     /// Whether it may be asked on its callers' threads alone: nobody renews its leases in the

@@ -61,6 +61,17 @@ impl Inside {
         }
     }
 
+    /// Gives the hold of one token another; false if there is none.
+    pub(super) fn rename(&mut self, before: OwnerToken, token: OwnerToken) -> bool {
+        match self {
+            Inside::Held(of, _) if *of == before => {
+                *of = token;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Takes the hold of this token out.
     pub(super) fn take(&mut self, token: OwnerToken) -> Option<Held> {
         self.of(token)?;

@@ -18,7 +18,7 @@ use crate::store::segment::member::Member;
 use crate::store::segment::waits::Waits;
 use crate::sync::{Mutex, RwLock};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
@@ -61,6 +61,8 @@ pub(super) struct Companion {
     dialect: Dialect,
     place: Place,
     member: RwLock<Option<Arc<Member>>>,
+    /// How often that has changed, and one.
+    changes: AtomicU64,
     /// When to look at the file again; never, until the directory is known to be there.
     next_look: AtomicU64,
     waits: Arc<Waits>,
@@ -69,6 +71,13 @@ pub(super) struct Companion {
     last_unfair: AtomicU64,
     caution: Mutex<Option<String>>,
     cautioned: AtomicBool,
+}
+
+/// The file as a handle found it last, so that its pairs count no references.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    changes: u64,
+    member: Option<Arc<Member>>,
 }
 
 /// Which queue a name has. FNV-1a: names are to be spread, not to withstand whoever may write to the
@@ -109,6 +118,7 @@ impl Companion {
                 slots: Some(QUEUE_SLOTS),
             },
             member: RwLock::default(),
+            changes: AtomicU64::new(1),
             next_look: AtomicU64::new(u64::MAX),
             waits: Arc::default(),
             queued: Mutex::default(),
@@ -128,12 +138,25 @@ impl Companion {
         self.next_look.load(Relaxed) != u64::MAX
     }
 
-    /// Attaches to the file if it is due, and does what is asked with it; `None` without one.
-    fn with<T>(&self, act: impl FnOnce(&Arc<Member>) -> T) -> Option<T> {
-        if BootTime::coarse_nanos() >= self.next_look.load(Relaxed) {
+    /// Attaches to the file if it is due by the coarse clock, and does what is asked with it; `None`
+    /// without one.
+    #[inline]
+    fn with<T>(
+        &self,
+        now: u64,
+        found: &mut Found,
+        act: impl FnOnce(&Arc<Member>) -> T,
+    ) -> Option<T> {
+        if now >= self.next_look.load(Relaxed) {
             self.look_at_file();
         }
-        self.member.read().as_ref().map(act)
+        // Before the file: one that came between is found again the next time.
+        let changes = self.changes.load(Acquire);
+        if found.changes != changes {
+            let member = self.member.read().clone();
+            *found = Found { changes, member };
+        }
+        found.member.as_ref().map(act)
     }
 
     #[cold]
@@ -156,6 +179,7 @@ impl Companion {
             ));
         }
         *self.member.write() = attached.ok().map(Arc::new);
+        self.changes.fetch_add(1, Release);
     }
 
     /// Words about a companion that cannot be used, once.
@@ -167,27 +191,30 @@ impl Companion {
     }
 
     /// Whether a newcomer has to wait behind somebody.
-    pub(super) fn is_waited_for(&self, line: Line) -> bool {
-        self.with(|member| Queue(&**member, line).is_waited_for())
+    pub(super) fn is_waited_for(&self, now: u64, found: &mut Found, line: Line) -> bool {
+        self.with(now, found, |member| Queue(&**member, line).is_waited_for())
             .unwrap_or(false)
     }
 
     /// Somebody let go, or makes room for others beside it.
-    pub(super) fn pass_on(&self, line: Line, fair: bool) {
+    pub(super) fn pass_on(&self, now: u64, found: &mut Found, line: Line, fair: bool) {
         if !fair {
             // Even to see who is first costs more than an unfair hold; once in a tick will do, since
             // a first that was woken looks again after a millisecond.
-            let tick = BootTime::coarse_nanos() ^ line.key;
+            let tick = now ^ line.key;
             if self.last_unfair.swap(tick, Relaxed) == tick {
                 return;
             }
         }
-        let _ = self.with(|member| Queue(&**member, line).pass_on(fair));
+        let _ = self.with(now, found, |member| Queue(&**member, line).pass_on(fair));
     }
 
     /// How many wait, if there is a queue.
     pub(super) fn waiters(&self, line: Line) -> Option<u32> {
-        self.with(|member| Queue(&**member, line).waiters() as u32)
+        let now = BootTime::coarse_nanos();
+        self.with(now, &mut Found::default(), |member| {
+            Queue(&**member, line).waiters() as u32
+        })
     }
 
     fn of(&self, claim: &Claim) -> Option<Queued> {
@@ -204,7 +231,8 @@ impl Companion {
     /// Joins the queue, or looks again from it. `None`: there is none to join.
     pub(super) fn look(&self, claim: &Claim, bell: &Arc<Signal>) -> Result<Option<Look>> {
         let mut known = self.of(claim);
-        let current = self.with(Clone::clone);
+        let now = BootTime::coarse_nanos();
+        let current = self.with(now, &mut Found::default(), Clone::clone);
         let same = |queued: &Queued| {
             current
                 .as_ref()
@@ -242,7 +270,7 @@ impl Companion {
                 (SAFETY_POLL * share.max(1)).min(LONGEST_POLL)
             }
         };
-        let random = claim.token.as_bytes()[queued.looks as usize % 16];
+        let random = claim.token.as_bytes()[queued.looks as usize % 8];
         queued.looks += 1;
         // Spread out, so that waiters do not look in step.
         queued.again = now.after(pause / 2 + pause / 2 * u32::from(random) / 256);

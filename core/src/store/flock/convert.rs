@@ -113,8 +113,7 @@ impl Flock {
             (Some(mode), _) if mode == to => {
                 if to == Mode::Shared {
                     // Readers that wait may come in.
-                    let line = super::companion::line(self.config.dialect, &claim.name);
-                    self.process().companion.pass_on(line, true);
+                    self.pass_on(&claim.name);
                 }
                 self.converted(claim, to)
             }

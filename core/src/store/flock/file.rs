@@ -138,10 +138,10 @@ impl LockFile {
 
     /// As `current`, at a third of the cost if the path was looked at a moment ago: whatever
     /// removes, renames or replaces a file gives it a new change time. Only a directory that was
-    /// swapped in these few milliseconds goes unseen.
-    pub(super) fn glance(&self) -> Result<Option<Seen>> {
+    /// swapped in these few milliseconds goes unseen. `now` is the coarse clock's, just read.
+    pub(super) fn glance(&self, now: u64) -> Result<Option<Seen>> {
         let settled = self.settled.load(Ordering::Relaxed);
-        let since = BootTime::coarse_nanos().saturating_sub(self.looked.load(Ordering::Relaxed));
+        let since = now.saturating_sub(self.looked.load(Ordering::Relaxed));
         if settled != 0 && since < LOOK_COUNTS.as_nanos() as u64 {
             let stat = again_nix(|| self.state())?;
             if stat.st_nlink == 1 && change_time(&stat) == settled {

@@ -2,7 +2,7 @@
 //! on a berth.
 
 use super::berth::{Inside, Lodger};
-use super::companion;
+use super::companion::{self, Found};
 use super::dialect::Dialect;
 use super::names;
 use super::queue::Line;
@@ -22,6 +22,8 @@ pub(super) struct Kept {
 #[derive(Debug)]
 pub(super) struct Seated {
     pub(super) kept: Kept,
+    /// The queue's file.
+    pub(super) found: Found,
     lodger: Option<Lodger>,
     /// Whether the handle has held before: one that holds once needs no berth.
     has_held: bool,
@@ -29,18 +31,31 @@ pub(super) struct Seated {
 
 impl Kept {
     pub(super) fn of(dialect: Dialect, claim: &Claim) -> Self {
-        let known = claim.seat.with(|seated: &mut Seated| seated.kept);
-        known.unwrap_or_else(|| {
+        Kept::with(dialect, claim, |_, _| ()).0
+    }
+
+    /// What follows from the claim's name, and what `work` makes of it and of the queue's file.
+    #[inline]
+    pub(super) fn with<T>(
+        dialect: Dialect,
+        claim: &Claim,
+        work: impl Fn(Kept, &mut Found) -> T,
+    ) -> (Kept, T) {
+        let known = |seated: &mut Seated| (seated.kept, work(seated.kept, &mut seated.found));
+        claim.seat.with(known).unwrap_or_else(|| {
             let kept = Kept {
                 line: companion::line(dialect, &claim.name),
                 is_plain: !dialect.is_native() || names::is_plain(claim.name.as_bytes()),
             };
+            let mut found = Found::default();
+            let done = work(kept, &mut found);
             claim.seat.put(Seated {
                 kept,
+                found,
                 lodger: None,
                 has_held: false,
             });
-            kept
+            (kept, done)
         })
     }
 }
@@ -49,11 +64,14 @@ impl Seated {
     /// Works on the handle's berth, if it has one.
     #[inline]
     pub(super) fn in_berth<T>(claim: &Claim, work: impl FnOnce(&mut Inside) -> T) -> Option<T> {
-        let in_berth = |seated: &mut Seated| {
-            let lodger = seated.lodger.as_ref()?;
-            Some(work(&mut lodger.berth.lock()))
-        };
+        let in_berth = |seated: &mut Seated| seated.berth(work);
         claim.seat.with(in_berth).flatten()
+    }
+
+    #[inline]
+    pub(super) fn berth<T>(&self, work: impl FnOnce(&mut Inside) -> T) -> Option<T> {
+        let lodger = self.lodger.as_ref()?;
+        Some(work(&mut lodger.berth.lock()))
     }
 
     /// Before a hold: gives the handle a berth if it is due and there is one to be had.

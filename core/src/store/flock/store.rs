@@ -2,7 +2,7 @@
 
 use super::berth::{Berth, Inside};
 use super::books::{Books, Held, Waiting};
-use super::companion::{self, Companion};
+use super::companion::{self, Companion, Found};
 use super::config::Config;
 use super::dialect::Dialect;
 use super::directory::{Directory, has_links};
@@ -19,7 +19,9 @@ use crate::name::Name;
 use crate::owner::OwnerToken;
 use crate::signal::{Signal, Wake};
 use crate::store::cautions::{Looked, of_folder};
-use crate::store::{Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Inspection, Page};
+use crate::store::{
+    Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Inspection, Page, Tokens,
+};
 use crate::sync::Mutex;
 use crate::{Error, Result};
 use std::sync::Arc;
@@ -149,10 +151,10 @@ impl Flock {
 
     /// A grant only counts on the file that the path leads to *after* it was locked.
     #[inline]
-    fn look(&self, claim: &Claim, file: &Arc<LockFile>) -> Result<Look> {
+    fn look(&self, claim: &Claim, file: &Arc<LockFile>, now: u64) -> Result<Look> {
         let locked = file.try_lock(claim.mode).map_err(cannot_lock)?;
         let taken = Taken(locked.then_some(file));
-        let seen = match file.glance().map_err(cannot_look)? {
+        let seen = match file.glance(now).map_err(cannot_look)? {
             Some(seen) => seen,
             None if cfg!(canary = "unlink_on_release") => Seen {
                 links: 1,
@@ -190,7 +192,7 @@ impl Flock {
             };
             let looked = match looked {
                 Some(looked) => looked,
-                None => self.look(claim, &file)?,
+                None => self.look(claim, &file, BootTime::coarse_nanos())?,
             };
             let has_content = match looked {
                 Look::Locked { has_content } => has_content,
@@ -230,12 +232,13 @@ impl Flock {
         &self,
         claim: &Claim,
         kept: Kept,
+        now: u64,
     ) -> Result<std::result::Result<Grant, Option<(Arc<LockFile>, Option<Look>)>>> {
         let in_berth = |inside: &mut Inside| {
             let Some(file) = inside.take_idle() else {
                 return Ok(Err(None));
             };
-            Ok(match self.look(claim, &file)? {
+            Ok(match self.look(claim, &file, now)? {
                 Look::Locked { has_content: false } if self.is_simple(claim, kept) => {
                     let held = Held::new(claim, file, None);
                     let grant = held.grant();
@@ -287,8 +290,14 @@ impl Flock {
     }
 
     /// Tries to take the lock on a descriptor that was kept, or a new one.
-    fn try_take(&self, process: &Process, claim: &Claim, kept: Kept) -> Result<Option<Grant>> {
-        let known = match self.take_in_berth(claim, kept)? {
+    fn try_take(
+        &self,
+        process: &Process,
+        claim: &Claim,
+        kept: Kept,
+        now: u64,
+    ) -> Result<Option<Grant>> {
+        let known = match self.take_in_berth(claim, kept, now)? {
             Ok(grant) => {
                 process.waiting.stop(claim);
                 return Ok(Some(grant));
@@ -325,12 +334,12 @@ impl Flock {
             return self.wait_alone(process, claim, kept, bell);
         };
         if look.is_first || !claim.fair {
-            match self.try_take(process, claim, kept) {
+            match self.try_take(process, claim, kept, BootTime::coarse_nanos()) {
                 Ok(Some(grant)) => {
                     companion.leave(claim);
                     if claim.mode == Mode::Shared {
                         // The next may be a reader too.
-                        companion.pass_on(self.line(&claim.name), true);
+                        self.pass_on(&claim.name);
                     }
                     return Ok(Attempt::Granted(grant));
                 }
@@ -350,10 +359,16 @@ impl Flock {
     }
 
     fn give_up_place(&self, process: &Process, claim: &Claim) {
-        let companion = &process.companion;
-        if companion.leave(claim) {
-            companion.pass_on(self.line(&claim.name), true);
+        if process.companion.leave(claim) {
+            self.pass_on(&claim.name);
         }
+    }
+
+    /// Wakes the first of those who wait, without a handle that knows its queue.
+    pub(super) fn pass_on(&self, name: &Name) {
+        let companion = &self.process().companion;
+        let now = BootTime::coarse_nanos();
+        companion.pass_on(now, &mut Found::default(), self.line(name), true);
     }
 
     pub(super) fn line(&self, name: &Name) -> Line {
@@ -377,7 +392,7 @@ impl Flock {
         kept: Kept,
         bell: &Arc<Signal>,
     ) -> Result<Attempt> {
-        if let Some(grant) = self.try_take(process, claim, kept)? {
+        if let Some(grant) = self.try_take(process, claim, kept, BootTime::coarse_nanos())? {
             return Ok(Attempt::Granted(grant));
         }
         let asked = process.waiting.wait(claim, bell);
@@ -389,7 +404,7 @@ impl Flock {
             .saturating_mul(1 << asked.min(8))
             .min(LONGEST_POLL);
         // Spread out, so that waiters do not ask in step.
-        let random = claim.token.as_bytes()[asked as usize % 16];
+        let random = claim.token.as_bytes()[asked as usize % 8];
         let poll = most / 2 + (most / 2) * u32::from(random) / 256;
         Attempt::Busy(Busy {
             until: None,
@@ -410,13 +425,14 @@ impl Flock {
         } else {
             drop(file);
         }
-        Self::tell_next(process, claim, kept.line);
+        let now = BootTime::coarse_nanos();
+        Self::tell_next(process, claim, kept.line, now, &mut Found::default());
     }
 
     /// After a lock was let go.
     #[inline]
-    fn tell_next(process: &Process, claim: &Claim, line: Line) {
-        process.companion.pass_on(line, claim.fair);
+    fn tell_next(process: &Process, claim: &Claim, line: Line, now: u64, found: &mut Found) {
+        process.companion.pass_on(now, found, line, claim.fair);
         if let Some(bell) = process.waiting.first_bell(&claim.name) {
             bell.ring();
         }
@@ -425,20 +441,30 @@ impl Flock {
     /// The short way of a release: lets go of the hold in the handle's berth, and leaves the descriptor
     /// there. Nothing if there is no such hold, or more to do.
     #[inline]
-    fn release_in_berth(&self, claim: &Claim) -> Option<std::io::Result<Option<Seen>>> {
+    fn release_in_berth(
+        &self,
+        process: &Process,
+        claim: &Claim,
+    ) -> Option<std::io::Result<Option<Seen>>> {
         if self.config.remove || cfg!(canary = "unlink_on_release") {
             return None;
         }
+        let now = BootTime::coarse_nanos();
         let in_berth = |inside: &mut Inside| {
             let held = inside.take(claim.token)?;
-            let current = held.file.glance();
+            let current = held.file.glance(now);
             let reuse = held.file.unlock().is_ok() && is_ours(&current) && !held.file.is_spoilt();
             if reuse {
                 *inside = Inside::Idle(held.file);
             }
             Some(current)
         };
-        Seated::in_berth(claim, in_berth).flatten()
+        let in_seat = |seated: &mut Seated| {
+            let current = seated.berth(in_berth).flatten()?;
+            Self::tell_next(process, claim, seated.kept.line, now, &mut seated.found);
+            Some(current)
+        };
+        claim.seat.with(in_seat).flatten()
     }
 
     /// Forgets a hold whose file is not the lock any more.
@@ -528,6 +554,18 @@ impl Process {
             .or_else(|| self.books.lock().held.remove(&token))
     }
 
+    /// A hold has got its token: in the handle's berth, or in the books. Only its handle asks for that.
+    fn rename(&self, claim: &Claim, before: OwnerToken) {
+        let token = claim.token;
+        let in_berth = Seated::in_berth(claim, |inside| inside.rename(before, token));
+        if in_berth != Some(true) {
+            let mut books = self.books.lock();
+            if let Some(held) = books.held.remove(&before) {
+                books.held.insert(token, held);
+            }
+        }
+    }
+
     /// All holds of this process. One that a handle leaves behind meanwhile is not missed.
     pub(super) fn all_held(&self) -> Vec<(OwnerToken, Held)> {
         let mut all: Vec<_> = self
@@ -589,6 +627,14 @@ impl Backend for Flock {
             .next(|| of_folder(&self.config.dir, self.config.fencing))
     }
 
+    fn tokens(&self) -> Tokens {
+        Tokens::Numbered
+    }
+
+    fn name_owner(&self, claim: &Claim, before: OwnerToken) {
+        self.process().rename(claim, before);
+    }
+
     fn answers_at_once(&self) -> bool {
         true
     }
@@ -602,18 +648,20 @@ impl Backend for Flock {
         if matches!(claim.mode, Mode::Permits { .. }) {
             return Err(Error::unsupported("this store has no permits"));
         }
-        let (process, kept) = (self.process(), Kept::of(self.config.dialect, claim));
+        let process = self.process();
         let companion = &process.companion;
         if !companion.has_begun() {
             self.directory()?;
         }
+        let now = BootTime::coarse_nanos();
+        let (kept, others_wait) = Kept::with(self.config.dialect, claim, |kept, found| {
+            claim.fair && companion.is_waited_for(now, found, kept.line)
+        });
         // A newcomer that need not wait behind others tries at once.
-        let waits =
-            companion.is_queued(claim) || (claim.fair && companion.is_waited_for(kept.line));
-        let granted = if waits {
+        let granted = if others_wait || companion.is_queued(claim) {
             process.granted_before(claim)
         } else {
-            self.try_take(process, claim, kept)?
+            self.try_take(process, claim, kept, now)?
         };
         if let Some(grant) = granted {
             return Ok(Attempt::Granted(grant));
@@ -650,18 +698,15 @@ impl Backend for Flock {
 
     fn release(&self, claim: &Claim) -> Result<Answer> {
         let process = self.process();
-        let current = match self.release_in_berth(claim) {
-            Some(current) => {
-                Self::tell_next(process, claim, Kept::of(self.config.dialect, claim).line);
-                current
-            }
+        let current = match self.release_in_berth(process, claim) {
+            Some(current) => current,
             None => {
                 self.give_up_place(process, claim);
                 process.waiting.stop(claim);
                 let Some(held) = process.take_held(claim) else {
                     return Ok(Answer::NotOurs);
                 };
-                let current = held.file.glance();
+                let current = held.file.glance(BootTime::coarse_nanos());
                 let ours = is_ours(&current);
                 let remove = self.config.remove && ours && held.mode == Mode::Exclusive;
                 if remove {

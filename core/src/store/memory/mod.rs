@@ -11,8 +11,9 @@ use crate::hash::HashGiven;
 use crate::lease::BootTime;
 use crate::mode::Mode;
 use crate::name::Name;
+use crate::owner::OwnerToken;
 use crate::signal::Signal;
-use crate::store::{Answer, Attempt, Backend, Busy, Cancelled, Claim, Inspection, Page};
+use crate::store::{Answer, Attempt, Backend, Busy, Cancelled, Claim, Inspection, Page, Tokens};
 use crate::sync::{Mutex, MutexGuard};
 use crate::url::Url;
 use crate::{Code, Error, Result};
@@ -230,6 +231,14 @@ impl Backend for Memory {
 
     fn fingerprint(&self) -> String {
         format!("memory:{}", self.name)
+    }
+
+    fn tokens(&self) -> Tokens {
+        Tokens::Numbered
+    }
+
+    fn name_owner(&self, claim: &Claim, before: OwnerToken) {
+        self.with_claim(claim, |slot, _| slot.rename(before, claim.token));
     }
 
     fn answers_at_once(&self) -> bool {

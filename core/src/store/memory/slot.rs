@@ -49,6 +49,13 @@ impl Slot {
             .any(|held| held.token == token && held.offered_until.is_none())
     }
 
+    /// A hold has got its token.
+    pub(super) fn rename(&mut self, before: OwnerToken, token: OwnerToken) {
+        if let Some(held) = self.held.iter_mut().find(|held| held.token == before) {
+            held.token = token;
+        }
+    }
+
     /// Ends what has run out: leases, and offers that nobody took up.
     pub(super) fn expire(&mut self, work: &mut Work<'_>) {
         let now = work.now;

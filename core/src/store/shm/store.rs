@@ -22,7 +22,7 @@ use crate::signal::{Signal, Wake};
 use crate::store::cautions::{Looked, of_folder, of_namespace};
 use crate::store::segment::folder::HOST_DIR;
 use crate::store::{
-    Answer, Attempt, Backend, Busy, Cancelled, Check, Claim, Grant, Inspection, Page,
+    Answer, Attempt, Backend, Busy, Cancelled, Check, Claim, Grant, Inspection, Page, Tokens,
 };
 use crate::sync::{Mutex, RwLock};
 use crate::{Error, Result};
@@ -327,15 +327,15 @@ impl Backend for Shm {
         self.looked.next(|| self.look())
     }
 
-    fn needs_token(&self) -> bool {
-        false
+    fn tokens(&self) -> Tokens {
+        Tokens::Seated
     }
 
     fn answers_at_once(&self) -> bool {
         true
     }
 
-    fn name_owner(&self, claim: &Claim) {
+    fn name_owner(&self, claim: &Claim, _before: OwnerToken) {
         let name = |kept: &mut Kept| kept.name_owner(claim.token);
         claim.seat.with(name);
     }
