@@ -178,6 +178,8 @@ pub enum Late {
 struct Link {
     /// Scripts that were sent since a reply passed.
     waiting: AtomicUsize,
+    /// Some of them are counted, and not passed on yet.
+    is_passing: AtomicBool,
     ended: AtomicBool,
     is_late: AtomicBool,
 }
@@ -334,7 +336,9 @@ fn hold_back(state: &State, link: &Link) {
         if wanted == 0 || link.ended.load(Ordering::SeqCst) {
             return;
         }
-        if link.waiting.load(Ordering::SeqCst) >= wanted {
+        let all_wait = link.waiting.load(Ordering::SeqCst) >= wanted;
+        // The server is to have them all, whatever becomes of the replies.
+        if all_wait && !link.is_passing.load(Ordering::SeqCst) {
             state.dam.store(0, Ordering::SeqCst);
             return;
         }
@@ -364,6 +368,7 @@ fn copy(mut from: TcpStream, mut to: TcpStream, state: &State, link: &Link, repl
             link.waiting.store(0, Ordering::SeqCst);
         } else {
             let seen = scripts.count(&chunk[..got]);
+            link.is_passing.store(true, Ordering::SeqCst);
             link.waiting.fetch_add(seen, Ordering::SeqCst);
             if seen > 0 {
                 keep_back(state, link);
@@ -404,6 +409,9 @@ fn copy(mut from: TcpStream, mut to: TcpStream, state: &State, link: &Link, repl
         }
         if got == 0 || to.write_all(&chunk[..got]).is_err() {
             break;
+        }
+        if !replies {
+            link.is_passing.store(false, Ordering::SeqCst);
         }
     }
     link.tell(state, Late::Refused);
