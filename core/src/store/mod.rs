@@ -210,6 +210,12 @@ pub struct Holder {
 }
 
 /// Where the holders are, on a store of one host.
+#[cfg(any(
+    feature = "memory",
+    feature = "shm",
+    feature = "flock",
+    feature = "sysv"
+))]
 pub(crate) fn this_host() -> Option<String> {
     nix::unistd::gethostname().ok()?.into_string().ok()
 }
