@@ -77,7 +77,8 @@ final class Setup
             'mysql' => "mysql://locker@{$at('mariadb')}/test",
             'postgres+advisory' => "postgres+advisory://postgres@{$at('postgres')}/postgres?prefix={$this->mode}:",
             'mysql+advisory' => "mysql+advisory://locker@{$at('mariadb')}/test?prefix={$this->mode}:",
-            'zookeeper' => "zookeeper://{$at('zookeeper')}/{$this->mode}",
+            // It stands still now and then, on a busy machine.
+            'zookeeper' => "zookeeper://{$at('zookeeper')}/{$this->mode}?connect_timeout=60000&io_timeout=60000",
             'etcd' => "etcd://{$at('etcd')}?prefix={$this->mode}/",
             'tiered' => "tiered:?local=" . rawurlencode("shm:{$this->folder('tiered')}/segment") . '&remote=' . rawurlencode("redis://{$at('redis')}?prefix={$this->mode}-tiered:"),
             'quorum' => "quorum:({$members})",
