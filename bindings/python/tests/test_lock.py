@@ -107,7 +107,7 @@ def test_loss(url, name):
             with pytest.raises(synlock.LockLost):
                 lock.ensure_held()
             assert lock.lost
-    assert told.wait(10)
+    assert told.wait(60)
     # The body's own exception is not hidden by the loss.
     with pytest.raises(ZeroDivisionError):
         with lock:
@@ -278,7 +278,7 @@ def test_defaults(name):
     lock = synlock.Lock("memory:", name)
     start = time.monotonic()
     lock.acquire()
-    assert lock.remaining is None and time.monotonic() - start < 5
+    assert lock.remaining is None and time.monotonic() - start < 60
     lock.release()
 
 
@@ -313,13 +313,13 @@ def test_a_late_thread_leaves_the_next_hold_alone(url, name):
     def second():
         with lock:
             entered.set()
-            assert released.wait(20)
+            assert released.wait(60)
 
     thread = threading.Thread(target=second)
     with lock:
         lock.release()
         thread.start()
-        assert entered.wait(20)
+        assert entered.wait(60)
         for late in [lock.release, lock.refresh, lock.ensure_held]:
             with pytest.raises(synlock.NotHeld):
                 late()
@@ -327,7 +327,7 @@ def test_a_late_thread_leaves_the_next_hold_alone(url, name):
     # Leaving the block has not released the other thread's hold either.
     assert lock.store.is_locked(name)
     released.set()
-    thread.join(20)
+    thread.join(60)
     assert not lock.store.is_locked(name)
 
 
@@ -362,7 +362,7 @@ def test_truth_and_numbers_of_any_kind(url, name):
     lock = synlock.Lock(url, name)
     assert lock.acquire(0) is True and lock.acquire(None) is False
     lock.release()
-    assert lock.acquire(1, timeout=2) is True
+    assert lock.acquire(1, timeout=60) is True
     assert synlock.Lock(url, name).acquire(True, 0) is False
     lock.release()
     with pytest.raises(synlock.InvalidArgument):
@@ -380,11 +380,11 @@ def test_readers_in_two_threads_release_their_own(url, name):
     def second():
         lock.acquire()
         turns[0].set()
-        turns[1].wait(20)
+        turns[1].wait(60)
         states.append(lock.state)
         lock.release()
         turns[2].set()
-        turns[3].wait(20)
+        turns[3].wait(60)
         states.append(lock.state)
 
     thread = threading.Thread(target=second)
@@ -394,18 +394,18 @@ def test_readers_in_two_threads_release_their_own(url, name):
         lock.release()
     lock.acquire()
     thread.start()
-    assert turns[0].wait(20)
+    assert turns[0].wait(60)
     # The newest hold is the other thread's.
     lock.release()
     assert lock.state == "idle" and lock.locked()
     with pytest.raises(synlock.NotHeld):
         lock.release()
     turns[1].set()
-    assert turns[2].wait(20)
+    assert turns[2].wait(60)
     assert not lock.locked()
     lock.acquire()
     turns[3].set()
-    thread.join(20)
+    thread.join(60)
     assert states == ["held", "idle"]
     lock.release()
     assert not synlock.Store(url).is_locked(name)
@@ -434,7 +434,7 @@ def test_a_held_lock_in_a_circle_is_collected(url, name):
     lock.itself = lock
     del lock
     gc.collect()
-    assert synlock.Lock(url, name).acquire(timeout=5)
+    assert synlock.Lock(url, name).acquire(timeout=60)
 
 
 def test_what_is_required_of_a_store():

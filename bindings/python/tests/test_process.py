@@ -44,7 +44,7 @@ except KeyboardInterrupt:
     machine.extra()
     sent = time.monotonic()
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=40)
+    out, err = process.communicate(timeout=120)
     at, *others = out.split()
     assert others == ["idle", "0", "True"], out + err
     extra = machine.extra()
@@ -82,21 +82,21 @@ wait("first")
 thread.join()
 print(*order, *handled)
 """
-    out, err = start(script, url, name).communicate(timeout=60)
+    out, err = start(script, url, name).communicate(timeout=120)
     # Nor has the handler itself seen its thread out of the queue.
     assert out.split() == ["first", "later", "2", "2", "2"], out + err
 
 
 def test_exit_releases(redis, name):
     process = start("import sys, synlock; synlock.Lock(*sys.argv[1:]).acquire(); sys.exit(0)", redis, name)
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     assert synlock.Lock(redis, name).acquire(False)
 
 
 def child(url, name, queue):
     lock = synlock.Lock(url, name)
     queue.put(lock.acquire(False))
-    queue.put(lock.acquire(timeout=20))
+    queue.put(lock.acquire(timeout=60))
     lock.release()
 
 
@@ -108,10 +108,10 @@ def test_multiprocessing(method, redis, name):
     queue = context.Queue()
     process = context.Process(target=child, args=(redis, name, queue))
     process.start()
-    assert queue.get(timeout=30) is False
+    assert queue.get(timeout=60) is False
     lock.release()
-    assert queue.get(timeout=30) is True
-    process.join(20)
+    assert queue.get(timeout=60) is True
+    process.join(60)
     assert process.exitcode == 0
 
 
@@ -134,7 +134,7 @@ def test_fork(url, name):
                     del lock
                     good = True
                 elif fate == "store":
-                    good = other.acquire(timeout=10)
+                    good = other.acquire(timeout=60)
                     other.release()
                 else:
                     good = lock.state == "forked"
@@ -145,7 +145,7 @@ def test_fork(url, name):
         lock.ensure_held()
         assert not store.lock(name).acquire(False)
         lock.release()
-        assert store.lock(name).acquire(timeout=1)
+        assert store.lock(name).acquire(timeout=60)
 
 
 def test_gevent(url, name):
@@ -174,10 +174,10 @@ added = threads() - before
 print(added if added > 8 else "few", len(got))
 killed.kill()
 held.release()
-gevent.joinall(jobs, timeout=30, raise_error=True)
-print(len(got), killed.dead, store.lock(name).acquire(timeout=5))
+gevent.joinall(jobs, timeout=60, raise_error=True)
+print(len(got), killed.dead, store.lock(name).acquire(timeout=60))
 """
-    out, err = start(script, url, name).communicate(timeout=60)
+    out, err = start(script, url, name).communicate(timeout=120)
     assert out.split() == ["few", "0", "50", "True", "True"], out + err
 
 
@@ -207,7 +207,7 @@ if how == "observed":
 if how == "error":
     warnings.simplefilter("error")
     sys.unraisablehook = lambda told: print("unraisable", told.exc_type.__name__)
-lock = store.lock(name, ttl=0.3, renew=True)
+lock = store.lock(name, ttl=1, renew=True)
 lock.acquire()
 store.break_lock(name)
 # The watchdog finds out, and no call tells.
@@ -222,29 +222,29 @@ print(lock.is_acquired())
         ("observed", "observer "),
         ("error", "unraisable SynlockWarning"),
     ]:
-        out, err = start(script, redis, f"{name}-{how}", how).communicate(timeout=30)
+        out, err = start(script, redis, f"{name}-{how}", how).communicate(timeout=120)
         said = [line for line in (out + err).splitlines() if "not held any more" in line or "unraisable" in line]
         assert "False" in out and len(said) == 1 and wanted in said[0], (how, out, err)
 
 
 def pickled(store, lock, queue):
     queue.put((store.url, lock.name, lock.acquire(False)))
-    queue.put(lock.acquire(timeout=20))
+    queue.put(lock.acquire(timeout=60))
     lock.release()
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_stores_and_locks_travel_to_processes(method, redis, name):
     context = multiprocessing.get_context(method)
-    store = synlock.Store(redis, io_timeout=3000)
-    held, idle = store.lock(name), store.lock(name, ttl=20)
+    store = synlock.Store(redis, io_timeout=20_000)
+    held, idle = store.lock(name), store.lock(name, ttl=120)
     with held:
         queue = context.Queue()
         process = context.Process(target=pickled, args=(store, idle, queue))
         process.start()
-        assert queue.get(timeout=30) == (store.url, name, False)
-    assert queue.get(timeout=30) is True
-    process.join(20)
+        assert queue.get(timeout=60) == (store.url, name, False)
+    assert queue.get(timeout=60) is True
+    process.join(60)
     assert process.exitcode == 0
 
 
@@ -269,9 +269,9 @@ ticking = gevent.spawn(tick)
 waiting = [gevent.spawn(store.wait_free, name, 20), gevent.spawn(readers[0].promote, 20)]
 gevent.sleep(0.3)
 readers[1].release()
-print(waiting[1].get(timeout=10))
+print(waiting[1].get(timeout=60))
 readers[0].release()
-print(waiting[0].get(timeout=10))
+print(waiting[0].get(timeout=60))
 held = store.lock(name + "2", ttl=60)
 held.acquire()
 os.kill(pid, signal.SIGSTOP)
@@ -287,13 +287,13 @@ for call in calls:
     jobs.append(gevent.spawn(work))
 gevent.sleep(0.5)
 os.kill(pid, signal.SIGCONT)
-gevent.joinall(jobs, timeout=20, raise_error=True)
+gevent.joinall(jobs, timeout=60, raise_error=True)
 done.append(1)
 ticking.join()
 held.release()
 print(worst[0] < 2, all(job.ready() for job in jobs), store.is_locked(name + "2"))
 """
-    out, err = start(script, url, name, str(pid)).communicate(timeout=60)
+    out, err = start(script, url, name, str(pid)).communicate(timeout=120)
     assert out.split() == ["True", "True", "True", "True", "False"], out + err
 
 
@@ -304,7 +304,7 @@ logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(levelname)s
 lock = synlock.Lock(*sys.argv[1:])
 lock.acquire()
 """
-    out, err = start(script, url, name).communicate(timeout=30)
+    out, err = start(script, url, name).communicate(timeout=120)
     said = [line for line in out.splitlines() if "the process ended while it held the lock" in line]
     assert len(said) == 1 and name in said[0], (out, err)
 
