@@ -189,9 +189,11 @@ fn alarms(case: &Case) {
 }
 
 fn lease_ends(case: &Case) {
-    let (a, b) = (case.leased(ms(150)), case.lock());
-    a.acquire(Wait::No, None).unwrap();
-    assert_eq!(code(b.acquire(Wait::No, None)), Code::Busy);
+    let b = case.lock();
+    let (a, _) = case.briefly(ms(150), || match b.acquire(Wait::No, None) {
+        Ok(_) => b.release().is_err(),
+        Err(error) => error.code() == Code::Busy,
+    });
     b.acquire(PATIENCE, None).unwrap();
     assert!(a.is_expired());
     let (id, events) = listen(case);
@@ -212,22 +214,22 @@ fn delayed(case: &Case, ttl: Duration, delay: Duration) -> Lock {
 fn delay(case: &Case) {
     // No longer than a member of a quorum that comes up waits before it votes.
     let long = Duration::from_secs(45);
-    let (a, b) = (delayed(case, ms(100), long), case.lock());
+    let (a, b) = (delayed(case, ms(400), long), case.lock());
     a.acquire(Wait::No, None).unwrap();
-    assert!(a.remaining().unwrap() <= ms(100));
-    std::thread::sleep(ms(150));
+    assert!(a.remaining().unwrap() <= ms(400));
+    std::thread::sleep(ms(450));
     // Its lease is over, and nobody may have the lock.
     assert!(a.is_expired());
     assert_eq!(code(a.ensure_held()), Code::Lost);
     assert_eq!(code(b.acquire(Wait::No, None)), Code::Busy);
     // A holder that says that it is done is no unclean end.
-    let c = delayed(case, ms(100), long);
+    let c = delayed(case, ms(600), long);
     assert!(case.store.break_lock(&case.name).is_ok() == case.can.break_lock);
     if case.can.break_lock {
         c.acquire(Wait::No, None).unwrap();
-        c.refresh(Some(ms(200))).unwrap();
-        assert!(c.remaining().unwrap() <= ms(200));
-        std::thread::sleep(ms(250));
+        c.refresh(Some(ms(800))).unwrap();
+        assert!(c.remaining().unwrap() <= ms(800));
+        std::thread::sleep(ms(850));
         assert!(c.release().unwrap().late);
         b.acquire(PATIENCE, None).unwrap();
         b.release().unwrap();
@@ -235,8 +237,8 @@ fn delay(case: &Case) {
     // The delay ends too.
     let name = format!("{}-ends", case.name);
     let mut options = LockOptions::default();
-    options.ttl = Some(ms(50));
-    options.lock_delay = ms(1950);
+    options.ttl = Some(ms(400));
+    options.lock_delay = ms(1600);
     let dead = case.store.lock_with(&name, options).unwrap();
     dead.acquire(Wait::No, None).unwrap();
     dead.set_auto_release(false);
@@ -257,7 +259,7 @@ fn no_delay(case: &Case) {
 }
 
 fn refresh(case: &Case) {
-    let (a, b) = (case.leased(ms(300)), case.lock());
+    let (a, b) = (case.leased(ms(900)), case.lock());
     a.acquire(Wait::No, None).unwrap();
     let third = a.ttl().unwrap() / 3;
     for _ in 0..6 {
@@ -281,9 +283,8 @@ fn never_shortens(case: &Case) {
 }
 
 fn refresh_after_loss(case: &Case) {
-    let (a, b) = (case.leased(ms(60)), case.lock());
-    a.acquire(Wait::No, None).unwrap();
-    case.outlive(ms(60), ms(120));
+    let ((a, ttl), b) = (case.briefly(ms(60), || true), case.lock());
+    case.outlive(ttl, 2 * ttl + ms(100));
     b.acquire(PATIENCE, None).unwrap();
     assert_eq!(code(a.refresh(None)), Code::Lost);
     assert_eq!(code(a.refresh(Some(Duration::from_secs(9)))), Code::Lost);
@@ -304,9 +305,8 @@ fn remaining(case: &Case) {
 }
 
 fn late(case: &Case) {
-    let a = case.leased(ms(40));
-    a.acquire(Wait::No, None).unwrap();
-    case.outlive(ms(40), ms(120));
+    let (a, ttl) = case.briefly(ms(40), || true);
+    case.outlive(ttl, 2 * ttl + ms(100));
     match a.release() {
         Ok(released) => assert!(released.late && a.was_late()),
         Err(error) => assert_eq!(error.code(), Code::Lost),
@@ -316,7 +316,7 @@ fn late(case: &Case) {
 
 fn watchdog(case: &Case) {
     let a = case.lock_with(|options| {
-        options.ttl = Some(case.ttl(ms(900)));
+        options.ttl = Some(case.ttl(ms(1500)));
         options.renew = Some(true);
     });
     a.acquire(Wait::No, None).unwrap();
@@ -344,13 +344,12 @@ fn no_watchdog(case: &Case) {
 }
 
 fn waits_for_lease(case: &Case) {
-    let (a, b) = (case.leased(ms(200)), case.lock());
-    a.acquire(Wait::No, None).unwrap();
+    let ((a, ttl), b) = (case.briefly(ms(200), || true), case.lock());
     a.set_auto_release(false);
     drop(a);
     let acquired = b.acquire(PATIENCE, None).unwrap();
     assert!(
-        acquired.waited < Duration::from_secs(4),
+        acquired.waited < ttl + Duration::from_secs(4),
         "waited for the safety poll: {:?}",
         acquired.waited
     );

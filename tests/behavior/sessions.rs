@@ -93,7 +93,7 @@ fn releases_all(case: &Case) {
 
 fn expires(case: &Case) {
     let (mine, other) = (Session::new(&case.store), Session::new(&case.store));
-    let ttl = case.ttl(ms(150));
+    let ttl = case.ttl(ms(600));
     assert_eq!(mine.acquire(&case.name, ttl).unwrap(), Taken::New);
     assert!(!other.wait(&case.name, PATIENCE).unwrap(), "its lease ends");
     assert_eq!(other.acquire(&case.name, LONG).unwrap(), Taken::New);
@@ -154,7 +154,7 @@ fn persists(case: &Case) {
     assert!(other.release(&case.name).unwrap());
 
     // A lease that is over belongs to nobody, even if the next holder has the same id.
-    let (old, ttl) = (again(), case.ttl(ms(150)));
+    let (old, ttl) = (again(), case.ttl(ms(600)));
     assert_eq!(old.acquire(&case.name, ttl).unwrap(), Taken::New);
     assert!(!other.wait(&case.name, PATIENCE).unwrap());
     case.outlive(ttl, ms(200));
