@@ -15,7 +15,6 @@ pub mod seats;
 mod session;
 mod store;
 mod switch;
-mod uv;
 
 use napi::bindgen_prelude::BigInt;
 use napi_derive::napi;
