@@ -2,6 +2,7 @@ import asyncio
 import gc
 import logging
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import threading
 import pytest
 
 import synlock
+from synlock import _loop
 
 
 def run(coroutine):
@@ -65,6 +67,28 @@ def test_cancelling_is_atomic(url, name):
             other = store.lock(name)
             assert await other.acquire(timeout=5)
             await other.release()
+
+    run(main())
+
+
+def test_a_grant_and_a_cancel_in_one_turn_of_the_loop(name):
+    """The loop hears of the grant after the cancel, and before the task does."""
+
+    async def main():
+        url = f"memory:{name}"
+        held, operations = synlock.Lock(url, name), _loop.operations()
+        held.acquire()
+        waiter = asyncio.create_task(synlock.aio.Store(url).lock(name).acquire())
+        while synlock.Store(url).inspect(name)["waiters"] != 1:
+            await asyncio.sleep(0.001)
+        held.release()
+        select.select([operations._dispatch.fd()], [], [])
+        waiter.cancel()
+        operations._drain()
+        done, _ = await asyncio.wait([waiter], timeout=20)
+        assert done and waiter.cancelled()
+        assert held.acquire(timeout=20)
+        held.release()
 
     run(main())
 

@@ -52,8 +52,11 @@ class Operations:
             reaped = self._dispatch.reap(_BATCH)
             for ticket, error, how in reaped:
                 future = self._pending.pop(ticket, None)
-                if future is None or future.done():
+                if future is None:
                     continue
+                if future.done():
+                    # Its task was cancelled in this very turn of the loop, and has not run since: it asks.
+                    future = self._pending[ticket] = self._new()
                 if error is None:
                     future.set_result(how)
                 else:
@@ -82,9 +85,7 @@ class Operations:
                 return await future
             except asyncio.CancelledError:
                 if future.cancelled():
-                    self._dispatch.cancel(ticket)
-                    future = self._pending[ticket] = self._new()
-                    await _wait_out(future)
+                    future = await self._cancel(ticket)
                 done = future.exception() is None
                 if op == "acquire" and done:
                     # Granted before the cancel arrived: give it back.
@@ -94,6 +95,16 @@ class Operations:
                 raise
         finally:
             self._over(handle, turn)
+
+    async def _cancel(self, ticket: int) -> asyncio.Future[Any]:
+        """What an operation came to, whose task is cancelled."""
+        if (future := self._pending[ticket]).cancelled():
+            self._dispatch.cancel(ticket)
+            future = self._pending[ticket] = self._new()
+            await _wait_out(future)
+        else:
+            del self._pending[ticket]
+        return future
 
     async def release(self, handle: _synlock.Handle) -> None:
         """Releases; a cancel before or during it does not keep the lock."""
