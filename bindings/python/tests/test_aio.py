@@ -9,9 +9,19 @@ import sys
 import threading
 
 import pytest
+import uvloop
 
 import synlock
 from synlock import _loop
+
+
+@pytest.fixture(autouse=True, params=["asyncio", "uvloop"])
+def loop_policy(request):
+    """Any loop will do."""
+    if request.param == "uvloop":
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    yield request.param
+    asyncio.set_event_loop_policy(None)
 
 
 def run(coroutine):
@@ -128,6 +138,13 @@ def test_loss(redis, name):
             await lock.release()
 
     run(main())
+
+
+def test_the_loop_is_the_one_that_is_meant(loop_policy):
+    async def main():
+        return type(asyncio.get_running_loop()).__module__.partition(".")[0]
+
+    assert run(main()) == loop_policy
 
 
 # Python 3.10 has no `asyncio.timeout`, and so no test of it.
