@@ -1988,8 +1988,9 @@ synlock_status synlock_dispatch_new(synlock_dispatch **dispatch,
                                     synlock_error **error);
 
 /**
- * A descriptor that is readable while completions wait to be reaped; -1 for
- * a bad handle. It belongs to the queue: poll it, do not read or close it.
+ * A descriptor that is readable while completions wait to be reaped, and when
+ * there may be one: a reap may find none. -1 for a bad handle. It belongs to
+ * the queue: poll it, do not read or close it.
  */
 SYNLOCK_API int32_t synlock_dispatch_fd(const synlock_dispatch *dispatch);
 

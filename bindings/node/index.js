@@ -36,8 +36,18 @@ function keep(isAwaited) {
   else keepAlive.unref();
 }
 
+/** What four numbers of the hub say. */
+function outcomeOf(way, first, second) {
+  if (way === 0) return { status: 0, waited: first, contended: second % 2 === 1, attempts: Math.floor(second / 2) };
+  if (way === 1) return { status: 0, late: first === 1 };
+  return { status: 0 };
+}
+
 function deliver() {
-  for (const { id, outcome } of hub.take()) {
+  const told = hub.take();
+  for (let at = 0; at < told.length; at += 4) {
+    const [id, way] = [told[at], told[at + 1]];
+    const outcome = way === 3 ? hub.next().outcome : outcomeOf(way, told[at + 2], told[at + 3]);
     try {
       pending.get(id)?.(outcome);
     } catch (error) {
@@ -49,7 +59,9 @@ function deliver() {
   }
 }
 
-const hub = new native.Hub(deliver);
+// Only Node itself is known to have libuv's loop.
+const hub = new native.Hub(deliver, process.versions.bun === undefined && process.versions.deno === undefined);
+const flush = () => hub.flush();
 
 function listen(callback) {
   const id = ++lastId;
@@ -86,6 +98,26 @@ function run(start) {
     }
   });
 }
+
+const ACQUIRE = 0;
+const RELEASE = 1;
+const REFRESH = 2;
+const PROMOTE = 3;
+const DEMOTE = 4;
+const CHECK = 5;
+
+/** The same for an operation on a lock. */
+function begin(handle, op, argument) {
+  return run((id) => {
+    const status = native.begin(handle.number, id, op, argument);
+    if (status > 0) return native.refusal();
+    // What others begin in this turn of the loop goes out together with it.
+    if (status < 0) process.nextTick(flush);
+    return NOTHING_WRONG;
+  });
+}
+
+const NOTHING_WRONG = Object.freeze({ status: 0 });
 
 // What is held when the process ends is released then.
 let ending = false;
@@ -356,7 +388,7 @@ class Lock {
   async #run(op, argument) {
     this.#running++;
     try {
-      return await run((id) => this.#handle.submit(hub, id, op, argument));
+      return await begin(this.#handle, op, argument);
     } finally {
       this.#running--;
     }
@@ -400,7 +432,7 @@ class Lock {
 
   async release() {
     if (this.#local) return this.#give();
-    return this.#ended(await this.#run('release'));
+    return this.#ended(await this.#run(RELEASE));
   }
 
   releaseSync() {
@@ -408,7 +440,7 @@ class Lock {
   }
 
   async refresh(ttl) {
-    check(await this.#do('refresh', ttl, () => this.#handle.refreshSync(ttl)));
+    check(await this.#do(REFRESH, ttl, () => this.#handle.refreshSync(ttl)));
   }
 
   refreshSync(ttl) {
@@ -419,22 +451,22 @@ class Lock {
   async promote({ timeout = 0 } = {}) {
     const wait = milliseconds(timeout, 'timeout');
     const once = () => this.#handle.promoteSync(0);
-    const outcome = this.#handles.direct ? await poll(once, wait) : await this.#run('promote', wait);
+    const outcome = this.#handles.direct ? await poll(once, wait) : await this.#run(PROMOTE, wait);
     if ([statusOf.BUSY, statusOf.TIMEOUT].includes(outcome.status)) return false;
     check(outcome);
     return true;
   }
 
   async demote() {
-    check(await this.#do('demote', undefined, () => this.#handle.demoteSync()));
+    check(await this.#do(DEMOTE, undefined, () => this.#handle.demoteSync()));
   }
 
   async ensureHeld() {
-    check(await this.#do('check', undefined, () => this.#handle.checkSync()));
+    check(await this.#do(CHECK, undefined, () => this.#handle.checkSync()));
   }
 
   async isAcquired() {
-    const outcome = await this.#do('check', undefined, () => this.#handle.checkSync());
+    const outcome = await this.#do(CHECK, undefined, () => this.#handle.checkSync());
     if ([statusOf.LOST, statusOf.NOT_HELD].includes(outcome.status)) return false;
     check(outcome);
     return true;
@@ -631,13 +663,13 @@ class Store extends EventEmitter {
     const deaf = onAbort(signal, () => handle.cancel());
     let outcome;
     try {
-      outcome = await run((id) => handle.submit(hub, id, 'acquire', wait));
+      outcome = await begin(handle, ACQUIRE, wait);
     } finally {
       deaf();
     }
     if (signal?.aborted) {
       // Granted before the cancel arrived: given back, so that an abort always means "not held".
-      if (outcome.status === 0) await run((id) => handle.submit(hub, id, 'release'));
+      if (outcome.status === 0) await begin(handle, RELEASE);
       throw cancelled();
     }
     return outcome.status === 0 ? granted(outcome) : outcome;

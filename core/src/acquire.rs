@@ -223,6 +223,14 @@ impl Shared {
         }
     }
 
+    /// Whether what is pending was granted for too short a time.
+    pub(crate) fn came_too_late(&self, grant: &Grant) -> bool {
+        match &*self.lock_phase() {
+            Phase::Pending(pending, _) => self.is_too_late(&pending.claim, grant),
+            _ => false,
+        }
+    }
+
     pub(crate) fn give_back(&self, claim: &Claim) {
         if self.store.backend().release(claim).is_err() {
             service::burn(self.store.clone(), claim.clone());

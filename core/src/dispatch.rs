@@ -6,7 +6,6 @@ mod watch;
 
 use crate::cancel::Cancel;
 use crate::codes::Code;
-use crate::fork::{self, ProcessFd};
 use crate::hold::Ending;
 use crate::lease::{BootTime, Wait};
 use crate::lock::{Acquired, Lock, Released, Use};
@@ -17,11 +16,12 @@ use crate::service::{self, Command, Place};
 use crate::shared::Shared;
 use crate::signal::Signal;
 use crate::store::Backend;
+pub use crate::store::poller::Poller;
 use crate::sync::{self, Mutex};
 use crate::{Error, Result};
 use completions::Completions;
 use std::collections::HashMap;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -73,6 +73,8 @@ pub(crate) struct Task {
     deadline: Option<BootTime>,
     cancel: Option<Cancel>,
     bell: Arc<Signal>,
+    /// The loop that reads answers, if it does.
+    poller: Option<Arc<Poller>>,
     until: Option<BootTime>,
     /// Of a release whose answer is under way.
     ending: Option<Ending>,
@@ -81,13 +83,28 @@ pub(crate) struct Task {
 
 static TASKS: AtomicU64 = AtomicU64::new(1);
 
-/// Starts `op`; `done` is called on the service thread, and must not block it. Throwing `cancel`
-/// ends an acquire: it then comes to `Cancelled`, or to a grant that had been made already.
+/// Starts `op`; `done` is called on the service thread, or by another loop that reads for it, and must block
+/// neither. Throwing `cancel` ends an acquire: it then comes to `Cancelled`, or to a grant that had been made
+/// already.
 ///
 /// # Errors
 /// `ConcurrentUse`, `ForkedHandle`, `Exhausted`, and `Unsupported` on a custom store; then `done` is
 /// never called.
 pub fn submit_with(
+    lock: &Lock,
+    op: Op,
+    cancel: Option<Cancel>,
+    done: impl FnOnce(Result<Outcome>) + Send + 'static,
+) -> Result<()> {
+    submit_on(None, lock, op, cancel, done)
+}
+
+/// As `submit_with`, for a loop that reads answers itself: `done` may be called by `Poller::read` too.
+///
+/// # Errors
+/// As `submit_with`.
+pub fn submit_on(
+    poller: Option<&Arc<Poller>>,
     lock: &Lock,
     op: Op,
     cancel: Option<Cancel>,
@@ -120,6 +137,7 @@ pub fn submit_with(
         deadline,
         cancel,
         bell,
+        poller: poller.cloned(),
         until: None,
         ending: None,
         done: Some(Box::new(done)),
@@ -231,8 +249,14 @@ impl Task {
     fn finish(&mut self, result: Result<Outcome>) {
         self.lock.running.lock().take();
         if self.lock.is_orphaned() && result.is_ok() && matches!(self.op, Op::Acquire(_)) {
-            // Its handle was dropped while this was under way.
-            let _ = self.lock.release();
+            // Its handle was dropped while this was under way. A loop of the host must not wait for that.
+            let lock = self.lock.clone();
+            let end = move || drop(lock.release());
+            if service::is_this_thread() {
+                end();
+            } else {
+                let _ = service::send(Place::of(self.lock.store()), Command::Job(Box::new(end)));
+            }
         }
         self.used = None;
         if let Some(done) = self.done.take() {
@@ -263,7 +287,7 @@ pub struct Dispatch(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    ready: ProcessFd,
+    poller: Arc<Poller>,
     done: Completions<Completion>,
     running: Mutex<HashMap<u64, Cancel>>,
     next: AtomicU64,
@@ -275,8 +299,12 @@ impl Dispatch {
     /// # Errors
     /// `Exhausted` if there is no descriptor to be had.
     pub fn new() -> Result<Self> {
+        Self::with(false)
+    }
+
+    fn with(gathers: bool) -> Result<Self> {
         let inner = Inner {
-            ready: fork::eventfd()?,
+            poller: Arc::new(Poller::new(gathers)?),
             done: Completions::new(),
             running: Mutex::default(),
             next: AtomicU64::new(1),
@@ -284,9 +312,18 @@ impl Dispatch {
         Ok(Dispatch(Arc::new(inner)))
     }
 
-    /// Readable while completions wait to be reaped.
+    /// The same for a loop that calls `flush` at the end of a turn for which `owes` was true: what it submits in
+    /// one turn goes out together.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn gathering() -> Result<Self> {
+        Self::with(true)
+    }
+
+    /// Readable while completions wait to be reaped, or an answer that may be one.
     pub fn fd(&self) -> RawFd {
-        self.0.ready.as_raw_fd()
+        self.0.poller.fd()
     }
 
     /// Starts an operation; its completion will carry `user`.
@@ -294,7 +331,7 @@ impl Dispatch {
     /// # Errors
     /// `ConcurrentUse`, `ForkedHandle` (also for a queue made by the parent), `Exhausted`.
     pub fn submit(&self, lock: &Lock, op: Op, user: u64) -> Result<u64> {
-        if !self.0.ready.is_ours() {
+        if !self.0.poller.is_ours() {
             return Err(Error::new(
                 Code::ForkedHandle,
                 "the dispatch queue belongs to the parent process",
@@ -304,13 +341,19 @@ impl Dispatch {
         let cancel = Cancel::new();
         self.0.running.lock().insert(ticket, cancel.clone());
         let inner = self.0.clone();
-        let submitted = submit_with(lock, op, Some(cancel), move |result| {
-            inner.complete(Completion {
-                ticket,
-                user,
-                result,
-            })
-        });
+        let submitted = submit_on(
+            Some(&self.0.poller),
+            lock,
+            op,
+            Some(cancel),
+            move |result| {
+                inner.complete(Completion {
+                    ticket,
+                    user,
+                    result,
+                })
+            },
+        );
         if submitted.is_err() {
             self.0.running.lock().remove(&ticket);
         }
@@ -326,22 +369,29 @@ impl Dispatch {
         }
     }
 
+    /// Whether operations are held back until `flush`, and nobody was told of it yet.
+    pub fn owes(&self) -> bool {
+        self.0.poller.owes()
+    }
+
+    /// Writes what was held back.
+    pub fn flush(&self) {
+        self.0.poller.flush();
+    }
+
     /// Takes up to `most` completions, oldest first.
     pub fn reap(&self, most: usize) -> Vec<Completion> {
-        if !self.0.ready.is_ours() {
+        let Inner { poller, done, .. } = &*self.0;
+        if !poller.is_ours() {
             return Vec::new();
         }
-        self.0.done.reap(most, || {
-            let mut count = 0u64;
-            // SAFETY: reads eight bytes from a non-blocking eventfd of ours.
-            unsafe { libc::read(self.0.ready.as_raw_fd(), (&raw mut count).cast(), 8) };
-        })
+        done.reap(most, || poller.read(), || poller.ring(), || poller.quiet())
     }
 }
 
 impl Drop for Dispatch {
     fn drop(&mut self) {
-        if self.0.ready.is_ours() {
+        if self.0.poller.is_ours() {
             let running: Vec<Cancel> = self.0.running.lock().values().cloned().collect();
             running.iter().for_each(Cancel::cancel);
         }
@@ -351,10 +401,6 @@ impl Drop for Dispatch {
 impl Inner {
     fn complete(&self, completion: Completion) {
         self.running.lock().remove(&completion.ticket);
-        self.done.put(completion, || {
-            let one = 1u64;
-            // SAFETY: writes eight bytes to an eventfd that lives as long as `self`.
-            unsafe { libc::write(self.ready.as_raw_fd(), (&raw const one).cast(), 8) };
-        });
+        self.done.put(completion, || self.poller.ring());
     }
 }

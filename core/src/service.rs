@@ -17,7 +17,7 @@ use crate::fork::{self, PerProcess, ProcessFd};
 use crate::lease::BootTime;
 use crate::phase::Step;
 use crate::registry::Store;
-use crate::store::pipe::Ask;
+use crate::store::pipe::{Arrived, Ask};
 use crate::store::{Backend, Claim};
 use crate::sync::{self, Mutex};
 use crate::watchdog::{self, Watch};
@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Ring(u64),
     /// What a task has come to that was on its way.
     Arrived(Box<Task>, Result<Step>),
+    /// An answer that takes what may block.
+    Answered(Box<Task>, Ask, Arrived),
     /// A task whose request was not answered; until when, if it may have been carried out.
     Repeat(Box<Task>, Ask, Option<BootTime>),
     Job(Box<dyn FnOnce() + Send>),
@@ -60,12 +62,19 @@ impl Place {
     /// The store's.
     pub(crate) fn of(store: &Store) -> Self {
         let can = store.capabilities();
-        let is_far = can.clock == "server" || can.scope == Scope::Cluster;
-        if is_far && !cfg!(canary = "one_thread") {
-            Place(address(store.backend()))
+        if can.clock == "server" || can.scope == Scope::Cluster {
+            Place::of_far(store.backend())
         } else {
             Place::HERE
         }
+    }
+
+    /// That of a store that is asked over a network.
+    pub(crate) fn of_far(backend: &Arc<dyn Backend>) -> Self {
+        if cfg!(canary = "one_thread") {
+            return Place::HERE;
+        }
+        Place(address(backend))
     }
 }
 
@@ -304,6 +313,7 @@ impl Loop {
             Command::Start(task) => self.start(task),
             Command::Ring(id) => self.step(id, false),
             Command::Arrived(task, step) => self.settle(task, step),
+            Command::Answered(task, ask, arrived) => contain(|| task.arrived(ask, arrived)),
             Command::Repeat(task, ask, lost) => contain(|| task.repeat(ask, lost)),
             Command::Job(job) => contain(job),
         }
@@ -478,16 +488,20 @@ impl Loop {
             .collect();
         let pipe = self.piped.as_ref().and_then(|store| store.pipe());
         let pipe = pipe.and_then(|pipe| pipe.watched());
-        let polled = |fd, writes| libc::pollfd {
-            fd,
-            events: libc::POLLIN | if writes { libc::POLLOUT } else { 0 },
+        let polled = |fd, reads, writes| libc::pollfd {
+            fd: if reads || writes { fd } else { -1 },
+            events: if reads { libc::POLLIN } else { 0 } | if writes { libc::POLLOUT } else { 0 },
             revents: 0,
         };
-        let mut fds = vec![polled(self.service.bell.as_raw_fd(), false)];
-        fds.extend(watched.iter().map(|(fd, _)| polled(*fd, false)));
-        fds.extend(pipe.map(|pipe| polled(pipe.fd, pipe.writes)));
+        let mut fds = vec![polled(self.service.bell.as_raw_fd(), true, false)];
+        fds.extend(watched.iter().map(|(fd, _)| polled(*fd, true, false)));
+        // What a loop of the host reads wakes that loop alone.
+        fds.extend(pipe.map(|pipe| polled(pipe.fd, pipe.reads, pipe.writes)));
         let next = self.timers.peek().map(|Reverse((at, _))| *at);
         let late = pipe.and_then(|pipe| pipe.until);
+        if pipe.is_some_and(|pipe| pipe.is_used) {
+            self.busy = BootTime::now();
+        }
         let timeout = match next.into_iter().chain(late).min() {
             // What others write meanwhile must not be waited for without end.
             None if pipe.is_some() => LONGEST_SLEEP.as_millis() as libc::c_int,

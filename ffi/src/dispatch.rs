@@ -78,8 +78,9 @@ pub unsafe extern "C" fn synlock_dispatch_new(
     })
 }
 
-/// A descriptor that is readable while completions wait to be reaped; -1 for
-/// a bad handle. It belongs to the queue: poll it, do not read or close it.
+/// A descriptor that is readable while completions wait to be reaped, and when
+/// there may be one: a reap may find none. -1 for a bad handle. It belongs to
+/// the queue: poll it, do not read or close it.
 ///
 /// # Safety
 /// Any value is safe.

@@ -1,13 +1,19 @@
 //! Many requests of one event loop under way on one connection.
 
 use super::{ms, reap};
-use synlock_core::{Code, Dispatch, Lock, Op, Store, Wait};
+use synlock_core::{Code, Dispatch, Lock, LockOptions, Op, State, Store, Wait};
 use synlock_tests::load::SOON;
 use synlock_tests::names::unique;
 use synlock_tests::redis::RedisServer;
 use synlock_tests::services::redis_fake::Proxy;
 
 const COUNT: usize = 200;
+
+fn until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        std::thread::sleep(ms(5));
+    }
+}
 
 struct Setting {
     server: RedisServer,
@@ -132,6 +138,87 @@ fn a_request_that_is_not_answered_ends_with_its_own_time() {
         setting.store.list(b"", None, 1000).unwrap().locks.len(),
         COUNT
     );
+    // Dropped, each would ask a server that is gone.
+    assert_eq!(setting.all(Op::Release), [Code::Ok; COUNT]);
+}
+
+/// A loop that never reaps: what it was granted is kept all the same, and whoever waits behind it is served.
+#[test]
+fn a_loop_that_does_not_come_loses_nothing() {
+    let setting = Setting::new();
+    let short = |name: &str| {
+        let mut options = LockOptions::default();
+        (options.ttl, options.renew) = (Some(ms(1500)), Some(true));
+        let name = format!("{}/{name}", setting.stem);
+        setting.store.lock_with(name, options).unwrap()
+    };
+    let (first, second) = (short("a"), short("a"));
+    // It sits where answers are read, and stays away from now on.
+    let deaf = Dispatch::new().unwrap();
+    deaf.submit(&first, Op::Acquire(Wait::Forever), 0).unwrap();
+    until(|| first.state() == State::Held);
+    // Renewed, or it would be over.
+    std::thread::sleep(ms(2000));
+    assert_eq!(first.state(), State::Held);
+    deaf.submit(&second, Op::Acquire(Wait::Forever), 1).unwrap();
+    until(|| {
+        setting
+            .store
+            .inspect(first.name().as_bytes())
+            .unwrap()
+            .waiters
+            == Some(1)
+    });
+    deaf.submit(&first, Op::Release, 2).unwrap();
+    until(|| second.state() == State::Held);
+    // Another loop takes its seat.
+    assert_eq!(setting.all(Op::Acquire(Wait::No)), [Code::Ok; COUNT]);
+    assert_eq!(setting.all(Op::Release), [Code::Ok; COUNT]);
+    let ended = reap(&deaf, 3);
+    assert!(ended.iter().all(|(_, code)| *code == Code::Ok), "{ended:?}");
+    second.release().unwrap();
+}
+
+/// Of two loops on one connection each is told of its own.
+#[test]
+fn loops_that_share_a_connection_are_told_of_their_own() {
+    let setting = Setting::new();
+    let loops: Vec<Dispatch> = (0..3).map(|_| Dispatch::gathering().unwrap()).collect();
+    for op in [Op::Acquire(Wait::No), Op::Release].repeat(20) {
+        for (number, lock) in setting.locks.iter().enumerate() {
+            let own = &loops[number % loops.len()];
+            own.submit(lock, op, number as u64).unwrap();
+        }
+        for (which, own) in loops.iter().enumerate() {
+            // The second forgets to, and is waited for by nobody.
+            if which != 1 {
+                own.flush();
+            }
+            let count = (COUNT - which).div_ceil(loops.len());
+            let ended = reap(own, count);
+            let is_own = |(number, code): &(u64, Code)| {
+                *number as usize % loops.len() == which && *code == Code::Ok
+            };
+            assert!(ended.iter().all(is_own), "{ended:?}");
+        }
+    }
+}
+
+/// Nobody reads for a loop that is gone, but the service thread.
+#[test]
+fn a_loop_that_ends_leaves_its_seat() {
+    let setting = Setting::new();
+    for _ in 0..5 {
+        let gone = Dispatch::new().unwrap();
+        gone.submit(&setting.locks[0], Op::Acquire(Wait::No), 0)
+            .unwrap();
+        assert_eq!(reap(&gone, 1)[0].1, Code::Ok);
+        gone.submit(&setting.locks[0], Op::Release, 0).unwrap();
+        drop(gone);
+        until(|| setting.locks[0].state() == State::Idle);
+        assert_eq!(setting.all(Op::Acquire(Wait::Forever)), [Code::Ok; COUNT]);
+        assert_eq!(setting.all(Op::Release), [Code::Ok; COUNT]);
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ pub mod seats;
 mod session;
 mod store;
 mod switch;
+mod uv;
 
 use napi::bindgen_prelude::BigInt;
 use napi_derive::napi;

@@ -6,8 +6,7 @@ use crate::{Outcome, big, millis, wait};
 use napi::bindgen_prelude::BigInt;
 use napi_derive::napi;
 use std::sync::{Arc, OnceLock};
-use synlock_core::dispatch::submit_with;
-use synlock_core::{Cancel, Code, Error, Lock, LockOptions, Mode, Op, Reentry, Result, Wait};
+use synlock_core::{Cancel, Code, Error, Lock, LockOptions, Mode, Reentry, Result, Wait};
 
 #[napi(object)]
 #[derive(Default)]
@@ -77,10 +76,11 @@ impl NativeLock {
 
     /// A lock that somebody makes later.
     pub fn later(made: Made) -> Self {
+        let cancel = Cancel::new();
         NativeLock {
-            seat: seats::sit(&made),
+            seat: seats::sit(&made, &cancel),
             made,
-            cancel: Cancel::new(),
+            cancel,
         }
     }
 
@@ -144,34 +144,6 @@ impl NativeLock {
     #[napi(catch_unwind)]
     pub fn try_sync(&self) -> Outcome {
         self.run(|lock| lock.acquire(Wait::No, None), Outcome::acquired)
-    }
-
-    /// Starts an operation; the hub is told under `id`.
-    #[napi(catch_unwind)]
-    pub fn submit(&self, hub: &Hub, id: f64, op: String, argument: Option<f64>) -> Outcome {
-        let teller = hub.teller();
-        let start = |lock: &Lock| {
-            let op = match op.as_str() {
-                "acquire" => Op::Acquire(wait(argument.unwrap_or(-1.0))?),
-                "release" => Op::Release,
-                "refresh" => Op::Refresh(argument.map(|ttl| millis(ttl, "ttl")).transpose()?),
-                "promote" => Op::Promote(wait(argument.unwrap_or(0.0))?),
-                "demote" => Op::Demote,
-                "check" => Op::Check,
-                _ => return Err(Error::invalid("there is no such operation")),
-            };
-            submit_with(lock, op, Some(self.cancel.clone()), move |result| {
-                let outcome = Outcome::of(result, |done, outcome| match done {
-                    synlock_core::Outcome::Acquired(acquired) => {
-                        Outcome::acquired(acquired, outcome)
-                    }
-                    synlock_core::Outcome::Released(released) => outcome.late = Some(released.late),
-                    _ => {}
-                });
-                teller.tell(id, outcome);
-            })
-        };
-        self.run(start, |(), _| {})
     }
 
     /// Ends an acquire that is under way.
@@ -278,6 +250,6 @@ impl NativeLock {
     pub fn collected(&mut self) {
         seats::leave(self.seat, std::mem::take(&mut self.made));
         // Nothing is left for the end of this.
-        self.seat = seats::sit(&self.made);
+        self.seat = seats::sit(&self.made, &self.cancel);
     }
 }

@@ -2,19 +2,28 @@
 //! that answers a number. To unwrap an object of a class, and to make one of an outcome, costs many times
 //! what the lock costs.
 
-use crate::Outcome;
+use crate::hub::Teller;
+use crate::{Outcome, millis, wait};
 use napi_derive::napi;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
-use synlock_core::{BootTime, Code, Error, LAST_CALLS, Lock, Result, State, Wait, dispatch};
+use synlock_core::{
+    BootTime, Cancel, Code, Error, LAST_CALLS, Lock, Op, Result, State, Wait, dispatch,
+};
 
 /// A lock, or why there is none; empty while an adoption is under way.
 pub type Made = Arc<OnceLock<Result<Lock>>>;
 
+struct Taken {
+    made: Made,
+    /// Ends an acquire that is under way.
+    cancel: Cancel,
+}
+
 #[derive(Default)]
 struct Seats {
-    taken: Vec<Option<Made>>,
+    taken: Vec<Option<Taken>>,
     free: Vec<u32>,
 }
 
@@ -26,14 +35,17 @@ thread_local! {
 }
 
 /// Gives a lock its number, until it leaves.
-pub fn sit(made: &Made) -> u32 {
+pub fn sit(made: &Made, cancel: &Cancel) -> u32 {
     SEATS.with_borrow_mut(|seats| {
-        let made = Some(made.clone());
+        let taken = Some(Taken {
+            made: made.clone(),
+            cancel: cancel.clone(),
+        });
         if let Some(seat) = seats.free.pop() {
-            seats.taken[seat as usize] = made;
+            seats.taken[seat as usize] = taken;
             return seat;
         }
-        seats.taken.push(made);
+        seats.taken.push(taken);
         (seats.taken.len() - 1) as u32
     })
 }
@@ -58,12 +70,16 @@ pub fn leave(seat: u32, made: Made) {
 }
 
 /// 0, or the status of the refusal, which `refusal` then tells in full.
-fn quickly(seat: u32, run: impl FnOnce(&Lock) -> Result<i32>) -> i32 {
+fn quickly(seat: u32, run: impl FnOnce(&Lock, &Cancel) -> Result<i32>) -> i32 {
     let done = SEATS.with_borrow(|seats| {
-        let made = seats.taken.get(seat as usize).and_then(Option::as_ref);
-        match made.and_then(|made| made.get()) {
-            Some(Ok(lock)) => run(lock),
-            _ => Err(Error::outcome(Code::InvalidHandle)),
+        let taken = seats.taken.get(seat as usize).and_then(Option::as_ref);
+        match taken.and_then(|taken| Some((taken.made.get()?, &taken.cancel))) {
+            Some((Ok(lock), cancel)) => run(lock, cancel),
+            Some((Err(error), _)) => Err(Error::new(error.code(), error.message())),
+            None if taken.is_some() => {
+                Err(Error::new(Code::ConcurrentUse, "the lock is being adopted"))
+            }
+            None => Err(Error::outcome(Code::InvalidHandle)),
         }
     });
     done.unwrap_or_else(|error| {
@@ -77,7 +93,7 @@ fn quickly(seat: u32, run: impl FnOnce(&Lock) -> Result<i32>) -> i32 {
 /// told of a refusal only if that is the end of it.
 #[napi(catch_unwind)]
 pub fn take(seat: u32, ends: bool) -> i32 {
-    quickly(seat, |lock| {
+    quickly(seat, |lock, _| {
         let taken = if ends {
             lock.acquire(Wait::No, None).map(Some)
         } else {
@@ -95,7 +111,39 @@ pub fn take(seat: u32, ends: bool) -> i32 {
 /// Gives it back; -1: late.
 #[napi(catch_unwind)]
 pub fn give(seat: u32) -> i32 {
-    quickly(seat, |lock| Ok(-i32::from(lock.release()?.late)))
+    quickly(seat, |lock, _| Ok(-i32::from(lock.release()?.late)))
+}
+
+/// Starts an operation (see index.js), of which the hub is told under `id`; -1: it is written when the hub is told to
+/// flush.
+#[napi(catch_unwind)]
+pub fn begin(seat: u32, id: f64, op: u32, argument: Option<f64>) -> i32 {
+    quickly(seat, |lock, cancel| {
+        let op = match op {
+            0 => Op::Acquire(wait(argument.unwrap_or(-1.0))?),
+            1 => Op::Release,
+            2 => Op::Refresh(argument.map(|ttl| millis(ttl, "ttl")).transpose()?),
+            3 => Op::Promote(wait(argument.unwrap_or(0.0))?),
+            4 => Op::Demote,
+            5 => Op::Check,
+            _ => return Err(Error::invalid("there is no such operation")),
+        };
+        let Some(teller) = Teller::here() else {
+            return Err(Error::new(Code::Internal, "there is no hub"));
+        };
+        let told = teller.clone();
+        dispatch::submit_on(
+            teller.poller(),
+            lock,
+            op,
+            Some(cancel.clone()),
+            move |end| {
+                told.tell_end(id, end);
+            },
+        )?;
+        let is_held_back = teller.poller().is_some_and(|poller| poller.owes());
+        Ok(-i32::from(is_held_back))
+    })
 }
 
 /// Why the last short call was refused.
@@ -110,7 +158,10 @@ pub fn refusal() -> Outcome {
 /// At the end of the environment: what is held is released.
 #[napi(catch_unwind)]
 pub fn end_with_process() {
-    let all: Vec<Made> = SEATS.with_borrow(|seats| seats.taken.iter().flatten().cloned().collect());
+    let all: Vec<Made> = SEATS.with_borrow(|seats| {
+        let taken = seats.taken.iter().flatten();
+        taken.map(|taken| taken.made.clone()).collect()
+    });
     let until = BootTime::now().after(LAST_CALLS);
     for made in all {
         if let Some(Ok(lock)) = made.get() {

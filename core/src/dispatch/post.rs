@@ -7,8 +7,8 @@ use crate::codes::Code;
 use crate::lease::{BootTime, Wait};
 use crate::phase::{Phase, PhaseGuard, Step};
 use crate::service::{self, Command, Place};
-use crate::store::Claim;
 use crate::store::pipe::{Arrived, Ask, Letter, Pipe};
+use crate::store::{Attempt, Claim};
 use crate::{Error, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -30,6 +30,9 @@ pub(super) fn begin(task: Box<Task>) -> Result<()> {
     let Some(pipe) = backend.pipe() else {
         return service::send(place, Command::Start(task));
     };
+    if let Some(poller) = &task.poller {
+        poller.know(&backend);
+    }
     let is_first = pipe.ahead().load(Ordering::Acquire) == 0 && pipe.is_open(task.queues());
     let task = if is_first {
         match task.post(pipe, true) {
@@ -149,6 +152,7 @@ impl Task {
             ask,
             claim,
             bell,
+            poller: self.poller.clone(),
             then: Box::new(move |arrived| self.arrived(ask, arrived)),
         });
         match pipe.send(letter) {
@@ -161,8 +165,16 @@ impl Task {
     }
 
     /// On the thread that reads.
-    fn arrived(mut self: Box<Self>, ask: Ask, arrived: Arrived) {
+    pub(crate) fn arrived(mut self: Box<Self>, ask: Ask, arrived: Arrived) {
         let place = Place::of(self.lock.store());
+        if let Arrived::Attempt(Ok(Attempt::Granted(grant))) = &arrived
+            && !service::is_this_thread()
+            && self.lock.came_too_late(grant)
+        {
+            // It is given back, and a loop of the host must not wait for that.
+            let _ = service::send(place, Command::Answered(self, ask, arrived));
+            return;
+        }
         let step = match arrived {
             Arrived::Unserved(lost) => {
                 let _ = service::send(place, Command::Repeat(self, ask, lost));

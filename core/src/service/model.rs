@@ -240,10 +240,41 @@ fn every_completion_is_reaped() {
         let mut reaped = Vec::new();
         while reaped.len() < 3 {
             fd.poll();
-            reaped.extend(done.reap(2, || fd.read()));
+            reaped.extend(done.reap(2, || {}, || fd.write(), || fd.read()));
         }
         service.join().unwrap();
         assert_eq!(reaped, [0, 1, 2]);
         assert!(!fd.is_readable(), "readable, and nothing to reap");
+    });
+}
+
+/// The same for a loop that reads some of its answers itself, which adds completions while it reaps.
+#[test]
+fn every_completion_is_reaped_by_a_loop_that_reads() {
+    check(3, || {
+        let done = Arc::new(Completions::new());
+        let fd = Arc::new(EventFd::default());
+        let (putting, ringing) = (done.clone(), fd.clone());
+        let service = thread::spawn(move || {
+            for completion in [1, 2] {
+                putting.put(completion, || ringing.write());
+            }
+        });
+        let mut answers = vec![3, 4];
+        let mut reaped = Vec::new();
+        // An answer has arrived.
+        fd.write();
+        while reaped.len() < 4 {
+            fd.poll();
+            let read = || {
+                for completion in answers.drain(..) {
+                    done.put(completion, || fd.write());
+                }
+            };
+            reaped.extend(done.reap(1, read, || fd.write(), || fd.read()));
+        }
+        service.join().unwrap();
+        reaped.sort_unstable();
+        assert_eq!(reaped, [1, 2, 3, 4]);
     });
 }

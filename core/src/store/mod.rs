@@ -67,6 +67,11 @@ pub mod memory;
 mod net;
 pub mod null;
 pub mod pipe;
+#[cfg_attr(
+    not(feature = "redis"),
+    allow(dead_code, reason = "its connections are what loops read")
+)]
+pub mod poller;
 pub mod quorum;
 #[cfg(feature = "redis")]
 pub mod redis;

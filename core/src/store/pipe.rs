@@ -3,6 +3,7 @@
 
 use crate::lease::BootTime;
 use crate::signal::Signal;
+use crate::store::poller::Poller;
 use crate::store::{Answer, Attempt, Claim};
 use crate::{Error, Result};
 use std::os::fd::RawFd;
@@ -44,7 +45,8 @@ impl Arrived {
     }
 }
 
-/// Called once, on the thread that reads.
+/// Called once, on the thread that reads: the store's service thread, or a loop of the host, which must not be
+/// blocked.
 pub type Then = Box<dyn FnOnce(Arrived) + Send>;
 
 /// A request.
@@ -55,6 +57,8 @@ pub struct Letter {
     pub claim: Claim,
     /// Who is to be woken, of one who queues.
     pub bell: Option<Arc<Signal>>,
+    /// The loop that asks, if it reads answers itself.
+    pub poller: Option<Arc<Poller>>,
     /// Who is to be told.
     pub then: Then,
 }
@@ -72,14 +76,18 @@ impl std::fmt::Debug for Letter {
 pub struct Watched {
     /// The socket.
     pub fd: RawFd,
+    /// Answers are to be read.
+    pub reads: bool,
+    /// Something was asked since the last look.
+    pub is_used: bool,
     /// Something waits to be written.
     pub writes: bool,
-    /// When the first request under way has taken too long.
+    /// When to look again unasked, at the latest.
     pub until: Option<BootTime>,
 }
 
-/// The pipelined connection of a store; written by any thread, read by the store's service thread, which
-/// alone opens and closes it.
+/// The pipelined connection of a store; written by any thread, opened and closed by the store's service thread
+/// alone. A loop of the host reads it, if one does; the service thread reads if none does, or it is late.
 pub trait Pipe {
     /// Connects, if need be, and for one who `queues` listens for wake-ups; blocks.
     ///
@@ -100,6 +108,13 @@ pub trait Pipe {
     /// Reads and writes what can be without blocking, and tells whom the answers are for. After trouble all
     /// that was under way is `Unserved`, and there is no connection.
     fn pump(&self);
+
+    /// Reads for the loop that watches the connection, and tells whom the answers are for; true if the service
+    /// thread must look what it has to watch, to which trouble is left.
+    fn read_by(&self, poller: &Arc<Poller>) -> bool;
+
+    /// Writes what was held back; true if the service thread must look what it has to watch.
+    fn flush(&self) -> bool;
 
     /// What to watch, while there is a connection.
     fn watched(&self) -> Option<Watched>;

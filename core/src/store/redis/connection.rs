@@ -218,9 +218,17 @@ impl Connection {
 
     /// The next reply if it has arrived.
     pub fn reply_now(&mut self) -> Result<Option<Value>> {
+        self.next_reply(&mut true)
+    }
+
+    /// The same for whoever comes for all; `more` is false once the socket has been found empty.
+    pub fn next_reply(&mut self, more: &mut bool) -> Result<Option<Value>> {
         loop {
             if let Some(value) = self.buffered()? {
                 return Ok(Some(value));
+            }
+            if !*more {
+                return Ok(None);
             }
             let mut chunk = [0u8; 4096];
             match self
@@ -229,7 +237,10 @@ impl Connection {
                 .map_err(|error| trouble(&error))?
             {
                 None => return Ok(None),
-                Some(got) => self.take_in(&chunk, got)?,
+                Some(got) => {
+                    *more = got == chunk.len();
+                    self.take_in(&chunk, got)?;
+                }
             }
         }
     }

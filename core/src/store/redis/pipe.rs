@@ -16,19 +16,27 @@ use crate::lease::BootTime;
 use crate::service::contain;
 use crate::signal::Signal;
 use crate::store::pipe::{Arrived, Ask, Letter, Pipe, Watched};
+use crate::store::poller::Poller;
 use crate::store::{Answer, Attempt, Backend, Claim};
 use crate::sync::Mutex;
 use crate::{Error, Result};
 use redis::Value;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// With this many under way, one more is written together with those that follow it.
 const ENOUGH: usize = 8;
 /// How often the reader looks for what is late, unasked.
 const VISIT: Duration = Duration::from_secs(1);
+
+/// What a loop of the host has not read for so long is read for it.
+const PATIENCE: Duration = Duration::from_millis(10);
+/// What was read such a time ago need not be looked at before it is written to.
+const MOMENT: Duration = Duration::from_millis(1);
+/// After so many looks at a connection that nobody used, the service thread sleeps until it is rung for.
+const LOOKS: u32 = 20;
 
 /// Of each process.
 #[derive(Debug, Default)]
@@ -46,6 +54,26 @@ struct State {
     is_broken: bool,
     /// No request under way is late before.
     earliest: Option<BootTime>,
+    seat: Option<Seat>,
+    /// Something was asked since the service thread looked.
+    is_used: bool,
+    /// How often it looked since something was.
+    unused: u32,
+}
+
+/// The loop of the host that reads.
+#[derive(Debug)]
+struct Seat {
+    poller: Weak<Poller>,
+    /// When it asked or read last, and when it read.
+    seen: BootTime,
+    read: BootTime,
+}
+
+impl Seat {
+    fn is_of(&self, poller: &Arc<Poller>) -> bool {
+        self.poller.as_ptr() == Arc::as_ptr(poller)
+    }
 }
 
 /// A request under way.
@@ -79,8 +107,9 @@ impl State {
         let Some(connection) = self.connection.as_mut() else {
             return;
         };
+        let mut more = true;
         loop {
-            match connection.reply_now() {
+            match connection.next_reply(&mut more) {
                 Ok(Some(value)) => match self.waiting.pop_front() {
                     Some(sent) => arrived.push((sent, value)),
                     // Nobody asked: nothing that follows could be trusted.
@@ -93,6 +122,49 @@ impl State {
                 break;
             }
         }
+    }
+
+    /// The loop that asks reads, if no other does.
+    fn sit(&mut self, poller: &Arc<Poller>, now: BootTime) {
+        match &mut self.seat {
+            Some(seat) if seat.is_of(poller) => seat.seen = now,
+            Some(seat) if seat.poller.strong_count() > 0 => {}
+            _ => {
+                let fd = self.connection.as_ref().map(Connection::fd);
+                self.seat = fd.filter(|fd| poller.add(*fd)).map(|_| Seat {
+                    poller: Arc::downgrade(poller),
+                    seen: now,
+                    read: BootTime::from_nanos(0),
+                });
+            }
+        }
+    }
+
+    /// The service thread reads from now on.
+    fn unseat(&mut self) {
+        let poller = self.seat.take().and_then(|seat| seat.poller.upgrade());
+        if let (Some(poller), Some(connection)) = (poller, &self.connection) {
+            poller.remove(connection.fd());
+        }
+    }
+
+    /// Whether a loop reads, and does so in time.
+    fn is_read_elsewhere(&self) -> bool {
+        let seat = self.seat.as_ref();
+        seat.is_some_and(|seat| {
+            seat.poller.strong_count() > 0 && !seat.seen.after(PATIENCE).has_passed()
+        })
+    }
+
+    /// When the service thread looks whether a loop that reads is late; never while nothing is asked.
+    fn next_look(&mut self) -> Option<BootTime> {
+        self.seat.as_ref()?;
+        if self.is_used || !self.waiting.is_empty() {
+            self.unused = 0;
+        } else {
+            self.unused = self.unused.saturating_add(1);
+        }
+        (self.unused < LOOKS).then(|| BootTime::now().after(PATIENCE))
     }
 
     fn push(&mut self, sent: Sent) {
@@ -110,8 +182,12 @@ impl State {
     }
 
     /// Whether it can be written to.
-    fn is_open(&mut self) -> bool {
+    fn is_open(&mut self, now: BootTime) -> bool {
+        // The loop that reads would have heard of its end.
+        let seat = self.seat.as_ref();
+        let was_read = seat.is_some_and(|seat| seat.read.after(MOMENT) > now);
         if self.waiting.is_empty()
+            && !was_read
             && let Some(connection) = self.connection.as_mut()
         {
             // The server may have closed it, by a restart for instance: nothing is lost yet.
@@ -122,6 +198,7 @@ impl State {
 
     /// Ends the connection; what was under way on it.
     fn end(&mut self, unended: &Unended) -> VecDeque<Sent> {
+        self.unseat();
         self.is_broken = false;
         self.earliest = None;
         self.out.clear();
@@ -189,23 +266,34 @@ impl Redis {
             return Err(letter);
         };
         let mut state = process.line.state.lock();
-        if !state.is_open() {
+        if !state.is_open(before) {
             return Err(letter);
         }
         let limit = self.limit(letter.claim.deadline);
         let is_first = state.out.is_empty();
         // The reader comes by once a second.
         let is_short = limit.left() < VISIT && state.earliest.is_none_or(|at| limit < at);
+        let poller = letter.poller.clone();
+        if let Some(poller) = &poller {
+            state.sit(poller, before);
+        }
+        // Whoever looks whether the loop is late may sleep.
+        let wakes = is_short || (state.seat.is_some() && state.unused >= LOOKS);
+        state.is_used = true;
+        state.unused = 0;
         state.out.extend_from_slice(&bytes);
         state.push(Sent {
             letter,
             before,
             limit,
         });
-        if state.waiting.len() > ENOUGH {
-            return Ok(is_first || is_short);
+        if state.waiting.len() > 1 && poller.is_some_and(|poller| poller.holds_back()) {
+            return Ok(wakes);
         }
-        Ok(!state.flush() || !state.out.is_empty() || is_short)
+        if state.waiting.len() > ENOUGH {
+            return Ok(is_first || wakes);
+        }
+        Ok(!state.flush() || !state.out.is_empty() || wakes)
     }
 
     /// Tells whom an answer is for.
@@ -315,7 +403,9 @@ impl Pipe for Redis {
         }
         {
             let mut state = process.line.state.lock();
-            if state.connection.is_some() && (!state.waiting.is_empty() || state.is_open()) {
+            if state.connection.is_some()
+                && (!state.waiting.is_empty() || state.is_open(BootTime::now()))
+            {
                 return Ok(());
             }
             state.end(&process.unended);
@@ -344,7 +434,13 @@ impl Pipe for Redis {
         let mut arrived = Vec::new();
         let lost = {
             let mut state = process.line.state.lock();
-            state.read(&mut arrived);
+            // Nothing is late that has arrived.
+            if !state.is_read_elsewhere() || state.is_late() {
+                state.read(&mut arrived);
+                if !arrived.is_empty() || state.is_broken {
+                    state.unseat();
+                }
+            }
             state.flush();
             if state.is_broken || state.is_late() {
                 state.end(&process.unended)
@@ -361,12 +457,51 @@ impl Pipe for Redis {
         process.line.state.lock().flush();
     }
 
+    fn read_by(&self, poller: &Arc<Poller>) -> bool {
+        let Some(process) = self.known_process() else {
+            return false;
+        };
+        let mut arrived = Vec::new();
+        let is_broken = {
+            let mut state = process.line.state.lock();
+            match &mut state.seat {
+                Some(seat) if seat.is_of(poller) => {
+                    seat.seen = BootTime::now();
+                    seat.read = seat.seen;
+                }
+                _ => return false,
+            }
+            state.read(&mut arrived);
+            if state.is_broken {
+                // It would be readable for ever.
+                state.unseat();
+            }
+            state.is_broken
+        };
+        for (sent, value) in arrived {
+            contain(|| self.deliver(sent, value));
+        }
+        self.flush() || is_broken
+    }
+
+    fn flush(&self) -> bool {
+        let Some(process) = self.known_process() else {
+            return false;
+        };
+        let mut state = process.line.state.lock();
+        !state.flush() || !state.out.is_empty()
+    }
+
     fn watched(&self) -> Option<Watched> {
-        let state = self.known_process()?.line.state.lock();
+        let mut state = self.known_process()?.line.state.lock();
+        let fd = state.connection.as_ref()?.fd();
+        let look = state.next_look();
         Some(Watched {
-            fd: state.connection.as_ref()?.fd(),
+            fd,
+            reads: state.seat.is_none(),
+            is_used: std::mem::take(&mut state.is_used),
             writes: !state.out.is_empty(),
-            until: state.earliest,
+            until: state.earliest.into_iter().chain(look).min(),
         })
     }
 
@@ -378,6 +513,7 @@ impl Pipe for Redis {
         if !state.waiting.is_empty() || state.is_broken {
             return false;
         }
+        state.unseat();
         let connection = state.connection.take();
         drop(state);
         if let Some(connection) = connection {
