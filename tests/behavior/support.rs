@@ -354,12 +354,18 @@ fn tables(
     url: &str,
     keep: Arc<dyn std::any::Any + Send + Sync>,
 ) -> Vec<Setup> {
+    // A server that is slow for once is no failure of the store's.
+    let patience = if url.starts_with("sqlite:") {
+        ""
+    } else {
+        "io_timeout=20000"
+    };
     names
         .map(|name| Setup {
             name,
             url: match name.split_once('-') {
-                None => url.to_owned(),
-                Some((_, dialect)) => format!("{url}?dialect={dialect}"),
+                None => format!("{url}?{patience}"),
+                Some((_, dialect)) => format!("{url}?{patience}&dialect={dialect}"),
             },
             open: None,
             _keep: keep.clone(),

@@ -127,12 +127,12 @@ def test_many_waiters(redis, name, count):
 def test_loss(redis, name):
     async def main():
         store = synlock.aio.Store(redis)
-        lock = store.lock(name, ttl=0.3, renew=True)
+        lock = store.lock(name, ttl=3, renew=True)
         await lock.acquire()
         waiting = asyncio.create_task(lock.wait_lost())
         await asyncio.sleep(0.05)
         await store.break_lock(name)
-        await asyncio.wait_for(waiting, 10)
+        await asyncio.wait_for(waiting, 20)
         assert lock.lost
         with pytest.raises(synlock.LockLost):
             await lock.release()

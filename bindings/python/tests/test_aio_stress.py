@@ -160,7 +160,7 @@ def test_export_and_adopt(redis, name):
 
 def test_loss_is_told_on_the_loop(redis, name):
     async def main():
-        lock = synlock.aio.Lock(redis, name, ttl=0.3, renew=True)
+        lock = synlock.aio.Lock(redis, name, ttl=3, renew=True)
         loop, told = asyncio.get_running_loop(), asyncio.Event()
         readable = asyncio.Event()
         await lock.acquire()
@@ -168,7 +168,7 @@ def test_loss_is_told_on_the_loop(redis, name):
         descriptor = await lock.lost_fd()
         loop.add_reader(descriptor, readable.set)
         assert await lock.store.break_lock(name)
-        await asyncio.wait_for(asyncio.gather(told.wait(), readable.wait()), 10)
+        await asyncio.wait_for(asyncio.gather(told.wait(), readable.wait()), 20)
         loop.remove_reader(descriptor)
         assert lock.is_expired() and not await lock.is_acquired()
 
