@@ -185,14 +185,15 @@ static void next_is(synlock_events *events, synlock_event *event, int kind, cons
 struct log {
     synlock_store *store;
     int lines, lost;
-    char line[512], caller[64];
+    char line[512], caller[64]; /* of the last event, or of the loss */
 };
 
 static void write_down(void *user, const synlock_event *event) {
     struct log *log = user;
     CHECK(event->struct_size == sizeof *event && event->pid == (uint32_t)getpid());
     log->lines++;
-    log->lost += event->kind == SYNLOCK_EVENT_LOST;
+    if (log->lost) return;
+    log->lost = event->kind == SYNLOCK_EVENT_LOST;
     snprintf(log->line, sizeof log->line, "%s %s", event->level, event->line);
     snprintf(log->caller, sizeof log->caller, "%s", event->caller);
     if (log->store) { /* What a callback does is no part of what it was called for. */
@@ -216,7 +217,7 @@ static void callbacks(void) {
     IS(SYNLOCK_OK, synlock_events_each(events, write_down, &log, NULL));
     CHECK(log.lines == 0);
     log.store = own;
-    IS(SYNLOCK_OK, acquire(manager, KEY, "Order::dies", 30));
+    IS(SYNLOCK_OK, acquire(manager, KEY, "Order::dies", 1000));
     IS(SYNLOCK_OK, synlock_events_each(events, write_down, &log, NULL));
     CHECK(log.lines == 1 && !strncmp("debug [", log.line, 7) && strstr(log.line, "Order::dies->acquire: acquired"));
     log.store = NULL;
