@@ -35,18 +35,26 @@ struct Page {
     errors: AtomicU64,
     pairs: AtomicU64,
     wake_took: AtomicU64,
+    has_server: AtomicBool,
 }
 
 fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// A lock that is not free may be told of early, which is counted; trouble at the end of the time alone.
-fn is_time_over(code: Code, took: u64, limit: Duration) -> bool {
-    matches!(code, Code::Timeout | Code::Busy) || took >= limit.as_nanos() as u64
-}
-
 impl Page {
+    /// A server that has not answered when the time is over is told of, and that is no error. Any other end is
+    /// that the lock was not free; one that comes early is counted.
+    fn is_time_over(&self, code: Code, took: u64, limit: Duration) -> bool {
+        match code {
+            Code::Timeout | Code::Busy => true,
+            Code::Unavailable | Code::Uncertain => {
+                self.has_server.load(Ordering::Relaxed) && took >= limit.as_nanos() as u64
+            }
+            _ => false,
+        }
+    }
+
     fn hold(&self, lock: &Lock, random: &mut Random) {
         if self.inside.fetch_add(1, Ordering::SeqCst) != 0 {
             count(&self.overlaps);
@@ -69,10 +77,7 @@ impl Page {
     fn ended(&self, error: &synlock_core::Error, started: u64, limit: Option<Duration>) {
         let took = nanos() - started;
         match (error.code(), limit) {
-            // A server that has not answered by then is told of; the limit is kept all the same.
-            (Code::Timeout | Code::Busy | Code::Unavailable | Code::Uncertain, Some(limit))
-                if is_time_over(error.code(), took, limit) =>
-            {
+            (code, Some(limit)) if self.is_time_over(code, took, limit) => {
                 count(&self.timeouts);
                 let limit = limit.as_nanos() as u64;
                 if took < limit {
@@ -265,7 +270,7 @@ fn main() -> ExitCode {
         .nth(1)
         .unwrap_or_else(|| "flock".to_owned());
     let (url, _server) = match word.as_str() {
-        "redis" => places::place("native"),
+        "redis" => places::place("redis"),
         word => (
             of_this_host(word, &dir, &memory),
             Box::new(()) as Box<dyn Any>,
@@ -279,6 +284,8 @@ fn main() -> ExitCode {
     };
     // SAFETY: atomics, for which zero is a value.
     let page = unsafe { SharedPage::<Page>::new() };
+    page.has_server
+        .store(scope == Scope::Cluster, Ordering::SeqCst);
     let full = is_full_load();
     page.last_grant.store(nanos(), Ordering::SeqCst);
     let workers: Vec<_> = (0..processes)
