@@ -64,6 +64,19 @@ fn until(flag: &AtomicBool) -> bool {
     true
 }
 
+/// Ends the child if that is its fate, and waits for it, unless it lives on; whether it ended as it should.
+fn meets_its_fate(pid: libc::pid_t, fate: Fate) -> bool {
+    let expected = match fate {
+        Fate::OutlivesRelease | Fate::OutlivesParent => return true,
+        Fate::IsKilled => {
+            signal(pid, libc::SIGKILL);
+            -libc::SIGKILL
+        }
+        _ => 0,
+    };
+    exit_status(wait(pid)) == expected
+}
+
 /// What every child must find, whatever it does afterwards.
 fn is_right(held: &Lock, idle: &Lock, store: &Store) -> bool {
     let forked = |result: synlock_core::Result<()>| {
@@ -140,20 +153,8 @@ fn parent(url: &str, fate: Fate, page: &Page, contends: bool) -> i32 {
     if !until(&page.child_done) {
         return 3;
     }
-    if fate == Fate::IsKilled {
-        signal(pid, libc::SIGKILL);
-    }
-    let lives_on = matches!(fate, Fate::OutlivesRelease | Fate::OutlivesParent);
-    if !lives_on {
-        let status = exit_status(wait(pid));
-        let expected = if fate == Fate::IsKilled {
-            -libc::SIGKILL
-        } else {
-            0
-        };
-        if status != expected {
-            return 4;
-        }
+    if !meets_its_fate(pid, fate) {
+        return 4;
     }
     for _ in 0..15 {
         pause();

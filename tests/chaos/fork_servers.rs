@@ -3,7 +3,7 @@
 //!
 //! Each kind of store has a process of its own, so that they can wait side by side.
 
-use super::{FATES, FREED, Fate, Page, Tally, child, copy, until};
+use super::{FATES, FREED, Fate, Page, Tally, child, copy, meets_its_fate, until};
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
 use std::process::{Command, ExitCode, Stdio};
@@ -107,14 +107,8 @@ fn parent(url: &str, fate: Fate, more: &More) -> i32 {
     if !until(&page.child_done) {
         return 3;
     }
-    if fate == Fate::IsKilled {
-        signal(pid, libc::SIGKILL);
-    }
-    if !matches!(fate, Fate::OutlivesRelease | Fate::OutlivesParent) {
-        let expected = i32::from(fate == Fate::IsKilled) * -libc::SIGKILL;
-        if exit_status(wait(pid)) != expected {
-            return 4;
-        }
+    if !meets_its_fate(pid, fate) {
+        return 4;
     }
     let now = sockets();
     let whole = before
