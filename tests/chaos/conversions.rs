@@ -60,7 +60,7 @@ impl Page {
             Code::Busy | Code::Timeout => count(&self.refused),
             Code::Lost => count(&self.lost),
             _ => {
-                eprintln!("{error:?}");
+                eprintln!("FAIL {error:?}");
                 count(&self.errors);
             }
         }

@@ -47,7 +47,7 @@ fn work(url: &str, page: &Page, me: u64) -> i32 {
             Ok(acquired) => acquired.fence.expect("fencing is on"),
             Err(error) if error.code() == Code::Timeout => continue,
             Err(error) => {
-                eprintln!("{error:?}");
+                eprintln!("FAIL {error:?}");
                 count(&page.errors);
                 continue;
             }
@@ -75,7 +75,7 @@ fn work(url: &str, page: &Page, me: u64) -> i32 {
                 }
                 (Err(error), _) if error.code() == Code::Lost => lost = true,
                 (Err(error), _) => {
-                    eprintln!("{error:?}");
+                    eprintln!("FAIL {error:?}");
                     count(&page.errors);
                 }
             }

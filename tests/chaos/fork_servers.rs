@@ -175,6 +175,7 @@ fn round(url: &str, fate: Fate, tally: &mut Tally) {
         let _ = theirs.release();
     }
     let status = exit_status(wait(pid));
+    page.over.store(true, Ordering::SeqCst);
     let _ = contender.release();
     let expected = i32::from(fate == Fate::OutlivesParent) * -libc::SIGKILL;
     if status != expected || !held {

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use synlock_core::{Lock, LockOptions, Mode, Store, Wait};
+use synlock_tests::load::most;
 use synlock_tests::names::TempDir;
 use synlock_tests::page::SharedPage;
 use synlock_tests::process::{exit_status, fork, is_full_load, nanos, wait};
@@ -21,7 +22,10 @@ use synlock_tests::step::{Step, Traced, mark, stay_on_one_processor};
 use synlock_tests::torture::Verdict;
 
 /// How long the next one may take.
-const LIMIT: Duration = Duration::from_secs(1);
+fn limit() -> Duration {
+    most(Duration::from_secs(1))
+}
+
 /// How often a child is tried again that did not take the path that was looked at: a clock was read
 /// at another time, or a sleep ended otherwise.
 const TRIES: u32 = 5;
@@ -126,7 +130,7 @@ impl Operation {
             Wake => {
                 mark();
                 // One that goes astray waits in vain.
-                let _ = lock.acquire(Wait::For(LIMIT), None);
+                let _ = lock.acquire(Wait::For(limit()), None);
             }
             Extend | Promote | Demote | Release | ReleaseShared | HandOver => {
                 lock.acquire(Wait::No, None).expect("it is free");
@@ -269,7 +273,7 @@ impl World {
 
     fn pair(&self, store: &Store, name: &str) -> synlock_core::Result<bool> {
         let lock = store.lock(name)?;
-        let recovered = lock.acquire(Wait::For(LIMIT), None)?.recovered;
+        let recovered = lock.acquire(Wait::For(limit()), None)?.recovered;
         lock.release()?;
         Ok(recovered)
     }
@@ -300,7 +304,7 @@ impl World {
             _ => return None,
         }
         let lock = store.lock_with("x", options).expect("a lock");
-        lock.acquire(Wait::For(LIMIT), None).expect("it is free");
+        lock.acquire(Wait::For(limit()), None).expect("it is free");
         if self.operation == Expire {
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -407,7 +411,7 @@ impl World {
             return Err("the next process got nothing".to_owned());
         }
         let took = nanos() - killed;
-        if took > LIMIT.as_nanos() as u64 {
+        if took > limit().as_nanos() as u64 {
             return Err(format!("the next came after {} ms", took / 1_000_000));
         }
         let rest = self.found()?;
@@ -433,7 +437,7 @@ impl World {
 
     fn waiter_got_it(&self, killed: u64) -> Result<(), String> {
         let wanted = self.page.wanted.load(Ordering::SeqCst);
-        let end = nanos() + 5 * LIMIT.as_nanos() as u64;
+        let end = nanos() + 5 * limit().as_nanos() as u64;
         while self.page.done.load(Ordering::SeqCst) < wanted {
             if nanos() > end {
                 return Err("the waiter never got it".to_owned());
@@ -445,7 +449,7 @@ impl World {
             .got_at
             .load(Ordering::SeqCst)
             .saturating_sub(killed);
-        if waited > LIMIT.as_nanos() as u64 {
+        if waited > limit().as_nanos() as u64 {
             return Err(format!("the waiter got it after {} ms", waited / 1_000_000));
         }
         Ok(())
@@ -478,7 +482,7 @@ fn wait_when_told(url: &str, page: SharedPage<Page>) -> i32 {
         while !store.is_locked("x").unwrap_or(false) {
             std::thread::yield_now();
         }
-        if lock.acquire(Wait::For(5 * LIMIT), None).is_err() {
+        if lock.acquire(Wait::For(5 * limit()), None).is_err() {
             return 2;
         }
         page.got_at.store(nanos(), Ordering::SeqCst);

@@ -2,12 +2,19 @@
 //! the machine itself stood still.
 
 use crate::page::SharedPage;
-use crate::process::{exit_status, fork, nanos, wait};
+use crate::process::{exit_status, fork, is_full_load, nanos, wait};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What a call that is bounded comes back within, on any machine; one that is not would take for ever.
 pub const SOON: Duration = Duration::from_secs(20);
+/// The most that something may take: what the bar says, at its full load. The quick one runs on any machine
+/// and beside anything, where only what never ends can be told from what is late.
+#[must_use]
+pub fn most(bar: Duration) -> Duration {
+    if is_full_load() { bar } else { SOON.max(bar) }
+}
+
 /// How much slower than it should be a machine may be until its figures are given up.
 const SLOWEST: u32 = 20;
 

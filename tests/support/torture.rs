@@ -5,7 +5,7 @@
 //! the *death ledger* before it kills, so finding a dead holder's mark inside is no overlap.
 
 use crate::history::{Answer, Judgement, Kind, Orphans, Tapes, judge};
-use crate::load::{Bystander, Stretch};
+use crate::load::{Bystander, Stretch, most};
 use crate::page::{FencedResource, SharedPage};
 use crate::process::{exit_status, fork, is_stopped, nanos, signal, wait};
 use std::cell::UnsafeCell;
@@ -199,7 +199,7 @@ fn work(torture: &Torture, page: &Page, notes: &Notes, me: u64) -> i32 {
     let lock = match lock {
         Ok(lock) => lock,
         Err(error) => {
-            eprintln!("worker {me}: {error:?}");
+            eprintln!("FAIL worker {me}: {error:?}");
             return 2;
         }
     };
@@ -221,7 +221,7 @@ fn work(torture: &Torture, page: &Page, notes: &Notes, me: u64) -> i32 {
                     Err(error) if error.code() == Code::Lost => count(&page.lost),
                     Err(error) => {
                         count(&page.errors);
-                        eprintln!("worker {me}: {error:?}");
+                        eprintln!("FAIL worker {me}: {error:?}");
                     }
                 }
             }
@@ -230,7 +230,7 @@ fn work(torture: &Torture, page: &Page, notes: &Notes, me: u64) -> i32 {
             }
             Err(error) => {
                 count(&page.errors);
-                eprintln!("worker {me}: {error:?}");
+                eprintln!("FAIL worker {me}: {error:?}");
             }
         }
     }
@@ -404,7 +404,7 @@ impl Verdict {
             );
         }
         self.claim(
-            report.stall <= MOST_STALL + report.machine,
+            report.stall <= most(MOST_STALL) + report.machine,
             "longest time without a grant (and that the machine let others wait)",
             format!("{:?} ({:?})", report.stall, report.machine),
         );

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use synlock_core::{Code, Result};
+use synlock_tests::process::is_full_load;
 
 /// How long the machine itself kept a thread from running since the last look: that is none of the store's.
 pub struct Stalls {
@@ -43,23 +44,16 @@ impl Drop for Stalls {
 
 pub const TIMEOUT: Duration = Duration::from_millis(300);
 
-/// Runs a call; it must be back within the timeout, a tenth of it and 50 ms.
+/// Runs a call; it must be back within the timeout, a tenth of it and 50 ms. At the quick load the suites of
+/// other stores run beside this one, each with servers of its own: there it has longer, and a call without a
+/// bound would never be back.
 pub fn in_time<T>(stalls: &Stalls, what: &str, call: impl FnOnce() -> Result<T>) -> Code {
-    in_time_with(Duration::ZERO, stalls, what, call)
-}
-
-/// The same, with so much more.
-pub fn in_time_with<T>(
-    slack: Duration,
-    stalls: &Stalls,
-    what: &str,
-    call: impl FnOnce() -> Result<T>,
-) -> Code {
+    let slack = if is_full_load() { ms(50) } else { TIMEOUT * 10 };
     stalls.take();
     let start = Instant::now();
     let found = code(call());
     let took = start.elapsed();
-    let bound = TIMEOUT * 11 / 10 + ms(50) + stalls.take() * 2 + slack;
+    let bound = TIMEOUT * 11 / 10 + stalls.take() * 2 + slack;
     assert!(took <= bound, "{what}: {took:?} of {bound:?}");
     found
 }

@@ -1,7 +1,7 @@
 //! Row 17: the network of a server fails, or the server stops, at each step of the protocol. Every call
 //! is back in time, and afterwards no reply belongs to another request.
 
-use crate::calls::{Stalls, TIMEOUT, in_time_with};
+use crate::calls::{Stalls, TIMEOUT, in_time};
 use crate::remote::{Remote, lock};
 use crate::{code, let_sigpipe_kill, ms};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -15,13 +15,6 @@ use synlock_tests::services::redis_fake::Fault;
 const FAULTS: [Fault; 4] = [Fault::Silence, Fault::OneWay, Fault::Reset, Fault::Cut];
 /// Of a lock whose release may be lost.
 const TTL: Duration = Duration::from_secs(3);
-
-/// At the quick load the suites of other stores run beside this one, each with servers of its own. A call
-/// without a bound would never be back.
-fn in_time<T>(stalls: &Stalls, what: &str, call: impl FnOnce() -> Result<T>) -> Code {
-    let slack = if is_full_load() { ms(0) } else { TIMEOUT * 10 };
-    in_time_with(slack, stalls, what, call)
-}
 
 /// What a verb may say while the network fails. A hold that ends with its session may be lost.
 fn is_allowed(found: Code, has_leases: bool) -> bool {
