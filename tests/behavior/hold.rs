@@ -223,16 +223,24 @@ fn delay(case: &Case) {
     assert_eq!(code(a.ensure_held()), Code::Lost);
     assert_eq!(code(b.acquire(Wait::No, None)), Code::Busy);
     // A holder that says that it is done is no unclean end.
-    let c = delayed(case, ms(600), long);
     assert!(case.store.break_lock(&case.name).is_ok() == case.can.break_lock);
     if case.can.break_lock {
-        c.acquire(Wait::No, None).unwrap();
-        c.refresh(Some(ms(800))).unwrap();
-        assert!(c.remaining().unwrap() <= ms(800));
-        std::thread::sleep(ms(850));
-        assert!(c.release().unwrap().late);
-        b.acquire(PATIENCE, None).unwrap();
-        b.release().unwrap();
+        case.patiently(ms(600), |ttl| {
+            let c = delayed(case, ttl, long);
+            c.acquire(Wait::No, None).map_err(told)?;
+            let longer = ttl * 4 / 3;
+            let refreshed = c.refresh(Some(longer)).map_err(told);
+            if refreshed.is_ok() {
+                assert!(c.remaining().unwrap() <= longer);
+                std::thread::sleep(longer + ms(50));
+                assert!(c.release().unwrap().late);
+            } else {
+                case.store.break_lock(&case.name).unwrap();
+            }
+            b.acquire(PATIENCE, None).unwrap();
+            b.release().unwrap();
+            refreshed
+        });
     }
     // The delay ends too.
     let name = format!("{}-ends", case.name);
@@ -259,17 +267,29 @@ fn no_delay(case: &Case) {
 }
 
 fn refresh(case: &Case) {
-    let (a, b) = (case.leased(ms(900)), case.lock());
-    a.acquire(Wait::No, None).unwrap();
-    let third = a.ttl().unwrap() / 3;
-    for _ in 0..6 {
-        std::thread::sleep(third);
-        a.refresh(None).unwrap();
+    case.patiently(ms(900), |ttl| {
+        let (a, b) = (case.leased(ttl), case.lock());
+        a.acquire(Wait::No, None).map_err(told)?;
+        for _ in 0..6 {
+            std::thread::sleep(ttl / 3);
+            a.refresh(None).map_err(told)?;
+        }
+        is_busy(&b)?;
+        a.refresh(Some(Duration::from_secs(60))).map_err(told)?;
+        assert!(a.remaining().unwrap() > Duration::from_secs(50));
+        a.release().map(drop).map_err(told)
+    });
+}
+
+fn told(error: synlock_core::Error) -> String {
+    error.to_string()
+}
+
+fn is_busy(lock: &Lock) -> Result<(), String> {
+    match code(lock.acquire(Wait::No, None)) {
+        Code::Busy => Ok(()),
+        other => Err(format!("{other:?} though somebody holds it")),
     }
-    assert_eq!(code(b.acquire(Wait::No, None)), Code::Busy);
-    a.refresh(Some(Duration::from_secs(60))).unwrap();
-    assert!(a.remaining().unwrap() > Duration::from_secs(50));
-    a.release().unwrap();
 }
 
 fn never_shortens(case: &Case) {
@@ -315,24 +335,27 @@ fn late(case: &Case) {
 }
 
 fn watchdog(case: &Case) {
-    let a = case.lock_with(|options| {
-        options.ttl = Some(case.ttl(ms(1500)));
-        options.renew = Some(true);
+    case.patiently(ms(1500), |ttl| {
+        let a = case.lock_with(|options| {
+            options.ttl = Some(ttl);
+            options.renew = Some(true);
+        });
+        a.acquire(Wait::No, None).map_err(told)?;
+        let start = Instant::now();
+        while start.elapsed() < ttl * 5 / 3 {
+            is_busy(&case.lock())?;
+            std::thread::sleep(ms(20));
+        }
+        a.ensure_held().map_err(told)?;
+        a.release().map_err(told)?;
+        let b = case.lock();
+        b.acquire(Wait::No, None).map_err(told)?;
+        std::thread::sleep(ttl / 3);
+        // No renewal followed the release.
+        b.ensure_held().map_err(told)?;
+        assert_eq!(a.state(), State::Idle);
+        Ok(())
     });
-    a.acquire(Wait::No, None).unwrap();
-    let start = Instant::now();
-    while start.elapsed() < ms(2500) {
-        assert_eq!(code(case.lock().acquire(Wait::No, None)), Code::Busy);
-        std::thread::sleep(ms(20));
-    }
-    a.ensure_held().unwrap();
-    a.release().unwrap();
-    let b = case.lock();
-    b.acquire(Wait::No, None).unwrap();
-    std::thread::sleep(ms(500));
-    // No renewal followed the release.
-    b.ensure_held().unwrap();
-    assert_eq!(a.state(), State::Idle);
 }
 
 fn no_watchdog(case: &Case) {
@@ -344,15 +367,16 @@ fn no_watchdog(case: &Case) {
 }
 
 fn waits_for_lease(case: &Case) {
-    let ((a, ttl), b) = (case.briefly(ms(200), || true), case.lock());
-    a.set_auto_release(false);
-    drop(a);
-    let acquired = b.acquire(PATIENCE, None).unwrap();
-    assert!(
-        acquired.waited < ttl + Duration::from_secs(4),
-        "waited for the safety poll: {:?}",
-        acquired.waited
-    );
+    case.patiently(ms(200), |ttl| {
+        let ((a, ttl), b) = (case.briefly(ttl, || true), case.lock());
+        a.set_auto_release(false);
+        drop(a);
+        let waited = b.acquire(PATIENCE, None).unwrap().waited;
+        b.release().unwrap();
+        let most = ttl + Duration::from_secs(4);
+        let poll = || format!("waited for the safety poll: {waited:?}");
+        (waited < most).then_some(()).ok_or_else(poll)
+    });
 }
 
 fn default_lease(case: &Case) {

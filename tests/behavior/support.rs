@@ -556,6 +556,16 @@ impl Case {
         }
     }
 
+    /// What `attempt` says of leases of `ttl`, which must not run out under it; it is made again with longer ones, since
+    /// a machine may take that long for anything. What is wrong stays wrong.
+    pub fn patiently(&self, ttl: Duration, attempt: impl Fn(Duration) -> Result<(), String>) {
+        let ttl = self.ttl(ttl);
+        let done = attempt(ttl)
+            .or_else(|_| attempt(ttl * 4))
+            .or_else(|_| attempt(ttl * 16));
+        assert_eq!(done, Ok(()));
+    }
+
     /// With a lease of `ttl`, or the store's shortest.
     pub fn leased(&self, ttl: Duration) -> Lock {
         let ttl = self.ttl(ttl);

@@ -44,7 +44,7 @@ impl EtcdServer {
 
     /// A missing server program is a failure, never a skip.
     pub fn start_with(options: Options) -> Self {
-        let folder = TempDir::new("synlock-etcd");
+        let folder = TempDir::in_memory("synlock-etcd");
         if options.tls {
             make_certificates(folder.path());
         }

@@ -39,7 +39,7 @@ impl MariadbServer {
 
     /// One with options. A missing server program is a failure, never a skip.
     pub fn start_with(options: Options) -> Self {
-        let folder = TempDir::new("synlock-my");
+        let folder = TempDir::in_memory("synlock-my");
         copy("mariadb", &folder.path().join("data"), |data| {
             run(
                 Command::new("mariadb-install-db")

@@ -39,7 +39,7 @@ impl PostgresServer {
 
     /// One with options. A missing server program is a failure, never a skip.
     pub fn start_with(options: Options) -> Self {
-        let folder = TempDir::new("synlock-pg");
+        let folder = TempDir::in_memory("synlock-pg");
         copy("postgres", &folder.path().join("data"), |data| {
             run(
                 unprivileged(program("initdb"))

@@ -34,7 +34,7 @@ impl ZookeeperServer {
 
     /// Several that elect a leader. A missing server program is a failure, never a skip.
     pub fn start_ensemble(count: usize) -> Self {
-        let folder = TempDir::new("synlock-zookeeper");
+        let folder = TempDir::in_memory("synlock-zookeeper");
         let peers: Vec<(u16, u16)> = (0..count).map(|_| (free_port(), free_port())).collect();
         let members: Vec<Member> = (0..count)
             .map(|number| Member {

@@ -25,7 +25,7 @@ impl TempDir {
         Self::within(std::env::temp_dir(), stem)
     }
 
-    /// As `new`, in memory where that is a file system: for databases of SQLite, which sync at every step, and a disk
+    /// As `new`, in memory where that is a file system: for databases, some of which sync at every step, and a disk
     /// that others use may take a second for each.
     pub fn in_memory(stem: &str) -> Self {
         let memory = std::path::Path::new("/dev/shm");
