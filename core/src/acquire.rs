@@ -27,6 +27,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// How far an exchange with a server may outlast the caller's deadline: less would make the last
 /// look before it an uncertain one.
 const GRACE: Duration = Duration::from_millis(40);
+/// What leaving the queue has in any case.
+const SHORT_GRACE: Duration = Duration::from_millis(10);
 /// How often an interruptible wait gives the host a turn.
 const HOST_TURN: Duration = Duration::from_millis(200);
 
@@ -393,9 +395,12 @@ impl Shared {
             return Err(Error::outcome(outcome));
         };
         let (started, attempts) = (pending.started, pending.attempts);
-        // Leaving the queue must not fail for want of the time that has just run out.
-        pending.claim.asked = BootTime::now();
-        pending.claim.deadline = Some(exchange_deadline(pending.claim.asked));
+        // Leaving the queue must not fail for want of the time that has just run out, but the last look may
+        // have used up the grace: what is not answered then is left to the background.
+        let now = BootTime::now();
+        let grace = exchange_deadline(pending.deadline.map_or(now, |deadline| deadline.min(now)));
+        pending.claim.asked = now;
+        pending.claim.deadline = Some(grace.max(now.after(SHORT_GRACE)));
         match self.store.backend().cancel(&pending.claim) {
             Ok(Cancelled::Granted(grant)) if !self.is_too_late(&pending.claim, &grant) => {
                 return Ok(Step::Granted(self.hold_pending(phase, &grant, true)));

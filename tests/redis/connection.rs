@@ -1,11 +1,12 @@
 //! The connection to a server: its names, its options, and what a hold comes to when it makes trouble.
 
 use crate::{code, leased, lock, ms};
-use std::net::TcpStream;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
-use synlock_core::{Code, Wait};
+use synlock_core::{Code, Store, Wait};
 use synlock_tests::load::SOON;
 use synlock_tests::process::{is_full_load, nanos};
 use synlock_tests::redis::{Options, RedisServer};
@@ -64,6 +65,58 @@ fn requests_are_not_held_back_for_more() {
         assert!(socket.nodelay().unwrap(), "{socket:?}");
     }
     one.release().unwrap();
+}
+
+/// Passes everything on to a server but subscriptions, which it counts.
+fn deaf_to_subscriptions(server: u16) -> (u16, &'static AtomicU32) {
+    let heard: &AtomicU32 = Box::leak(Box::default());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let server = TcpStream::connect(("127.0.0.1", server)).unwrap();
+            let back = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            for (mut from, mut to) in [(client, server), back] {
+                std::thread::spawn(move || {
+                    let mut chunk = [0; 4096];
+                    while let Ok(got @ 1..) = from.read(&mut chunk) {
+                        if chunk[..got].windows(9).any(|word| word == b"SUBSCRIBE") {
+                            heard.fetch_add(1, SeqCst);
+                        } else if to.write_all(&chunk[..got]).is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+        }
+    });
+    (port, heard)
+}
+
+#[test]
+fn nobody_waits_longer_than_asked_behind_another_that_subscribes() {
+    let server = RedisServer::start();
+    let (port, heard) = deaf_to_subscriptions(server.port());
+    let holder = lock(&server.url(), "n");
+    holder.try_acquire().unwrap().unwrap();
+    let store = Store::open(&format!("redis://127.0.0.1:{port}?io_timeout=10000")).unwrap();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let found = code(store.lock("n").unwrap().acquire(Wait::Forever, None));
+            is_over.store(true, SeqCst);
+            assert_eq!(found, Code::Unavailable);
+        });
+        while heard.load(SeqCst) == 0 {
+            std::thread::sleep(ms(1));
+        }
+        let found = code(store.lock("n").unwrap().acquire(Wait::For(ms(50)), None));
+        assert_eq!(found, Code::Timeout);
+        assert!(
+            !is_over.load(SeqCst),
+            "it waited for the other's subscription"
+        );
+    });
 }
 
 #[test]

@@ -52,6 +52,8 @@ mod files;
 pub mod flock;
 #[cfg(any(feature = "etcd", feature = "zookeeper"))]
 mod line;
+#[cfg(any(feature = "redis", feature = "postgres"))]
+mod making;
 #[cfg(feature = "memcached")]
 pub mod memcached;
 #[cfg(feature = "memory")]

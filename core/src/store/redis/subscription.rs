@@ -8,6 +8,7 @@ use crate::hash::ByToken;
 use crate::lease::BootTime;
 use crate::owner::OwnerToken;
 use crate::signal::{Signal, Wake};
+use crate::store::making::Making;
 use crate::store::turns::{Next, Vacancy};
 use crate::sync::Mutex;
 use crate::{Error, Result};
@@ -37,6 +38,7 @@ pub(super) struct Subscription {
     pub channel: String,
     /// The connection, while it stands; whoever locks it reads.
     reader: Mutex<Option<Connection>>,
+    making: Making,
     /// Its descriptor, -1 while there is none; readable without the lock.
     fd: AtomicI32,
     /// Which server it leads to.
@@ -50,6 +52,7 @@ impl Subscription {
         Ok(Subscription {
             channel: format!("synlock:wake:{}", OwnerToken::draw()?.to_hex()),
             reader: Mutex::new(None),
+            making: Making::default(),
             fd: AtomicI32::new(-1),
             node: Mutex::new(None),
             listeners: Mutex::default(),
@@ -75,11 +78,12 @@ impl Subscription {
         if self.stands() {
             return Ok(());
         }
-        let mut reader = self.reader.lock();
-        if reader.is_some() && self.stands() {
+        // Not with the reader's lock: whoever wants less time than it takes must not wait for it.
+        let _maker = self.making.begin(deadline)?;
+        if self.stands() {
             return Ok(());
         }
-        *reader = None;
+        *self.reader.lock() = None;
         let mut connection = connect()?;
         connection.send(&pack(&[b"SUBSCRIBE", self.channel.as_bytes()]), deadline)?;
         match check(connection.reply(deadline)?)? {
@@ -87,6 +91,7 @@ impl Subscription {
             _ => return Err(protocol("an odd answer to SUBSCRIBE")),
         }
         *self.node.lock() = Some(connection.node.clone());
+        let mut reader = self.reader.lock();
         self.fd.store(connection.fd(), Ordering::Release);
         *reader = Some(connection);
         drop(reader);

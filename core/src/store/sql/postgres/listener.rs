@@ -8,6 +8,7 @@ use crate::lease::BootTime;
 use crate::owner::OwnerToken;
 use crate::signal::{Signal, Wake};
 use crate::store::db::{Config, Connection};
+use crate::store::making::Making;
 use crate::store::turns::{Next, Vacancy};
 use crate::sync::Mutex;
 use crate::{Error, Result};
@@ -20,6 +21,7 @@ pub(super) struct Listener {
     channel: String,
     /// The connection, while it stands; whoever locks it reads.
     reader: Mutex<Option<Connection>>,
+    making: Making,
     /// Its descriptor, -1 while there is none; readable without the lock.
     fd: AtomicI32,
     waiters: Mutex<ByToken<Weak<Signal>>>,
@@ -34,6 +36,7 @@ impl Listener {
         Ok(Listener {
             channel: format!("synlock_{}", OwnerToken::draw()?.to_hex()),
             reader: Mutex::new(None),
+            making: Making::default(),
             fd: AtomicI32::new(-1),
             waiters: Mutex::default(),
             vacancy: Vacancy::new()?,
@@ -58,8 +61,9 @@ impl Listener {
         if self.stands() {
             return Ok(Some(&self.channel));
         }
-        let mut reader = self.reader.lock();
-        if reader.is_some() {
+        // Not with the reader's lock: whoever wants less time than it takes must not wait for it.
+        let _maker = self.making.begin(deadline)?;
+        if self.stands() {
             return Ok(Some(&self.channel));
         }
         let mut connection = Connection::open(config, deadline)?;
@@ -78,6 +82,7 @@ impl Listener {
         connection
             .query(&listen, &[], deadline)
             .map_err(Error::from)?;
+        let mut reader = self.reader.lock();
         self.fd.store(connection.fd(), Ordering::Release);
         *reader = Some(connection);
         drop(reader);
