@@ -111,6 +111,8 @@ fn map_page() -> &'static Page {
 /// ancestor's.
 #[inline]
 pub fn generation() -> u64 {
+    #[cfg(canary = "use_after_free")]
+    read_freed();
     // A raw clone ran no handler: close what it inherited now.
     LINE.current(&page().generation, || {
         close_all();
@@ -324,8 +326,6 @@ fn read_freed() {
 /// 128 bits from the kernel, drawn in blocks that a child finds empty: no two processes can be
 /// dealt the same ones.
 pub(crate) fn random_128() -> crate::Result<[u8; 16]> {
-    #[cfg(canary = "use_after_free")]
-    read_freed();
     let _ = generation();
     let page = page();
     while page
