@@ -182,8 +182,9 @@ static void make(struct run *run) {
     uint64_t dice = below(run, 100);
     if (dice < 8) {
         char url[400];
-        uint64_t which = below(run, 4);
+        uint64_t which = below(run, 6);
         if (which < 2) snprintf(url, sizeof url, "memory:fuzz-%d?timeout=2", (int)which);
+        else if (which < 4) snprintf(url, sizeof url, "shm:%s/segment-%d?timeout=2", folder, (int)which);
         else snprintf(url, sizeof url, "flock:%s/%d?timeout=2", folder, (int)which);
         if (!below(run, 20)) snprintf(url, sizeof url, "%s", below(run, 2) ? "nonsense" : "\xff:x");
         NEW(STORE, synlock_store, synlock_store_open(url, NULL, NULL, 0, &fresh, to));
