@@ -256,7 +256,12 @@ fn a_vote_that_comes_after_a_loss_stays_with_nobody() {
 fn what_a_member_still_has_of_a_lost_hold_is_released() {
     let ([first, second, third], lock) = three();
     lock.acquire(Wait::No, None).unwrap();
-    until(|| first.owner.lock().is_some());
+    // Two are enough to hold; the last to grant must not come after what follows.
+    until(|| {
+        [&first, &second, &third]
+            .iter()
+            .all(|member| member.owner.lock().is_some())
+    });
     second.give_to(None);
     third.give_to(None);
     assert_eq!(lock.ensure_held().unwrap_err().code(), Code::Lost);
