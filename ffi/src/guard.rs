@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use synlock_core::{Code, Error, Result};
 
 /// Runs the body of an export.
+#[inline]
 pub(crate) fn guard(
     name: &'static str,
     error: *mut *mut synlock_error,
@@ -21,6 +22,19 @@ pub(crate) fn guard(
         inject(name);
         body()
     }));
+    match result {
+        Ok(Ok(())) => synlock_status::SYNLOCK_OK,
+        failed => refuse(name, error, failed),
+    }
+}
+
+/// What an export that has failed, or panicked, tells its caller.
+#[cold]
+fn refuse(
+    name: &'static str,
+    error: *mut *mut synlock_error,
+    result: std::thread::Result<Result<()>>,
+) -> synlock_status {
     let failed = match result {
         Ok(Ok(())) => return synlock_status::SYNLOCK_OK,
         Ok(Err(failed)) => failed,
@@ -45,6 +59,7 @@ pub(crate) fn guard(
 }
 
 /// As `guard`, for exports that return a value: `otherwise` if they fail.
+#[inline]
 pub(crate) fn value<T>(name: &'static str, otherwise: T, body: impl FnOnce() -> Result<T>) -> T {
     let result = catch_unwind(AssertUnwindSafe(|| {
         inject(name);
@@ -70,6 +85,7 @@ fn inject(name: &'static str) {
 }
 
 #[cfg(not(feature = "inject-panic"))]
+#[inline]
 fn inject(_: &'static str) {}
 
 /// A pointer that results are written to.
@@ -103,6 +119,7 @@ pub(crate) fn hand_out<T>(out: Out<*mut T>, object: Object) -> Result<()> {
 }
 
 /// The value of a handle.
+#[inline]
 pub(crate) fn number<T>(handle: *const T) -> u64 {
     handle.addr() as u64
 }

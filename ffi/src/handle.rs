@@ -49,6 +49,7 @@ pub(crate) enum Kind {
 }
 
 impl Object {
+    #[inline]
     fn kind(&self) -> Kind {
         match self {
             Object::Store(_) => Kind::Store,
@@ -122,27 +123,33 @@ fn number(kind: Kind, place: Place) -> u64 {
     (kind as u64) << 56 | place.generation << 28 | u64::from(place.index)
 }
 
-fn invalid() -> Error {
-    Error::outcome(Code::InvalidHandle)
+#[cold]
+fn invalid(handle: u64) -> Error {
+    if handle == 0 {
+        Error::new(Code::NullPointer, "the handle is NULL")
+    } else {
+        Error::outcome(Code::InvalidHandle)
+    }
+}
+
+/// Pins what the handle stands for, if it says that it is of this kind. It may lie: a handle can be
+/// forged onto a slot of another kind.
+#[inline]
+fn pin_any(handle: u64, kind: Kind) -> Option<Pin<'static, Object>> {
+    if handle >> 56 != kind as u64 {
+        return None;
+    }
+    TABLE.pin(Place {
+        index: (handle & (GENERATIONS - 1)) as u32,
+        generation: handle >> 28 & (GENERATIONS - 1),
+    })
 }
 
 /// Pins the object of a handle.
 pub(crate) fn pin(handle: u64, kind: Kind) -> Result<Pin<'static, Object>> {
-    if handle == 0 {
-        return Err(Error::new(Code::NullPointer, "the handle is NULL"));
-    }
-    if handle >> 56 != kind as u64 {
-        return Err(invalid());
-    }
-    let place = Place {
-        index: (handle & (GENERATIONS - 1)) as u32,
-        generation: handle >> 28 & (GENERATIONS - 1),
-    };
-    // The kind in the handle could be forged onto a slot of another kind.
-    TABLE
-        .pin(place)
+    pin_any(handle, kind)
         .filter(|pin| pin.get().is_some_and(|object| object.kind() == kind))
-        .ok_or_else(invalid)
+        .ok_or_else(|| invalid(handle))
 }
 
 /// Frees a handle; of two that try, one succeeds.
@@ -150,7 +157,7 @@ pub(crate) fn free(handle: u64, kind: Kind) -> Result<()> {
     if pin(handle, kind)?.free() {
         Ok(())
     } else {
-        Err(invalid())
+        Err(invalid(handle))
     }
 }
 
@@ -187,10 +194,12 @@ macro_rules! access {
     ($($name:ident: $variant:ident($type:ty);)*) => {
         $(
             /// Pins the object and hands it to `run`.
+            #[inline]
             pub(crate) fn $name<T>(handle: u64, run: impl FnOnce(&$type) -> Result<T>) -> Result<T> {
-                match pin(handle, Kind::$variant)?.get() {
+                let pin = pin_any(handle, Kind::$variant);
+                match pin.as_ref().and_then(Pin::get) {
                     Some(Object::$variant(object)) => run(object),
-                    _ => Err(invalid()),
+                    _ => Err(invalid(handle)),
                 }
             }
         )*

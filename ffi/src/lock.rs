@@ -81,6 +81,7 @@ impl LockObject {
         }
     }
 
+    #[inline]
     fn acquire(&self, timeout_ms: i64, cancel: Option<&Cancel>) -> Result<Acquired> {
         let wait = self.wait(timeout_ms)?;
         match cancel {
@@ -104,6 +105,7 @@ impl LockObject {
     }
 
     /// The wait that a timeout argument stands for.
+    #[inline]
     pub(crate) fn wait(&self, timeout_ms: i64) -> Result<Wait> {
         match timeout_ms {
             -3 => Ok(self.lock.options().timeout.unwrap_or(Wait::Forever)),

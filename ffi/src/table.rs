@@ -58,6 +58,7 @@ fn fresh_chunk<T>() -> *mut Chunk<T> {
 }
 
 impl<T: Entry> Table<T> {
+    #[inline]
     fn slot(&self, index: u32) -> Option<&Slot<T>> {
         let chunk = self
             .chunks
@@ -108,6 +109,7 @@ impl<T: Entry> Table<T> {
     }
 
     /// Pins an entry, if it is still there.
+    #[inline]
     pub(crate) fn pin(&self, place: Place) -> Option<Pin<'_, T>> {
         let slot = self.slot(place.index)?;
         let mut word = slot.word.load(Ordering::Acquire);
@@ -148,6 +150,7 @@ impl<T: Entry> Table<T> {
         })
     }
 
+    #[cold]
     fn destroy(&self, slot: &Slot<T>, index: u32) {
         // SAFETY: not live and the last pin is gone: nobody else gets here, or can pin it.
         let entry = slot.entry.with_mut(|place| unsafe { (*place).take() });
@@ -184,6 +187,7 @@ pub(crate) struct Pin<'a, T: Entry + 'static> {
 
 impl<T: Entry> Pin<'_, T> {
     /// The entry.
+    #[inline]
     pub(crate) fn get(&self) -> Option<&T> {
         // SAFETY: pinned, so nobody writes to it.
         self.slot.entry.with(|place| unsafe { (*place).as_ref() })
@@ -215,6 +219,7 @@ impl<T: Entry> Pin<'_, T> {
 }
 
 impl<T: Entry> Drop for Pin<'_, T> {
+    #[inline]
     fn drop(&mut self) {
         let before = self.slot.word.fetch_sub(1, Ordering::AcqRel);
         let is_last = before & PINS == 1 || cfg!(canary = "any_pin_is_last");
