@@ -59,26 +59,30 @@ impl Shared {
     }
 
     /// Acquires on the caller's thread.
+    #[inline]
     pub(crate) fn acquire(&self, wait: Wait, cancel: Option<&Cancel>) -> Result<Acquired> {
         let started = BootTime::now();
-        let bell = {
+        // Most locks are free: the way without queue and bell comes first. A server is asked once.
+        let free = matches!(wait, Wait::No) || !self.is_remote;
+        if free && cancel.is_none_or(|cancel| !cancel.is_cancelled()) {
             let mut phase = self.lock_phase();
-            // Most locks are free: the way without queue and bell comes first. A server is asked once.
-            let free = wait == Wait::No || !self.is_remote;
-            match &*phase {
-                Phase::Pending(_, bell) => bell.clone(),
-                _ if free && cancel.is_none_or(|cancel| !cancel.is_cancelled()) => {
-                    match self.try_now(&mut phase, started) {
-                        Ok(Some(acquired)) => return Ok(acquired),
-                        Ok(None) if wait == Wait::No => {
-                            return Err(self.refuse(Code::Busy, Duration::ZERO));
-                        }
-                        Ok(None) => Arc::default(),
-                        Err(error) => return Err(error),
-                    }
+            if !matches!(&*phase, Phase::Pending(..)) {
+                if let Some(acquired) = self.try_now(&mut phase, started)? {
+                    return Ok(acquired);
                 }
-                _ => Arc::default(),
+                if matches!(wait, Wait::No) {
+                    return Err(self.refuse(Code::Busy, Duration::ZERO));
+                }
             }
+        }
+        self.wait_for(wait, started, cancel)
+    }
+
+    /// The long way: what was interrupted, a server that is to queue the claim, and what is taken.
+    fn wait_for(&self, wait: Wait, started: BootTime, cancel: Option<&Cancel>) -> Result<Acquired> {
+        let bell = match &*self.lock_phase() {
+            Phase::Pending(_, bell) => bell.clone(),
+            _ => Arc::default(),
         };
         let step = self.begin(wait, started, cancel, &bell)?;
         self.drive(step, &bell)
@@ -96,6 +100,7 @@ impl Shared {
     }
 
     /// After a single look.
+    #[cold]
     fn refuse(&self, outcome: Code, waited: Duration) -> Error {
         self.tell_with(EventKind::Refused, |facts| {
             facts.code = outcome;
@@ -181,6 +186,7 @@ impl Shared {
 
     /// The short way of an acquire that does not wait: no queue, no bell; nothing if it is busy. A
     /// child of a fork at this moment sees by `using` that the handle is not its own.
+    #[inline]
     fn try_now(&self, phase: &mut Phase, started: BootTime) -> Result<Option<Acquired>> {
         if matches!(&*phase, Phase::Held(hold) if !hold.has_ended()) {
             return Err(Error::outcome(Code::AlreadyHeld));
@@ -190,15 +196,27 @@ impl Shared {
         }
         let claim = self.take_claim(phase, started)?;
         match self.store.backend().attempt(&claim, None) {
-            Ok(Attempt::Granted(grant)) => {
-                if self.is_too_late(&claim, &grant) {
-                    self.give_back(&claim);
-                    Self::keep_claim(phase, claim);
-                    let words = "the grant took longer to arrive than its lease lasts";
-                    return Err(Error::new(Code::Unavailable, words));
-                }
-                let acquired = self.hold(phase, claim, &grant, started, 1, false);
-                Ok(Some(acquired))
+            Ok(Attempt::Granted(grant)) if !self.is_too_late(&claim, &grant) => {
+                Ok(Some(self.hold(phase, claim, &grant, started, 1, false)))
+            }
+            other => self.not_now(phase, claim, other),
+        }
+    }
+
+    /// What a single look comes to that brought no hold.
+    #[cold]
+    fn not_now(
+        &self,
+        phase: &mut Phase,
+        claim: Box<Claim>,
+        answer: Result<Attempt>,
+    ) -> Result<Option<Acquired>> {
+        match answer {
+            Ok(Attempt::Granted(_)) => {
+                self.give_back(&claim);
+                Self::keep_claim(phase, claim);
+                let words = "the grant took longer to arrive than its lease lasts";
+                Err(Error::new(Code::Unavailable, words))
             }
             Ok(Attempt::Busy(_)) => {
                 Self::keep_claim(phase, claim);
@@ -492,6 +510,7 @@ impl Shared {
     }
 
     /// Notes a grant; from here on the handle holds.
+    #[inline]
     pub(crate) fn hold(
         &self,
         phase: &mut Phase,
@@ -508,13 +527,7 @@ impl Shared {
         claim.deadline = None;
         if self.is_remote {
             let alone = attempts == 1 && !contended;
-            let slow = alone.then(|| self.store.judge_answer(claim.ttl, now.since(started)));
-            while let Some(words) = self.store.backend().take_caution() {
-                self.warn_of_store(words);
-            }
-            if let Some(words) = slow.flatten() {
-                self.warn_of_store(words);
-            }
+            self.note_answer(alone.then(|| now.since(started)), claim.ttl);
         }
         let acquired = Acquired {
             waited: now.since(started),
@@ -541,7 +554,10 @@ impl Shared {
                 ended,
             },
         );
-        if let Phase::Held(hold) = &*phase {
+        // Nobody watches what neither runs out nor ends with a server.
+        if (lease.is_some() || self.is_remote)
+            && let Phase::Held(hold) = &*phase
+        {
             watchdog::start(self, hold);
         }
         self.tell_with(EventKind::Acquired, |facts| {
@@ -551,6 +567,17 @@ impl Shared {
             facts.message = "acquired";
         });
         acquired
+    }
+
+    /// What a server's answer tells about it, and how long it `took` if that is to be judged.
+    fn note_answer(&self, took: Option<Duration>, ttl: Option<Duration>) {
+        let slow = took.and_then(|took| self.store.judge_answer(ttl, took));
+        while let Some(words) = self.store.backend().take_caution() {
+            self.warn_of_store(words);
+        }
+        if let Some(words) = slow {
+            self.warn_of_store(words);
+        }
     }
 }
 

@@ -242,6 +242,7 @@ impl Observers {
     }
 
     /// Whether anybody listens.
+    #[inline]
     pub(crate) fn any(&self) -> bool {
         self.flags.load(Ordering::Acquire) & HEARD != 0
     }

@@ -33,6 +33,7 @@ pub(crate) struct Ending {
 }
 
 impl Shared {
+    #[inline]
     pub(crate) fn release(&self) -> Result<Released> {
         let mut phase = self.lock_phase();
         let ending = match self.begin_release(&mut phase)? {
@@ -53,6 +54,7 @@ impl Shared {
     }
 
     /// What precedes the request; nothing if an acquire is to be abandoned instead.
+    #[inline]
     fn begin_release(&self, phase: &mut Phase) -> Result<Option<Ending>> {
         let retried = matches!(&*phase, Phase::Releasing(_));
         let hold = match &mut *phase {
@@ -113,6 +115,7 @@ impl Shared {
         self.end_release(&mut phase, ending, answer)
     }
 
+    #[inline]
     fn end_release(
         &self,
         phase: &mut Phase,
@@ -132,7 +135,16 @@ impl Shared {
                 });
                 Ok(Released { late })
             }
-            Ok(Answer::NotOurs) => {
+            Ok(Answer::NotOurs) => self.not_released(phase, None),
+            Err(error) => self.not_released(phase, Some(error)),
+        }
+    }
+
+    /// A release that did not find the hold, or whose answer did not come.
+    #[cold]
+    fn not_released(&self, phase: &mut Phase, error: Option<Error>) -> Result<Released> {
+        match error {
+            None => {
                 self.set(phase, Phase::Idle(None));
                 self.tell(
                     EventKind::Lost,
@@ -141,7 +153,7 @@ impl Shared {
                 );
                 Err(Error::outcome(Code::Lost))
             }
-            Err(error) => {
+            Some(error) => {
                 // Never reported as released; the background sees it through.
                 if let Phase::Held(hold) | Phase::Releasing(hold) =
                     std::mem::replace(&mut *phase, Phase::Idle(None))

@@ -12,6 +12,7 @@ static SHIFT_NS: AtomicI64 = AtomicI64::new(0);
 
 impl BootTime {
     /// Now.
+    #[inline]
     pub fn now() -> Self {
         let mut time = libc::timespec {
             tv_sec: 0,
@@ -26,6 +27,7 @@ impl BootTime {
     /// Nanoseconds of a clock that is cheaper to read, some milliseconds behind, and stands still while
     /// the machine sleeps: for what is done now and then, never for leases.
     #[cfg(all(any(feature = "flock", feature = "shm"), not(loom)))]
+    #[inline]
     pub(crate) fn coarse_nanos() -> u64 {
         let mut time = libc::timespec {
             tv_sec: 0,
@@ -104,6 +106,7 @@ impl Wait {
     }
 
     /// From milliseconds as the C ABI counts them: 0 tries, negative waits for ever.
+    #[inline]
     pub fn from_millis(ms: i64) -> Self {
         match u64::try_from(ms) {
             Err(_) => Wait::Forever,

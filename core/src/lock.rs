@@ -42,6 +42,7 @@ pub struct Lock(Arc<Shared>);
 pub(crate) struct Use<S: Deref<Target = Shared>>(S);
 
 impl<S: Deref<Target = Shared>> Drop for Use<S> {
+    #[inline]
     fn drop(&mut self) {
         self.0.using.store(0, Ordering::Release);
     }
@@ -114,6 +115,7 @@ impl Lock {
     }
 
     /// Marks the handle as in use until the guard is dropped.
+    #[inline]
     fn enter(&self) -> Result<Use<&Shared>> {
         self.mark().map(|()| Use(&*self.0))
     }
@@ -155,6 +157,7 @@ impl Lock {
         (owned != 0 && owned != now) || (using != 0 && using != now)
     }
 
+    #[cold]
     fn about(&self, operation: &'static str, error: Error) -> Error {
         self.0.about(operation, error)
     }
@@ -182,6 +185,7 @@ impl Lock {
     /// Outcomes: `Busy` (`Wait::No`), `Timeout`, `Cancelled`, `Interrupted` (only if the lock is
     /// `interruptible`), `AlreadyHeld`, `Reentered`. Errors: `Unavailable`, `Uncertain`,
     /// `Permission`, `Protocol`, `Exhausted`, `Storage`, `ForkedHandle`, `ConcurrentUse`.
+    #[inline]
     pub fn acquire(&self, wait: Wait, cancel: Option<&Cancel>) -> Result<Acquired> {
         let _used = self.enter()?;
         self.0
@@ -234,6 +238,7 @@ impl Lock {
     /// # Errors
     /// `NotHeld` if the handle is idle, `Lost` if the lock was not this owner's any more,
     /// `Uncertain` if the reply was lost (the release goes on in the background), `Unavailable`.
+    #[inline]
     pub fn release(&self) -> Result<Released> {
         let _used = self.enter()?;
         self.0

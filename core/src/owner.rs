@@ -24,6 +24,7 @@ impl OwnerToken {
     }
 
     /// Stands for a token that has not been drawn, where a hold must be found by it.
+    #[inline]
     pub(crate) fn numbered(number: u64) -> Self {
         // One to one, and spread out as the bits of random ones are.
         let spread = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -74,6 +75,7 @@ impl Numbers {
     const BLOCK: u64 = 1 << 20;
 
     /// The next one, never 0.
+    #[inline]
     pub(crate) fn next(&self) -> u64 {
         static BLOCKS: AtomicU64 = AtomicU64::new(0);
         let mut number = self.0.load(Ordering::Relaxed);

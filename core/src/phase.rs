@@ -26,6 +26,7 @@ pub(crate) struct Hold {
 
 impl Hold {
     /// Whether another handle that shared the hold has released it.
+    #[inline]
     pub(crate) fn has_ended(&self) -> bool {
         let ended = self.ended.as_ref();
         ended.is_some_and(|ended| ended.load(Ordering::Acquire))
@@ -125,6 +126,7 @@ impl<'a> PhaseGuard<'a> {
 struct Told<'a>(&'a Shared);
 
 impl Drop for Told<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.0.flush_notices();
     }
@@ -133,12 +135,14 @@ impl Drop for Told<'_> {
 impl Deref for PhaseGuard<'_> {
     type Target = Phase;
 
+    #[inline]
     fn deref(&self) -> &Phase {
         &self.phase
     }
 }
 
 impl DerefMut for PhaseGuard<'_> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut Phase {
         &mut self.phase
     }

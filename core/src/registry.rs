@@ -455,6 +455,7 @@ impl Store {
         ))
     }
 
+    #[inline]
     pub(crate) fn is_observed(&self) -> bool {
         self.0.observers.any()
     }

@@ -91,6 +91,7 @@ impl std::fmt::Debug for Shared {
 pub(crate) struct Shown<'a>(Option<&'a Shared>);
 
 impl Drop for Shown<'_> {
+    #[inline]
     fn drop(&mut self) {
         if let Some(lock) = self.0 {
             *lock.shown.lock() = None;
@@ -145,6 +146,7 @@ impl Shared {
         })
     }
 
+    #[inline]
     pub(crate) fn lock_phase(&self) -> PhaseGuard<'_> {
         PhaseGuard::new(self)
     }
@@ -206,6 +208,7 @@ impl Shared {
     }
 
     /// A token at once if the store or somebody who listens needs one.
+    #[inline]
     pub(crate) fn first_token(&self) -> Result<OwnerToken> {
         match self.tokens {
             _ if self.store.is_observed() => OwnerToken::draw(),
@@ -254,14 +257,21 @@ impl Shared {
         // In this order, for the same reason.
         self.owned.store(fork::generation(), Ordering::Release);
         self.state.store(State::Held as u8, Ordering::Release);
-        *slot = Phase::Held(hold);
+        match std::mem::replace(slot, Phase::Held(hold)) {
+            // Nothing is in it: what most leave is not looked through once more.
+            empty @ Phase::Idle(None) => std::mem::forget(empty),
+            last => drop(last),
+        }
     }
 
     /// As `set`, for the way back: from held to idle, with the claim for the next hold.
     #[inline]
     pub(crate) fn set_released(&self, slot: &mut Phase) {
         self.state.store(State::Idle as u8, Ordering::Release);
-        *slot = Phase::Idle(std::mem::replace(slot, Phase::Idle(None)).into_claim());
+        let last = std::mem::replace(slot, Phase::Idle(None));
+        if let Phase::Idle(spare) = slot {
+            *spare = last.into_claim();
+        }
         self.owned.store(0, Ordering::Release);
     }
 
@@ -361,6 +371,7 @@ impl Shared {
         self.push(event);
     }
 
+    #[inline]
     fn has_hooks(&self) -> bool {
         self.hooks.load(Ordering::Acquire)
     }
@@ -434,11 +445,13 @@ impl Shared {
     }
 
     /// How long the store is to keep a hold that lasts for `ttl`.
+    #[inline]
     pub(crate) fn kept_for(&self, ttl: Option<Duration>) -> Option<Duration> {
         ttl.map(|ttl| ttl + self.options.lock_delay)
     }
 
     /// The end of the lease, of what the store keeps until `kept`: the lock delay follows it.
+    #[inline]
     pub(crate) fn lease(&self, kept: Option<BootTime>) -> Option<BootTime> {
         let delay = self.options.lock_delay;
         if delay.is_zero() {

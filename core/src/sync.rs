@@ -29,6 +29,7 @@ mod plain {
         }
 
         /// Waits for the mutex.
+        #[inline]
         pub fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().unwrap_or_else(PoisonError::into_inner)
         }

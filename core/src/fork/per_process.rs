@@ -22,6 +22,7 @@ impl<T: Send + Sync> PerProcess<T> {
         self.of_this_process(self.current.load(Ordering::Acquire))
     }
 
+    #[inline]
     fn of_this_process(&self, made: *mut Made<T>) -> Option<&T> {
         // SAFETY: a published value is replaced only in another process and never freed before `self`.
         let made = unsafe { made.as_ref()? };
@@ -41,10 +42,19 @@ impl<T: Send + Sync> PerProcess<T> {
     /// As `get_or_init`, with a maker that can fail.
     #[inline]
     pub fn get_or_try_init<E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<&T, E> {
-        let mut found = self.current.load(Ordering::Acquire);
-        if let Some(value) = self.of_this_process(found) {
-            return Ok(value);
+        let found = self.current.load(Ordering::Acquire);
+        match self.of_this_process(found) {
+            Some(value) => Ok(value),
+            None => self.init(found, make),
         }
+    }
+
+    #[cold]
+    fn init<E>(
+        &self,
+        mut found: *mut Made<T>,
+        make: impl FnOnce() -> Result<T, E>,
+    ) -> Result<&T, E> {
         // Canary of row 41: another thread's value could be found here, and be replaced.
         if cfg!(canary = "look_twice") {
             found = self.current.load(Ordering::Acquire);
