@@ -23,6 +23,7 @@ const NETWORK: [(i64, &str); 9] = [
 
 /// Repeats a call that a signal cut short.
 #[cfg(feature = "flock")]
+#[inline]
 pub fn again<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
     loop {
         match call() {
@@ -35,6 +36,7 @@ pub fn again<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result
 }
 
 /// As `again`, for calls made through nix.
+#[inline]
 pub fn again_nix<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
     loop {
         match call() {

@@ -25,6 +25,7 @@ pub(super) enum Inside {
 pub(super) struct Berth(Mutex<Inside>);
 
 impl Berth {
+    #[inline]
     pub(super) fn lock(&self) -> MutexGuard<'_, Inside> {
         self.0.lock()
     }
@@ -43,6 +44,16 @@ impl Berth {
 }
 
 impl Inside {
+    /// Puts something in where nothing is.
+    #[inline]
+    pub(super) fn fill(&mut self, with: Inside) {
+        match std::mem::replace(self, with) {
+            // Not looked through once more, since nothing is in it.
+            empty @ Inside::Nothing => std::mem::forget(empty),
+            last => drop(last),
+        }
+    }
+
     pub(super) fn take_idle(&mut self) -> Option<Arc<LockFile>> {
         match std::mem::take(self) {
             Inside::Idle(file) => Some(file),
@@ -54,6 +65,7 @@ impl Inside {
     }
 
     /// The hold of this token.
+    #[inline]
     pub(super) fn of(&mut self, token: OwnerToken) -> Option<&mut Held> {
         match self {
             Inside::Held(of, held) if *of == token => Some(held),
@@ -73,6 +85,7 @@ impl Inside {
     }
 
     /// Takes the hold of this token out.
+    #[inline]
     pub(super) fn take(&mut self, token: OwnerToken) -> Option<Held> {
         self.of(token)?;
         match std::mem::take(self) {

@@ -167,11 +167,16 @@ impl Waiting {
         0
     }
 
+    #[inline]
     pub(super) fn stop(&self, claim: &Claim) {
         // A claim's verbs follow each other: what it noted is seen.
-        if !self.any.load(Acquire) {
-            return;
+        if self.any.load(Acquire) {
+            self.stop_one(claim);
         }
+    }
+
+    #[cold]
+    fn stop_one(&self, claim: &Claim) {
         let mut by_name = self.by_name.lock();
         if let Some(queue) = by_name.get_mut(&claim.name) {
             queue.retain(|known| known.token != claim.token);
@@ -183,10 +188,16 @@ impl Waiting {
     }
 
     /// Whoever is missed here asks again soon.
+    #[inline]
     pub(super) fn first_bell(&self, name: &Name) -> Option<Arc<Signal>> {
         if !self.any.load(Acquire) {
             return None;
         }
+        self.first_of(name)
+    }
+
+    #[cold]
+    fn first_of(&self, name: &Name) -> Option<Arc<Signal>> {
         let by_name = self.by_name.lock();
         let first = by_name.get(name)?.front()?;
         Some(first.bell.clone())

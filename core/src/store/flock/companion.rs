@@ -153,10 +153,15 @@ impl Companion {
         // Before the file: one that came between is found again the next time.
         let changes = self.changes.load(Acquire);
         if found.changes != changes {
-            let member = self.member.read().clone();
-            *found = Found { changes, member };
+            self.find(changes, found);
         }
         found.member.as_ref().map(act)
+    }
+
+    #[cold]
+    fn find(&self, changes: u64, found: &mut Found) {
+        let member = self.member.read().clone();
+        *found = Found { changes, member };
     }
 
     #[cold]
@@ -191,12 +196,14 @@ impl Companion {
     }
 
     /// Whether a newcomer has to wait behind somebody.
+    #[inline]
     pub(super) fn is_waited_for(&self, now: u64, found: &mut Found, line: Line) -> bool {
         self.with(now, found, |member| Queue(&**member, line).is_waited_for())
             .unwrap_or(false)
     }
 
     /// Somebody let go, or makes room for others beside it.
+    #[inline]
     pub(super) fn pass_on(&self, now: u64, found: &mut Found, line: Line, fair: bool) {
         if !fair {
             // Even to see who is first costs more than an unfair hold; once in a tick will do, since
@@ -218,10 +225,16 @@ impl Companion {
     }
 
     fn of(&self, claim: &Claim) -> Option<Queued> {
-        if !self.any_queued.load(Acquire) {
+        if !self.has_queued() {
             return None;
         }
         self.queued.lock().get(&claim.token).cloned()
+    }
+
+    /// Whether any claim of this process stands in a queue.
+    #[inline]
+    pub(super) fn has_queued(&self) -> bool {
+        self.any_queued.load(Acquire)
     }
 
     pub(super) fn is_queued(&self, claim: &Claim) -> bool {
@@ -335,13 +348,12 @@ const KEY: Word = Word::Life;
 const SEEN: Word = Word::Late;
 
 impl Table for Member {
+    #[inline]
     fn flag(&self, slot: u16) -> &AtomicU64 {
-        self.segment
-            .word(self.segment.geometry.slot(slot) + entry::FLAG)
+        self.segment.word(self.segment.slot(slot) + entry::FLAG)
     }
     fn tail(&self, slot: u16) -> &AtomicU64 {
-        self.segment
-            .word(self.segment.geometry.slot(slot) + entry::TAIL)
+        self.segment.word(self.segment.slot(slot) + entry::TAIL)
     }
     fn place(&self, record: u16) -> &AtomicU64 {
         self.word(Word::Place, record)

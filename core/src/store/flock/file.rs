@@ -50,6 +50,7 @@ pub(super) struct LockFile {
     looked: AtomicU64,
 }
 
+#[inline]
 fn seen(stat: &FileStat) -> Seen {
     Seen {
         links: stat.st_nlink,
@@ -58,6 +59,7 @@ fn seen(stat: &FileStat) -> Seen {
 }
 
 /// In nanoseconds; 0 for what cannot be told so.
+#[inline]
 fn change_time(stat: &FileStat) -> u64 {
     let (seconds, nanos) = (
         u64::try_from(stat.st_ctime).unwrap_or(0),
@@ -98,6 +100,7 @@ impl LockFile {
 
     /// Takes the lock in this mode if nobody is in the way. On a description that holds it already
     /// this is a conversion, *which lets go of the old mode first*.
+    #[inline]
     pub(super) fn try_lock(&self, mode: Mode) -> Result<bool> {
         let file = self.file();
         let done = again(|| match mode {
@@ -113,12 +116,14 @@ impl LockFile {
     }
 
     /// Lets go, also of copies of the descriptor that a forked child may not have closed yet.
+    #[inline]
     pub(super) fn unlock(&self) -> Result<()> {
         let file = self.file();
         again(|| fs2::FileExt::unlock(&*file))
     }
 
     /// What the file is if its path still leads to it: it may have been removed, renamed, replaced.
+    #[cold]
     pub(super) fn current(&self) -> Result<Option<Seen>> {
         let looked = BootTime::coarse_nanos();
         let stat = match again_nix(|| nix::sys::stat::lstat(self.path.as_c_str())) {
@@ -139,6 +144,7 @@ impl LockFile {
     /// As `current`, at a third of the cost if the path was looked at a moment ago: whatever
     /// removes, renames or replaces a file gives it a new change time. Only a directory that was
     /// swapped in these few milliseconds goes unseen. `now` is the coarse clock's, just read.
+    #[inline]
     pub(super) fn glance(&self, now: u64) -> Result<Option<Seen>> {
         let settled = self.settled.load(Ordering::Relaxed);
         let since = now.saturating_sub(self.looked.load(Ordering::Relaxed));
@@ -154,6 +160,7 @@ impl LockFile {
     /// By the bare call: the C library's `fstat` asks by an empty path, which takes longer. On these
     /// machines the kernel's structure is the library's.
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    #[inline]
     fn state(&self) -> nix::Result<FileStat> {
         let mut stat = std::mem::MaybeUninit::<FileStat>::uninit();
         let fd = self.fd.as_raw_fd();

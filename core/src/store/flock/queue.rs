@@ -74,14 +74,21 @@ const RAISED: u64 = 1;
 pub struct Queue<'a, T: ?Sized>(pub &'a T, pub Line);
 
 impl<T: Table + ?Sized> Queue<'_, T> {
+    #[inline]
     fn raised(&self) -> Option<u64> {
         let flag = self.0.flag(self.1.slot).load(Acquire);
         (flag & RAISED != 0).then_some(flag)
     }
 
     /// Whether a newcomer has to wait behind somebody.
+    #[inline]
     pub fn is_waited_for(&self) -> bool {
-        self.raised().is_some() && self.first(self.0.now(), u64::MAX).0.is_some()
+        self.raised().is_some() && self.has_first()
+    }
+
+    #[cold]
+    fn has_first(&self) -> bool {
+        self.first(self.0.now(), u64::MAX).0.is_some()
     }
 
     /// Joins the queue at its end.
@@ -133,8 +140,17 @@ impl<T: Table + ?Sized> Queue<'_, T> {
     /// The lock may have come free: wakes the first that waits for it, or lowers the flag. Whoever
     /// is not `fair` lets a first alone that has looked a moment ago and will again in a moment: most
     /// times a newcomer is faster, and waking in vain costs more than the lock.
+    #[inline]
     pub fn pass_on(&self, fair: bool) {
-        while let Some(flag) = self.raised() {
+        if let Some(flag) = self.raised() {
+            self.pass_on_from(flag, fair);
+        }
+    }
+
+    #[cold]
+    fn pass_on_from(&self, flag: u64, fair: bool) {
+        let mut raised = Some(flag);
+        while let Some(flag) = raised.take().or_else(|| self.raised()) {
             let now = self.0.now();
             let first = match self.first(now, u64::MAX).0 {
                 // They come back of themselves; but whoever is slow rather than stopped may come now.

@@ -76,6 +76,14 @@ enum Look {
     Gone,
 }
 
+/// What the short way has come to.
+enum Quick {
+    Granted(Grant),
+    /// The berth's descriptor was asked, and the hold needs more, or is not to be had.
+    Found(Arc<LockFile>, Look),
+    Nothing,
+}
+
 #[derive(Debug)]
 pub(super) struct Flock {
     url: String,
@@ -98,6 +106,7 @@ impl Flock {
         }
     }
 
+    #[inline]
     pub(super) fn process(&self) -> &Process {
         self.process.get_or_init(|| Process {
             books: Arc::default(),
@@ -225,30 +234,50 @@ impl Flock {
     }
 
     /// The short way: takes the lock on the descriptor in the handle's berth, and notes the hold there.
-    /// Otherwise what was found, if anything: the long way goes on with it.
+    /// Otherwise what was found: the long way goes on with it.
     #[inline]
-    #[expect(clippy::type_complexity, reason = "the long way takes it as it is")]
-    fn take_in_berth(
+    fn take_inside(
         &self,
         claim: &Claim,
         kept: Kept,
+        inside: &mut Inside,
         now: u64,
-    ) -> Result<std::result::Result<Grant, Option<(Arc<LockFile>, Option<Look>)>>> {
-        let in_berth = |inside: &mut Inside| {
-            let Some(file) = inside.take_idle() else {
-                return Ok(Err(None));
-            };
-            Ok(match self.look(claim, &file, now)? {
-                Look::Locked { has_content: false } if self.is_simple(claim, kept) => {
-                    let held = Held::new(claim, file, None);
-                    let grant = held.grant();
-                    *inside = Inside::Held(claim.token, held);
-                    Ok(grant)
-                }
-                other => Err(Some((file, Some(other)))),
-            })
+    ) -> Result<Quick> {
+        let Inside::Idle(file) = &*inside else {
+            return Ok(Quick::Nothing);
         };
-        Seated::in_berth(claim, in_berth).unwrap_or(Ok(Err(None)))
+        let looked = self.look(claim, file, now);
+        let Inside::Idle(file) = std::mem::take(inside) else {
+            return Ok(Quick::Nothing);
+        };
+        Ok(match looked? {
+            Look::Locked { has_content: false } if self.is_simple(claim, kept) => {
+                let held = Held::new(claim, file, None);
+                let grant = held.grant();
+                inside.fill(Inside::Held(claim.token, held));
+                Quick::Granted(grant)
+            }
+            other => Quick::Found(file, other),
+        })
+    }
+
+    /// What most acquires take: nobody waits, and the handle has a berth with a descriptor in it.
+    #[inline]
+    fn take_at_once(&self, process: &Process, claim: &Claim, now: u64) -> Result<Quick> {
+        let companion = &process.companion;
+        let in_seat = |seated: &mut Seated| {
+            let line = seated.kept.line;
+            let waited_for = claim.fair && companion.is_waited_for(now, &mut seated.found, line);
+            if waited_for || companion.has_queued() {
+                return None;
+            }
+            seated.berth(|inside| self.take_inside(claim, seated.kept, inside, now))
+        };
+        claim
+            .seat
+            .with(in_seat)
+            .flatten()
+            .unwrap_or(Ok(Quick::Nothing))
     }
 
     /// What a hold of a file with content, or one that needs content, has to see to. `None`: another
@@ -297,13 +326,26 @@ impl Flock {
         kept: Kept,
         now: u64,
     ) -> Result<Option<Grant>> {
-        let known = match self.take_in_berth(claim, kept, now)? {
-            Ok(grant) => {
+        let take = |inside: &mut Inside| self.take_inside(claim, kept, inside, now);
+        let quick = Seated::in_berth(claim, take).unwrap_or(Ok(Quick::Nothing))?;
+        self.go_on(process, claim, kept, quick)
+    }
+
+    /// The long way, from where the short one has come to.
+    fn go_on(
+        &self,
+        process: &Process,
+        claim: &Claim,
+        kept: Kept,
+        quick: Quick,
+    ) -> Result<Option<Grant>> {
+        let known = match quick {
+            Quick::Granted(grant) => {
                 process.waiting.stop(claim);
                 return Ok(Some(grant));
             }
-            Err(Some(known)) => Some(known),
-            Err(None) => {
+            Quick::Found(file, look) => Some((file, Some(look))),
+            Quick::Nothing => {
                 if let Some(grant) = process.granted_before(claim) {
                     return Ok(Some(grant));
                 }
@@ -323,6 +365,43 @@ impl Flock {
                 process.keep(claim, kept, file);
                 Ok(None)
             }
+        }
+    }
+
+    /// An acquire that may have to wait, or has more to do than most.
+    #[cold]
+    fn take_or_wait(
+        &self,
+        process: &Process,
+        claim: &Claim,
+        bell: Option<&Arc<Signal>>,
+        now: u64,
+        quick: Quick,
+    ) -> Result<Attempt> {
+        if matches!(claim.mode, Mode::Permits { .. }) {
+            return Err(Error::unsupported("this store has no permits"));
+        }
+        let companion = &process.companion;
+        if !companion.has_begun() {
+            self.directory()?;
+        }
+        let (kept, others_wait) = Kept::with(self.config.dialect, claim, |kept, found| {
+            claim.fair && companion.is_waited_for(now, found, kept.line)
+        });
+        // A newcomer that need not wait behind others tries at once; one that found its file has tried.
+        let granted = match quick {
+            Quick::Nothing if others_wait || companion.is_queued(claim) => {
+                process.granted_before(claim)
+            }
+            Quick::Nothing => self.try_take(process, claim, kept, now)?,
+            found => self.go_on(process, claim, kept, found)?,
+        };
+        if let Some(grant) = granted {
+            return Ok(Attempt::Granted(grant));
+        }
+        match bell {
+            Some(bell) => self.wait(claim, bell),
+            None => Ok(self.busy(claim, 0)),
         }
     }
 
@@ -451,11 +530,12 @@ impl Flock {
         }
         let now = BootTime::coarse_nanos();
         let in_berth = |inside: &mut Inside| {
-            let held = inside.take(claim.token)?;
+            let held = inside.of(claim.token)?;
             let current = held.file.glance(now);
             let reuse = held.file.unlock().is_ok() && is_ours(&current) && !held.file.is_spoilt();
+            let held = inside.take(claim.token)?;
             if reuse {
-                *inside = Inside::Idle(held.file);
+                inside.fill(Inside::Idle(held.file));
             }
             Some(current)
         };
@@ -465,6 +545,26 @@ impl Flock {
             Some(current)
         };
         claim.seat.with(in_seat).flatten()
+    }
+
+    /// The long way; nothing if there is no such hold.
+    #[cold]
+    fn release_elsewhere(
+        &self,
+        process: &Process,
+        claim: &Claim,
+    ) -> Option<std::io::Result<Option<Seen>>> {
+        self.give_up_place(process, claim);
+        process.waiting.stop(claim);
+        let held = process.take_held(claim)?;
+        let current = held.file.glance(BootTime::coarse_nanos());
+        let ours = is_ours(&current);
+        let remove = self.config.remove && ours && held.mode == Mode::Exclusive;
+        if remove {
+            self.remove_file(&claim.name);
+        }
+        self.let_go(process, claim, held.file, ours && !remove);
+        Some(current)
     }
 
     /// Forgets a hold whose file is not the lock any more.
@@ -644,31 +744,16 @@ impl Backend for Flock {
         self.ping_directory()
     }
 
+    #[inline]
     fn attempt(&self, claim: &Claim, bell: Option<&Arc<Signal>>) -> Result<Attempt> {
-        if matches!(claim.mode, Mode::Permits { .. }) {
-            return Err(Error::unsupported("this store has no permits"));
-        }
         let process = self.process();
-        let companion = &process.companion;
-        if !companion.has_begun() {
-            self.directory()?;
-        }
         let now = BootTime::coarse_nanos();
-        let (kept, others_wait) = Kept::with(self.config.dialect, claim, |kept, found| {
-            claim.fair && companion.is_waited_for(now, found, kept.line)
-        });
-        // A newcomer that need not wait behind others tries at once.
-        let granted = if others_wait || companion.is_queued(claim) {
-            process.granted_before(claim)
-        } else {
-            self.try_take(process, claim, kept, now)?
-        };
-        if let Some(grant) = granted {
-            return Ok(Attempt::Granted(grant));
-        }
-        match bell {
-            Some(bell) => self.wait(claim, bell),
-            None => Ok(self.busy(claim, 0)),
+        match self.take_at_once(process, claim, now)? {
+            Quick::Granted(grant) => {
+                process.waiting.stop(claim);
+                Ok(Attempt::Granted(grant))
+            }
+            quick => self.take_or_wait(process, claim, bell, now, quick),
         }
     }
 
@@ -696,25 +781,12 @@ impl Backend for Flock {
         ))
     }
 
+    #[inline]
     fn release(&self, claim: &Claim) -> Result<Answer> {
         let process = self.process();
-        let current = match self.release_in_berth(process, claim) {
-            Some(current) => current,
-            None => {
-                self.give_up_place(process, claim);
-                process.waiting.stop(claim);
-                let Some(held) = process.take_held(claim) else {
-                    return Ok(Answer::NotOurs);
-                };
-                let current = held.file.glance(BootTime::coarse_nanos());
-                let ours = is_ours(&current);
-                let remove = self.config.remove && ours && held.mode == Mode::Exclusive;
-                if remove {
-                    self.remove_file(&claim.name);
-                }
-                self.let_go(process, claim, held.file, ours && !remove);
-                current
-            }
+        let current = self.release_in_berth(process, claim);
+        let Some(current) = current.or_else(|| self.release_elsewhere(process, claim)) else {
+            return Ok(Answer::NotOurs);
         };
         let ours = is_ours(&current);
         match current {

@@ -2,7 +2,7 @@
 
 use super::config::Config;
 use super::folder::Folder;
-use super::layout::{Geometry, Kind, LAYOUT, WORD, WRITTEN, Word, entry, header};
+use super::layout::{Geometry, Kind, LAYOUT, SLOT_ENTRY, WORD, WRITTEN, Word, entry, header};
 use super::words::Grant;
 use crate::codes::Code;
 use crate::fork::ProcessFd;
@@ -110,6 +110,12 @@ impl Segment {
     pub(in crate::store) fn is_in_place(&self, config: &Config) -> bool {
         again_nix(|| nix::sys::stat::lstat(&config.path))
             .is_ok_and(|stat| (stat.st_dev, stat.st_ino) == self.inode)
+    }
+
+    /// Where a slot's entry begins.
+    #[inline]
+    pub(in crate::store) fn slot(&self, slot: u16) -> u64 {
+        self.slots_at + u64::from(slot) * SLOT_ENTRY
     }
 
     /// The 64-bit word at an offset.

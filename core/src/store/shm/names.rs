@@ -5,7 +5,7 @@
 //! meanwhile, so what a dead process left half done is seen by the seal.
 
 use super::file::Segment;
-use super::layout::{NAME_BYTES, SLOT_ENTRY, entry, header};
+use super::layout::{NAME_BYTES, entry, header};
 use super::member::Member;
 use super::protocol::Protocol;
 use super::view::View;
@@ -67,7 +67,7 @@ pub(super) fn tag_of(name: &[u8]) -> u64 {
 }
 
 fn tag(segment: &Segment, slot: u16) -> &std::sync::atomic::AtomicU64 {
-    segment.word(segment.geometry.slot(slot) + entry::TAG)
+    segment.word(segment.slot(slot) + entry::TAG)
 }
 
 /// The tag of a slot that has, or had, a name in its entry.
@@ -110,7 +110,7 @@ pub(super) fn is_named(segment: &Segment, slot: u16, key: &Key) -> bool {
 /// How often a slot has lost its name: as long as this stands, so does the name that was found.
 pub(super) fn naming(segment: &Segment, slot: u16) -> u64 {
     segment
-        .word(segment.geometry.slot(slot) + entry::NAMING)
+        .word(segment.slot(slot) + entry::NAMING)
         .load(Acquire)
 }
 
@@ -194,7 +194,7 @@ pub(super) fn find_or_put(member: &Member, key: &Key) -> Result<u16> {
 }
 
 fn is_sealed(segment: &Segment, slot: u16) -> bool {
-    let at = segment.geometry.slot(slot) + entry::GRANT;
+    let at = segment.slot(slot) + entry::GRANT;
     Grant(segment.word(at).load(Acquire)).kind() == Kind::Sealed
 }
 
@@ -204,7 +204,7 @@ fn retire(segment: &Segment, slot: u16) {
     if tag.load(Acquire) != NEVER {
         let last = fence_at(segment, slot, epoch(segment, slot));
         segment.word(header::FENCE_FLOOR).fetch_max(last, AcqRel);
-        let naming = segment.geometry.slot(slot) + entry::NAMING;
+        let naming = segment.slot(slot) + entry::NAMING;
         segment.word(naming).fetch_add(1, AcqRel);
         tag.store(RETIRED, Release);
     }
@@ -219,20 +219,20 @@ fn put(segment: &Segment, slot: u16, key: &Key) {
         .store(key.length, Relaxed);
     segment.write_bytes(at + entry::NAME, &key.kept);
     let floor = segment.word(header::FENCE_FLOOR).load(Acquire);
-    let base = segment.word(segment.geometry.slot(slot) + entry::FENCE_BASE);
+    let base = segment.word(segment.slot(slot) + entry::FENCE_BASE);
     base.fetch_max(floor.saturating_sub(epoch(segment, slot)), AcqRel);
     tag(segment, slot).store(key.tag, Release);
 }
 
 fn epoch(segment: &Segment, slot: u16) -> u64 {
-    let at = segment.geometry.slot(slot) + entry::GRANT;
+    let at = segment.slot(slot) + entry::GRANT;
     Grant(segment.word(at).load(Acquire)).epoch()
 }
 
 /// The fencing token of a grant: grows with the slot's epoch, and past every slot that the name
 /// had before.
 pub(super) fn fence_at(segment: &Segment, slot: u16, epoch: u64) -> u64 {
-    let at = segment.slots_at + u64::from(slot) * SLOT_ENTRY + entry::FENCE_BASE;
+    let at = segment.slot(slot) + entry::FENCE_BASE;
     // Of a damaged segment: any number, but one that is a token in every language.
     let base = segment.word(at).load(Acquire);
     if cfg!(canary = "plain_sum") {

@@ -1,6 +1,6 @@
 //! The state machine's table, in a segment.
 
-use super::layout::{GROUP, SLOT_ENTRY, Word, entry};
+use super::layout::{GROUP, Word, entry};
 use super::member::Member;
 use super::names::{self, Key};
 use super::protocol::Table;
@@ -45,7 +45,7 @@ impl<'a> View<'a> {
 
     fn slot_word(&self, slot: u16, at: u64) -> &AtomicU64 {
         let segment = &self.member.segment;
-        segment.word(segment.slots_at + u64::from(slot) * SLOT_ENTRY + at)
+        segment.word(segment.slot(slot) + at)
     }
 }
 
