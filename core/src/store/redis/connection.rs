@@ -15,7 +15,9 @@ use std::os::fd::RawFd;
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: Stream,
+    /// What has arrived, and what it is received into.
     buffer: Vec<u8>,
+    chunk: Box<[u8]>,
     /// Which server it leads to.
     pub node: Node,
     /// What the server said of its memory, if it was asked.
@@ -25,6 +27,9 @@ pub(super) struct Connection {
     /// Nothing has been asked on it yet.
     pub is_new: bool,
 }
+
+/// How much is received at once.
+const CHUNK: usize = 4096;
 
 /// What a connection is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,7 +49,8 @@ pub(super) struct Broken {
 
 /// A command in the protocol's own form.
 pub(super) fn pack(words: &[&[u8]]) -> Vec<u8> {
-    let mut command = redis::Cmd::new();
+    let size = words.iter().map(|word| word.len()).sum();
+    let mut command = redis::Cmd::with_capacity(words.len(), size);
     for word in words {
         command.arg(*word);
     }
@@ -61,6 +67,7 @@ impl Connection {
         let mut connection = Connection {
             stream,
             buffer: Vec::new(),
+            chunk: vec![0; CHUNK].into_boxed_slice(),
             node: node.clone(),
             memory: None,
             id: None,
@@ -203,12 +210,11 @@ impl Connection {
             if let Some(value) = self.buffered()? {
                 return Ok(value);
             }
-            let mut chunk = [0u8; 4096];
             let got = self
                 .stream
-                .receive(&mut chunk, deadline)
+                .receive(&mut self.chunk, deadline)
                 .map_err(|error| trouble(&error))?;
-            self.take_in(&chunk, got)?;
+            self.take_in(got)?;
             // A server that always has more to say must not outlast the caller's time either.
             if deadline.has_passed() && frame::length(&self.buffer)?.is_none() {
                 return Err(trouble(&io::ErrorKind::TimedOut.into()));
@@ -230,28 +236,27 @@ impl Connection {
             if !*more {
                 return Ok(None);
             }
-            let mut chunk = [0u8; 4096];
             match self
                 .stream
-                .receive_now(&mut chunk)
+                .receive_now(&mut self.chunk)
                 .map_err(|error| trouble(&error))?
             {
                 None => return Ok(None),
                 Some(got) => {
-                    *more = got == chunk.len();
-                    self.take_in(&chunk, got)?;
+                    *more = got == self.chunk.len();
+                    self.take_in(got)?;
                 }
             }
         }
     }
 
-    fn take_in(&mut self, chunk: &[u8], got: usize) -> Result<()> {
+    fn take_in(&mut self, got: usize) -> Result<()> {
         if got == 0 {
             return Err(trouble(&io::ErrorKind::UnexpectedEof.into()));
         }
         self.buffer
-            .extend_from_slice(chunk.get(..got).unwrap_or_default());
-        if self.buffer.len() > frame::LONGEST + 4096 {
+            .extend_from_slice(self.chunk.get(..got).unwrap_or_default());
+        if self.buffer.len() > frame::LONGEST + CHUNK {
             return Err(protocol("a reply of over 16 MiB"));
         }
         Ok(())
