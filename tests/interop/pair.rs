@@ -65,6 +65,24 @@ pub(crate) fn node(script: &str, arguments: &[&str]) -> Words {
     words("env", &[&path, "node"], script, arguments)
 }
 
+/// A peer in Rust: a package of `peers/`, apart from ours, and built once.
+pub(crate) fn rust(package: &str, arguments: &[&str]) -> Words {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let built = tests.join("../target/interop").join(package);
+    let done = Command::new("cargo")
+        .args(["build", "--locked", "-q", "--manifest-path"])
+        .arg(tests.join(format!("interop/peers/{package}/Cargo.toml")))
+        .arg("--target-dir")
+        .arg(&built)
+        .status()
+        .expect("cargo");
+    assert!(done.success(), "{package} does not build");
+    let program = built.join(format!("debug/{package}-peer"));
+    let program = program.to_str().expect("a path of text");
+    let words = [program].into_iter().chain(arguments.iter().copied());
+    words.map(str::to_owned).collect()
+}
+
 /// A peer in shell: a script of `peers/`.
 pub(crate) fn shell(script: &str, arguments: &[&str]) -> Words {
     words("bash", &[], script, arguments)
