@@ -57,7 +57,7 @@ impl Lock {
                 return Err(Error::unsupported("this store has no shared locks"));
             }
             Mode::Permits { .. } if !can.permits => {
-                return Err(Error::unsupported("this store has no permits"));
+                return Err(Error::unsupported(store.backend().why_no_permits()));
             }
             _ => {}
         }

@@ -111,7 +111,7 @@ fn dialects() -> String {
         (
             "redis-semaphore",
             "the text `mutex:N`",
-            "the mutex of redis-semaphore",
+            "the mutex of redis-semaphore; its semaphores go by their callers' clocks and are refused",
         ),
         (
             "redisson",

@@ -327,6 +327,62 @@ fn a_server_without_memory_or_rights_to_write_is_unavailable() {
     }
 }
 
+/// What redis-semaphore 5.6.2 sends to take a permit.
+const THEIR_SEMAPHORE: &str = "
+  local key = KEYS[1]
+  local limit = tonumber(ARGV[1])
+  local identifier = ARGV[2]
+  local lockTimeout = tonumber(ARGV[3])
+  local now = tonumber(ARGV[4])
+  local expiredTimestamp = now - lockTimeout
+
+  redis.call('zremrangebyscore', key, '-inf', expiredTimestamp)
+
+  if redis.call('zcard', key) < limit then
+    redis.call('zadd', key, now, identifier)
+    redis.call('pexpire', key, lockTimeout)
+    return 1
+  else
+    return 0
+  end";
+
+#[test]
+fn permits_of_a_peer_that_goes_by_its_callers_clocks_are_refused() {
+    let server = RedisServer::start();
+    let take = |key: &str, who: &str, limit: &str, timeout: &str, now: &str| {
+        let key = format!("semaphore:{key}");
+        let words = ["EVAL", THEIR_SEMAPHORE, "1", &key, limit, who, timeout, now];
+        number(&server, &words) == 1
+    };
+    // Within one moment, though one permit is all there is: by a clock that is ahead, by a shorter timeout,
+    // by another limit.
+    for (key, limit, timeout, now) in [
+        ("ahead", "1", "600000", "1700000600000"),
+        ("shorter", "1", "1000", "1700000001000"),
+        ("larger", "2", "600000", "1700000000000"),
+    ] {
+        assert!(take(key, "a", "1", "600000", "1700000000000"));
+        assert!(!take(key, "b", "1", "600000", "1700000000001"), "{key}");
+        assert!(take(key, "b", limit, timeout, now), "{key}");
+    }
+    // A score that no clock reaches is kept by the script, and goes with its key all the same.
+    let key = "semaphore:never";
+    number(&server, &["ZADD", key, "9007199254740991", "ours"]);
+    assert!(take("never", "b", "2", "1", "1700000000000"));
+    std::thread::sleep(ms(20));
+    assert_eq!(number(&server, &["EXISTS", key]), 0);
+
+    let mut options = LockOptions::default();
+    options.mode = Mode::Permits { take: 1, of: 2 };
+    for (dialect, word) in [("redis-semaphore", "clock"), ("plain", "native")] {
+        let error = store(&server, dialect)
+            .lock_with("job", options.clone())
+            .unwrap_err();
+        assert_eq!(error.code(), Code::Unsupported, "{error}");
+        assert!(error.message().contains(word), "{error}");
+    }
+}
+
 #[test]
 fn the_names_of_dialects_are_known() {
     let error = Store::open("redis://h?dialect=klingon").unwrap_err();

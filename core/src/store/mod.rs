@@ -325,6 +325,11 @@ pub trait Backend: Send + Sync + Debug {
         Ok(())
     }
 
+    /// What is said to whoever asks for permits where there are none.
+    fn why_no_permits(&self) -> &'static str {
+        "this store has no permits"
+    }
+
     /// Connects, and says whether the store can serve.
     fn ping(&self, deadline: Option<BootTime>) -> Result<()>;
 

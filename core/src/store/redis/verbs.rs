@@ -331,6 +331,13 @@ impl Backend for Redis {
         )
     }
 
+    fn why_no_permits(&self) -> &'static str {
+        if self.config.dialect == Dialect::RedisSemaphore {
+            return "no permits in the format of redis-semaphore: each of its callers ends the others' by its own clock, its own lockTimeout and its own limit, so none is sure of its permit; permits are of the native format";
+        }
+        "permits are of the native format alone: this dialect has none"
+    }
+
     fn life(&self, deadline: Option<BootTime>) -> Result<Option<Life>> {
         let reply = check(self.one(&pack(&[b"INFO", b"server"]), self.limit(deadline))?)?;
         let text = text(&reply).unwrap_or_default();
