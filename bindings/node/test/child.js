@@ -7,7 +7,7 @@ async function main(url, key) {
   const store = await Store.open(url);
   const lock = await store.tryAcquire(key);
   process.send(lock === null ? 'busy' : 'held');
-  const next = await store.acquire(key, { timeout: 20_000 });
+  const next = await store.acquire(key, { timeout: 60_000 });
   process.send(next.state);
   await next.release();
   process.disconnect();

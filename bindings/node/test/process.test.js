@@ -8,7 +8,7 @@ const path = require('node:path');
 const { after, before, describe, it } = require('node:test');
 const { Worker } = require('node:worker_threads');
 const { Store } = require('..');
-const { startRedis, script, name } = require('./support.js');
+const { PATIENCE, startRedis, script, name } = require('./support.js');
 
 describe('the process', () => {
   let server;
@@ -60,13 +60,14 @@ describe('the process', () => {
 
   it('is warned of a loss that nobody else hears of', async () => {
     const source = `${open} Store.open(url).then(async (store) => {
-      process.on('warning', (warning) => console.log(warning.name, warning.code));
-      const silent = await store.acquire(key + 1, { ttl: 200, renew: true });
-      const watched = await store.acquire(key + 2, { ttl: 200, renew: true });
+      let warned = false;
+      process.on('warning', (warning) => (warned = true, console.log(warning.name, warning.code)));
+      const silent = await store.acquire(key + 1, { ttl: 3_000, renew: true });
+      const watched = await store.acquire(key + 2, { ttl: 3_000, renew: true });
       const { signal } = watched;
       await store.breakLock(key + 1);
       await store.breakLock(key + 2);
-      while (!silent.lost || !watched.lost) await new Promise((resolve) => setTimeout(resolve, 10));
+      while (!silent.lost || !watched.lost || !warned || !signal.aborted) await new Promise((resolve) => setTimeout(resolve, 10));
       const asked = await store.acquire(key + 3);
       await store.breakLock(key + 3);
       await asked.release().catch((error) => console.log(error.code));
@@ -96,11 +97,11 @@ describe('the process', () => {
       'whose signal aborts': ["lock.signal.addEventListener('abort', () => console.log('aborted')); await lost();", 'aborted'],
       'that nobody touches': ['await lost();', ''],
       'whose using() ends after the loss': [
-        "const error = await store.using(key + '2', { ttl: 100 }, async (inner) => { await lost(inner); }).catch((error) => error); console.log(error.code);",
+        "const error = await store.using(key + '2', { ttl: 4 * ttl }, async (inner) => { await lost(inner); }).catch((error) => error); console.log(error.code);",
         'SYNLOCK_LOST',
       ],
       'whose using() throws after the loss': [
-        "const error = await store.using(key + '2', { ttl: 100 }, async (inner) => { await lost(inner); throw new Error('mine'); }).catch((error) => error); console.log(error.message);",
+        "const error = await store.using(key + '2', { ttl: 4 * ttl }, async (inner) => { await lost(inner); throw new Error('mine'); }).catch((error) => error); console.log(error.message);",
         'mine',
       ],
       'that is disposed of': ["await lost(); try { lock[Symbol.dispose](); } catch (error) { console.log(error.code); }", 'SYNLOCK_LOST'],
@@ -120,7 +121,14 @@ describe('the process', () => {
           const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
           (async () => {
             const store = await Store.open(url);
-            const lock = await store.acquire(key, { ttl: ${how.startsWith('whose refresh') ? 60_000 : 100} });
+            // A server may take longer than a short lease lasts.
+            let ttl = ${how.startsWith('whose refresh') ? 60_000 : 25};
+            let lock;
+            while (!lock) {
+              lock = await store.acquire(key, { ttl: (ttl *= 4) }).catch((error) => {
+                if (error.code !== 'SYNLOCK_UNAVAILABLE' || ttl > 10_000) throw error;
+              });
+            }
             const lost = async (of = lock) => { while (!of.lost) await sleep(10); console.log('lost'); };
             ${body}
             // What rejects is told of in a later turn of the loop.
@@ -196,7 +204,7 @@ describe('the process', () => {
       const { parentPort, workerData } = require('node:worker_threads');
       const { Store } = require(workerData.synlock);
       const store = new Store(workerData.url);
-      store.acquire(workerData.key, { timeout: 20_000 }).then(async (lock) => {
+      store.acquire(workerData.key, { timeout: 60_000 }).then(async (lock) => {
         parentPort.postMessage(lock.state);
         if (workerData.stay) setInterval(() => {}, 1000); else await lock.release();
       });`;
@@ -215,7 +223,7 @@ describe('the process', () => {
     await new Promise((resolve) => stays.once('message', resolve));
     assert.equal(await store.isLocked(key), true);
     await stays.terminate();
-    assert.equal(await store.waitFree(key, { timeout: 10_000 }), true);
+    assert.equal(await store.waitFree(key, { timeout: PATIENCE }), true);
   });
 
   it('excludes its forked processes', async () => {

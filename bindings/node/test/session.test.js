@@ -7,7 +7,7 @@ const v8 = require('node:v8');
 const vm = require('node:vm');
 const synlock = require('..');
 const { Store } = synlock;
-const { startRedis, flockUrl, shmUrl, sleep, name } = require('./support.js');
+const { PATIENCE, startRedis, flockUrl, shmUrl, sleep, until, briefly, name } = require('./support.js');
 
 v8.setFlagsFromString('--expose-gc');
 const collect = vm.runInNewContext('gc');
@@ -38,8 +38,8 @@ for (const [kind, setup] of Object.entries(setups)) {
       assert.ok((await mine.acquire(key)) && (await mine.acquire(key, { ttl: 60_000 })) && (await mine.renew(key)));
       assert.ok(!(await other.acquire(key)) && !(await other.renew(key)) && !(await other.release(key)));
       assert.equal(await other.mayBeAvailable(key), false);
-      assert.equal(await other.wait(key, { delay: 50 }), true);
-      const waiting = other.wait(key, { delay: 20_000 });
+      assert.equal(await briefly((delay) => other.wait(key, { delay })), true);
+      const waiting = other.wait(key, { delay: PATIENCE });
       await sleep(30);
       assert.equal(await mine.release(key), true);
       assert.equal(await waiting, false);
@@ -68,15 +68,16 @@ for (const [kind, setup] of Object.entries(setups)) {
       const [mine, other] = [store.session(), store.session()];
       const keys = Array.from({ length: 50 }, name);
       for (const key of keys) assert.ok(await mine.acquire(key));
-      const waits = Promise.all([...keys, ...keys].map((key) => other.wait(key, { delay: 60_000 })));
+      const waits = Promise.all([...keys, ...keys].map((key) => other.wait(key, { delay: PATIENCE })));
       assert.equal(await mine.releaseAll(), keys.length);
       assert.ok((await waits).every((held) => held === false));
     });
 
-    it('block the thread too', () => {
+    it('block the thread too', async () => {
       const [mine, other, key] = [store.session(), store.session(), name()];
       assert.ok(mine.acquireSync(key) && mine.acquireSync(key) && mine.renewSync(key, { ttl: 60_000 }));
-      assert.deepEqual([other.acquireSync(key), other.mayBeAvailableSync(key), other.waitSync(key, { delay: 20 })], [false, false, true]);
+      assert.deepEqual([other.acquireSync(key), other.mayBeAvailableSync(key)], [false, false]);
+      assert.equal(await briefly((delay) => other.waitSync(key, { delay })), true);
       assert.deepEqual([mine.releaseSync(key), mine.releaseSync(key), other.waitSync(key)], [true, false, false]);
       assert.ok(mine.acquireSync(key) && mine.acquireSync(`${key}b`));
       assert.equal(mine.releaseAllSync(), 2);
@@ -93,10 +94,10 @@ for (const [kind, setup] of Object.entries(setups)) {
       mine[Symbol.dispose]();
       assert.equal(await mine.acquire(key), true);
       mine = null;
-      for (let turn = 0; turn < 500 && !(await other.mayBeAvailable(key)); turn++) {
+      await until(() => {
         collect();
-        await sleep(10);
-      }
+        return other.mayBeAvailable(key);
+      }, 'it ends');
       assert.equal(await other.acquire(key), true);
       await other.releaseAll();
     });
@@ -106,7 +107,7 @@ for (const [kind, setup] of Object.entries(setups)) {
       const key = name();
       const text = `const s = require(${JSON.stringify(require.resolve('..'))}).Store.openSync(process.argv[1]).session();
         if (!s.acquireSync(process.argv[2])) process.exit(3); process.exit(0);`;
-      assert.equal(spawnSync(process.execPath, ['-e', text, server.url, key], { timeout: 60_000 }).status, 0);
+      assert.equal(spawnSync(process.execPath, ['-e', text, server.url, key], { timeout: 2 * PATIENCE }).status, 0);
       const mine = store.session();
       assert.equal(mine.acquireSync(key), true);
       mine.releaseAllSync();

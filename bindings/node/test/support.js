@@ -1,5 +1,6 @@
 'use strict';
 
+const assert = require('node:assert');
 const { spawn } = require('node:child_process');
 const fs = require('node:fs');
 const net = require('node:net');
@@ -16,6 +17,9 @@ function freePort() {
   });
 }
 
+/** What must come in the end: on a slow machine, after a while. */
+const PATIENCE = 60_000;
+
 /** A private Redis; a missing server is a failure. */
 async function startRedis() {
   const port = await freePort();
@@ -24,15 +28,19 @@ async function startRedis() {
   server.on('error', (error) => {
     throw new Error('apt-get install -y redis-server', { cause: error });
   });
-  for (let i = 0; i < 200; i++) {
-    const up = await new Promise((resolve) => {
+  const isUp = () =>
+    new Promise((resolve) => {
       const socket = net.connect(port, '127.0.0.1', () => resolve(socket.destroy() && true)).on('error', () => resolve(false));
     });
-    if (up) break;
-    await new Promise((resolve) => setTimeout(resolve, 50));
+  for (const end = Date.now() + PATIENCE; !(await isUp()); await sleep(50)) {
+    if (Date.now() > end || server.exitCode !== null) throw new Error('redis-server does not answer');
   }
+  const place = `redis://127.0.0.1:${port}`;
   return {
-    url: `redis://127.0.0.1:${port}`,
+    /** For other clients, and with options. */
+    place,
+    /** With time for a server that the machine lets wait. */
+    url: `${place}?connect_timeout=20000&io_timeout=20000`,
     /** Silent, and awake again. */
     pause: (silent) => server.kill(silent ? 'SIGSTOP' : 'SIGCONT'),
     stop: () => {
@@ -63,7 +71,7 @@ function script(source, ...words) {
     let err = '';
     child.stdout.on('data', (data) => (out += data));
     child.stderr.on('data', (data) => (err += data));
-    const timer = setTimeout(() => child.kill('SIGKILL'), 20_000);
+    const timer = setTimeout(() => child.kill('SIGKILL'), 2 * PATIENCE);
     child.on('exit', (code, signal) => {
       clearTimeout(timer);
       resolve({ code, signal, out, err });
@@ -73,4 +81,22 @@ function script(source, ...words) {
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-module.exports = { startRedis, flockUrl, shmUrl, script, sleep, name: () => `node-${randomUUID()}` };
+/** Until something is so, or never. */
+async function until(isSo, what) {
+  for (const end = Date.now() + PATIENCE; !(await isSo()); await sleep(5)) {
+    if (Date.now() > end) assert.fail(`never: ${what}`);
+  }
+}
+
+/** What a call comes to whose time runs out; more of it where a server has not answered in less. */
+async function briefly(call) {
+  for (let ms = 20; ; ms *= 5) {
+    try {
+      return await call(ms);
+    } catch (error) {
+      if (ms > 10_000 || !['SYNLOCK_UNAVAILABLE', 'SYNLOCK_UNCERTAIN'].includes(error.code)) throw error;
+    }
+  }
+}
+
+module.exports = { PATIENCE, startRedis, flockUrl, shmUrl, script, sleep, until, briefly, name: () => `node-${randomUUID()}` };
