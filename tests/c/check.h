@@ -28,6 +28,17 @@ static inline void check_status(const char *file, int line, const char *call, in
     check_bad = 1;
 }
 
+/* What a call comes to within `ms`, which it names: of them it gets more where a server has not answered in less. */
+#define BRIEFLY(wanted, call) \
+    for (int64_t ms = 50; ms; ms *= 5) { \
+        int got = (call); \
+        if (ms < 20000 && (got == SYNLOCK_UNAVAILABLE || got == SYNLOCK_UNCERTAIN)) continue; \
+        check_status(__FILE__, __LINE__, #call, (wanted), got); \
+        break; \
+    }
+/* For what must come in the end: on a slow machine, after a while. */
+#define PATIENCE_MS 60000
+
 /* Runs a case; it must leave no handle behind. */
 static inline void check_case(const char *name, void (*body)(void)) {
     check_bad = 0;
@@ -53,14 +64,15 @@ static inline int check_totals(void) {
     return check_failed != 0;
 }
 
-/* A place of its own: for `flock:` below the folder that the run gave; `redis:` is the run's server. */
+/* A place of its own: for `flock:` below the folder that the run gave; `redis:` is the run's server, which the machine
+ * may let wait. */
 static inline const char *check_url(const char *kind) {
     static char urls[8][512];
     static unsigned made;
     char *url = urls[made++ % 8];
     if (!strcmp(kind, "flock")) snprintf(url, 512, "flock:%s/%u", getenv("SYNLOCK_TEST_DIR"), made);
     else if (!strcmp(kind, "shm")) snprintf(url, 512, "shm:%s/shm-%u-%d?slots=16", getenv("SYNLOCK_TEST_DIR"), made, (int)getpid());
-    else if (!strcmp(kind, "redis")) snprintf(url, 512, "%s", getenv("SYNLOCK_TEST_REDIS"));
+    else if (!strcmp(kind, "redis")) snprintf(url, 512, "%s?connect_timeout=20000&io_timeout=20000", getenv("SYNLOCK_TEST_REDIS"));
     else snprintf(url, 512, "memory:c-%u", made);
     return url;
 }

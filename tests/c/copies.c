@@ -106,7 +106,7 @@ static void exclude(void) {
 
 static void *wait_for(void *copy) {
     struct copy *waiter = copy;
-    MUST(waiter->acquire(waiter->lock, 10000, NULL) == SYNLOCK_OK);
+    MUST(waiter->acquire(waiter->lock, 60000, NULL) == SYNLOCK_OK);
     return NULL;
 }
 
@@ -134,7 +134,7 @@ static void *count_up(void *copy) {
     struct copy *mine = copy;
     pthread_barrier_wait(&start);
     for (int round = 0; round < ROUNDS; round++) {
-        MUST(mine->acquire(mine->lock, 10000, NULL) == SYNLOCK_OK);
+        MUST(mine->acquire(mine->lock, 60000, NULL) == SYNLOCK_OK);
         MUST(atomic_fetch_add(&inside, 1) == 0);
         counted++;
         sched_yield();
@@ -206,7 +206,7 @@ static void is_free(void) {
 static int runs(void (*body)(void)) {
     pid_t pid = fork();
     if (pid == 0) {
-        alarm(60);
+        alarm(250);
         body();
         exit(0);
     }

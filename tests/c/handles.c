@@ -133,12 +133,12 @@ struct wait { synlock_lock *lock; synlock_cancel *cancel; int status; };
 
 static void *waiter(void *given) {
     struct wait *wait = given;
-    wait->status = synlock_lock_acquire_with(wait->lock, 30000, wait->cancel, NULL, NULL);
+    wait->status = synlock_lock_acquire_with(wait->lock, PATIENCE_MS, wait->cancel, NULL, NULL);
     return NULL;
 }
 
 static void until_it_waits(synlock_lock *lock) {
-    for (int i = 0; i < 5000 && synlock_lock_state(lock) != SYNLOCK_STATE_ACQUIRING; i++) pause_ms(2);
+    for (int i = 0; i < PATIENCE_MS / 2 && synlock_lock_state(lock) != SYNLOCK_STATE_ACQUIRING; i++) pause_ms(2);
     CHECK(synlock_lock_state(lock) == SYNLOCK_STATE_ACQUIRING);
 }
 
@@ -240,7 +240,7 @@ static void any_order_of_freeing(void) {
     IS(SYNLOCK_OK, synlock_events_next(events, &event, NULL));
     synlock_events_free(events);
     lock = check_lock(again, "x", NULL);
-    IS(SYNLOCK_OK, synlock_lock_acquire(lock, 10000, NULL)); /* nobody has it any more */
+    IS(SYNLOCK_OK, synlock_lock_acquire(lock, PATIENCE_MS, NULL)); /* nobody has it any more */
     synlock_lock_free(lock);
     synlock_store_free(again);
 }

@@ -136,7 +136,7 @@ static void settings(void) {
     synlock_manager_options options = {.struct_size = sizeof options,
                                        .sleep_ms = 20,
                                        .jitter_ms = 5,
-                                       .ttl_ms = 5000,
+                                       .ttl_ms = 60000,
                                        .tries = 2,
                                        .repeat = SYNLOCK_REPEAT_EXTEND,
                                        .interruptible = SYNLOCK_ON,
@@ -217,10 +217,11 @@ static void callbacks(void) {
     IS(SYNLOCK_OK, synlock_events_each(events, write_down, &log, NULL));
     CHECK(log.lines == 0);
     log.store = own;
-    IS(SYNLOCK_OK, acquire(manager, KEY, "Order::dies", 1000));
+    IS(SYNLOCK_OK, acquire(manager, "\"lives\"", "Order::lives", 60000));
     IS(SYNLOCK_OK, synlock_events_each(events, write_down, &log, NULL));
-    CHECK(log.lines == 1 && !strncmp("debug [", log.line, 7) && strstr(log.line, "Order::dies->acquire: acquired"));
+    CHECK(log.lines == 1 && !strncmp("debug [", log.line, 7) && strstr(log.line, "Order::lives->acquire: acquired"));
     log.store = NULL;
+    IS(SYNLOCK_OK, acquire(manager, KEY, "Order::dies", 200));
     while (!log.lost) {
         struct pollfd ready = {.fd = synlock_events_fd(events), .events = POLLIN};
         CHECK(poll(&ready, 1, 60000) == 1);
