@@ -16,6 +16,28 @@ os.environ["PYTHONPATH"] = PACKAGE
 sys.path.append(str(pathlib.Path(__file__).parents[3] / "tests/support"))
 from bystander import Bystander  # noqa: E402
 
+import synlock  # noqa: E402
+
+
+def patient(url):
+    """With time for a server that the machine lets wait."""
+    return f"{url}?connect_timeout=20000&io_timeout=20000"
+
+
+def briefly(call):
+    """What a call comes to whose time, in seconds, runs out; more of it where a server has not answered in less."""
+    for seconds in 0.02, 0.1, 0.5, 2.5:
+        with contextlib.suppress(synlock.Unavailable, synlock.Uncertain):
+            return call(seconds)
+    return call(12.5)
+
+
+async def abriefly(call):
+    for seconds in 0.02, 0.1, 0.5, 2.5:
+        with contextlib.suppress(synlock.Unavailable, synlock.Uncertain):
+            return await call(seconds)
+    return await call(12.5)
+
 
 @contextlib.contextmanager
 def server():
@@ -44,7 +66,7 @@ def server():
 @pytest.fixture(scope="session")
 def redis():
     with server() as (url, _):
-        yield url
+        yield patient(url)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ RULES = {
     "later": [Policy(name="x_{id}", status=409, message="later")],
     "queue": [Policy(name="x_{id}", mode="queue", max_wait=60)],
     "hasty": [Policy(name="x_{id}", mode="queue", max_wait=0.05)],
+    "steady": [Policy(name="x_{id}", mode="queue", max_wait=5)],
     "check": [Policy(name="x_{id}", mode="check")],
     "force": [Policy(name="x_{id}", mode="force", ttl=600, label="the boss")],
     "two": [Policy(name="y_{id}"), Policy(name="x_{id}")],

