@@ -8,7 +8,7 @@ require __DIR__ . '/common.php';
 
 $options = isset($_GET['ttl']) ? ['ttl' => (float) $_GET['ttl'], 'renew' => true] : [];
 $lock = Synlock\Store::open($_GET['url'])->createLock($_GET['name'], ...$options);
-if (!$lock->acquire(true, 20)) {
+if (!$lock->acquire(true, 60)) {
     say('timeout');
     exit;
 }
