@@ -3,6 +3,7 @@
 
 use super::free_port;
 use crate::names::TempDir;
+use crate::process::is_full_load;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
@@ -10,6 +11,11 @@ use std::time::{Duration, Instant};
 
 /// The server's tick: no session is shorter than two.
 pub const TICK: Duration = Duration::from_millis(200);
+
+/// How long a session outlives its client, in ms: what the machine lets wait for as long is lost.
+pub fn session() -> u32 {
+    if is_full_load() { 2000 } else { 5000 }
+}
 
 /// One server, and how to start it again.
 #[derive(Debug)]
@@ -75,9 +81,9 @@ impl ZookeeperServer {
         server
     }
 
-    /// `zookeeper://127.0.0.1:PORT,…`, with sessions as short as the server allows, nearly.
+    /// `zookeeper://127.0.0.1:PORT,…`, with sessions that end soon.
     pub fn url(&self) -> String {
-        format!("zookeeper://{}?session_timeout=2000", self.hosts())
+        format!("zookeeper://{}?session_timeout={}", self.hosts(), session())
     }
 
     /// `127.0.0.1:PORT,…`.

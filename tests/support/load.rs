@@ -15,6 +15,13 @@ pub fn most(bar: Duration) -> Duration {
     if is_full_load() { bar } else { SOON.max(bar) }
 }
 
+/// A URL of a store that has time for a server which the machine lets wait.
+#[must_use]
+pub fn patient(url: &str) -> String {
+    let mark = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{mark}connect_timeout=20000&io_timeout=20000")
+}
+
 /// How much slower than it should be a machine may be until its figures are given up.
 const SLOWEST: u32 = 20;
 
@@ -82,6 +89,17 @@ impl Bystander {
 mod tests {
     use super::*;
     use std::cell::Cell;
+
+    #[test]
+    fn a_url_gets_its_patience_beside_what_it_has() {
+        assert_eq!(
+            [patient("redis://a"), patient("redis://a?db=1")],
+            [
+                "redis://a?connect_timeout=20000&io_timeout=20000",
+                "redis://a?db=1&connect_timeout=20000&io_timeout=20000"
+            ]
+        );
+    }
 
     #[test]
     fn a_stretch_lasts_until_enough_is_done_and_not_for_ever() {

@@ -47,7 +47,11 @@ impl Proxy {
     }
 
     pub fn url(&self) -> String {
-        format!("zookeeper://127.0.0.1:{}?session_timeout=2000", self.port)
+        format!(
+            "zookeeper://127.0.0.1:{}?session_timeout={}",
+            self.port,
+            synlock_tests::services::zookeeper::session()
+        )
     }
 
     /// Loses the reply after `count - 1` others, and cuts its connection.
