@@ -1,6 +1,6 @@
 //! Servers that stop, pause, restart, refuse.
 
-use crate::{PATIENCE, code, held, ms, mysql, open, postgres};
+use crate::{PATIENCE, code, held, ms, mysql, open, open_within, postgres};
 use synlock_core::store::{Answer, Attempt, Claim};
 use synlock_core::{BootTime, Code, Store, Wait};
 use synlock_tests::claims::claim;
@@ -9,7 +9,8 @@ use synlock_tests::services::postgres::{self, PostgresServer};
 
 /// A pause, and what is known before, during and after it.
 fn paused(url: &str, pause: impl Fn(), resume: impl Fn()) {
-    let (here, there) = (open(url, 0), open(url, 1));
+    // What is asked of a server that is silent is to end.
+    let (here, there) = (open_within(url, 2_000), open(url, 1));
     let lock = held(&here, "held");
     let other = there.lock("held").unwrap();
     assert_eq!(code(other.acquire(Wait::No, None)), Code::Busy);
@@ -71,10 +72,20 @@ fn answered_to_another(url: &str, pause: impl Fn(), resume: impl Fn(), is_first:
     backend.attempt(&hasty, None).unwrap_err();
     std::thread::scope(|scope| {
         let (first, second) = (next.clone(), lost.clone());
-        let speaks = scope.spawn(move || backend.attempt(&first, None));
-        std::thread::sleep(ms(200));
-        let waits = scope.spawn(move || backend.release(&second));
-        std::thread::sleep(ms(200));
+        let (asks, asked) = std::sync::mpsc::channel();
+        let speaks = scope.spawn({
+            let asks = asks.clone();
+            move || {
+                asks.send(gettid()).unwrap();
+                backend.attempt(&first, None)
+            }
+        });
+        until_it_waits(asked.recv().unwrap());
+        let waits = scope.spawn(move || {
+            asks.send(gettid()).unwrap();
+            backend.release(&second)
+        });
+        until_it_waits(asked.recv().unwrap());
         resume();
         assert!(matches!(speaks.join().unwrap(), Ok(Attempt::Granted(_))));
         let released = waits.join().unwrap().unwrap();
@@ -82,6 +93,22 @@ fn answered_to_another(url: &str, pause: impl Fn(), resume: impl Fn(), is_first:
     });
     held(&open(url, 1), "lost").release().unwrap();
     backend.release(&next).unwrap();
+}
+
+fn gettid() -> libc::pid_t {
+    // SAFETY: asks for a number.
+    unsafe { libc::gettid() }
+}
+
+/// Until a thread of ours has slept for a while, each time that it was looked at: for a server, or for another.
+fn until_it_waits(thread: libc::pid_t) {
+    let mut slept = 0;
+    crate::until(|| {
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap();
+        let (_, rest) = stat.rsplit_once(") ").unwrap();
+        slept = if rest.starts_with('S') { slept + 1 } else { 0 };
+        slept == 50
+    });
 }
 
 #[test]
@@ -104,7 +131,7 @@ fn a_late_grant_of_mariadb_is_released_whoever_hears_of_it() {
 
 /// A restart: locks are gone and told so, tokens go on.
 fn restarted(url: &str, mut stop: impl FnMut(), mut start: impl FnMut()) {
-    let store = Store::open(url).unwrap();
+    let store = open(url, 0);
     let lock = held(&store, "a");
     let token = lock.fencing_token().unwrap();
     stop();
@@ -143,8 +170,7 @@ fn a_restarted_mariadb_is_a_loss() {
 
 /// The text of what `url` is refused with.
 fn refusal(url: &str, expected: Code) -> String {
-    let error = Store::open(url)
-        .unwrap()
+    let error = open(url, 0)
         .lock("a")
         .unwrap()
         .acquire(Wait::No, None)
@@ -179,7 +205,7 @@ fn wrong_passwords_databases_and_certificates_are_refused() {
             mariadb.file("ca.crt")
         };
         held(
-            &Store::open(&format!("{url}?ca_file={}", authority.display())).unwrap(),
+            &open(&format!("{url}?ca_file={}", authority.display()), 0),
             "a",
         );
     }
@@ -210,9 +236,9 @@ fn a_user_without_rights_is_told_what_is_missing() {
         words.contains("CREATE SEQUENCE") && words.contains("fencing=0"),
         "{words}"
     );
-    held(&Store::open(&format!("{url}?fencing=0")).unwrap(), "a");
+    held(&open(&format!("{url}?fencing=0"), 0), "a");
     // And nothing was left locked by the attempt that failed.
-    held(&Store::open(&postgres(&server)).unwrap(), "a");
+    held(&open(&postgres(&server), 0), "a");
 }
 
 #[test]

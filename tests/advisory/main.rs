@@ -11,7 +11,7 @@ use synlock_tests::services::mariadb::MariadbServer;
 use synlock_tests::services::postgres::PostgresServer;
 
 /// Long enough for any machine.
-const PATIENCE: Wait = Wait::For(Duration::from_secs(20));
+const PATIENCE: Wait = Wait::For(Duration::from_secs(60));
 
 fn ms(number: u64) -> Duration {
     Duration::from_millis(number)
@@ -26,8 +26,13 @@ fn code<T: std::fmt::Debug>(result: synlock_core::Result<T>) -> Code {
 
 /// A store with sessions of its own, as another process would have: the number makes the URLs differ.
 fn open(url: &str, number: u32) -> Store {
+    open_within(url, 20_000 + number)
+}
+
+/// With so many ms for a server that does not answer.
+fn open_within(url: &str, io_timeout: u32) -> Store {
     let sign = if url.contains('?') { '&' } else { '?' };
-    Store::open(&format!("{url}{sign}io_timeout={}", 2000 + number)).unwrap()
+    Store::open(&format!("{url}{sign}io_timeout={io_timeout}")).unwrap()
 }
 
 fn held(store: &Store, name: &str) -> Lock {
@@ -49,7 +54,7 @@ fn waited_for(store: &Store, name: &str, holder: Lock) -> Lock {
 }
 
 fn until(mut is_so: impl FnMut() -> bool) {
-    let end = std::time::Instant::now() + Duration::from_secs(20);
+    let end = std::time::Instant::now() + Duration::from_secs(60);
     while !is_so() {
         assert!(std::time::Instant::now() < end, "it never came to be");
         std::thread::sleep(ms(2));

@@ -3,7 +3,7 @@
 use crate::{PATIENCE, code, held, mysql, open, postgres};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
-use synlock_core::{Code, Store, Wait};
+use synlock_core::{Code, Wait};
 use synlock_tests::services::mariadb::MariadbServer;
 use synlock_tests::services::postgres::PostgresServer;
 
@@ -38,7 +38,7 @@ impl Drop for Client {
 fn psql_takes_turns() {
     let server = PostgresServer::start();
     let url = format!("{}?dialect=symfony", postgres(&server));
-    let store = Store::open(&url).unwrap();
+    let store = open(&url, 0);
     let mut psql = Client::start(server.psql(""));
     // CRC-32 of `pdf-creation`.
     for _ in 0..20 {
@@ -65,7 +65,7 @@ fn psql_takes_turns() {
 #[test]
 fn the_client_of_mariadb_takes_turns() {
     let server = MariadbServer::start();
-    let store = Store::open(&mysql(&server)).unwrap();
+    let store = open(&mysql(&server), 0);
     let mut command = server.client("");
     command.arg("--unbuffered");
     let mut client = Client::start(command);
@@ -126,7 +126,7 @@ fn numbers_and_names_are_those_of_the_vectors() {
 #[test]
 fn symfonys_store_takes_turns() {
     let server = PostgresServer::start();
-    let store = Store::open(&format!("{}?dialect=symfony", postgres(&server))).unwrap();
+    let store = open(&format!("{}?dialect=symfony", postgres(&server)), 0);
     let mut php = Command::new("php");
     php.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/advisory/symfony.php"))
         .arg(format!(

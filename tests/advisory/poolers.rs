@@ -1,6 +1,6 @@
 //! PgBouncer in between: whole sessions work, anything less is refused, and never are there two holders.
 
-use crate::{code, open};
+use crate::{code, open_within};
 use synlock_core::{Code, Wait};
 use synlock_tests::services::pgbouncer::PgBouncer;
 use synlock_tests::services::postgres::PostgresServer;
@@ -24,7 +24,10 @@ fn a_pooler_never_makes_two_holders() {
             for round in 0..rounds() {
                 // Whole sessions stay with those who have them; the others leave none behind.
                 let number = if mode == "session" { 0 } else { 2 * round };
-                let (here, there) = (open(&url, number), open(&url, number + 1));
+                // There a session may be waited for in vain; elsewhere it is the machine's fault.
+                let patience = if mode == "session" { 2_000 } else { 20_000 };
+                let open = |number| open_within(&url, patience + number);
+                let (here, there) = (open(number), open(number + 1));
                 let name = format!("{mode}{size}{round}");
                 let locks = [here.lock(&name).unwrap(), there.lock(&name).unwrap()];
                 let mut holders = 0;
@@ -43,7 +46,7 @@ fn a_pooler_never_makes_two_holders() {
                 for lock in &locks {
                     let _ = lock.release();
                 }
-                if mode == "session" && size == 1 {
+                if mode == "session" && size == 1 && grants > 0 {
                     // Each round waits in vain for a session.
                     break;
                 }

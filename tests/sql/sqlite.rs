@@ -23,7 +23,7 @@ impl Database {
     }
 
     fn url(&self) -> String {
-        format!("sqlite:{}", self.path())
+        format!("sqlite:{}?io_timeout=20000", self.path())
     }
 
     fn lock(&self, name: &str) -> Lock {
@@ -31,7 +31,11 @@ impl Database {
     }
 
     fn lock_at(&self, query: &str, name: &str) -> Lock {
-        let url = format!("{}{query}", self.url());
+        let url = match query {
+            hasty if hasty.contains("io_timeout") => format!("sqlite:{}?{hasty}", self.path()),
+            "" => self.url(),
+            query => format!("{}&{query}", self.url()),
+        };
         Store::open(&url).unwrap().lock(name).unwrap()
     }
 
@@ -87,7 +91,7 @@ fn urls_are_checked() {
 fn the_file_is_its_owners_and_the_table_is_made_on_demand() {
     use std::os::unix::fs::PermissionsExt;
     let database = Database::new();
-    let lock = database.lock_at("?table=own_name", "n");
+    let lock = database.lock_at("table=own_name", "n");
     assert!(!Path::new(&database.path()).exists());
     lock.acquire(Wait::No, None).unwrap();
     let mode = std::fs::metadata(database.path())
@@ -116,10 +120,10 @@ fn a_folder_or_file_that_cannot_be_used_is_said() {
 #[test]
 fn a_writer_that_does_not_end_is_told_in_time() {
     let database = Database::new();
-    let free = database.lock_at("?io_timeout=300", "n");
+    let free = database.lock_at("io_timeout=300", "n");
     free.acquire(Wait::No, None).unwrap();
     free.release().unwrap();
-    let held = database.lock_at("?io_timeout=300", "held");
+    let held = database.lock_at("io_timeout=300", "held");
     held.acquire(Wait::No, None).unwrap();
     // Another program's transaction stays open.
     let mut other = Command::new("php")
@@ -139,7 +143,7 @@ fn a_writer_that_does_not_end_is_told_in_time() {
     assert_eq!(code(free.acquire(Wait::No, None)), Code::Unavailable);
     assert!(start.elapsed() >= ms(290) && start.elapsed() < SOON);
     // That a lock is taken needs no writing.
-    let again = database.lock_at("?io_timeout=300", "held");
+    let again = database.lock_at("io_timeout=300", "held");
     assert_eq!(code(again.acquire(Wait::No, None)), Code::Busy);
     assert!(held.is_acquired().unwrap());
     drop(other.stdin.take());
@@ -185,7 +189,7 @@ impl CheckStore for Lock {
 #[test]
 fn rows_long_free_are_dropped_and_fences_still_grow() {
     let database = Database::new();
-    let query = "?purge_after=1";
+    let query = "purge_after=1";
     let mut last = 0;
     for round in 0..3 {
         let lock = database.lock_at(query, "kept");
@@ -234,18 +238,18 @@ fn rows_long_free_are_dropped_and_fences_still_grow() {
 #[test]
 fn held_and_queued_rows_are_never_purged() {
     let database = Database::new();
-    let held = database.lock_at("?purge_after=1", "held");
+    let held = database.lock_at("purge_after=1", "held");
     held.acquire(Wait::No, None).unwrap();
     let mut options = LockOptions::default();
     options.mode = Mode::Shared;
-    let url = format!("{}?purge_after=1", database.url());
+    let url = format!("{}&purge_after=1", database.url());
     let shared = Store::open(&url)
         .unwrap()
         .lock_with("shared", options)
         .unwrap();
     shared.acquire(Wait::No, None).unwrap();
     for number in 0..500 {
-        let lock = database.lock_at("?purge_after=1", &format!("once-{number}"));
+        let lock = database.lock_at("purge_after=1", &format!("once-{number}"));
         lock.acquire(Wait::No, None).unwrap();
         lock.release().unwrap();
     }
@@ -285,7 +289,7 @@ fn forks_leave_the_database_whole() {
                     let store = Store::open(&url).ok()?;
                     let own = store.lock(format!("child-{round}")).ok()?;
                     for _ in 0..20 {
-                        own.acquire(Wait::For(ms(5000)), None).ok()?;
+                        own.acquire(Wait::For(ms(60_000)), None).ok()?;
                         own.release().ok()?;
                     }
                     let refused = store.lock("held").ok()?.acquire(Wait::No, None);
@@ -338,7 +342,7 @@ fn a_host_that_opens_the_file_harms_nothing() {
             scope.spawn(|| {
                 let lock = Store::open(&url).unwrap().lock("hot").unwrap();
                 for _ in 0..60 {
-                    lock.acquire(Wait::For(Duration::from_secs(30)), None)
+                    lock.acquire(Wait::For(Duration::from_secs(120)), None)
                         .unwrap();
                     let others = inside.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
                     assert_eq!(others, 0, "two holders");
