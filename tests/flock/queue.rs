@@ -14,7 +14,7 @@ use synlock_tests::process::signal;
 use synlock_tests::taker::Taker;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_flock-taker");
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 fn url(dir: &TempDir) -> String {
     format!("flock:{}", dir.path().display())
@@ -44,7 +44,7 @@ fn waiter(mut taker: Taker, number: u32, order: &Arc<Mutex<Vec<u32>>>) -> JoinHa
     let order = order.clone();
     std::thread::spawn(move || {
         taker.ok("lock a x");
-        let code = taker.code("acquire a 20000");
+        let code = taker.code("acquire a 60000");
         if code == "OK" {
             order.lock().unwrap().push(number);
             taker.ok("release a");

@@ -37,7 +37,7 @@ fn kinds(store: &Store) -> Vec<String> {
 fn newcomer(path: &Path, name: &str, options: LockOptions) {
     let pid = fork(|| {
         let lock = open(path).lock_with(name, options).unwrap();
-        lock.acquire(Wait::For(Duration::from_secs(1)), None)
+        lock.acquire(Wait::For(Duration::from_secs(60)), None)
             .unwrap();
         lock.release().unwrap();
         0

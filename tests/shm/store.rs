@@ -146,7 +146,7 @@ fn holds_that_run_out_give_their_records_back() {
         options.ttl = Some(Duration::from_millis(1));
         options.auto_release = false;
         let lock = store.lock_with("x", options).unwrap();
-        lock.acquire(Wait::For(Duration::from_secs(5)), None)
+        lock.acquire(Wait::For(Duration::from_secs(60)), None)
             .unwrap_or_else(|error| panic!("round {round}: {error}"));
         if round % 3 != 0 {
             lock.release().ok();

@@ -266,7 +266,7 @@ fn a_cancel_ends_a_wait_in_the_kernel_and_no_other() {
         let wait = |cancel: Option<Cancel>| {
             let lock = store.lock(&name).unwrap();
             std::thread::spawn(move || {
-                let got = lock.acquire(Wait::For(Duration::from_secs(30)), cancel.as_ref());
+                let got = lock.acquire(Wait::For(Duration::from_secs(120)), cancel.as_ref());
                 (code(got), lock)
             })
         };
@@ -283,7 +283,7 @@ fn a_cancel_ends_a_wait_in_the_kernel_and_no_other() {
         for thread in cancelled {
             assert_eq!(thread.join().unwrap().0, Code::Cancelled, "{url}");
         }
-        assert!(start.elapsed() < Duration::from_secs(20), "waits ran out");
+        assert!(start.elapsed() < Duration::from_secs(100), "waits ran out");
         while store.inspect(&name).unwrap().waiters != Some(1) {
             std::thread::yield_now();
         }
