@@ -161,7 +161,7 @@ static synlock_status ask_store(synlock_store *store, char **words, int count) {
     const char *verb = words[0];
     size_t length = 0;
     int32_t value = 0;
-    if (!strcmp(verb, "ping")) return synlock_store_ping(store, 5000, NULL);
+    if (!strcmp(verb, "ping")) return synlock_store_ping(store, 60000, NULL);
     if (!strcmp(verb, "fingerprint")) return synlock_store_fingerprint(store, text, sizeof text, &length, NULL);
     if (!strcmp(verb, "capabilities")) {
         synlock_capabilities can = {0};

@@ -146,7 +146,7 @@ fn ask_store(store: &Store, verb: &str, words: &[&str]) -> Result<String> {
     let name = bytes(words.first().unwrap_or(&""));
     Ok(match verb {
         "ping" => {
-            store.ping(Wait::For(Duration::from_secs(5)))?;
+            store.ping(Wait::For(Duration::from_secs(60)))?;
             String::new()
         }
         "fingerprint" => store.fingerprint(),

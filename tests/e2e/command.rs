@@ -58,6 +58,11 @@ fn program(language: &str) -> Command {
     command
 }
 
+/// UNAVAILABLE or UNCERTAIN.
+pub(crate) fn is_trouble(answer: &str) -> bool {
+    matches!(answer, "200" | "201")
+}
+
 impl Running {
     /// Starts it with the store `s` open. A command that is missing is a failure, never a skip.
     pub(crate) fn start(language: &'static str, url: &str) -> Self {
@@ -97,7 +102,7 @@ impl Running {
 
     /// The next answer.
     pub(crate) fn answer(&mut self) -> String {
-        match self.answers.recv_timeout(Duration::from_secs(30)) {
+        match self.answers.recv_timeout(Duration::from_secs(120)) {
             Ok(line) => line,
             Err(RecvTimeoutError::Timeout) => panic!("{} does not answer", self.language),
             Err(RecvTimeoutError::Disconnected) => panic!("{} is gone", self.language),
@@ -120,6 +125,34 @@ impl Running {
         let got = self.ask(request);
         let shown: String = request.chars().take(100).collect();
         assert_eq!(got, answer, "{}: {shown}", self.language);
+    }
+
+    /// A request whose time, in ms, runs out, and is answered by just this; it gets more time where a server has not
+    /// answered in less.
+    pub(crate) fn runs_out(&mut self, request: impl Fn(u64) -> String, answer: &str) {
+        let mut ms = 20;
+        while ms < 10_000 && is_trouble(&self.ask(&request(ms))) {
+            ms *= 5;
+        }
+        self.expect(&request(ms), answer);
+    }
+
+    /// Takes a lease of these ms, or a longer one where the answer takes as long as that; the one that it has.
+    pub(crate) fn leases(
+        &mut self,
+        request: impl Fn(u64) -> String,
+        answer: &str,
+        ttl: u64,
+    ) -> u64 {
+        let mut ttl = ttl;
+        loop {
+            let got = self.ask(&request(ttl));
+            if got == answer || ttl > 20_000 || !is_trouble(&got) {
+                assert_eq!(got, answer, "{}: {}", self.language, request(ttl));
+                return ttl;
+            }
+            ttl *= 5;
+        }
     }
 
     /// Asks until the answer comes: what a host or a server does in its own time.

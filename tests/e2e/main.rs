@@ -10,6 +10,7 @@ mod sessions;
 
 use libtest_mimic::{Arguments, Trial};
 use std::sync::Arc;
+use synlock_tests::load::patient;
 use synlock_tests::memcached::MemcachedServer;
 use synlock_tests::names::{TempDir, unique};
 use synlock_tests::redis::RedisServer;
@@ -34,7 +35,10 @@ fn main() {
     let server = Arc::new(RedisServer::start());
     let memcached = MemcachedServer::start();
     let servers: Vec<RedisServer> = (0..3).map(|_| RedisServer::start()).collect();
-    let members: Vec<String> = servers.iter().map(RedisServer::url).collect();
+    let members: Vec<String> = servers
+        .iter()
+        .map(|server| patient(&server.url()))
+        .collect();
     let zookeeper = Arc::new(ZookeeperServer::start());
     let etcd = EtcdServer::start();
     let folder = TempDir::new("synlock-e2e");
@@ -64,7 +68,10 @@ fn main() {
         },
         Setup {
             name: "sqlite",
-            url: format!("sqlite:{}/locks.db", database.path().display()),
+            url: format!(
+                "sqlite:{}/locks.db?io_timeout=20000",
+                database.path().display()
+            ),
             shared: true,
             _keep: Arc::new(database),
         },
@@ -76,31 +83,31 @@ fn main() {
         },
         Setup {
             name: "postgres",
-            url: format!("postgres://{}", postgres.place()),
+            url: patient(&format!("postgres://{}", postgres.place())),
             shared: true,
             _keep: postgres.clone(),
         },
         Setup {
             name: "postgres+advisory",
-            url: format!("postgres+advisory://{}", postgres.place()),
+            url: patient(&format!("postgres+advisory://{}", postgres.place())),
             shared: true,
             _keep: postgres,
         },
         Setup {
             name: "mysql",
-            url: format!("mysql://{}", mariadb.place()),
+            url: patient(&format!("mysql://{}", mariadb.place())),
             shared: true,
             _keep: mariadb.clone(),
         },
         Setup {
             name: "mysql+advisory",
-            url: format!("mysql+advisory://{}", mariadb.place()),
+            url: patient(&format!("mysql+advisory://{}", mariadb.place())),
             shared: true,
             _keep: mariadb,
         },
         Setup {
             name: "redis",
-            url: server.url(),
+            url: patient(&server.url()),
             shared: true,
             _keep: server.clone(),
         },
@@ -109,7 +116,7 @@ fn main() {
             url: format!(
                 "tiered:(shm:{0}/segment,{1})?state={0}/state",
                 tiers.path().display(),
-                server.url()
+                patient(&server.url())
             ),
             shared: true,
             _keep: Arc::new((tiers, server.clone())),
@@ -122,19 +129,19 @@ fn main() {
         },
         Setup {
             name: "memcached",
-            url: memcached.url(),
+            url: patient(&memcached.url()),
             shared: true,
             _keep: Arc::new(memcached),
         },
         Setup {
             name: "zookeeper",
-            url: zookeeper.url(),
+            url: patient(&zookeeper.url()),
             shared: true,
             _keep: zookeeper,
         },
         Setup {
             name: "etcd",
-            url: etcd.url(),
+            url: patient(&etcd.url()),
             shared: true,
             _keep: Arc::new(etcd),
         },

@@ -16,14 +16,14 @@ pub(crate) fn run(setup: &Setup, one: &'static str, other: &'static str) -> Resu
 
     one.expect(&format!("take h s {name} 0"), "0");
     other.expect(&format!("take h s {name} 0"), "1");
-    other.expect(&format!("take h s {name} 30"), "2");
+    other.runs_out(|ms| format!("take h s {name} {ms}"), "2");
     other.expect(&format!("locked s {name}"), "0 1");
     // A server may see a waiter that has given up for a moment longer.
     let seen = format!("0 1 {}", if can("wakes") { 0 } else { -1 });
     other.comes_to(&format!("inspect s {name}"), &seen);
 
     let first = one.number("fence h");
-    other.send(&format!("take h s {name} 20000"));
+    other.send(&format!("take h s {name} 60000"));
     assert!(other.is_silent(Duration::from_millis(100)), "two holders");
     one.expect("release h", "0");
     assert_eq!(other.answer(), "0", "{} was not woken", other.language);
@@ -79,13 +79,13 @@ pub(crate) fn run(setup: &Setup, one: &'static str, other: &'static str) -> Resu
     if can("frees_on_death") {
         one.expect(&format!("take k s {name} 0"), "0");
     } else {
-        let (ttl, _) = lease(setup, 700);
-        one.expect(&format!("take k s {name} 0 ttl={ttl}"), "0");
+        let brief = |ttl| format!("take k s {name} 0 ttl={ttl}");
+        one.leases(brief, "0", lease(setup, 700));
     }
     one.kill();
-    other.expect(&format!("take k s {name} 20000"), "0");
+    other.expect(&format!("take k s {name} 60000"), "0");
     assert_eq!(other.finish(), Some(0), "{} ended badly", other.language);
     let mut third = Running::start("rust", &setup.url);
-    third.expect(&format!("take k s {name} 20000"), "0");
+    third.expect(&format!("take k s {name} 60000"), "0");
     Ok(())
 }

@@ -28,19 +28,19 @@ pub(crate) fn run(setup: &Setup, language: &'static str) -> Result<(), Failed> {
     it.expect(&format!("s_acquire o {a} 50000"), "0 0");
     it.expect(&format!("s_renew o {a} 50000"), "0 0");
     it.expect(&format!("s_release o {a}"), "0 0");
-    it.expect(&format!("s_wait o {a} 20"), "0 1");
+    it.runs_out(|ms| format!("s_wait o {a} {ms}"), "0 1");
     it.expect(&format!("take h s {a} 0"), "1");
     it.expect(&format!("s_acquire m {b} 50000"), "0 1");
     it.expect(&format!("s_release m {a}"), "0 1");
     it.expect(&format!("s_release m {a}"), "0 0");
     it.expect("s_release_all m", "0 1");
     it.expect("s_release_all m", "0 0");
-    it.expect(&format!("s_wait o {b} 20000"), "0 0");
+    it.expect(&format!("s_wait o {b} 60000"), "0 0");
 
     if can("ttl") {
-        let (ttl, _) = lease(setup, 80);
-        it.expect(&format!("s_acquire m {a} {ttl}"), "0 1");
-        it.expect(&format!("s_wait o {a} 20000"), "0 0");
+        let brief = |ttl| format!("s_acquire m {a} {ttl}");
+        it.leases(brief, "0 1", lease(setup, 80));
+        it.expect(&format!("s_wait o {a} 60000"), "0 0");
         it.expect(&format!("s_acquire o {a} 50000"), "0 1");
         it.expect(&format!("s_acquire m {a} 50000"), "0 0");
         it.expect(&format!("s_acquire m {a} 50000"), "0 0");
@@ -62,7 +62,7 @@ pub(crate) fn run(setup: &Setup, language: &'static str) -> Result<(), Failed> {
         // Its end has released it, however the host ends.
         let mut rust = Running::start("rust", &setup.url);
         rust.expect("session o s", "0");
-        rust.expect(&format!("s_wait o {b} 20000"), "0 0");
+        rust.expect(&format!("s_wait o {b} 60000"), "0 0");
     }
     Ok(())
 }
@@ -89,7 +89,7 @@ fn beside(setup: &Setup, it: &mut Running, name: &str) {
     rust.expect("session o s", "0");
     it.expect(&format!("s_acquire m {name} 50000"), "0 1");
     rust.expect(&format!("s_acquire o {name} 50000"), "0 0");
-    rust.send(&format!("s_wait o {name} 20000"));
+    rust.send(&format!("s_wait o {name} 60000"));
     it.expect(&format!("s_release m {name}"), "0 1");
     assert_eq!(rust.answer(), "0 0", "{}", it.language);
     rust.expect(&format!("s_acquire o {name} 50000"), "0 1");

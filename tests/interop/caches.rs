@@ -2,6 +2,7 @@
 
 use crate::pair::{Pair, php};
 use std::sync::Arc;
+use synlock_tests::load::patient;
 use synlock_tests::memcached::MemcachedServer;
 use synlock_tests::names::unique;
 
@@ -11,7 +12,10 @@ pub(crate) fn pairs() -> Vec<Pair> {
     let port = server.port().to_string();
     vec![Pair {
         name: "memcached-symfony+MemcachedStore",
-        url: format!("{}?dialect=symfony&ttl=3000&renew=1", server.url()),
+        url: patient(&format!(
+            "{}?dialect=symfony&ttl=6000&renew=1",
+            server.url()
+        )),
         lock: name.clone(),
         peer: php("symfony.php", &["memcached", &name, &port]),
         frees_on_death: true,

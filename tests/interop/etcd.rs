@@ -2,13 +2,14 @@
 
 use crate::pair::{Pair, python};
 use std::sync::Arc;
+use synlock_tests::load::patient;
 use synlock_tests::services::etcd::EtcdServer;
 
 pub(crate) fn pairs() -> Vec<Pair> {
     let server = EtcdServer::start();
     vec![Pair {
         name: "etcd+mutex",
-        url: format!("{}?ttl=2000&renew=1", server.url()),
+        url: patient(&format!("{}?ttl=6000&renew=1", server.url())),
         lock: "turns".to_owned(),
         peer: python("etcd_peer.py", &[&server.host(0), "synlock:turns"]),
         frees_on_death: true,

@@ -12,7 +12,7 @@ use synlock_tests::names::TempDir;
 /// Turns of a pair together.
 const TURNS: u32 = 500;
 /// For answers that must come.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// For answers that must not.
 const MOMENT: Duration = Duration::from_millis(150);
 

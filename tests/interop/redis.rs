@@ -2,6 +2,7 @@
 
 use super::pair::{Pair, Words, node, php, python, rust};
 use std::sync::Arc;
+use synlock_tests::load::patient;
 use synlock_tests::redis::RedisServer;
 
 pub(crate) fn pairs() -> Vec<Pair> {
@@ -44,8 +45,11 @@ pub(crate) fn pairs() -> Vec<Pair> {
         .into_iter()
         .map(|(name, dialect, lock, peer)| Pair {
             name,
-            // Short, so that the lock of a killed holder is not waited for long.
-            url: format!("{}?dialect={dialect}&ttl=2000&renew=1", server.url()),
+            // Short, so that the lock of a killed holder is not waited for long, and renewed in time on any machine.
+            url: patient(&format!(
+                "{}?dialect={dialect}&ttl=6000&renew=1",
+                server.url()
+            )),
             lock: lock.to_owned(),
             peer: peer(&port, lock),
             frees_on_death: true,

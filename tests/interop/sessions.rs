@@ -4,6 +4,7 @@
 use crate::pair::{Pair, php, shell};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
+use synlock_tests::load::patient;
 use synlock_tests::redis::RedisServer;
 use synlock_tests::services::mariadb::MariadbServer;
 use synlock_tests::services::postgres::PostgresServer;
@@ -41,7 +42,7 @@ pub(crate) fn pairs() -> Vec<Pair> {
     vec![
         Pair {
             name: "postgres-advisory+psql",
-            url: url.clone(),
+            url: patient(&url),
             lock: "import".to_owned(),
             peer: shell(
                 "sql.sh",
@@ -52,7 +53,7 @@ pub(crate) fn pairs() -> Vec<Pair> {
         },
         Pair {
             name: "postgres-advisory-symfony+PostgreSqlStore",
-            url: format!("{url}?dialect=symfony"),
+            url: patient(&format!("{url}?dialect=symfony")),
             lock: "export é/1".to_owned(),
             peer: php(
                 "symfony.php",
@@ -68,7 +69,7 @@ pub(crate) fn pairs() -> Vec<Pair> {
         },
         Pair {
             name: "mysql-advisory+mariadb",
-            url: format!("mysql+advisory://{}", mariadb.place()),
+            url: patient(&format!("mysql+advisory://{}", mariadb.place())),
             lock: "import".to_owned(),
             peer: shell(
                 "sql.sh",
@@ -86,7 +87,7 @@ fn combined() -> Pair {
     let servers: Vec<RedisServer> = (0..3).map(|_| RedisServer::start()).collect();
     let members: Vec<String> = servers
         .iter()
-        .map(|server| format!("{}?dialect=symfony", server.url()))
+        .map(|server| patient(&format!("{}?dialect=symfony", server.url())))
         .collect();
     let ports: Vec<String> = servers
         .iter()
@@ -97,7 +98,7 @@ fn combined() -> Pair {
     Pair {
         name: "quorum-symfony+CombinedStore",
         url: format!(
-            "quorum:({})?cold_start=1&ttl=3000&renew=1",
+            "quorum:({})?cold_start=1&ttl=6000&renew=1",
             members.join(",")
         ),
         lock: "import é/1".to_owned(),

@@ -27,14 +27,14 @@ fn places() -> Vec<Place> {
     vec![
         Place {
             names: ["sqlite+PdoStore", "sqlite+drupal", "sqlite+laravel"],
-            url: format!("sqlite:{file}?io_timeout=10000"),
+            url: format!("sqlite:{file}?io_timeout=20000"),
             dsn: format!("sqlite:{file}"),
             user: "",
             keep: Arc::new(folder),
         },
         Place {
             names: ["postgres+PdoStore", "postgres+drupal", "postgres+laravel"],
-            url: format!("postgres://{}?io_timeout=10000", postgres.place()),
+            url: format!("postgres://{}?io_timeout=20000", postgres.place()),
             dsn: format!(
                 "pgsql:host=127.0.0.1;port={};dbname=postgres",
                 postgres.port()
@@ -44,7 +44,7 @@ fn places() -> Vec<Place> {
         },
         Place {
             names: ["mysql+PdoStore", "mysql+drupal", "mysql+laravel"],
-            url: format!("mysql://{}?io_timeout=10000", mariadb.place()),
+            url: format!("mysql://{}?io_timeout=20000", mariadb.place()),
             dsn: format!("mysql:host=127.0.0.1;port={};dbname=test", mariadb.port()),
             user: "locker",
             keep: Arc::new(mariadb),

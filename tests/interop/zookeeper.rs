@@ -2,6 +2,7 @@
 
 use crate::pair::{Pair, python};
 use std::sync::Arc;
+use synlock_tests::load::patient;
 use synlock_tests::services::zookeeper::ZookeeperServer;
 
 pub(crate) fn pairs() -> Vec<Pair> {
@@ -14,7 +15,7 @@ pub(crate) fn pairs() -> Vec<Pair> {
     .into_iter()
     .map(|(name, dialect, lock, recipe)| Pair {
         name,
-        url: format!("{}&dialect={dialect}", server.url()),
+        url: patient(&format!("{}&dialect={dialect}", server.url())),
         lock: lock.to_owned(),
         peer: python("kazoo_peer.py", &[&server.hosts(), lock, recipe]),
         frees_on_death: true,

@@ -4,6 +4,7 @@ use crate::{Modes, is_understood, take_turns, vector};
 use std::path::Path;
 use std::process::Command;
 use synlock_core::{Store, Wait};
+use synlock_tests::load::patient;
 use synlock_tests::names::TempDir;
 use synlock_tests::services::mariadb::MariadbServer;
 use synlock_tests::services::postgres::PostgresServer;
@@ -13,7 +14,7 @@ const LOOK: &str = "SELECT state FROM synlock_locks WHERE until > 0";
 #[test]
 fn neighbours_take_turns_on_postgres() {
     let server = PostgresServer::start();
-    let url = format!("postgres://{}", server.place());
+    let url = patient(&format!("postgres://{}", server.place()));
     take_turns(&url, ["h|1|", "h|2|"], Modes::Promotable, || {
         let look = LOOK.replace("state", "encode(state, 'escape')");
         server.sql(&look)
@@ -23,7 +24,7 @@ fn neighbours_take_turns_on_postgres() {
 #[test]
 fn neighbours_take_turns_on_mysql() {
     let server = MariadbServer::start();
-    let url = format!("mysql://{}", server.place());
+    let url = patient(&format!("mysql://{}", server.place()));
     take_turns(&url, ["h|1|", "h|2|"], Modes::Promotable, || {
         server.sql(&format!("USE test; {LOOK}"))
     });
@@ -31,9 +32,9 @@ fn neighbours_take_turns_on_mysql() {
 
 #[test]
 fn neighbours_take_turns_on_sqlite() {
-    let folder = TempDir::new("synlock-layouts");
+    let folder = TempDir::in_memory("synlock-layouts");
     let file = folder.path().join("locks.db");
-    let url = format!("sqlite:{}", file.display());
+    let url = format!("sqlite:{}?io_timeout=20000", file.display());
     take_turns(&url, ["h|1|", "h|2|"], Modes::Promotable, || {
         sqlite(&file, LOOK)
     });
@@ -76,7 +77,7 @@ fn rows(store: &Store, run: impl Fn(&str)) {
 #[test]
 fn rows_of_the_first_release_are_understood() {
     let server = PostgresServer::start();
-    let store = Store::open(&format!("postgres://{}", server.place())).unwrap();
+    let store = Store::open(&patient(&format!("postgres://{}", server.place()))).unwrap();
     rows(&store, |sql| {
         let mut words = sql.split("X'");
         let mut text = words.next().unwrap_or_default().to_owned();
@@ -87,10 +88,10 @@ fn rows_of_the_first_release_are_understood() {
         server.sql(&text);
     });
     let server = MariadbServer::start();
-    let store = Store::open(&format!("mysql://{}", server.place())).unwrap();
+    let store = Store::open(&patient(&format!("mysql://{}", server.place()))).unwrap();
     rows(&store, |sql| drop(server.sql(&format!("USE test; {sql}"))));
     let folder = TempDir::in_memory("synlock-layouts");
     let file = folder.path().join("locks.db");
-    let store = Store::open(&format!("sqlite:{}", file.display())).unwrap();
+    let store = Store::open(&format!("sqlite:{}?io_timeout=20000", file.display())).unwrap();
     rows(&store, |sql| drop(sqlite(&file, sql)));
 }

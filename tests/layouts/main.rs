@@ -10,6 +10,7 @@ mod zookeeper;
 use std::process::Command;
 use synlock_core::store::Holder;
 use synlock_core::{Code, LockOptions, Store};
+use synlock_tests::load::patient;
 use synlock_tests::services::etcd::EtcdServer;
 use synlock_tests::taker::{Taker, next_release};
 
@@ -52,7 +53,7 @@ fn take_turns(url: &str, signs: [&str; 2], modes: Modes, look: impl Fn() -> Stri
         one.ok("check h");
         let fence = std::thread::scope(|scope| {
             // The other one's waiter gets the lock by this one's release.
-            let waiter = scope.spawn(|| two.ok("acquire h 20000"));
+            let waiter = scope.spawn(|| two.ok("acquire h 60000"));
             std::thread::sleep(std::time::Duration::from_millis(100));
             one.ok("release h");
             waiter.join().unwrap().parse().unwrap_or(last + 1)
@@ -136,7 +137,7 @@ fn kazoo(hosts: &str, script: &str) -> Command {
 fn neighbours_take_turns_on_etcd() {
     let server = EtcdServer::start();
     let signs = [r#""synlock":1"#, r#""synlock":2"#];
-    take_turns(&server.url(), signs, Modes::Shared, || {
+    take_turns(&patient(&server.url()), signs, Modes::Shared, || {
         server.told(&["get", "--prefix", "synlock:n/", "--print-value-only"])
     });
 }

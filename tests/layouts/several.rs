@@ -3,6 +3,7 @@
 use crate::{Modes, take_turns};
 use std::fs;
 use std::path::Path;
+use synlock_tests::load::patient;
 use synlock_tests::names::TempDir;
 use synlock_tests::redis::RedisServer;
 
@@ -26,7 +27,7 @@ fn neighbours_take_turns_on_two_tiers() {
     let url = format!(
         "tiered:(shm:{}/segment,{})?state={}",
         folder.path().display(),
-        server.url(),
+        patient(&server.url()),
         state.display()
     );
     take_turns(
@@ -44,7 +45,10 @@ fn neighbours_take_turns_on_two_tiers() {
 #[test]
 fn neighbours_take_turns_on_a_quorum() {
     let servers: Vec<RedisServer> = (0..3).map(|_| RedisServer::start()).collect();
-    let members: Vec<String> = servers.iter().map(RedisServer::url).collect();
+    let members: Vec<String> = servers
+        .iter()
+        .map(|server| patient(&server.url()))
+        .collect();
     let url = format!("quorum:({})?cold_start=1", members.join(","));
     take_turns(&url, ["|1|x|", "|2|x|"], Modes::Shared, || {
         let key = servers[0].command(&["KEYS", "synlock:*}:n"]);

@@ -4,6 +4,7 @@ use crate::{Modes, TOKEN, is_understood, kazoo, take_turns, vector};
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use synlock_core::Store;
+use synlock_tests::load::patient;
 use synlock_tests::services::zookeeper::ZookeeperServer;
 
 #[test]
@@ -15,14 +16,19 @@ fn neighbours_take_turns() {
         let done = kazoo(&server.hosts(), script).output().expect("python3");
         String::from_utf8_lossy(&done.stdout).into_owned()
     };
-    take_turns(&server.url(), ["data: 1 ", "data: 2 "], Modes::Shared, look);
+    take_turns(
+        &patient(&server.url()),
+        ["data: 1 ", "data: 2 "],
+        Modes::Shared,
+        look,
+    );
 }
 
 /// Nodes live as long as who made them.
 #[test]
 fn nodes_of_the_first_release_are_understood() {
     let server = ZookeeperServer::start();
-    let store = Store::open(&server.url()).unwrap();
+    let store = Store::open(&patient(&server.url())).unwrap();
     let lines = vector(include_str!("../vectors/zookeeper-layout-1.txt"));
     let mut script = String::new();
     for line in &lines {

@@ -21,7 +21,7 @@ class AsCurator(Lock):
 
 
 hosts, path, recipe = sys.argv[1:]
-client = KazooClient(hosts=hosts, timeout=2.0)
+client = KazooClient(hosts=hosts, timeout=5.0)
 client.start()
 lock = {"lock": Lock, "write": WriteLock, "curator": AsCurator}[recipe](client, path)
 

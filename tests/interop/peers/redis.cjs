@@ -6,7 +6,7 @@ const { serve } = require('./turns.cjs');
 const [, , kind, port, name] = process.argv;
 const Redis = require('ioredis');
 const client = new Redis({ port: Number(port) });
-const TTL = 3000;
+const TTL = 8000;
 let held;
 
 function redlock() {

@@ -9,7 +9,7 @@ from turns import serve
 
 kind, port, name = sys.argv[1:]
 client = redis.Redis(port=int(port))
-TTL = 3
+TTL = 8
 
 #: As Redisson 4.7 sends them.
 ACQUIRE = """
