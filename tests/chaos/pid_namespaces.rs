@@ -33,7 +33,7 @@ fn first_process(url: &str, page: &Page) -> i32 {
         .and_then(|store| store.lock("x"))
         .expect("a lock");
     for round in 0..ROUNDS {
-        let acquired = lock.acquire(Wait::For(Duration::from_secs(5)), None);
+        let acquired = lock.acquire(Wait::For(Duration::from_secs(60)), None);
         let Ok(acquired) = acquired else { return 2 };
         if acquired.recovered {
             page.recovered.fetch_add(1, Ordering::SeqCst);

@@ -5,12 +5,15 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 use synlock_core::{Code, LockOptions, Store, Wait};
+use synlock_tests::load::patient;
 use synlock_tests::page::{FencedResource, SharedPage};
 use synlock_tests::process::{exit_status, fork, is_full_load, signal, wait};
 use synlock_tests::redis::RedisServer;
 use synlock_tests::torture::Verdict;
 
 const TTL: Duration = Duration::from_millis(200);
+/// Long enough for any machine.
+const PATIENCE: Wait = Wait::For(Duration::from_secs(60));
 
 struct Page {
     step: AtomicU64,
@@ -25,7 +28,7 @@ fn reach(step: &AtomicU64, wanted: u64) {
 
 fn main() -> ExitCode {
     let server = RedisServer::start();
-    let url = server.url();
+    let url = patient(&server.url());
     let rounds = if is_full_load() { 300 } else { 6 };
     let mut options = LockOptions::default();
     options.ttl = Some(TTL);
@@ -36,7 +39,7 @@ fn main() -> ExitCode {
         let sleeper = fork(|| {
             let store = Store::open(&url).expect("a store");
             let lock = store.lock_with("n", options.clone()).expect("a lock");
-            let held = lock.acquire(Wait::For(TTL * 5), None).expect("the lock");
+            let held = lock.acquire(PATIENCE, None).expect("the lock");
             let fence = held.fence.expect("a token");
             page.resource.write(1, fence);
             page.step.store(1, SeqCst);
@@ -53,7 +56,7 @@ fn main() -> ExitCode {
         let other = fork(|| {
             let store = Store::open(&url).expect("a store");
             let lock = store.lock("n").expect("a lock");
-            let held = lock.acquire(Wait::For(TTL * 5), None).expect("the lock");
+            let held = lock.acquire(PATIENCE, None).expect("the lock");
             let written = page.resource.write(2, held.fence.expect("a token"));
             lock.release().expect("a release");
             i32::from(!written)

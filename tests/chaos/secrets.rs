@@ -12,6 +12,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use synlock_core::{Error, LockOptions, Store, Wait};
+use synlock_tests::load::patient;
 use synlock_tests::names::TempDir;
 use synlock_tests::process::is_full_load;
 use synlock_tests::redis::{Options, RedisServer};
@@ -89,7 +90,7 @@ impl Ear {
         }));
         let mut options = LockOptions::default();
         let leases = store.capabilities().ttl;
-        options.ttl = leases.then_some(Duration::from_secs(5));
+        options.ttl = leases.then_some(Duration::from_secs(60));
         let lock = store.lock_with("n", options).expect("a lock");
         if let Err(error) = store.ping(Wait::For(Duration::from_secs(2))) {
             self.error(&error);
@@ -284,12 +285,13 @@ fn connections(ear: &mut Ear, words: &[String]) {
         urls.push(tiers(&member));
     }
     let member = format!("redis://:{canary}@127.0.0.1:{port}");
-    right.push(tiers(&member));
-    right.push(format!("quorum:({member}/1,{member}/2)?cold_start=1"));
+    let of = |number| patient(&format!("{member}/{number}"));
+    right.push(tiers(&of(0)));
+    right.push(format!("quorum:({},{})?cold_start=1", of(1), of(2)));
     let expected = right.len() as u64;
     let cases = urls.into_iter().map(|url| (url, 300));
     // What opens may take its time.
-    for (url, patience) in cases.chain(right.into_iter().map(|url| (url, 5000))) {
+    for (url, patience) in cases.chain(right.into_iter().map(|url| (url, 20_000))) {
         let options = match url.as_str() {
             several if several.starts_with(['q', 't']) => Vec::new(),
             _ => ["connect_timeout", "io_timeout"]

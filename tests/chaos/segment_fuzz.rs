@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use synlock_core::{LockOptions, Mode, Store, Wait};
+use synlock_tests::load::most;
 use synlock_tests::names::TempDir;
 use synlock_tests::page::SharedPage;
 use synlock_tests::process::{exit_status, fork, is_full_load, nanos, signal, wait_for};
@@ -18,7 +19,7 @@ use synlock_tests::segment::Segment;
 use synlock_tests::torture::{Random, Verdict};
 
 const MOST_AT_ONCE: usize = 64 << 20;
-const LONGEST: u64 = 1_000_000_000;
+const LONGEST: Duration = Duration::from_secs(1);
 /// How many executions one child, and one attachment, lives for.
 const PER_CHILD: u64 = 4_000;
 const PER_STORE: u64 = 40;
@@ -172,10 +173,10 @@ fn watch(pid: libc::pid_t, page: &Page) -> Option<String> {
             return (status != 0).then(|| format!("ended with {status}"));
         }
         let since = nanos().saturating_sub(page.began_at.load(Ordering::SeqCst));
-        if since > LONGEST {
+        if Duration::from_nanos(since) > most(LONGEST) {
             signal(pid, libc::SIGKILL);
             let status = exit_status(synlock_tests::process::wait(pid));
-            return Some(format!("hung for a second, killed: {status}"));
+            return Some(format!("hung, killed: {status}"));
         }
     }
 }

@@ -1,16 +1,17 @@
 //! Rows 12, 13 and 17: a Redis whose wall clock jumps, whose memory is full, whose network fails.
 
 use crate::calls::{Stalls, TIMEOUT, in_time};
+use crate::network::insist;
 use crate::{code, leased, let_sigpipe_kill, ms};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use synlock_core::{Code, LockOptions, Store, Wait};
 use synlock_tests::apart;
-use synlock_tests::load::SOON;
+use synlock_tests::load::{SOON, patient};
 use synlock_tests::names::unique;
 use synlock_tests::page::FencedResource;
 use synlock_tests::process::is_full_load;
@@ -35,19 +36,18 @@ fn clock_jumps() {
         seconds(&after) - seconds(&before) >= 100_000,
         "the clock is the test's"
     );
-    let ttl = Duration::from_secs(2);
+    let ttl = Duration::from_secs(10);
     for dialect in ["native", "plain", "symfony"] {
-        let store = Store::open(&format!("{}?dialect={dialect}", server.url())).unwrap();
+        let store = Store::open(&patient(&format!("{}?dialect={dialect}", server.url()))).unwrap();
         let resource = FencedResource::default();
-        let steps = [1000, 2001, 3_600_000];
+        let steps = [5000, 10_001, 3_600_000];
         let (mut stolen, rounds) = (0, if is_full_load() { 70 } else { 6 });
         for round in 0..rounds {
             let jump = ms(steps[round / 2 % 3]);
             let (one, two) = (leased(&store, "n", ttl), leased(&store, "n", ttl));
             // The time is right, or ahead by an hour after a step back.
             wall.back(Duration::ZERO);
-            one.acquire(Wait::For(Duration::from_secs(10)), None)
-                .unwrap();
+            one.acquire(Wait::For(SOON), None).unwrap();
             let token = one.fencing_token().unwrap();
             assert!(
                 resource.write(1, token),
@@ -126,7 +126,7 @@ fn eviction() {
             extra: memory.map(str::to_owned).to_vec(),
             ..Options::default()
         });
-        let store = Store::open(&server.url()).unwrap();
+        let store = Store::open(&patient(&server.url())).unwrap();
         let warned = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&warned);
         let id = store.observe_warnings(Arc::new(move |event| {
@@ -174,7 +174,7 @@ fn eviction() {
             extra: extra.into_iter().map(str::to_owned).collect(),
             ..Options::default()
         });
-        let store = Store::open(&server.url()).unwrap();
+        let store = Store::open(&patient(&server.url())).unwrap();
         let heard = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&heard);
         store.observe_warnings(Arc::new(move |_| {
@@ -190,18 +190,18 @@ fn eviction() {
 fn partitions_and_stalls() {
     let server = RedisServer::start();
     let stalls = Stalls::watch();
-    let direct = Store::open(&server.url()).unwrap();
+    let direct = Store::open(&patient(&server.url())).unwrap();
     // The scripts are known to the server.
-    let known = leased(&direct, "known", ms(5000));
+    let known = leased(&direct, "known", ms(60_000));
     known.acquire(Wait::No, None).unwrap();
     known.refresh(None).unwrap();
     direct.inspect("known").unwrap();
     known.release().unwrap();
-    let allowed = |found: Code| {
-        matches!(
-            found,
-            Code::Ok | Code::Unavailable | Code::Uncertain | Code::Busy | Code::NotHeld
-        )
+    let ttl = ms(3000);
+    let allowed = |found: Code, began: Instant| match found {
+        Code::Ok | Code::Unavailable | Code::Uncertain | Code::Busy | Code::NotHeld => true,
+        Code::Lost => began.elapsed() >= ttl,
+        _ => false,
     };
     let mut broken = 0;
     for fault in [Fault::Silence, Fault::OneWay, Fault::Reset, Fault::Cut] {
@@ -211,8 +211,9 @@ fn partitions_and_stalls() {
             let store = Store::open(&url).unwrap();
             let name = unique("weather");
             let mut options = LockOptions::default();
-            options.ttl = Some(ms(3000));
+            options.ttl = Some(ttl);
             let lock = store.lock_with(&name, options).unwrap();
+            let began = Instant::now();
             proxy.fail(k, fault);
             let what = format!("{fault:?} at reply {k}");
             let mut codes = vec![in_time(&stalls, &what, || lock.try_acquire())];
@@ -220,7 +221,7 @@ fn partitions_and_stalls() {
             codes.push(in_time(&stalls, &what, || store.inspect(&name)));
             codes.push(in_time(&stalls, &what, || lock.release()));
             assert!(
-                codes.iter().all(|found| allowed(*found)),
+                codes.iter().all(|found| allowed(*found, began)),
                 "{what}: {codes:?}"
             );
             broken += u32::from(codes.iter().any(|found| *found != Code::Ok));
@@ -232,16 +233,20 @@ fn partitions_and_stalls() {
                 let mut options = LockOptions::default();
                 options.label = Some(format!("label of {name}").into());
                 let lock = store.lock_with(&name, options).unwrap();
-                lock.acquire(Wait::For(ms(5000)), None).unwrap();
-                let found = store.inspect(&name).unwrap();
+                insist(|| lock.acquire(Wait::For(SOON), None));
+                let found = insist(|| store.inspect(&name));
                 assert_eq!(found.name, name.as_bytes());
                 let label = found.holders[0].label.as_deref();
                 assert_eq!(label, Some(&*format!("label of {name}")), "{what}");
-                lock.release().unwrap();
+                let released = code(lock.release());
+                assert!(
+                    matches!(released, Code::Ok | Code::Uncertain),
+                    "{what}: {released:?}"
+                );
             }
             // No ghost outlives its lease.
             let after = direct.lock(&name).unwrap();
-            after.acquire(Wait::For(ms(4500)), None).unwrap();
+            after.acquire(Wait::For(SOON), None).unwrap();
             after.release().unwrap();
         }
     }
@@ -258,9 +263,9 @@ fn paused_server() {
     for round in 0..if is_full_load() { 20 } else { 2 } {
         for step in 0..5 {
             let name = format!("paused{round}/{step}");
-            let lock = leased(&store, &name, ms(2000));
+            let (lock, began) = (leased(&store, &name, ms(2000)), Instant::now());
             if step > 0 {
-                lock.acquire(Wait::For(ms(5000)), None).unwrap();
+                insist(|| lock.acquire(Wait::For(SOON), None));
             }
             server.pause();
             let what = format!("step {step}");
@@ -271,16 +276,21 @@ fn paused_server() {
                 3 => store.inspect(&name).map(drop),
                 _ => lock.release().map(drop),
             });
+            let ran_out = found == Code::Lost && began.elapsed() >= ms(2000);
             assert!(
-                matches!(found, Code::Unavailable | Code::Uncertain),
+                matches!(found, Code::Unavailable | Code::Uncertain) || ran_out,
                 "{what}: {found:?}"
             );
             server.resume();
             let _ = lock.abandon();
             let _ = lock.release();
             let later = store.lock(&name).unwrap();
-            later.acquire(Wait::For(ms(8000)), None).unwrap();
-            later.release().unwrap();
+            insist(|| later.acquire(Wait::For(SOON), None));
+            let released = code(later.release());
+            assert!(
+                matches!(released, Code::Ok | Code::Uncertain),
+                "{what}: {released:?}"
+            );
         }
     }
     // One that takes connections and says nothing.
@@ -297,7 +307,8 @@ fn a_name_with_several_addresses_is_warned_of() {
     let server = RedisServer::start();
     if let Some(folder) = apart::folder() {
         for (host, times) in [("one.test", 0), ("many.test", 1)] {
-            let store = Store::open(&format!("redis://{host}:{}", server.port())).unwrap();
+            let store =
+                Store::open(&patient(&format!("redis://{host}:{}", server.port()))).unwrap();
             let told = apart::cautions(&store);
             for _ in 0..2 {
                 store.lock("n").unwrap().try_acquire().unwrap().unwrap();
@@ -336,10 +347,10 @@ fn a_lease_that_is_short_beside_the_answer_is_warned_of() {
         server.pause();
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                std::thread::sleep(ms(1100));
+                std::thread::sleep(ms(2200));
                 server.resume();
             });
-            leased(&store, name, ms(3000))
+            leased(&store, name, ms(6000))
                 .try_acquire()
                 .unwrap()
                 .unwrap();
@@ -362,7 +373,7 @@ fn a_server_that_goes_raises_no_signal() {
     for url in [server.url(), server.socket_url(), server.tls_url()] {
         let store = Store::open(&url).unwrap();
         let held = leased(&store, "n", Duration::from_secs(60));
-        held.acquire(Wait::No, None).unwrap();
+        insist(|| held.acquire(Wait::For(SOON), None));
         server.kill();
         let verbs: [&dyn Fn() -> Code; 4] = [
             &|| code(held.refresh(None)),
@@ -380,7 +391,7 @@ fn a_server_that_goes_raises_no_signal() {
         server.restart();
         // What came with the old connections is over with them.
         let after = leased(&store, "after", Duration::from_secs(60));
-        after.acquire(Wait::For(SOON), None).unwrap();
-        after.release().unwrap();
+        insist(|| after.acquire(Wait::For(SOON), None));
+        let _ = after.release();
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 use synlock_core::{Lock, Store};
+use synlock_tests::load::patient;
 #[cfg(feature = "etcd")]
 use synlock_tests::services::etcd::EtcdServer;
 #[cfg(feature = "mysql")]
@@ -125,7 +126,9 @@ fn open(url: &str, query: &str) -> Store {
         (false, true) => "&",
         (false, false) => "?",
     };
-    Store::open(&format!("{url}{sign}{query}")).unwrap()
+    let url = format!("{url}{sign}{query}");
+    let is_hasty = query.contains("io_timeout");
+    Store::open(&if is_hasty { url } else { patient(&url) }).unwrap()
 }
 
 /// A lock with a lease, if the store has leases.

@@ -17,7 +17,7 @@ fn is_told(found: Code) -> bool {
 /// `replies` are so many as there are until the end of a release.
 fn lost_replies(remote: &Remote, query: &str, replies: i64, least: u32) {
     let direct = remote.store(query);
-    let known = lock(&direct, "known", ms(5000));
+    let known = lock(&direct, "known", ms(60_000));
     known.acquire(Wait::For(SOON), None).unwrap();
     known.release().unwrap();
     let has_leases = direct.capabilities().ttl;

@@ -20,11 +20,18 @@ fn tried(url: &str) -> Code {
 
 /// The servers' certificate is for `localhost` and 127.0.0.1, signed by the authority of the file.
 fn certificates(ca: &Path, port: u16, url: &impl Fn(&str, u16, &str) -> String) {
-    let trusted = format!("ca_file={}&io_timeout=5000", ca.display());
+    let trusted = format!(
+        "ca_file={}&connect_timeout=20000&io_timeout=20000",
+        ca.display()
+    );
     assert_eq!(tried(&url("localhost", port, &trusted)), Code::Ok);
-    let insecure = "insecure=1&io_timeout=5000";
+    let insecure = "insecure=1&connect_timeout=20000&io_timeout=20000";
     assert_eq!(tried(&url("127.0.0.1", port, insecure)), Code::Ok);
-    let strange = tried(&url("localhost", port, "io_timeout=5001"));
+    let strange = tried(&url(
+        "localhost",
+        port,
+        "connect_timeout=20000&io_timeout=20001",
+    ));
     assert_eq!(strange, Code::Permission, "signed by nobody we know");
     let there = Proxy::start_on("127.0.0.2", port);
     let other = tried(&url("127.0.0.2", there.port(), &trusted));
@@ -44,7 +51,10 @@ fn certificates_that_run_out(
     let words: Vec<&str> = words.split(' ').chain(["-extfile", "ext"]).collect();
     openssl(folder, &words);
     restart();
-    let trusted = format!("ca_file={}&io_timeout=5002", ca.display());
+    let trusted = format!(
+        "ca_file={}&connect_timeout=20000&io_timeout=20002",
+        ca.display()
+    );
     let old = tried(&url("localhost", port, &trusted));
     assert_eq!(old, Code::Permission, "run out");
 }
