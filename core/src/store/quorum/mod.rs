@@ -10,6 +10,7 @@
 mod config;
 mod count;
 mod line;
+mod mark;
 mod members;
 mod pool;
 mod round;
