@@ -67,7 +67,7 @@ fn majority() -> Pair {
     let lock = "job of three";
     let members: Vec<String> = urls
         .iter()
-        .map(|url| format!("{url}?dialect=plain"))
+        .map(|url| patient(&format!("{url}?dialect=plain")))
         .collect();
     let mut words = vec![lock];
     words.extend(urls.iter().map(String::as_str));
@@ -75,7 +75,7 @@ fn majority() -> Pair {
         name: "quorum-of-redis-plain+rslock",
         // The servers have just come up, and have nothing to forget.
         url: format!(
-            "quorum:({})?cold_start=1&ttl=2000&renew=1",
+            "quorum:({})?cold_start=1&ttl=6000&renew=1",
             members.join(",")
         ),
         lock: lock.to_owned(),

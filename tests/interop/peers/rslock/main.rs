@@ -5,7 +5,7 @@ use rslock::{Lock, LockManager};
 use std::io::{BufRead, Write};
 use std::time::Duration;
 
-const TTL: Duration = Duration::from_millis(3000);
+const TTL: Duration = Duration::from_millis(8000);
 
 struct Peer {
     name: String,
