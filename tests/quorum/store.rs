@@ -71,48 +71,6 @@ fn members_that_may_have_forgotten_do_not_vote() {
 }
 
 #[test]
-fn processes_that_are_set_up_in_different_ways_are_told() {
-    let servers: Vec<RedisServer> = (0..5).map(|_| RedisServer::start()).collect();
-    let of = |places: &[usize], options: &str| {
-        let members: Vec<String> = places.iter().map(|place| servers[*place].url()).collect();
-        format!("quorum:({})?{options}", members.join(","))
-    };
-    let one = of(&[0, 1, 2], "max_ttl=1500");
-    // A server counts whole seconds.
-    std::thread::sleep(ms(2600));
-    let held = leased(&one, "n", ms(1500));
-    held.acquire(Wait::No, None).unwrap();
-    for (other, word) in [
-        // A majority of its own, which the first has no part in.
-        (of(&[2, 3, 4], "max_ttl=1500"), "2 of 3"),
-        (of(&[0, 1, 2, 3, 4], "max_ttl=1500"), "3 of 5"),
-        (of(&[0, 1, 2], "max_ttl=1501"), "max_ttl=1501"),
-        (of(&[0, 1, 2], "max_ttl=1500&strategy=unanimous"), "3 of 3"),
-    ] {
-        // Free or held, it is all the same.
-        for name in ["n", "free"] {
-            let error = leased(&other, name, ms(1000))
-                .acquire(Wait::No, None)
-                .unwrap_err();
-            assert_eq!(error.code(), Code::InvalidUrl, "{other}: {error}");
-            assert!(error.message().contains(word), "{error}");
-            assert!(error.message().contains("max_ttl=1500"), "{error}");
-        }
-    }
-    // Nothing stayed behind, and who agrees goes on, however the URL puts it.
-    held.refresh(None).unwrap();
-    held.release().unwrap();
-    leased(&of(&[2, 0, 1], "max_ttl=1500"), "free", ms(1000))
-        .acquire(Wait::No, None)
-        .unwrap();
-    // When the last of the old ones is over, the new ones count.
-    std::thread::sleep(ms(3200));
-    leased(&of(&[2, 3, 4], "max_ttl=1500"), "n", ms(1000))
-        .acquire(Wait::No, None)
-        .unwrap();
-}
-
-#[test]
 fn a_lease_is_no_longer_than_members_remember() {
     let servers = three();
     let store = Store::open(&url(&servers, "", "")).unwrap();

@@ -1,6 +1,5 @@
 //! Options of a `quorum:` URL, and what members must have in common.
 
-use super::mark::Mark;
 use super::members::Process;
 use super::rules::Need;
 use crate::capability::{Capabilities, Fence, Scope};
@@ -10,7 +9,7 @@ use crate::store::Backend;
 use crate::store::cautions::Looked;
 use crate::url::Url;
 use crate::{Error, Result};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a member must have been up to vote, unless `max_ttl=` says otherwise; no lease may be longer.
@@ -30,7 +29,6 @@ pub(super) struct Quorum {
     pub url: String,
     /// Whether members are far enough away to be asked side by side.
     pub remote: bool,
-    pub mark: OnceLock<Option<Mark>>,
     pub process: PerProcess<Arc<Process>>,
     pub looked: Looked,
 }
@@ -94,7 +92,6 @@ pub fn open(url: &mut Url, mut members: Vec<Arc<dyn Backend>>) -> Result<Arc<dyn
         remote: can.clock == "server",
         can,
         members,
-        mark: OnceLock::new(),
         process: PerProcess::new(),
         looked: Looked::default(),
     }))

@@ -1,12 +1,10 @@
 //! What this process remembers of the members: since when each is up, and requests still under way.
 
-use super::mark::Mark;
 use super::pool::Pool;
-use crate::Result;
 use crate::lease::BootTime;
 use crate::owner::OwnerToken;
+use crate::store::Life;
 use crate::store::cautions::Cautions;
-use crate::store::{Backend, Life};
 use crate::sync::Mutex;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,12 +43,6 @@ pub(super) struct Process {
     /// For each member, which life of the server was seen, and since when it is up by our clock.
     since: Mutex<HashMap<usize, (String, BootTime)>>,
     flights: Mutex<HashMap<OwnerToken, Weak<Flight>>>,
-    /// Since when each member has the mark.
-    marked: Mutex<HashMap<usize, BootTime>>,
-    /// Members that have another one, and the words for it.
-    misfits: Mutex<HashMap<usize, String>>,
-    /// A round was heard to its end, with whatever each member says of its mark.
-    pub was_heard: AtomicBool,
     /// The first member let a release wait in vain.
     pub first_is_silent: Arc<AtomicBool>,
 }
@@ -74,42 +66,6 @@ impl Process {
         let began = BootTime::from_nanos(now.as_nanos().saturating_sub(up_nanos));
         since.insert(place, (life.id, began));
         now.since(began)
-    }
-
-    /// Makes sure that a member's votes are counted by this quorum's rules everywhere.
-    ///
-    /// # Errors
-    /// As the mark's.
-    pub fn mark(
-        &self,
-        place: usize,
-        member: &dyn Backend,
-        mark: &Mark,
-        deadline: Option<BootTime>,
-    ) -> Result<()> {
-        let now = BootTime::now();
-        let is_fresh = |since: &BootTime| now.since(*since) < mark.pause();
-        if self.marked.lock().get(&place).is_some_and(is_fresh) {
-            return Ok(());
-        }
-        let put = mark.put(member, deadline);
-        match &put {
-            Ok(()) => {
-                self.marked.lock().insert(place, now);
-                self.misfits.lock().remove(&place);
-            }
-            Err(error) if error.code() == crate::Code::InvalidUrl => {
-                let words = error.message().to_owned();
-                self.misfits.lock().insert(place, words);
-            }
-            Err(_) => {}
-        }
-        put
-    }
-
-    /// What one of the members said, whether or not it was waited for.
-    pub fn misfit(&self) -> Option<String> {
-        self.misfits.lock().values().next().cloned()
     }
 
     pub fn note(&self, token: OwnerToken, flight: &Arc<Flight>) {

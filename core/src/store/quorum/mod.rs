@@ -10,7 +10,6 @@
 mod config;
 mod count;
 mod line;
-mod mark;
 mod members;
 mod pool;
 mod round;

@@ -156,8 +156,7 @@ fn take_one(count: &Mutex<u32>) -> bool {
 fn three() -> ([Arc<Member>; 3], Lock) {
     let members = [0, 1, 2].map(Member::new);
     let each = members.iter().map(|one| one.clone() as Arc<dyn Backend>);
-    // Whose attempts are counted and held up: no mark is one of them.
-    let mut url = Url::parse("quorum:?cold_start=1", &[]).unwrap();
+    let mut url = Url::parse("quorum:", &[]).unwrap();
     let quorum = open(&mut url, each.collect()).unwrap();
     let lock = Store::over(quorum, LockOptions::default()).lock("a");
     (members, lock.unwrap())

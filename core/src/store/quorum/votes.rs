@@ -2,7 +2,6 @@
 
 use super::config::Quorum;
 use super::count::{never, until};
-use super::mark::Mark;
 use super::members::{Flight, Process};
 use super::round::{Answers, Member, Rules, ask};
 use super::rules::{self, nth};
@@ -13,7 +12,6 @@ use crate::service;
 use crate::store::{Attempt, Backend, Busy, Claim, Grant};
 use crate::{Error, Result};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 impl Quorum {
@@ -23,21 +21,13 @@ impl Quorum {
         let process = self.process();
         let flight = Arc::new(Flight::default());
         let max_ttl = (!self.cold_start).then_some(self.max_ttl);
-        let mark = self.mark.get_or_init(|| Mark::of(self)).clone();
-        // Once, so that a member that has another mark is not merely late.
-        let hears_all = mark.is_some() && !process.was_heard.load(Ordering::Relaxed);
         let known = std::mem::take(&mut tally.answers);
         let granted = Tally::count_granted(&known);
         let is_met =
             |answers: &Answers<Vote>| self.rule.is_met(granted + Tally::count_granted(answers));
         let question = |place| {
-            let (claim, process, mark) = (claim.clone(), process.clone(), mark.clone());
-            move |member: &dyn Backend| {
-                if let Some(mark) = &mark {
-                    process.mark(place, member, mark, claim.deadline)?;
-                }
-                vote(place, member, &claim, max_ttl, &process)
-            }
+            let (claim, process) = (claim.clone(), process.clone());
+            move |member: &dyn Backend| vote(place, member, &claim, max_ttl, &process)
         };
         let rules = Rules {
             late: |_| {
@@ -50,10 +40,9 @@ impl Quorum {
             },
             is_settled: |answers: &Answers<Vote>, left| {
                 let said = Tally::said(&known).chain(Tally::said(answers));
-                (!hears_all || left == 0) && self.rule.is_settled(said, left)
+                self.rule.is_settled(said, left)
             },
             at_end: |answers: &Answers<Vote>| {
-                process.was_heard.store(true, Ordering::Relaxed);
                 if !is_met(answers) {
                     flight.give_up();
                 }
@@ -70,10 +59,6 @@ impl Quorum {
 
     /// Makes a grant of the votes, or gives them back and says why not.
     pub(super) fn settle(&self, claim: &Claim, tally: Tally) -> Result<Attempt> {
-        if let Some(words) = self.process().misfit() {
-            self.give_back(claim, &tally);
-            return Err(Error::new(Code::InvalidUrl, words));
-        }
         if self.rule.is_met(tally.granted()) {
             match self.grant(claim, &tally) {
                 Ok(Some(grant)) => return Ok(Attempt::Granted(grant)),
