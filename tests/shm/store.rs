@@ -3,9 +3,10 @@
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::Duration;
-use synlock_core::{Code, LockOptions, Store, Wait};
+use synlock_core::{Code, Dispatch, Lock, LockOptions, Op, Store, Wait};
 use synlock_tests::apart;
 use synlock_tests::names::{TempDir, unique};
+use synlock_tests::process::{exit_status, fork, wait};
 
 fn place() -> (TempDir, PathBuf) {
     let folder = TempDir::within("/dev/shm", "shm-store");
@@ -173,4 +174,61 @@ fn shared_memory_of_a_namespace_of_its_own_is_warned_of() {
         dir.path(),
         "mount -t tmpfs tmpfs /dev/shm",
     );
+}
+
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+/// In a process that has no other threads: those of its waiters share one.
+fn many_wait(path: &std::path::Path) {
+    const WAITERS: usize = 4_000;
+    let store = open(path, "");
+    let holder = store.lock("n").unwrap();
+    holder.acquire(Wait::No, None).unwrap();
+    let locks: Vec<Lock> = (0..WAITERS).map(|_| store.lock("n").unwrap()).collect();
+    let dispatch = Dispatch::new().unwrap();
+    let submit = |(number, lock)| {
+        let acquire = Op::Acquire(Wait::Forever);
+        dispatch.submit(lock, acquire, number as u64).unwrap()
+    };
+    let tickets: Vec<u64> = locks.iter().enumerate().map(submit).collect();
+    let waiters = || store.inspect("n").unwrap().waiters;
+    while waiters() != Some(WAITERS as u32) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(threads() <= 3, "{} threads", threads());
+    let ended = |count: usize, code: Code| {
+        let mut seen = 0;
+        while seen < count {
+            for done in dispatch.reap(WAITERS) {
+                let found = done.result.as_ref().map_or_else(|e| e.code(), |_| Code::Ok);
+                assert_eq!(found, code, "{done:?}");
+                seen += 1;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    // The first in the queue gets it, the others are cancelled.
+    holder.release().unwrap();
+    ended(1, Code::Ok);
+    for ticket in &tickets {
+        dispatch.cancel(*ticket);
+    }
+    ended(WAITERS - 1, Code::Cancelled);
+    assert!(threads() <= 3, "{} threads", threads());
+    assert_eq!(waiters(), Some(0));
+    drop(locks);
+    assert_eq!(store.check().unwrap().texts, [""; 0]);
+    holder.acquire(Wait::No, None).unwrap();
+}
+
+#[test]
+fn any_number_of_waiters_of_a_process_share_one_thread() {
+    let (_folder, path) = place();
+    let pid = fork(|| {
+        many_wait(&path);
+        0
+    });
+    assert_eq!(exit_status(wait(pid)), 0);
 }
