@@ -264,8 +264,8 @@ fn somebody_wins_each_round() {
         "{without} of {} rounds without a winner",
         3 * rounds
     );
-    // After a split they stand in line at one member and leave the others alone, where without an order all
-    // would try again and again.
+    // After a split they stand in line at one member and leave the others alone (4 to 13 calls for each acquire
+    // were seen), where without an order all would try again and again (79).
     let acquires = u64::from(rounds) * (2 + 4 + 8);
     let mut calls = servers
         .iter()
@@ -273,7 +273,7 @@ fn somebody_wins_each_round() {
         .collect::<Vec<_>>();
     calls.sort_unstable();
     assert!(
-        calls[1] <= 10 * acquires,
+        calls[1] <= 30 * acquires,
         "{calls:?} calls for {acquires} acquires"
     );
 }
