@@ -53,18 +53,23 @@ impl Listener {
         Some(self.fd.load(Ordering::Acquire)).filter(|fd| *fd >= 0)
     }
 
+    /// What `ensure` says, if nothing need be asked for it.
+    fn known(&self) -> Option<Option<&str>> {
+        if self.pooled.load(Ordering::Relaxed) {
+            return Some(None);
+        }
+        self.stands().then_some(Some(&self.channel))
+    }
+
     /// Listens, if need be; the channel once the server has acknowledged it, nothing behind a pooler.
     pub fn ensure(&self, config: &Config, deadline: BootTime) -> Result<Option<&str>> {
-        if self.pooled.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        if self.stands() {
-            return Ok(Some(&self.channel));
+        if let Some(known) = self.known() {
+            return Ok(known);
         }
         // Not with the reader's lock: whoever wants less time than it takes must not wait for it.
         let _maker = self.making.begin(deadline)?;
-        if self.stands() {
-            return Ok(Some(&self.channel));
+        if let Some(known) = self.known() {
+            return Ok(known);
         }
         let mut connection = Connection::open(config, deadline)?;
         let process = match connection.query("SELECT pg_backend_pid()", &[], deadline) {
