@@ -1,8 +1,7 @@
 //! The connection to a server: its names, its options, and what a hold comes to when it makes trouble.
 
 use crate::{code, leased, lock, ms};
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
@@ -10,6 +9,7 @@ use synlock_core::{Code, Store, Wait};
 use synlock_tests::load::SOON;
 use synlock_tests::process::{is_full_load, nanos};
 use synlock_tests::redis::{Options, RedisServer};
+use synlock_tests::services::deaf::deaf_to;
 use synlock_tests::services::redis_fake::{Fault, Proxy};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -67,36 +67,10 @@ fn requests_are_not_held_back_for_more() {
     one.release().unwrap();
 }
 
-/// Passes everything on to a server but subscriptions, which it counts.
-fn deaf_to_subscriptions(server: u16) -> (u16, &'static AtomicU32) {
-    let heard: &AtomicU32 = Box::leak(Box::default());
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            let server = TcpStream::connect(("127.0.0.1", server)).unwrap();
-            let back = (server.try_clone().unwrap(), client.try_clone().unwrap());
-            for (mut from, mut to) in [(client, server), back] {
-                std::thread::spawn(move || {
-                    let mut chunk = [0; 4096];
-                    while let Ok(got @ 1..) = from.read(&mut chunk) {
-                        if chunk[..got].windows(9).any(|word| word == b"SUBSCRIBE") {
-                            heard.fetch_add(1, SeqCst);
-                        } else if to.write_all(&chunk[..got]).is_err() {
-                            break;
-                        }
-                    }
-                });
-            }
-        }
-    });
-    (port, heard)
-}
-
 #[test]
 fn nobody_waits_longer_than_asked_behind_another_that_subscribes() {
     let server = RedisServer::start();
-    let (port, heard) = deaf_to_subscriptions(server.port());
+    let (port, heard) = deaf_to(b"SUBSCRIBE", server.port());
     let holder = lock(&server.url(), "n");
     holder.try_acquire().unwrap().unwrap();
     let store = Store::open(&format!("redis://127.0.0.1:{port}?io_timeout=10000")).unwrap();

@@ -3,6 +3,7 @@
 
 use std::net::TcpListener;
 
+pub mod deaf;
 pub mod etcd;
 pub mod mariadb;
 pub mod memcached;

@@ -9,6 +9,7 @@ use synlock_core::{Code, Lock, LockOptions, Result, Store, Wait};
 use synlock_tests::apart;
 use synlock_tests::load::{SOON, patient};
 use synlock_tests::names::unique;
+use synlock_tests::services::deaf::deaf_to;
 use synlock_tests::services::mariadb::MariadbServer;
 use synlock_tests::services::pgbouncer::PgBouncer;
 use synlock_tests::services::postgres::PostgresServer;
@@ -389,4 +390,31 @@ fn a_clock_that_differs_from_the_servers_is_told_of() {
             assert!(said.contains("1 passed"), "{place} {dialect}: {done:?}");
         }
     }
+}
+
+#[test]
+fn nobody_waits_longer_than_asked_behind_another_that_listens() {
+    let server = PostgresServer::start();
+    let (port, heard) = deaf_to(b"LISTEN", server.port());
+    let holder = lock(&patient(&format!("postgres://{}", server.place())), "n");
+    holder.acquire(Wait::No, None).unwrap();
+    let place = server
+        .place()
+        .replace(&server.port().to_string(), &port.to_string());
+    let store = Store::open(&format!("postgres://{place}?io_timeout=10000")).unwrap();
+    let is_over = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let found = store.lock("n").unwrap().acquire(Wait::Forever, None);
+            is_over.store(1, Ordering::SeqCst);
+            assert!(found.is_err(), "{found:?}");
+        });
+        while heard.load(Ordering::SeqCst) == 0 {
+            std::thread::sleep(ms(1));
+        }
+        let found = store.lock("n").unwrap().acquire(Wait::For(ms(50)), None);
+        assert!(found.is_err(), "{found:?}");
+        let waited = is_over.load(Ordering::SeqCst);
+        assert_eq!(waited, 0, "it waited for the other to listen: {found:?}");
+    });
 }
