@@ -1,5 +1,8 @@
 //! Redis on several servers: a Cluster's redirections, the sentinels' failover, grants that replicas have.
 
+#[cfg(feature = "redis-tls")]
+mod guarded;
+
 use std::time::{Duration, Instant};
 use synlock_core::store::Answer;
 use synlock_core::{Code, Lock, Result, Store, Wait};

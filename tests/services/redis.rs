@@ -15,6 +15,8 @@ pub struct Options {
     pub password: Option<String>,
     /// Also listen with TLS, with a certificate of its own making.
     pub tls: bool,
+    /// The folder of a server whose certificates serve this one as well.
+    pub certificates_of: Option<PathBuf>,
     /// Further words of the command line, such as `--maxmemory 4mb`.
     pub extra: Vec<String>,
     /// Variables of the server's process.
@@ -40,8 +42,10 @@ impl RedisServer {
     /// One with options. A missing server program is a failure, never a skip.
     pub fn start_with(options: Options) -> Self {
         let folder = TempDir::new("synlock-redis");
-        if options.tls {
-            make_certificates(folder.path());
+        match &options.certificates_of {
+            Some(other) => copy_certificates(other, folder.path()),
+            None if options.tls => make_certificates(folder.path()),
+            None => {}
         }
         let (port, tls_port) = (free_port(), free_port());
         let child = launch(folder.path(), port, tls_port, &options);
@@ -228,6 +232,12 @@ fn launch(folder: &Path, port: u16, tls_port: u16, options: &Options) -> Child {
     command
         .spawn()
         .unwrap_or_else(|error| missing("redis-server", &error))
+}
+
+fn copy_certificates(from: &Path, to: &Path) {
+    for name in ["ca.crt", "server.crt", "server.key"] {
+        std::fs::copy(from.join(name), to.join(name)).expect("a certificate");
+    }
 }
 
 /// Runs `openssl` in `folder`.
