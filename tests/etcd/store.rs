@@ -115,6 +115,84 @@ fn a_wrong_login_is_refused_without_its_words() {
     }
 }
 
+#[test]
+fn who_may_only_read_is_refused_and_leaves_nothing() {
+    let server = EtcdServer::start_with(Options {
+        password: Some("geheim".into()),
+        ..Options::default()
+    });
+    for words in [
+        &["role", "add", "reader"][..],
+        &["role", "grant-permission", "reader", "read", "", "--prefix"],
+        &["user", "add", "looker:secret"],
+        &["user", "grant-role", "looker", "reader"],
+    ] {
+        server.told(words);
+    }
+    let held = lock(&server.url(), "held");
+    held.acquire(PATIENCE, None).unwrap();
+    let keys = || server.told(&["get", "", "--prefix", "--keys-only"]);
+    let before = keys();
+    let url = server.url().replace("root:geheim", "looker:secret");
+    let looker = store(&url);
+    let barred = looker.lock("free").unwrap();
+    for what in [&barred, &looker.lock("held").unwrap()] {
+        let error = what.try_acquire().unwrap_err();
+        assert_eq!(error.code(), Code::Permission, "{error:?}");
+    }
+    assert!(!looker.inspect("held").unwrap().holders.is_empty());
+    assert_eq!(keys(), before);
+    server.told(&[
+        "role",
+        "grant-permission",
+        "reader",
+        "readwrite",
+        "",
+        "--prefix",
+    ]);
+    assert_eq!(tried(&barred), Code::Ok);
+    held.release().unwrap();
+}
+
+/// Without room no lock is granted, and those that are held can be kept and left.
+#[test]
+fn a_server_without_room_says_so_and_works_again() {
+    let server = EtcdServer::start_with(Options {
+        extra: vec!["--quota-backend-bytes=20000000".into()],
+        ..Options::default()
+    });
+    let url = server.url();
+    let held = leased(&url, "held", Duration::from_secs(60));
+    held.acquire(PATIENCE, None).unwrap();
+    let names = synlock_tests::names::TempDir::new("synlock-etcd-room");
+    let file = names.path().join("much");
+    std::fs::write(&file, vec![b'x'; 1_000_000]).unwrap();
+    until("no room", || {
+        let much = std::fs::File::open(&file).unwrap();
+        let mut put = server.ctl(&["put", "much"]);
+        !put.stdin(much).output().unwrap().status.success()
+    });
+    let free = leased(&url, "free", Duration::from_secs(60));
+    let error = free.try_acquire().unwrap_err();
+    assert_eq!(error.code(), Code::Exhausted, "{error:?}");
+    assert_eq!(code(held.refresh(None)), Code::Ok);
+    assert_eq!(code(held.ensure_held()), Code::Ok);
+    held.release().unwrap();
+    let status = server.told(&["endpoint", "status", "--write-out=json"]);
+    let at = status.find("\"revision\":").unwrap() + "\"revision\":".len();
+    let revision: String = status[at..]
+        .chars()
+        .take_while(char::is_ascii_digit)
+        .collect();
+    server.told(&["compact", &revision]);
+    server.told(&["defrag"]);
+    server.told(&["alarm", "disarm"]);
+    assert_eq!(tried(&free), Code::Ok);
+    // The try without room left nothing in the line.
+    assert_eq!(waiters(&url, "free"), 0);
+    assert_eq!(tried(&lock(&url, "held")), Code::Ok);
+}
+
 /// Row 16.
 #[test]
 fn a_lost_reply_leaves_nothing_behind() {

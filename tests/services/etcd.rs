@@ -19,6 +19,8 @@ pub struct Options {
     pub tls: bool,
     /// Password of the user `root`: clients must log in.
     pub password: Option<String>,
+    /// Further words of the command line, such as `--quota-backend-bytes=33554432`.
+    pub extra: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -244,6 +246,7 @@ impl EtcdServer {
                 "--logger=zap",
                 "--log-level=error",
             ]);
+        command.args(&self.options.extra);
         if self.options.tls {
             command
                 .arg("--cert-file")

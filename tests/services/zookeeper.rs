@@ -115,6 +115,22 @@ impl ZookeeperServer {
         word(self.port(), word_of_four).unwrap_or_default()
     }
 
+    /// ZooKeeper's own client with these words.
+    pub fn tool(&self, words: &[&str]) {
+        let classes = format!(
+            "{}:/usr/share/java/zookeeper.jar",
+            self.folder.path().display()
+        );
+        let done = Command::new("java")
+            .args(["-XX:TieredStopAtLevel=1", "-cp", &classes])
+            .args(["org.apache.zookeeper.ZooKeeperMain", "-server"])
+            .arg(format!("127.0.0.1:{}", self.port()))
+            .args(words)
+            .output()
+            .expect("java");
+        assert!(done.status.success(), "{words:?}: {done:?}");
+    }
+
     /// A number that the first server counts (`mntr`).
     pub fn counter(&self, name: &str) -> u64 {
         let lines = self.word("mntr");

@@ -109,6 +109,67 @@ fn a_node_of_another_user_is_refused() {
     one.release().unwrap();
 }
 
+#[test]
+fn a_folder_in_which_nobody_may_create_is_told() {
+    let server = ZookeeperServer::start();
+    server.tool(&["create", "/app", "", "world:anyone:ra"]);
+    let (url, query) = server.url().split_once('?').map(own).unwrap();
+    let error = lock(&format!("{url}/app?{query}"), "n")
+        .try_acquire()
+        .unwrap_err();
+    assert_eq!(error.code(), Code::Permission, "{error:?}");
+    server.tool(&["setAcl", "/app", "world:anyone:crdwa"]);
+    assert_eq!(tried(&lock(&format!("{url}/app?{query}"), "n")), Code::Ok);
+}
+
+fn own((first, second): (&str, &str)) -> (String, String) {
+    (first.to_owned(), second.to_owned())
+}
+
+#[test]
+fn a_chroot_is_a_place_of_its_own() {
+    let server = ZookeeperServer::start();
+    let (url, query) = server.url().split_once('?').map(own).unwrap();
+    let at = |path: &str, root: &str| format!("{url}{path}?{query}&root={root}");
+    let held = lock(&at("/app/one", "locks"), "n");
+    assert_eq!(tried(&held), Code::Ok);
+    assert_eq!(tried(&lock(&at("/app", "one/locks"), "n")), Code::Busy);
+    assert_eq!(tried(&lock(&at("", "app/one/locks"), "n")), Code::Busy);
+    for (path, root) in [("/app/two", "locks"), ("/app", "locks"), ("", "one/locks")] {
+        assert_eq!(
+            tried(&lock(&at(path, root), "n")),
+            Code::Ok,
+            "{path} {root}"
+        );
+    }
+}
+
+#[test]
+fn an_ensemble_without_most_is_trouble_until_they_are_back() {
+    let mut servers = ZookeeperServer::start_ensemble(3);
+    let url = servers.url();
+    let (held, other) = (lock(&url, "held"), lock(&url, "other"));
+    held.try_acquire().unwrap().unwrap();
+    servers.kill(0);
+    servers.kill(1);
+    let quick = format!("{url}&io_timeout=500");
+    for name in ["held", "free"] {
+        let answer = tried(&lock(&quick, name));
+        assert!(
+            matches!(answer, Code::Unavailable | Code::Uncertain),
+            "{name}: {answer:?}"
+        );
+    }
+    // Its session cannot be kept: that is a loss, at the latest when it may have ended.
+    until("a loss", || held.state() == State::Lost);
+    servers.launch(0);
+    servers.launch(1);
+    until("most are back", || tried(&other) == Code::Ok);
+    until("the lost hold has gone", || {
+        tried(&lock(&url, "held")) == Code::Ok
+    });
+}
+
 /// Row 26: the server's silence is a loss by our own clock, before anybody else can hold.
 #[test]
 fn a_session_that_may_be_over_is_a_loss_at_once() {
