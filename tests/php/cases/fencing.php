@@ -33,6 +33,42 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         });
     }
 
+    require_once "{$temp}/scripts/fenced.php";
+    foreach (['sqlite', 'redis'] as $kind) {
+        $t->test("fencing::{$kind} refuses a holder that was stopped for longer than its lease", static function () use ($kind, $temp, $redis): void {
+            $url = $kind === 'redis' ? $redis : "shm:{$temp}/fenced/locks";
+            @mkdir("{$temp}/fenced", 0o700);
+            $place = $kind === 'redis' ? "{$temp}/redis.sock" : "{$temp}/fenced.db";
+            if ($kind === 'sqlite') {
+                $database = new \PDO("sqlite:{$place}");
+                array_map($database->exec(...), [...Fencing::ddl('sqlite'), 'CREATE TABLE data (v TEXT)', "INSERT INTO data VALUES ('')"]);
+            }
+            $holder = new Process([PHP_BINARY, "{$temp}/scripts/fenced.php", $url, $kind, $place]);
+            $said = $holder->line();
+            ok(sscanf($said, 'written %d', $old) === 1, $said);
+            $holder->signal(SIGSTOP);
+            $heir = Store::open($url)->createLock('invoice', ttl: 60.0);
+            same(true, $heir->acquire(true, 60));
+            ok($heir->fencingToken() > $old, "a token above {$old}");
+            same('written', \fenced_write($kind, $place, $heir->fencingToken(), 'second'));
+            // It goes on where it was stopped, and believes in the token that it has.
+            $holder->signal(SIGCONT);
+            $holder->send('go');
+            $said = $holder->line();
+            ok(str_contains($said, 'stale') && str_contains($said, (string) $old), $said);
+            same(0, $holder->end(), $holder->output);
+            same('written', \fenced_write($kind, $place, $heir->fencingToken(), 'third'));
+            if ($kind === 'sqlite') {
+                same('third', $database->query('SELECT v FROM data')->fetchColumn());
+            } else {
+                $client = new \Redis();
+                $client->connect($place);
+                same('third', $client->get('fenced-data'));
+            }
+            $heir->release();
+        });
+    }
+
     $t->test('fencing::a store refuses what is required and it lacks', static function (): void {
         Store::open('memory:', ['require' => 'fence,crash_release'])->createLock('x');
         $store = Store::open('memory:?require=quorum');
