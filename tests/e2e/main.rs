@@ -161,13 +161,18 @@ fn main() {
             let own = setup.clone();
             let title = format!("{}::{language}::names", setup.name);
             trials.push(Trial::test(title, move || script::names(&own, language)));
-            let cases: [(_, fn(&Setup, _) -> _); 4] = [
+            let cases: [(_, fn(&Setup, _) -> _); 6] = [
                 ("defaults", options::defaults),
                 ("options", options::given),
                 ("options_of_the_url", options::of_the_url),
                 ("list", options::list),
+                ("lock_delay", options::delayed),
+                ("null_and_demo", options::demos),
             ];
-            for (case, run) in cases {
+            // Of the core alone, so that a store with leases and one without will do; the rest is in `behavior/`.
+            let one_of_a_kind = matches!(setup.name, "flock" | "redis");
+            let many = if one_of_a_kind { cases.len() } else { 4 };
+            for (case, run) in cases.into_iter().take(many) {
                 let own = setup.clone();
                 let title = format!("{}::{language}::{case}", setup.name);
                 trials.push(Trial::test(title, move || run(&own, language)));

@@ -2,7 +2,7 @@
 
 use crate::Setup;
 use crate::command::{Running, is_trouble};
-use crate::script::{can, hex, keeps_words, lease};
+use crate::script::{can, hex, keeps_words, lease, over};
 use libtest_mimic::Failed;
 use std::time::Duration;
 use synlock_tests::names::unique;
@@ -143,12 +143,9 @@ pub(crate) fn of_the_url(setup: &Setup, language: &'static str) -> Result<(), Fa
     let mut it = Running::start(language, &setup.url);
     let can = can(&mut it);
     let name = hex(unique("url"));
-    let mark = if setup.url.contains('?') { '&' } else { '?' };
     let ttl = if can("ttl") { "&ttl=60000" } else { "" };
-    let open = format!(
-        "open u {}{mark}timeout=50&auto_release=0&reentry=error&label=url{ttl}",
-        setup.url
-    );
+    let options = format!("timeout=50&auto_release=0&reentry=error&label=url{ttl}");
+    let open = format!("open u {}", with(&setup.url, &options));
     it.expect(&open, "0");
     it.expect(&format!("take h u {name} 0"), "0");
     if can("ttl") {
@@ -163,7 +160,7 @@ pub(crate) fn of_the_url(setup: &Setup, language: &'static str) -> Result<(), Fa
     let mut other = Running::start(language, &setup.url);
     // A server may take longer than the first of them to say that it is taken.
     let ended = [300, 3_000, 30_000].into_iter().find_map(|timeout| {
-        let timed = format!("{}{mark}timeout={timeout}", setup.url);
+        let timed = with(&setup.url, &format!("timeout={timeout}"));
         other.expect(&format!("open u {timed}"), "0");
         let code = other.ask(&format!("wait w u {name}"));
         (!is_trouble(&code)).then_some(code)
@@ -184,6 +181,103 @@ pub(crate) fn of_the_url(setup: &Setup, language: &'static str) -> Result<(), Fa
     assert_eq!(it.answer(), "0", "{language}");
     it.expect("release x", "0");
     Ok(())
+}
+
+/// `lock_delay`: a lock that was not released stays taken for so long after its lease; a release frees it at once,
+/// also a late one.
+pub(crate) fn delayed(setup: &Setup, language: &'static str) -> Result<(), Failed> {
+    let mut it = Running::start(language, &setup.url);
+    let mut other = Running::start("rust", &setup.url);
+    let can = can(&mut it);
+    let name = hex(unique("delayed"));
+    let with = |delay| with(&setup.url, &format!("lock_delay={delay}"));
+    it.expect(&format!("open x {}", with("-1")), "101");
+    it.expect(&format!("open u {}", with("600000")), "0");
+    if !can("ttl") || can("frees_on_death") {
+        // It would be promised in vain.
+        it.expect(&format!("take h u {name} 0"), "106");
+        return Ok(());
+    }
+    it.expect(&format!("take h u {name} 0"), "0");
+    it.expect("release h", "0");
+    other.expect(&format!("take o s {name} 0"), "0");
+    other.expect("release o", "0");
+
+    let brief = |ttl| format!("take h u {name} 0 ttl={ttl}");
+    let ttl = it.leases(brief, "0", lease(setup, 300));
+    std::thread::sleep(over(setup, ttl));
+    it.expect("check h", "3");
+    other.expect(&format!("take o s {name} 0"), "1");
+    // Late, but it is said.
+    it.expect("release h", "0");
+    other.expect(&format!("take o s {name} 0"), "0");
+    other.expect("release o", "0");
+
+    let ttl = it.leases(brief, "0", lease(setup, 300));
+    it.kill();
+    std::thread::sleep(over(setup, ttl));
+    other.expect(&format!("take o s {name} 0"), "1");
+    other.expect(&format!("break s {name}"), "0 1");
+    other.expect(&format!("take o s {name} 0"), "0");
+    Ok(())
+}
+
+/// `null:`, and `demo=1` on any store: everybody is granted, what would be refused is refused, nothing is written.
+pub(crate) fn demos(setup: &Setup, language: &'static str) -> Result<(), Failed> {
+    let mut it = Running::start(language, &setup.url);
+    let mut other = Running::start("rust", &setup.url);
+    let can = can(&mut it);
+    let (name, free) = (hex(unique("taken")), hex(unique("free")));
+    other.expect(&format!("take o s {name} 0"), "0");
+    it.expect("open null null:", "0");
+    it.expect(&format!("open demo {}", with(&setup.url, "demo=1")), "0");
+    it.expect("open x null:thing", "102");
+    it.expect("open x null:?nonsense=1", "105");
+    it.expect(
+        &format!("open x {}", with(&setup.url, "demo=1&nonsense=1")),
+        "105",
+    );
+    let leases = [("null", true), ("demo", can("ttl"))];
+    for (store, leases) in leases {
+        for name in [&name, &free] {
+            it.expect(&format!("take a {store} {name} 0"), "0");
+            it.expect(&format!("take b {store} {name} 0"), "0");
+            it.expect(&format!("wait_free {store} {name} 0"), "0");
+            it.expect(&format!("locked {store} {name}"), "0 0");
+            it.expect("check a", "0");
+            it.expect("held b", "0 1");
+            it.expect("state a", "0 held");
+            it.expect("release a", "0");
+            it.expect("release a", "4");
+        }
+        let fences = store == "demo" && can("fence");
+        assert_eq!(it.number("fence b") > 0, fences, "{language}: {store}");
+        if leases {
+            it.expect(&format!("take t {store} {free} 0 ttl=60000"), "0");
+            it.expect("refresh t 90000", "0");
+            assert!(it.number("remaining t") > 60_000, "{language}: {store}");
+        } else {
+            it.expect(&format!("take t {store} {free} 0 ttl=60000"), "106");
+        }
+        for bad in ["ttl=0", "ttl=-5", &format!("label={}", "61".repeat(256))] {
+            it.expect(&format!("take t {store} {free} 0 {bad}"), "101");
+        }
+        let long = "61".repeat(64 * 1024 + 1);
+        it.expect(&format!("take t {store} {long} 0"), "101");
+    }
+    // `b` has it still, as it believes.
+    it.expect("held b", "0 1");
+    other.expect(&format!("locked s {free}"), "0 0");
+    other.expect("check o", "0");
+    other.expect(&format!("inspect s {name}"), "0 1 0");
+    other.expect("release o", "0");
+    Ok(())
+}
+
+/// A URL with more options.
+fn with(url: &str, options: &str) -> String {
+    let mark = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{mark}{options}")
 }
 
 /// All held locks whose names begin with a prefix, page by page.

@@ -37,7 +37,7 @@ pub(crate) fn lease(setup: &Setup, wanted: u64) -> u64 {
 }
 
 /// After how long it is surely over.
-fn over(setup: &Setup, ttl: u64) -> Duration {
+pub(crate) fn over(setup: &Setup, ttl: u64) -> Duration {
     Duration::from_millis(match setup.name {
         // It adds a second; etcd's server keeps a lease for two at least, and looks twice a second.
         "memcached" => ttl.next_multiple_of(1000) + 1100,
