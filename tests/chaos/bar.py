@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT / "tests" / "tools"))
 
 import lanes  # noqa: E402
 
-TABLE = ROOT / "tests" / "chaos" / "rows"
+TABLE = pathlib.Path(os.environ.get("SYNLOCK_ROWS", ROOT / "tests" / "chaos" / "rows"))
 TOTALS = [
     re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed", re.MULTILINE),
     re.compile(r"^(?:\w+: )?(\d+) passed, (\d+) failed", re.MULTILINE),
