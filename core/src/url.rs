@@ -103,7 +103,7 @@ impl Url {
         url.read_authority(authority.unwrap_or("")).map_err(bad)?;
         url.has_secret |= url.password.is_some()
             || query.contains("password")
-            || extra.iter().any(|(key, _)| key.starts_with("password"));
+            || extra.iter().any(|(key, _)| key.contains("password"));
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, "1"));
             let key = decode(key).map_err(bad)?;
@@ -268,33 +268,42 @@ impl Url {
     /// # Errors
     /// `InvalidUrl` if two places give one, or the file or variable cannot be read.
     pub fn take_password(&mut self) -> Result<Option<Secret>> {
-        let mut found: Vec<Secret> = self.password.take().into_iter().collect();
-        found.extend(self.take("password").map(Secret::new));
-        if let Some(file) = self.take("password_file") {
+        let written = self.password.take();
+        self.take_secret(written, ["password", "password_file", "password_env"])
+    }
+
+    /// Takes a password from the three options of these names, which `written` is beside: itself, a file, a variable.
+    ///
+    /// # Errors
+    /// As [`Url::take_password`].
+    pub(crate) fn take_secret(
+        &mut self,
+        written: Option<Secret>,
+        [itself, in_file, in_variable]: [&'static str; 3],
+    ) -> Result<Option<Secret>> {
+        let mut found: Vec<Secret> = written.into_iter().collect();
+        found.extend(self.take(itself).map(Secret::new));
+        let bad = |words: String| Error::new(Code::InvalidUrl, words);
+        if let Some(file) = self.take(in_file) {
             let text = read_small(&file, MAX_PASSWORD)
                 .and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other))
                 .map_err(|error| {
-                    Error::new(
-                        Code::InvalidUrl,
-                        format!("the password file cannot be read: {}", error.kind()),
-                    )
+                    bad(format!(
+                        "the file named by `{in_file}` cannot be read: {}",
+                        error.kind()
+                    ))
                 })?;
             found.push(Secret::new(text.trim_end_matches(['\r', '\n'])));
         }
-        if let Some(name) = self.take("password_env") {
-            let value = std::env::var(&name).map_err(|_| {
-                Error::new(
-                    Code::InvalidUrl,
-                    "the variable named by `password_env` is not set",
-                )
-            })?;
+        if let Some(name) = self.take(in_variable) {
+            let value = std::env::var(&name)
+                .map_err(|_| bad(format!("the variable named by `{in_variable}` is not set")))?;
             found.push(Secret::new(value));
         }
         if found.len() > 1 {
-            return Err(Error::new(
-                Code::InvalidUrl,
-                "the password is given in more than one place",
-            ));
+            return Err(bad(format!(
+                "the password (`{itself}`) is given in more than one place"
+            )));
         }
         Ok(found.pop())
     }
@@ -600,6 +609,40 @@ mod tests {
                 assert_eq!(url.redacted(), text);
             }
         }
+    }
+
+    #[test]
+    fn a_password_stands_in_one_place_of_four() {
+        let home = std::env::var("HOME").unwrap();
+        let of = |text: &str| {
+            let mut url = Url::parse(text, &[]).unwrap();
+            let found = url.take_password().map_err(|error| error.code());
+            found.map(|secret| secret.map(|secret| secret.reveal().to_owned()))
+        };
+        assert_eq!(of("redis://u@h"), Ok(None));
+        for one in ["redis://:x@h", "redis://h?password=x"] {
+            assert_eq!(of(one), Ok(Some("x".into())), "{one}");
+        }
+        assert_eq!(of("redis://h?password_env=HOME"), Ok(Some(home.clone())));
+        for two in [
+            "redis://:x@h?password=x",
+            "redis://:x@h?password_env=HOME",
+            "redis://h?password_env=HOME&password_file=/etc/hostname",
+            "redis://h?password_env=SYNLOCK_NOT_SET",
+        ] {
+            assert_eq!(of(two), Err(Code::InvalidUrl), "{two}");
+        }
+        // Another's password, by the same three.
+        let mut url = Url::parse("redis://:x@h?other_env=HOME", &[]).unwrap();
+        let other = url.take_secret(None, ["other", "other_file", "other_env"]);
+        assert_eq!(other.unwrap().unwrap().reveal(), home);
+    }
+
+    #[test]
+    fn a_password_beside_the_url_hides_what_may_be_its_rest() {
+        let url = Url::parse("redis://h", &[("sentinel_password", "x"), ("canary", "1")]).unwrap();
+        let error = url.finish().unwrap_err();
+        assert!(!error.to_string().contains("canary"), "{error}");
     }
 
     #[test]

@@ -275,6 +275,10 @@ fn connections(ear: &mut Ear, words: &[String]) {
         urls.push(format!("{scheme}://nobody:{canary}@{rest}"));
         urls.push(format!("{scheme}://{user}:{canary}@127.0.0.1:{closed}"));
         right.push(format!("{scheme}://{user}:{canary}@{rest}"));
+        // Outside the URL.
+        right.push(format!("{scheme}://{user}@{rest}?password_file={file}"));
+        let mark = format!("username={user}&password_env=SYNLOCK_SECRET");
+        right.push(format!("{scheme}://{rest}?{mark}"));
     }
     urls.push(format!("zookeeper://u:{canary}@127.0.0.1:{closed}"));
     let tiers = |member: &str| format!("tiered:(shm:{file}-shm,{member})");

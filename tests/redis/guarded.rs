@@ -2,7 +2,7 @@
 
 use crate::tried;
 use synlock_core::{Code, Store};
-use synlock_tests::names::unique;
+use synlock_tests::names::{TempDir, unique};
 use synlock_tests::services::redis_sets::{Cluster, Guard, Sentinels, until};
 
 /// One word of a URL is another.
@@ -68,6 +68,21 @@ fn guarded_sentinels_and_their_servers_have_a_password_each() {
         assert_eq!(error.code(), Code::Permission, "{url}: {error:?}");
         assert!(!format!("{error:?}").contains("canary"), "{error:?}");
     }
+    // Neither password need stand in the URL.
+    let folder = TempDir::new("synlock-guarded");
+    let outside = |name: &str, text: &str| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, format!("{text}\n")).unwrap();
+        file.display().to_string()
+    };
+    let (own, others) = (outside("own", "secret"), outside("others", "geheim"));
+    let with_files = but(&but(&url, ":secret@", ""), "sentinel_password=geheim", "");
+    let with_files = |own: &str, others: &str| {
+        format!("{with_files}password_file={own}&sentinel_password_file={others}")
+    };
+    assert_eq!(try_code(&with_files(&own, &others)), Code::Ok);
+    assert_eq!(try_code(&with_files(&others, &others)), Code::Permission);
+    assert_eq!(try_code(&with_files(&own, &own)), Code::Permission);
     // The new master is spoken to in the same way.
     set.servers[0].kill();
     let promoted = set.servers[1].tls_port();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use synlock_core::{Code, Lock, Mode, Result, State, Store, Wait};
 use synlock_tests::load::{SOON, patient};
-use synlock_tests::names::unique;
+use synlock_tests::names::{TempDir, unique};
 use synlock_tests::process::is_full_load;
 use synlock_tests::services::free_port;
 use synlock_tests::services::zookeeper::ZookeeperServer;
@@ -106,6 +106,19 @@ fn a_node_of_another_user_is_refused() {
     let error = lock(&theirs, "n").try_acquire().unwrap_err();
     assert_eq!(error.code(), Code::Permission, "{error:?}");
     assert!(!format!("{error:?}").contains("geheim"));
+    // The login may stand outside the URL.
+    let folder = TempDir::new("synlock-zookeeper");
+    let file = folder.path().join("password");
+    std::fs::write(&file, "secret\n").unwrap();
+    let outside = |user| {
+        format!(
+            "{}&username={user}&password_file={}",
+            server.url(),
+            file.display()
+        )
+    };
+    assert_eq!(tried(&lock(&outside("a"), "n")), Code::Busy);
+    assert_eq!(tried(&lock(&outside("b"), "n")), Code::Permission);
     one.release().unwrap();
 }
 

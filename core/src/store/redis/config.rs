@@ -202,7 +202,12 @@ impl Config {
             .filter(|acks| *acks <= 100)
             .ok_or_else(|| Error::invalid("the option `min_acks` is a number from 0 to 100"))?;
         let (sentinel_user, sentinel_password) = if matches!(place, Place::Sentinel { .. }) {
-            (url.take("sentinel_username"), url.take("sentinel_password"))
+            let keys = [
+                "sentinel_password",
+                "sentinel_password_file",
+                "sentinel_password_env",
+            ];
+            (url.take("sentinel_username"), url.take_secret(None, keys)?)
         } else {
             (None, None)
         };
@@ -210,7 +215,7 @@ impl Config {
         Ok(Config {
             place,
             sentinel_user: sentinel_user.map(Secret::new),
-            sentinel_password: sentinel_password.map(Secret::new),
+            sentinel_password,
             min_acks,
             ack_timeout: url
                 .take_millis("ack_timeout")?
