@@ -1,8 +1,9 @@
 //! Row 36: what reads bytes from outside, fed with noise that looks almost right: URLs and the
 //! options of each store, replies of servers, the state in a lock file. Nothing panics, takes
-//! a second, or allocates more than 64 MiB. `parsers url|reply|item|frame|answer|state`;
-//! `tests/fuzz/run` puts it under AddressSanitizer at full load.
+//! a second, or allocates more than 64 MiB. `parsers url|reply|item|frame|
+//! answer|packet|message|state`; `tests/fuzz/run` puts it under AddressSanitizer at full load.
 
+mod databases;
 mod mutate;
 mod targets;
 

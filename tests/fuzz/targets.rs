@@ -1,5 +1,6 @@
 //! The parsers, their seeds and words.
 
+use crate::databases;
 use sha2::{Digest, Sha256};
 use synlock_core::store;
 use synlock_core::url::Url;
@@ -53,6 +54,20 @@ pub fn find(name: &str) -> Option<Target> {
             words: ANSWER_WORDS,
             extremes: long_answers,
             mend: mend_answer,
+        }),
+        "packet" => Some(Target {
+            run: |bytes| store::read_mysql_noise(bytes) > 0,
+            seeds: databases::packets,
+            words: databases::PACKET_WORDS,
+            extremes: databases::long_packets,
+            mend: databases::mend_packet,
+        }),
+        "message" => Some(Target {
+            run: |bytes| store::read_postgres_noise(bytes) > 0,
+            seeds: databases::messages,
+            words: databases::MESSAGE_WORDS,
+            extremes: databases::long_messages,
+            mend: databases::mend_message,
         }),
         "state" => Some(Target {
             run: store::flock::read_noise,

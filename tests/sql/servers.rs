@@ -1,6 +1,9 @@
 //! What the suites for every store do not ask of the table stores with a server: its faults, poolers,
 //! rights, rows.
 
+#[path = "hostile.rs"]
+mod hostile;
+
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -97,6 +97,10 @@ mod turns;
 pub mod zookeeper;
 
 pub use check::Check;
+#[cfg(all(feature = "fuzz", feature = "mysql"))]
+pub use db::read_mysql_noise;
+#[cfg(all(feature = "fuzz", feature = "postgres"))]
+pub use db::read_postgres_noise;
 pub use seat::Seat;
 
 /// One owner's wish, and later its hold. The same value goes through every verb of one hold's life.

@@ -22,6 +22,11 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
+#[cfg(all(feature = "fuzz", feature = "mysql"))]
+pub use mysql::read_noise as read_mysql_noise;
+#[cfg(all(feature = "fuzz", feature = "postgres"))]
+pub use postgres::read_noise as read_postgres_noise;
+
 pub(crate) use config::{Config, Engine};
 pub(crate) use fault::Fault;
 pub(crate) use rows::{Row, Rows, Value};

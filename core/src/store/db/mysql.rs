@@ -1,15 +1,21 @@
 //! One session on MySQL or MariaDB: the text protocol.
 
+mod answer;
 mod login;
+#[cfg(feature = "fuzz")]
+mod noise;
 mod packets;
 
 use super::config::Config;
 use super::fault::Fault;
-use super::{LONGEST, Notice, Row, Rows, Value};
+use super::{LONGEST, Notice, Rows, Value};
 use crate::lease::BootTime;
 use crate::store::net::Stream;
 use crate::{Code, Error, Result};
-use packets::{Packets, out_of_turn, short, take, take_length};
+use answer::{Answer, said};
+#[cfg(feature = "fuzz")]
+pub use noise::read_noise;
+use packets::Packets;
 use std::fmt::Write as _;
 use std::os::fd::RawFd;
 
@@ -18,28 +24,13 @@ const QUIT: u8 = 1;
 
 type Done<T> = std::result::Result<T, Fault>;
 
-/// Where the reader of an answer is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-enum Stage {
-    #[default]
-    Head,
-    /// So many descriptions of columns are still to come, and then so wide rows.
-    Columns {
-        left: u64,
-        width: usize,
-    },
-    EndOfColumns(usize),
-    Rows(usize),
-}
-
 #[derive(Debug)]
 pub(in crate::store) struct Mysql {
     packets: Packets,
     id: i64,
     version: String,
     awaits: bool,
-    stage: Stage,
-    rows: Rows,
+    answer: Answer,
     broken: bool,
 }
 
@@ -54,8 +45,7 @@ impl Mysql {
             id,
             version,
             awaits: false,
-            stage: Stage::Head,
-            rows: Rows::default(),
+            answer: Answer::default(),
             broken: false,
         })
     }
@@ -73,9 +63,8 @@ impl Mysql {
                 ..Fault::dead(Error::invalid("a statement of over 16 MiB"))
             });
         }
-        self.packets.sequence = 0;
-        self.stage = Stage::Head;
-        self.rows = Rows::default();
+        self.packets.begin();
+        self.answer = Answer::default();
         self.packets
             .send(&request, deadline)
             .inspect_err(|_| self.broken = true)?;
@@ -120,7 +109,7 @@ impl Mysql {
 
     /// Takes one packet of an answer in; the rows, if it was the last.
     fn take_in(&mut self, packet: &[u8]) -> Done<Option<Rows>> {
-        let done = self.read_answer(packet);
+        let done = self.answer.take_in(packet, self.packets.weight());
         match &done {
             Ok(None) => {}
             Ok(Some(_)) => self.awaits = false,
@@ -130,57 +119,6 @@ impl Mysql {
             }
         }
         done
-    }
-
-    fn read_answer(&mut self, packet: &[u8]) -> Done<Option<Rows>> {
-        let first = *packet.first().ok_or_else(|| short("an empty packet"))?;
-        if first == 0xff {
-            return Err(said(packet, true));
-        }
-        let is_end = first == 0xfe && packet.len() < 9;
-        match self.stage {
-            Stage::Head => {
-                if first == 0 {
-                    let mut rest = packet.get(1..).unwrap_or_default();
-                    let parts = (take_length(&mut rest), take_length(&mut rest));
-                    let (Some(affected), Some(last_id)) = parts else {
-                        return Err(short("an OK"));
-                    };
-                    return Ok(Some(Rows {
-                        affected,
-                        last_id,
-                        ..Rows::default()
-                    }));
-                }
-                // 0xfb: the server wants a file of ours, which it does not get.
-                let mut rest = packet;
-                let width = take_length(&mut rest).filter(|width| (1..4096).contains(width));
-                let width = width.ok_or_else(out_of_turn)?;
-                self.stage = Stage::Columns {
-                    left: width,
-                    width: usize::try_from(width).unwrap_or(0),
-                };
-            }
-            Stage::Columns { left: 1, width } => self.stage = Stage::EndOfColumns(width),
-            Stage::Columns { left, width } => {
-                self.stage = Stage::Columns {
-                    left: left - 1,
-                    width,
-                };
-            }
-            Stage::EndOfColumns(width) if is_end => self.stage = Stage::Rows(width),
-            Stage::Rows(_) if is_end => {
-                let mut rows = std::mem::take(&mut self.rows);
-                rows.affected = rows.rows.len() as u64;
-                return Ok(Some(rows));
-            }
-            Stage::Rows(width) => {
-                let row = row(packet, width).ok_or_else(|| short("a row"))?;
-                self.rows.rows.push(row);
-            }
-            Stage::EndOfColumns(_) => return Err(out_of_turn()),
-        }
-        Ok(None)
     }
 
     pub fn is_quiet(&mut self) -> bool {
@@ -249,38 +187,6 @@ fn put_hex(text: &mut String, bytes: &[u8]) {
     text.push('\'');
 }
 
-fn row(packet: &[u8], width: usize) -> Option<Row> {
-    let mut rest = packet;
-    let mut fields = Vec::with_capacity(width);
-    for _ in 0..width {
-        if rest.first() == Some(&0xfb) {
-            take(&mut rest, 1)?;
-            fields.push(None);
-        } else {
-            let length = usize::try_from(take_length(&mut rest)?).ok()?;
-            fields.push(Some(take(&mut rest, length)?.to_vec()));
-        }
-    }
-    rest.is_empty().then_some(Row(fields))
-}
-
-/// An error packet.
-fn said(packet: &[u8], quote: bool) -> Fault {
-    let number = match packet {
-        [_, low, high, ..] => u16::from_le_bytes([*low, *high]),
-        _ => 0,
-    };
-    let rest = packet.get(3..).unwrap_or_default();
-    let (state, message) = match rest {
-        [b'#', state @ ..] if state.len() >= 5 => state.split_at(5),
-        // Before the login, there is none.
-        rest => (&b"HY000"[..], rest),
-    };
-    let mut state = String::from_utf8_lossy(state).into_owned();
-    state.retain(|letter| letter.is_ascii_alphanumeric());
-    Fault::of_mysql(number, &state, message, quote)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -300,21 +206,5 @@ mod tests {
             text,
             "SELECT -7, NULL, _utf8mb4 x'6127204f5220275c', x'3f00'"
         );
-    }
-
-    #[test]
-    fn lengths_and_texts_that_lie_are_no_rows() {
-        assert_eq!(
-            row(b"\x01a\xfb\x00", 3),
-            Some(Row(vec![Some(b"a".to_vec()), None, Some(Vec::new())]))
-        );
-        for bytes in [
-            &b"\x05a"[..],
-            b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff",
-            b"",
-            b"\x01ab",
-        ] {
-            assert_eq!(row(bytes, 1), None, "{bytes:?}");
-        }
     }
 }

@@ -1,53 +1,40 @@
 //! One session on PostgreSQL.
 
+mod answer;
 mod login;
+#[cfg(feature = "fuzz")]
+mod noise;
 mod wire;
 
 use super::config::Config;
 use super::fault::Fault;
-use super::rows::odd;
-use super::{Notice, Row, Rows, Value};
+use super::{Notice, Rows, Value};
 use crate::lease::BootTime;
 use crate::store::net::Stream;
 use crate::{Code, Error, Result};
+use answer::{Answer, note};
 use bytes::BufMut;
-use fallible_iterator::FallibleIterator;
+#[cfg(feature = "fuzz")]
+pub use noise::read_noise;
 use postgres_protocol::IsNull;
-use postgres_protocol::message::backend::{
-    DataRowBody, ErrorFields, Message, NotificationResponseBody, RowDescriptionBody,
-};
+use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::fd::RawFd;
-use wire::{Wire, nonsense, unfit};
+use wire::{Wire, unfit};
 
 type Done<T> = std::result::Result<T, Fault>;
 
-/// The type of `bytea`, whose text form is not its bytes.
-const BYTEA: u32 = 17;
 /// Statements that a session keeps prepared.
 const MOST_PREPARED: usize = 64;
-/// Notices that are kept for whoever listens.
-const MOST_NOTICES: usize = 10_000;
-
 /// A prepared statement.
 #[derive(Clone, Debug)]
 struct Prepared {
     name: String,
     /// Which columns are `bytea`; known once the server has described it.
     binary: Vec<bool>,
-}
-
-/// What has come of an answer so far.
-#[derive(Debug, Default)]
-struct Answer {
-    rows: Rows,
-    binary: Vec<bool>,
-    /// The server keeps the statement from here on, even if it fails.
-    prepared: bool,
-    fault: Option<Fault>,
 }
 
 #[derive(Debug)]
@@ -119,6 +106,7 @@ impl Postgres {
     }
 
     fn put_together(&mut self, sql: &str, params: &[Value<'_>]) -> io::Result<()> {
+        self.wire.begin();
         let out = &mut self.wire.out;
         out.clear();
         self.answer = Answer::default();
@@ -183,49 +171,15 @@ impl Postgres {
 
     /// Takes one message of an answer in; whether it was the last.
     fn take_in(&mut self, message: Message) -> Done<bool> {
-        match message {
-            Message::ReadyForQuery(_) => return Ok(true),
-            Message::RowDescription(body) => {
-                self.answer.binary = binary_columns(&body).map_err(|error| self.fail(&error))?;
-            }
-            Message::DataRow(body) => {
-                let row = row(&body, &self.answer.binary).map_err(|error| self.fail(&error))?;
-                self.answer.rows.rows.push(row);
-            }
-            Message::CommandComplete(body) => {
-                let tag = body.tag().map_err(|error| self.fail(&error))?;
-                let count = tag.rsplit(' ').next().and_then(|count| count.parse().ok());
-                self.answer.rows.affected = count.unwrap_or(0);
-            }
-            Message::ErrorResponse(body) => {
-                let fault = said(body.fields(), true);
-                if !fault.usable {
-                    // No more will come.
-                    self.broken = true;
-                    self.sent = None;
-                    return Err(fault);
-                }
-                self.answer.fault.get_or_insert(fault);
-            }
-            Message::NotificationResponse(body) => self.note(&body),
-            Message::ParseComplete => self.answer.prepared = true,
-            Message::BindComplete
-            | Message::NoData
-            | Message::ParameterDescription(_)
-            | Message::ParameterStatus(_)
-            | Message::NoticeResponse(_)
-            | Message::EmptyQueryResponse => {}
-            _ => {
-                self.broken = true;
-                return Err(out_of_turn());
-            }
+        let done = self
+            .answer
+            .take_in(message, self.wire.weight(), &mut self.notices);
+        if done.is_err() {
+            // No more will come, or nothing that is believed.
+            self.broken = true;
+            self.sent = None;
         }
-        Ok(false)
-    }
-
-    fn fail(&mut self, error: &io::Error) -> Fault {
-        self.broken = true;
-        nonsense(error)
+        done
     }
 
     /// The answer is complete.
@@ -250,6 +204,7 @@ impl Postgres {
     /// Several statements, as one transaction unless they say otherwise.
     pub fn batch(&mut self, statements: &[&str], deadline: BootTime) -> Done<()> {
         self.is_fit()?;
+        self.wire.begin();
         self.answer = Answer::default();
         frontend::query(&statements.join(";"), &mut self.wire.out)
             .map_err(|error| Fault::dead(unfit(&error)))?;
@@ -264,27 +219,17 @@ impl Postgres {
         if self.broken || self.sent.is_some() {
             return false;
         }
+        self.wire.begin();
         loop {
             match self.wire.next_now() {
                 Ok(None) => return !self.wire.has_more(),
-                Ok(Some(Message::NotificationResponse(body))) => self.note(&body),
+                Ok(Some(Message::NotificationResponse(body))) => note(&mut self.notices, &body),
                 Ok(Some(Message::NoticeResponse(_) | Message::ParameterStatus(_))) => {}
                 Ok(Some(_)) | Err(_) => {
                     self.broken = true;
                     return false;
                 }
             }
-        }
-    }
-
-    fn note(&mut self, body: &NotificationResponseBody) {
-        if let (Ok(channel), Ok(payload)) = (body.channel(), body.message())
-            && self.notices.len() < MOST_NOTICES
-        {
-            self.notices.push(Notice {
-                channel: channel.to_owned(),
-                payload: payload.to_owned(),
-            });
         }
     }
 
@@ -324,27 +269,6 @@ impl Drop for Postgres {
     }
 }
 
-fn out_of_turn() -> Fault {
-    Fault::dead(odd("a message out of its turn"))
-}
-
-fn said(mut fields: ErrorFields<'_>, quote: bool) -> Fault {
-    let (mut state, mut message, mut fatal) = (String::new(), Vec::new(), false);
-    while let Ok(Some(field)) = fields.next() {
-        let value = field.value_bytes();
-        match field.type_() {
-            b'C' => state = String::from_utf8_lossy(value).into_owned(),
-            b'M' => message = value.to_vec(),
-            b'V' => fatal = value != b"ERROR",
-            _ => {}
-        }
-    }
-    // Letters and digits, and no more of them than a state has.
-    state.retain(|letter| letter.is_ascii_alphanumeric());
-    state.truncate(5);
-    Fault::of_postgres(&state, fatal, &message, quote)
-}
-
 fn put_value(
     value: &Value<'_>,
     out: &mut bytes::BytesMut,
@@ -356,38 +280,4 @@ fn put_value(
         Value::Bytes(bytes) => out.put_slice(bytes),
     }
     Ok(IsNull::No)
-}
-
-fn binary_columns(body: &RowDescriptionBody) -> io::Result<Vec<bool>> {
-    body.fields()
-        .map(|field| Ok(field.type_oid() == BYTEA))
-        .collect()
-}
-
-fn row(body: &DataRowBody, binary: &[bool]) -> io::Result<Row> {
-    let buffer = body.buffer();
-    let mut fields = Vec::new();
-    let mut ranges = body.ranges();
-    while let Some(range) = ranges.next()? {
-        let is_binary = binary.get(fields.len()).copied().unwrap_or(false);
-        let field = range.map(|range| buffer.get(range).unwrap_or_default());
-        fields.push(match field {
-            Some(text) if is_binary => Some(unhex(text).ok_or(io::ErrorKind::InvalidData)?),
-            other => other.map(<[u8]>::to_vec),
-        });
-    }
-    Ok(Row(fields))
-}
-
-/// `\x0a0b`.
-fn unhex(text: &[u8]) -> Option<Vec<u8>> {
-    let digits = text.strip_prefix(b"\\x")?;
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    digits
-        .chunks(2)
-        .map(|pair| match pair {
-            [high, low] => u8::try_from(digit(*high)? * 16 + digit(*low)?).ok(),
-            _ => None,
-        })
-        .collect()
 }

