@@ -1,10 +1,11 @@
-//! Row 8: eight children use a store whose connection their parent had made; no reply goes astray. Redis,
-//! or the kinds of stores that are named.
+//! Row 8: eight children use a store whose connection or session their parent had made; no reply goes astray.
+//! Redis, or the kinds of stores that are named.
 
 use std::collections::HashSet;
 use std::process::ExitCode;
 use std::time::Duration;
 use synlock_core::{BootTime, Code, Dispatch, Lock, Op, Store, Wait};
+use synlock_tests::load::patient;
 use synlock_tests::places::place;
 use synlock_tests::process::{exit_status, fork, is_full_load, wait};
 use synlock_tests::redis::{Options, RedisServer};
@@ -187,7 +188,7 @@ fn main() -> ExitCode {
     }
     for kind in kinds {
         let (url, _keep) = place(&kind);
-        share(&kind, &url, &mut verdict);
+        share(&kind, &patient(&url), &mut verdict);
     }
     verdict.finish()
 }

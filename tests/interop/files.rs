@@ -1,6 +1,6 @@
 //! `flock:` beside those who call `flock(2)`.
 
-use crate::pair::{Pair, php, python, shell};
+use crate::pair::{Pair, php, python, shell, turns};
 use std::sync::Arc;
 use synlock_tests::names::TempDir;
 
@@ -61,6 +61,6 @@ pub(crate) fn unprotected() {
         frees_on_death: true,
         _keep: Arc::new(folder),
     };
-    let lost = (0..20).any(|_| pair.count() < 500);
+    let lost = (0..20).any(|_| pair.count() < turns());
     assert!(lost, "nothing was lost without a common lock");
 }

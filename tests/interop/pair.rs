@@ -8,9 +8,16 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use synlock_tests::names::TempDir;
+use synlock_tests::process::is_full_load;
 
 /// Turns of a pair together.
-const TURNS: u32 = 500;
+pub(crate) fn turns() -> u32 {
+    if is_full_load() { 5_000 } else { 500 }
+}
+/// For the end of all turns, some of whose peers poll.
+fn their_time() -> Duration {
+    PATIENCE * (turns() / 500)
+}
 /// For answers that must come.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// For answers that must not.
@@ -133,7 +140,11 @@ impl Side {
     }
 
     pub(crate) fn answers(&mut self, answer: &str) {
-        match self.answers.recv_timeout(PATIENCE) {
+        self.answers_within(PATIENCE, answer);
+    }
+
+    fn answers_within(&mut self, time: Duration, answer: &str) {
+        match self.answers.recv_timeout(time) {
             Ok(line) => assert_eq!(line, answer, "{}", self.title),
             Err(RecvTimeoutError::Timeout) => panic!("{} does not answer", self.title),
             Err(RecvTimeoutError::Disconnected) => panic!("{} is gone", self.title),
@@ -215,7 +226,7 @@ impl Pair {
 
     /// Both count at once, and nothing is lost.
     pub(crate) fn turns(&self) {
-        assert_eq!(self.count(), TURNS, "turns were lost on {}", self.url);
+        assert_eq!(self.count(), turns(), "turns were lost on {}", self.url);
     }
 
     /// What the counter says after the turns.
@@ -223,7 +234,7 @@ impl Pair {
         let folder = TempDir::new("synlock-interop");
         let counter = folder.path().join("counter");
         std::fs::write(&counter, "0").expect("the counter");
-        let request = format!("turns {} {}", TURNS / 2, counter.display());
+        let request = format!("turns {} {}", turns() / 2, counter.display());
         let (mut ours, mut theirs) = (self.ours(), self.theirs());
         // Started, both: what takes its time is not to be over before the other begins.
         for side in [&mut ours, &mut theirs] {
@@ -232,8 +243,8 @@ impl Pair {
         }
         ours.send(&request);
         theirs.send(&request);
-        ours.answers("done");
-        theirs.answers("done");
+        ours.answers_within(their_time(), "done");
+        theirs.answers_within(their_time(), "done");
         let text = std::fs::read_to_string(&counter).expect("the counter");
         text.trim().parse().expect("a number")
     }
