@@ -2,21 +2,30 @@
 //! own clock is everybody's.
 
 use crate::names::TempDir;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 /// The clock of the servers that are started with `environment`.
 #[derive(Debug)]
 pub struct Wall {
-    folder: TempDir,
+    folder: PathBuf,
+    /// Goes with the clock of whoever has made it.
+    _owned: Option<TempDir>,
 }
 
 impl Wall {
     /// Builds the library; the clock is right at first.
     pub fn new() -> Self {
-        let folder = TempDir::new("synlock-wall");
-        let wall = Wall { folder };
+        let owned = TempDir::new("synlock-wall");
+        // Some servers run as users of their own.
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(owned.path(), open).expect("a folder");
+        let wall = Wall {
+            folder: owned.path().to_owned(),
+            _owned: Some(owned),
+        };
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/services/fakewall.c");
         let done = Command::new("cc")
             .args(["-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o"])
@@ -29,12 +38,25 @@ impl Wall {
         wall
     }
 
+    /// The clock in a folder of another's.
+    pub fn of(folder: PathBuf) -> Self {
+        Wall {
+            folder,
+            _owned: None,
+        }
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     fn library(&self) -> PathBuf {
-        self.folder.path().join("fakewall.so")
+        self.folder.join("fakewall.so")
     }
 
     fn file(&self) -> PathBuf {
-        self.folder.path().join("offset")
+        self.folder.join("offset")
     }
 
     /// What a server's process needs to have this clock.

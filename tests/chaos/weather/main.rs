@@ -2,6 +2,7 @@
 //! loses a reply, who stop and go on, who cannot show who they are; system calls that fail on the way.
 
 mod calls;
+mod clocks;
 mod network;
 mod redis;
 mod remote;
