@@ -12,6 +12,7 @@ use synlock_tests::load::SOON;
 use synlock_tests::names::unique;
 use synlock_tests::process::is_full_load;
 use synlock_tests::redis::RedisServer;
+use synlock_tests::services::wall::Wall;
 
 fn ms(number: u64) -> Duration {
     Duration::from_millis(number)
@@ -68,6 +69,45 @@ fn members_that_may_have_forgotten_do_not_vote() {
     b.acquire(Wait::No, None).unwrap();
     b.ensure_held().unwrap();
     assert_eq!(code(a.refresh(None)), Code::Lost);
+}
+
+/// As if the lease had never been: what it keeps runs out at once, and it looks old enough to know better.
+#[test]
+fn members_that_have_skipped_time_do_not_vote() {
+    let wall = Wall::new();
+    let mut servers = three();
+    servers[1] = RedisServer::start_with(synlock_tests::redis::Options {
+        environment: wall.environment(),
+        ..Default::default()
+    });
+    let url = url(&servers, "?io_timeout=20000", "max_ttl=10000");
+    let (a, b) = (leased(&url, "n", ms(10_000)), leased(&url, "n", ms(10_000)));
+    let end = Instant::now() + SOON * 2;
+    // They know all three, and nobody is away.
+    let has_voted = |server: &RedisServer| Store::open(&server.url()).unwrap().is_locked("n");
+    for lock in [&a, &b] {
+        while lock.acquire(Wait::No, None).is_err() {
+            assert!(Instant::now() < end, "they never vote");
+            std::thread::sleep(ms(100));
+        }
+        while !servers.iter().all(|server| has_voted(server).unwrap()) {
+            std::thread::sleep(ms(1));
+        }
+        std::thread::sleep(ms(100));
+        lock.release().unwrap();
+    }
+    // On two of three, since a stranger has the third.
+    let stranger = lock(&servers[2].url(), "n");
+    stranger.acquire(Wait::For(SOON), None).unwrap();
+    a.acquire(Wait::For(SOON), None).unwrap();
+    stranger.release().unwrap();
+    let left = a.remaining().unwrap();
+    wall.ahead(Duration::from_secs(3600));
+    let taken = b.acquire(Wait::No, None);
+    // On a machine that has not let the lease run out meanwhile.
+    if left > ms(5000) && a.remaining().unwrap() > ms(1000) {
+        assert_eq!(code(taken), Code::Busy);
+    }
 }
 
 #[test]
@@ -392,7 +432,7 @@ fn two_members_and_members_that_are_one_server_are_warned_of() {
     let (_, told) = told_by(&url(&servers[..2], "", "cold_start=1"));
     assert_eq!(apart::count(&told, "a quorum of two"), 1, "{told:?}");
     // Databases of one server, of which each is asked how long it has been up.
-    std::thread::sleep(ms(2500));
+    std::thread::sleep(ms(3500));
     let [one, two, three] = [0, 0, 1].map(|number: usize| servers[number].url());
     let same = format!("quorum:({one}?db=1,{two}?db=2,{three})?max_ttl=2000&ttl=2000");
     // Known when the answers of both have come; whoever asks may have its majority before.

@@ -251,8 +251,15 @@ pub struct Page {
 pub struct Life {
     /// Differs from that of every other life.
     pub id: String,
-    /// How long it has lasted, by the server's own word.
+    /// How long it has lasted at least, by the server's own word.
     pub up: Duration,
+    /// What the server's wall clock shows, where leases end by it: time since 1970.
+    pub clock: Option<Duration>,
+}
+
+/// The least that has gone by between two readings of a clock of whole seconds, which show so many.
+pub fn whole_seconds(shown: u64) -> Duration {
+    Duration::from_secs(shown.saturating_sub(1))
 }
 
 /// What a store must be able to say. Every method may be called from several threads at once.

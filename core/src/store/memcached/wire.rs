@@ -5,8 +5,8 @@ use super::config::Config;
 use crate::codes::Code;
 use crate::lease::BootTime;
 use crate::secret::Secret;
-use crate::store::Life;
 use crate::store::net::Socket;
+use crate::store::{Life, whole_seconds};
 use crate::{Error, Result};
 use memcache::exp::{self, MetaCommand, MetaResponse, ReturnCode};
 use std::io;
@@ -136,7 +136,9 @@ impl Connection {
         // A container's server has the same number each time, but began later.
         Ok(Life {
             id: format!("{pid}/{}", time.saturating_sub(up)),
-            up: Duration::from_secs(up),
+            up: whole_seconds(up),
+            // Its leases end by a clock of its own.
+            clock: None,
         })
     }
 

@@ -1,7 +1,7 @@
 //! What this process remembers of the members: since when each is up, and requests still under way.
 
 use super::pool::Pool;
-use crate::lease::BootTime;
+use crate::lease::{BootTime, drift_allowance};
 use crate::owner::OwnerToken;
 use crate::store::Life;
 use crate::store::cautions::Cautions;
@@ -34,38 +34,87 @@ impl Flight {
     }
 }
 
+/// What was seen of a member's server.
+#[derive(Debug)]
+struct Seen {
+    /// Which life.
+    id: String,
+    /// Since when it has forgotten nothing, by our clock.
+    since: BootTime,
+    /// When it was last asked.
+    asked: BootTime,
+    /// By how much its wall clock was ahead of our boot clock then, at most.
+    ahead: Option<i128>,
+}
+
+fn difference(clock: Duration, ours: BootTime) -> i128 {
+    let nanos = i128::try_from(clock.as_nanos()).unwrap_or(i128::MAX);
+    nanos - i128::from(ours.as_nanos())
+}
+
+impl Seen {
+    /// A wall clock that has gone ahead ends leases too early: as if they were forgotten.
+    fn look(&mut self, clock: Option<Duration>, asked: BootTime, now: BootTime) {
+        if let (Some(clock), Some(ahead)) = (clock, self.ahead) {
+            let nanos = |time: Duration| i128::try_from(time.as_nanos()).unwrap_or(i128::MAX);
+            let between = now.since(self.asked);
+            // Read after the question and before the answer.
+            let (least, most) = (difference(clock, now), difference(clock, asked));
+            if least > ahead + nanos(drift_allowance(between)) && !cfg!(canary = "blind_clock") {
+                self.since = now;
+                self.ahead = Some(most);
+            } else {
+                self.ahead = Some(most.min(ahead + nanos(between / 100)));
+            }
+        }
+        self.asked = self.asked.max(asked);
+    }
+}
+
 /// What each process makes for itself.
 #[derive(Debug, Default)]
 pub(super) struct Process {
     pub pool: Pool,
     pub cautions: Cautions,
 
-    /// For each member, which life of the server was seen, and since when it is up by our clock.
-    since: Mutex<HashMap<usize, (String, BootTime)>>,
+    /// For each member, what was seen of its server.
+    seen: Mutex<HashMap<usize, Seen>>,
     flights: Mutex<HashMap<OwnerToken, Weak<Flight>>>,
     /// The first member let a release wait in vain.
     pub first_is_silent: Arc<AtomicBool>,
 }
 
 impl Process {
-    /// For how long a member has been up. The server's own word counts once: it follows its wall clock.
-    pub fn up(&self, place: usize, life: Life, url: &str) -> Duration {
+    /// For how long a member has kept what it granted, as an answer says to what was asked then. The
+    /// server's own word counts once: it follows its wall clock.
+    pub fn up(&self, place: usize, life: Life, asked: BootTime, url: &str) -> Duration {
         let now = BootTime::now();
-        let mut since = self.since.lock();
-        if let Some((id, since)) = since.get(&place)
-            && *id == life.id
+        let mut seen = self.seen.lock();
+        if let Some(known) = seen.get_mut(&place)
+            && known.id == life.id
         {
-            return now.since(*since);
+            known.look(life.clock, asked, now);
+            return now.since(known.since);
         }
-        if life.id.len() >= SURELY_UNIQUE && since.values().any(|(id, _)| *id == life.id) {
+        if life.id.len() >= SURELY_UNIQUE && seen.values().any(|known| known.id == life.id) {
             self.cautions.add([format!(
                 "two members of the quorum are one server, {url} by another name: if it is down or forgets, so do both; let every member be a server of its own"
             )]);
         }
         let up_nanos = u64::try_from(life.up.as_nanos()).unwrap_or(u64::MAX);
-        let began = BootTime::from_nanos(now.as_nanos().saturating_sub(up_nanos));
-        since.insert(place, (life.id, began));
-        now.since(began)
+        let mut since = BootTime::from_nanos(now.as_nanos().saturating_sub(up_nanos));
+        if let Some(last) = seen.get(&place) {
+            // It has begun after the one before was there still, whatever its clock says.
+            since = since.max(last.asked);
+        }
+        let new = Seen {
+            id: life.id,
+            since,
+            asked,
+            ahead: life.clock.map(|clock| difference(clock, asked)),
+        };
+        seen.insert(place, new);
+        now.since(since)
     }
 
     pub fn note(&self, token: OwnerToken, flight: &Arc<Flight>) {
@@ -105,18 +154,53 @@ impl Process {
 mod tests {
     use super::*;
 
+    fn life(id: &str, up: u64, clock: Option<u64>) -> Life {
+        Life {
+            id: id.into(),
+            up: Duration::from_secs(up),
+            clock: clock.map(Duration::from_secs),
+        }
+    }
+
     #[test]
     fn a_servers_own_word_counts_once() {
         let members = Process::default();
-        let life = |id: &str, up| Life {
-            id: id.into(),
-            up: Duration::from_secs(up),
-        };
-        assert!(members.up(0, life("a", 10), "") < Duration::from_secs(11));
+        let up = |place, id, age| members.up(place, life(id, age, None), BootTime::now(), "");
+        assert!(up(0, "a", 10) < Duration::from_secs(11));
         // Its wall clock has jumped.
-        assert!(members.up(0, life("a", 9999), "") < Duration::from_secs(11));
-        assert!(members.up(0, life("b", 0), "") < Duration::from_secs(1));
-        assert!(members.up(1, life("b", 7), "") >= Duration::from_secs(7));
+        assert!(up(0, "a", 9999) < Duration::from_secs(11));
+        assert!(up(0, "b", 0) < Duration::from_secs(1));
+        assert!(up(1, "b", 7) >= Duration::from_secs(7));
+    }
+
+    #[test]
+    fn a_life_begins_after_the_one_before() {
+        let members = Process::default();
+        members.up(0, life("a", 100, None), BootTime::now(), "");
+        // Its wall clock is an hour ahead.
+        let up = members.up(0, life("b", 3600, None), BootTime::now(), "");
+        assert!(up < Duration::from_secs(60), "{up:?}");
+    }
+
+    #[test]
+    fn a_clock_that_goes_ahead_ends_what_was_kept() {
+        let members = Process::default();
+        let up = |clock| members.up(0, life("a", 100, Some(clock)), BootTime::now(), "");
+        let long = Duration::from_secs(100);
+        assert!(up(1_000_000) >= long);
+        assert!(up(1_000_000) >= long);
+        // Leases last longer.
+        assert!(up(900_000) >= long);
+        assert!(up(900_000) >= long);
+        // Right again, which ends what was granted meanwhile.
+        assert!(up(1_000_000) < long);
+        assert!(up(1_000_000) < long);
+        // An answer that was long under way says little.
+        let asked = BootTime::from_nanos(BootTime::now().as_nanos() - 10_000_000_000);
+        let late = |clock| members.up(1, life("b", 100, Some(clock)), asked, "");
+        assert!(late(500_000) >= long);
+        assert!(late(500_009) >= long);
+        assert!(late(500_012) < long);
     }
 
     #[test]

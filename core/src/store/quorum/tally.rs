@@ -83,7 +83,7 @@ pub(super) fn shortfall(
             Ok(Vote::Cold(up)) => {
                 codes.push(Code::Unavailable);
                 words.push(format!(
-                    "{url} has been up for {:.1} s, may have forgotten, and votes after {:.1} s (`max_ttl`; `cold_start=1` lets it vote)",
+                    "{url} has been up for {:.1} s, or its clock went ahead then, may have forgotten, and votes after {:.1} s (`max_ttl`; `cold_start=1` lets it vote)",
                     up.as_secs_f64(),
                     max_ttl.as_secs_f64()
                 ));

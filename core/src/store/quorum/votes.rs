@@ -7,6 +7,7 @@ use super::round::{Answers, Member, Rules, ask};
 use super::rules::{self, nth};
 use super::tally::{Tally, Vote, said, shortfall};
 use crate::codes::Code;
+use crate::lease::BootTime;
 use crate::registry::Store;
 use crate::service;
 use crate::store::{Attempt, Backend, Busy, Claim, Grant};
@@ -217,9 +218,10 @@ pub(super) fn is_warm(
     let Some(max_ttl) = max_ttl else {
         return Ok(None);
     };
+    let asked = BootTime::now();
     Ok(member
         .life(claim.deadline)?
-        .map(|life| process.up(place, life, member.url()))
+        .map(|life| process.up(place, life, asked, member.url()))
         .filter(|up| rules::is_cold(*up, max_ttl)))
 }
 

@@ -1,7 +1,7 @@
 //! What the scripts answer, read.
 
 use super::connection::protocol;
-use crate::store::{Holder, Inspection};
+use crate::store::{Holder, Inspection, Life, whole_seconds};
 use crate::{Error, Result};
 use redis::Value;
 use std::time::Duration;
@@ -19,6 +19,22 @@ pub(super) fn text(value: &Value) -> Option<String> {
         Value::SimpleString(text) => Some(text.clone()),
         _ => None,
     }
+}
+
+/// What `INFO server` says of its life.
+pub(super) fn life(text: &str) -> Option<Life> {
+    let line = |key: &str| {
+        let found = text.lines().find_map(|line| line.strip_prefix(key));
+        found.and_then(|value| value.strip_prefix(':'))
+    };
+    Some(Life {
+        id: line("run_id")?.to_owned(),
+        up: whole_seconds(line("uptime_in_seconds")?.parse().ok()?),
+        // Servers before 6.2 do not tell.
+        clock: line("server_time_usec")
+            .and_then(|micros| micros.parse().ok())
+            .map(Duration::from_micros),
+    })
 }
 
 /// A fencing token, or nothing if the lock is not ours.
@@ -115,6 +131,23 @@ fn holder(record: &str, now: i64) -> Option<Holder> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_age_in_whole_seconds_may_be_one_too_many() {
+        let told = |up: u64| {
+            let text = format!(
+                "# Server\r\nrun_id:a1\r\nserver_time_usec:1500000\r\nuptime_in_seconds:{up}\r\nuptime_in_days:0\r\n"
+            );
+            life(&text).unwrap()
+        };
+        // Begun at 9.9, asked at 10.0.
+        assert_eq!(told(1).up, Duration::ZERO);
+        assert_eq!(told(0).up, Duration::ZERO);
+        assert_eq!(told(61).up, Duration::from_secs(60));
+        assert_eq!(told(1).clock, Some(Duration::from_millis(1500)));
+        assert_eq!(told(1).id, "a1");
+        assert_eq!(life("run_id:a1"), None);
+    }
 
     #[test]
     fn times_at_the_ends_of_their_range_are_read() {

@@ -6,7 +6,7 @@ use super::config::{Config, Dialect, Place};
 use super::connection::{check, pack, protocol};
 use super::scripts::Verb;
 use super::subscription::{Stray, is_forbidden};
-use super::{listing, pipe, together, watch};
+use super::{answers, listing, pipe, together, watch};
 use crate::capability::{Capabilities, Fence, Scope};
 use crate::codes::Code;
 use crate::lease::BootTime;
@@ -340,19 +340,9 @@ impl Backend for Redis {
 
     fn life(&self, deadline: Option<BootTime>) -> Result<Option<Life>> {
         let reply = check(self.one(&pack(&[b"INFO", b"server"]), self.limit(deadline))?)?;
-        let text = text(&reply).unwrap_or_default();
-        let line = |key: &str| {
-            let found = text.lines().find_map(|line| line.strip_prefix(key));
-            found.map(|value| value.trim_start_matches(':').to_owned())
-        };
-        let up = line("uptime_in_seconds").and_then(|up| up.parse().ok());
-        match (line("run_id"), up) {
-            (Some(id), Some(up)) => Ok(Some(Life {
-                id,
-                up: Duration::from_secs(up),
-            })),
-            _ => Err(protocol("an odd answer to INFO")),
-        }
+        answers::life(&text(&reply).unwrap_or_default())
+            .map(Some)
+            .ok_or_else(|| protocol("an odd answer to INFO"))
     }
 
     fn ping(&self, deadline: Option<BootTime>) -> Result<()> {
