@@ -4,7 +4,6 @@
 //!
 //! Needs the right to mount: root, or user namespaces that everybody may make.
 
-use std::ffi::CStr;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,6 +11,7 @@ use std::time::Duration;
 use synlock_core::{Code, Lock, LockOptions, Mode, Result, Store, Wait};
 use synlock_tests::names::TempDir;
 use synlock_tests::process::{exit_status, fork, signal, wait};
+use synlock_tests::room::{alone, mount, mount_apart};
 use synlock_tests::torture::Verdict;
 
 /// As many as a segment has places for.
@@ -43,12 +43,6 @@ fn works(store: &Store, name: &str) -> bool {
         && store.check().is_ok_and(|check| check.is_sound())
 }
 
-/// Runs `case` in a process of its own, whose limits and mounts are nobody else's; 0 is well.
-fn alone(verdict: &mut Verdict, what: &str, case: impl FnOnce() -> i32) {
-    let status = exit_status(wait(fork(case)));
-    verdict.claim(status == 0, what, status);
-}
-
 /// Leaves the child with the number of the line that did not hold.
 macro_rules! must {
     ($holds:expr) => {
@@ -72,45 +66,6 @@ fn set_limit(which: libc::__rlimit_resource_t, soft: u64) {
         }
     };
     assert!(done, "a limit cannot be set");
-}
-
-/// A file system of this size, which goes with the process.
-fn mount(folder: &Path, size: u64, more: libc::c_ulong) {
-    let folder = std::ffi::CString::new(folder.to_str().unwrap()).unwrap();
-    let options = std::ffi::CString::new(format!("size={size},mode=700")).unwrap();
-    let kind: &CStr = c"tmpfs";
-    // SAFETY: strings that end and outlive the call.
-    let done = unsafe {
-        libc::mount(
-            kind.as_ptr(),
-            folder.as_ptr(),
-            kind.as_ptr(),
-            more,
-            options.as_ptr().cast(),
-        )
-    };
-    assert!(done == 0, "no mount: {}", std::io::Error::last_os_error());
-}
-
-fn mount_apart(folder: &Path, size: u64) {
-    // SAFETY: moves this process, which has one thread.
-    let apart = |flags| unsafe { libc::unshare(flags) } == 0;
-    assert!(
-        apart(libc::CLONE_NEWNS) || apart(libc::CLONE_NEWUSER | libc::CLONE_NEWNS),
-        "no mounts of one's own"
-    );
-    let everywhere = libc::MS_REC | libc::MS_PRIVATE;
-    // SAFETY: as above.
-    unsafe {
-        libc::mount(
-            std::ptr::null(),
-            c"/".as_ptr(),
-            std::ptr::null(),
-            everywhere,
-            std::ptr::null(),
-        )
-    };
-    mount(folder, size, 0);
 }
 
 fn free_blocks(folder: &Path) -> u64 {

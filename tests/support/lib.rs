@@ -9,6 +9,7 @@ pub mod names;
 pub mod page;
 pub mod places;
 pub mod process;
+pub mod room;
 pub mod scene;
 pub mod segment;
 #[path = "../services/mod.rs"]

@@ -316,20 +316,23 @@ impl Engine for Sqlite {
                 return Ok(Wrote::Found(found));
             }
             let now = now();
-            let taken = connection
-                .prepare_cached(&self.sql.grab)?
-                .query_row(
-                    params![
-                        &grab.id[..],
-                        grab.name,
-                        grab.block,
-                        now,
-                        now.saturating_add(grab.ttl),
-                        grab.state.as_bytes()
-                    ],
-                    |row| row.get(0),
-                )
-                .optional()?;
+            let mut statement = connection.prepare_cached(&self.sql.grab)?;
+            let until = now.saturating_add(grab.ttl);
+            let given = params![
+                &grab.id[..],
+                grab.name,
+                grab.block,
+                now,
+                until,
+                grab.state.as_bytes()
+            ];
+            let taken = if cfg!(canary = "first_row") {
+                statement.query_row(given, |row| row.get(0))
+            } else {
+                // To its end: only then it has been written, and has failed if the file system is full.
+                statement.query_one(given, |row| row.get(0))
+            };
+            let taken = taken.optional()?;
             match taken {
                 Some(fence) => Ok(Wrote::Done(fence)),
                 None => Ok(Wrote::Found(self.read_on(connection, grab.id)?)),
