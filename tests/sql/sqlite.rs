@@ -366,3 +366,36 @@ fn a_host_that_opens_the_file_harms_nothing() {
     });
     assert_eq!(database.sql("PRAGMA integrity_check"), "ok");
 }
+
+/// Its backup by SQLite's own means, beside a held lock (row 25).
+#[test]
+fn a_host_that_backs_the_file_up_harms_nothing() {
+    let database = Database::new();
+    let held = database.lock("held");
+    held.acquire(Wait::No, None).unwrap();
+    let program = r#"
+        $from = new SQLite3($argv[1]); $to = new SQLite3($argv[2]);
+        if (!$from->backup($to)) exit(1);
+    "#;
+    for round in 0..3 {
+        let copy = format!("{}-backup{round}", database.path());
+        let out = Command::new("php")
+            .args(["-r", program, "--", &database.path(), &copy])
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{out:?}");
+        assert_eq!(sql(&copy, "PRAGMA integrity_check"), "ok");
+        held.ensure_held().unwrap();
+        assert_eq!(
+            code(database.lock("held").acquire(Wait::No, None)),
+            Code::Busy
+        );
+        // The copy knows of the hold, and what becomes of it there is nobody's matter here.
+        let there = Store::open(&format!("sqlite:{copy}")).unwrap();
+        assert!(there.is_locked("held").unwrap());
+        assert!(there.break_lock("held").unwrap());
+        held.refresh(None).unwrap();
+    }
+    held.release().unwrap();
+    assert_eq!(database.sql("PRAGMA integrity_check"), "ok");
+}
