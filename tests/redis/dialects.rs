@@ -50,6 +50,14 @@ fn keys(server: &RedisServer) -> Vec<String> {
     keys
 }
 
+const OURS: [&str; 5] = [
+    "plain",
+    "symfony",
+    "redisson",
+    "python-redis-lock",
+    "redis-semaphore",
+];
+
 #[test]
 fn a_text_at_the_name_with_a_ttl() {
     let server = RedisServer::start();
@@ -289,12 +297,12 @@ fn without_rights_to_helper_keys_it_polls_and_says_so() {
 #[test]
 fn losses_are_told_and_tokens_grow_over_flushes_and_restarts() {
     let mut server = RedisServer::start();
-    for dialect in ["plain", "symfony", "redisson"] {
+    for dialect in OURS {
         let one = store(&server, dialect).lock("n").unwrap();
         let mut last = 0;
         for round in 0..4 {
             let fence = one.try_acquire().unwrap().unwrap().fence.unwrap();
-            assert!(fence > last, "{fence} after {last}");
+            assert!(fence > last, "{dialect}: {fence} after {last}");
             last = fence;
             if round % 2 == 0 {
                 server.command(&["FLUSHALL"]);
@@ -310,7 +318,7 @@ fn losses_are_told_and_tokens_grow_over_flushes_and_restarts() {
 #[test]
 fn a_server_without_memory_or_rights_to_write_is_unavailable() {
     let server = RedisServer::start();
-    for dialect in ["plain", "symfony", "redisson", "python-redis-lock"] {
+    for dialect in OURS {
         let store = store(&server, dialect);
         let (held, other) = (store.lock("held").unwrap(), store.lock("other").unwrap());
         assert_eq!(tried(&held), Code::Ok);

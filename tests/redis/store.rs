@@ -629,7 +629,14 @@ fn a_lost_reply_is_made_good_or_uncertain() {
     known.release().unwrap();
     let allowed = |code: Code| matches!(code, Code::Ok | Code::Busy | Code::Uncertain);
     let mut lost = 0;
-    let dialects = ["native", "plain", "symfony", "redisson"];
+    let dialects = [
+        "native",
+        "plain",
+        "symfony",
+        "redisson",
+        "python-redis-lock",
+        "redis-semaphore",
+    ];
     let times = if is_full_load() { 100 } else { 2 };
     for dialect in dialects
         .into_iter()
