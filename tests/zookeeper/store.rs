@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use synlock_core::{Code, Lock, Mode, Result, State, Store, Wait};
 use synlock_tests::load::{SOON, patient};
 use synlock_tests::names::{TempDir, unique};
-use synlock_tests::process::is_full_load;
+use synlock_tests::process::{is_full_load, signal};
 use synlock_tests::services::free_port;
 use synlock_tests::services::zookeeper::ZookeeperServer;
+use synlock_tests::taker::Taker;
 
 fn ms(number: u64) -> Duration {
     Duration::from_millis(number)
@@ -219,6 +220,49 @@ fn a_session_that_may_be_over_is_a_loss_at_once() {
     ours.acquire(PATIENCE, None).unwrap();
     assert!(!readable(fd));
     ours.release().unwrap();
+}
+
+/// Row 26: a client that is stopped for longer than its session lasts.
+#[test]
+fn a_session_that_ends_while_its_client_is_frozen_is_a_loss_before_any_success() {
+    let server = ZookeeperServer::start();
+    let look = store(&server.url());
+    let frozen = |name: &str, ask: &str| {
+        let theirs = lock(&server.url(), name);
+        let mut frozen = Taker::start(env!("CARGO_BIN_EXE_flock-taker"), &patient(&server.url()));
+        frozen.ok(&format!("lock 1 {name}"));
+        frozen.ok(&format!("lock 2 {name}"));
+        frozen.ok("acquire 1 0");
+        let pid = i32::try_from(frozen.pid()).unwrap();
+        signal(pid, libc::SIGSTOP);
+        theirs.acquire(PATIENCE, None).unwrap();
+        signal(pid, libc::SIGCONT);
+        // Whatever it asks first, it has nothing.
+        let told = frozen.code(ask);
+        let (is_told, again) = match ask {
+            "release 1" => (told == "LOST", "NOT_HELD"),
+            "check 1" => (told == "LOST", "LOST"),
+            _ => (told == "BUSY" || told == "UNAVAILABLE", "LOST"),
+        };
+        assert!(is_told, "{ask}: {told}");
+        assert_eq!(frozen.code("check 1"), again, "after {ask}");
+        theirs.ensure_held().unwrap();
+        theirs.release().unwrap();
+        until("a new session", || {
+            ["OK", "ALREADY_HELD"].contains(&frozen.code("acquire 2 1000").as_str())
+        });
+        frozen.ok("release 2");
+        assert!(look.inspect(name).unwrap().holders.is_empty());
+        assert_eq!(frozen.quit(), Some(0));
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| frozen("a", "check 1"));
+        scope.spawn(|| frozen("b", "release 1"));
+        scope.spawn(|| frozen("c", "acquire 2 0"));
+    });
+    until("no node of an ended session", || {
+        server.counter("zk_ephemerals_count") == 0
+    });
 }
 
 #[test]
