@@ -55,6 +55,8 @@ fn standing_at(line: &[Contender], at: usize) -> Standing {
         None => Standing::Holds,
     };
     match own.mode {
+        // Canary of row 10.
+        Mode::Exclusive if cfg!(canary = "always_fits") => Standing::Holds,
         Mode::Exclusive => behind(before.last()),
         Mode::Shared => behind(last_of(|mode| mode != Mode::Shared)),
         Mode::Permits { take, of } => {

