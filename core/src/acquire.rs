@@ -361,7 +361,7 @@ impl Shared {
                 if self.is_too_late(&pending.claim, &grant) {
                     self.give_back(&pending.claim);
                     // A new token: the old one was released and may still be on its way.
-                    pending.claim.token = OwnerToken::draw()?;
+                    pending.claim.token = self.store.draw_token()?;
                     return Ok(Step::Sleep(BootTime::now()));
                 }
                 Ok(Step::Granted(self.hold_pending(phase, &grant, false)))
@@ -374,7 +374,7 @@ impl Shared {
             }
             Ok(Attempt::Busy(busy)) => {
                 if busy.spent {
-                    pending.claim.token = OwnerToken::draw()?;
+                    pending.claim.token = self.store.draw_token()?;
                 }
                 if !pending.queued {
                     pending.queued = true;

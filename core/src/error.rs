@@ -17,6 +17,7 @@ struct Inner {
     store: Option<String>,
     resource: Option<String>,
     operation: Option<&'static str>,
+    ends_hold: bool,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -29,6 +30,7 @@ impl Error {
             store: None,
             resource: None,
             operation: None,
+            ends_hold: false,
             source: None,
         }))
     }
@@ -121,6 +123,17 @@ impl Error {
     /// Whether the server did not answer, surely or perhaps without having acted.
     pub(crate) fn is_trouble(&self) -> bool {
         matches!(self.0.code, Code::Unavailable | Code::Uncertain)
+    }
+
+    /// Says that no hold can be, whatever the store answers later: what was granted has been given back.
+    pub(crate) fn ending_hold(mut self) -> Self {
+        self.0.ends_hold = true;
+        self
+    }
+
+    /// Whether it says so.
+    pub(crate) fn ends_hold(&self) -> bool {
+        self.0.ends_hold
     }
 
     /// Whether the same call may succeed later.

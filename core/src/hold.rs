@@ -153,6 +153,12 @@ impl Shared {
                 );
                 Err(Error::outcome(Code::Lost))
             }
+            // The store has given back what there was.
+            Some(error) if error.ends_hold() => {
+                self.set(phase, Phase::Idle(None));
+                self.tell(EventKind::Lost, error.code(), error.message());
+                Err(error)
+            }
             Some(error) => {
                 // Never reported as released; the background sees it through.
                 if let Phase::Held(hold) | Phase::Releasing(hold) =
@@ -242,8 +248,16 @@ impl Shared {
                 self.lose(&mut phase, "the store says that it is not held any more");
                 Err(Error::outcome(Code::Lost))
             }
-            Err(error) => Err(error),
+            Err(error) => Err(self.lose_if_ended(&mut phase, error)),
         }
+    }
+
+    /// Of an error after which there is no hold: notes that.
+    fn lose_if_ended(&self, phase: &mut Phase, error: Error) -> Error {
+        if error.ends_hold() {
+            self.lose(phase, error.message());
+        }
+        error
     }
 
     fn check_now(&self) -> Result<()> {
@@ -268,7 +282,7 @@ impl Shared {
                 self.lose(&mut phase, "the store says that it is not held any more");
                 Err(Error::outcome(Code::Lost))
             }
-            Err(error) => Err(error),
+            Err(error) => Err(self.lose_if_ended(&mut phase, error)),
         }
     }
 

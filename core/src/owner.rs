@@ -5,6 +5,16 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// Of which quorum a hold is: a hash of all that its processes must have in common.
+pub type Brand = [u8; 3];
+
+/// Where the brand stands, behind three bytes that say that there is one. Not among the digits that are shown.
+const BRAND_AT: usize = 10;
+const BRANDED: [u8; 3] = *b"quo";
+
+/// How many bytes of every token are random.
+pub(crate) const RANDOM_BYTES: usize = BRAND_AT;
+
 /// Names one hold for its whole life; whoever knows it may release the lock. Never used twice.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct OwnerToken([u8; 16]);
@@ -46,6 +56,29 @@ impl OwnerToken {
     /// From bytes that a store kept.
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         OwnerToken(bytes)
+    }
+
+    /// The same with a brand: 80 bits stay random.
+    pub(crate) fn branded(mut self, brand: Brand) -> Self {
+        self.0[BRAND_AT..BRAND_AT + 3].copy_from_slice(&BRANDED);
+        self.0[BRAND_AT + 3..].copy_from_slice(&brand);
+        self
+    }
+
+    /// Its brand, if it has one.
+    pub(crate) fn brand(&self) -> Option<Brand> {
+        let tail = self.0[BRAND_AT..].strip_prefix(&BRANDED)?;
+        tail.try_into().ok()
+    }
+
+    /// The brand of a token as stores write it: 32 hexadecimal digits, perhaps with dashes.
+    #[cfg_attr(
+        not(feature = "redis"),
+        allow(dead_code, reason = "stores of servers need it")
+    )]
+    pub(crate) fn brand_of(text: &str) -> Option<Brand> {
+        let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b'-').collect();
+        Self::from_hex(&digits)?.brand()
     }
 
     /// 32 lower-case hexadecimal digits.
@@ -123,6 +156,19 @@ mod tests {
             assert!(seen.insert(a.next()));
         }
         assert!(seen.insert(b.next()) && seen.insert(a.next()) && !seen.contains(&0));
+    }
+
+    #[test]
+    fn a_brand_is_read_where_it_was_put_and_nowhere_else() {
+        let token = OwnerToken::from_bytes([0x5a; 16]);
+        assert_eq!(token.brand(), None);
+        let branded = token.branded([1, 2, 3]);
+        assert_eq!(branded.brand(), Some([1, 2, 3]));
+        assert_eq!(branded.shown(), token.shown());
+        assert_eq!(branded.to_hex(), "5a5a5a5a5a5a5a5a5a5a71756f010203");
+        let uuid = "5a5a5a5a-5a5a-5a5a-5a5a-71756f010203";
+        assert_eq!(OwnerToken::brand_of(uuid), Some([1, 2, 3]));
+        assert_eq!(OwnerToken::brand_of("of a peer"), None);
     }
 
     #[test]

@@ -230,6 +230,7 @@ fn make(open: Open, url: &mut Url, depth: usize) -> Result<Arc<dyn Backend>> {
 /// A store that is part of another. What belongs to locks (`ttl=`, …) is said to the whole, and unknown here.
 fn open_member(url: &str, depth: usize) -> Result<Arc<dyn Backend>> {
     let mut parsed = Url::parse(url, &[])?;
+    parsed.fold_host();
     let shown = parsed.redacted();
     opener(&parsed, url)
         .and_then(|open| make(open, &mut parsed, depth))
@@ -412,6 +413,12 @@ impl Store {
     /// The URL without credentials.
     pub fn url(&self) -> &str {
         self.0.backend.url()
+    }
+
+    /// A new owner token as its backend wants them.
+    #[inline]
+    pub(crate) fn draw_token(&self) -> Result<OwnerToken> {
+        Ok(self.0.backend.brand(OwnerToken::draw()?))
     }
 
     /// Equal in every process and language that shares the same locks.
@@ -656,7 +663,7 @@ impl Store {
     pub fn adopt(&self, exported: &str, options: LockOptions) -> Result<Lock> {
         let (name, mode, token) = crate::hold::read_export(exported, &self.fingerprint())?;
         let lock = self.lock_with(name.as_bytes(), LockOptions { mode, ..options })?;
-        lock.adopt_from(token, OwnerToken::draw()?)?;
+        lock.adopt_from(token, self.draw_token()?)?;
         Ok(lock)
     }
 }

@@ -211,8 +211,8 @@ impl Shared {
     #[inline]
     pub(crate) fn first_token(&self) -> Result<OwnerToken> {
         match self.tokens {
-            _ if self.store.is_observed() => OwnerToken::draw(),
-            Tokens::Drawn => OwnerToken::draw(),
+            _ if self.store.is_observed() => self.store.draw_token(),
+            Tokens::Drawn => self.store.draw_token(),
             Tokens::Numbered => Ok(OwnerToken::numbered(self.numbers.next())),
             Tokens::Seated => Ok(OwnerToken::NONE),
         }
@@ -221,7 +221,7 @@ impl Shared {
     /// Gives a hold its token, if it had to wait for one.
     pub(crate) fn name_owner(&self, claim: &mut Claim) -> Result<OwnerToken> {
         if self.tokens != Tokens::Drawn && !claim.token.is_drawn() {
-            let before = std::mem::replace(&mut claim.token, OwnerToken::draw()?);
+            let before = std::mem::replace(&mut claim.token, self.store.draw_token()?);
             self.store.backend().name_owner(claim, before);
         }
         Ok(claim.token)

@@ -186,6 +186,13 @@ impl Url {
             || self.password.is_some()
     }
 
+    /// Spells the host as every other process will, unless it is a path.
+    pub(crate) fn fold_host(&mut self) {
+        if !self.host.contains('/') {
+            self.host.make_ascii_lowercase();
+        }
+    }
+
     /// Takes the URLs of members out.
     pub(crate) fn take_members(&mut self) -> Vec<String> {
         self.known.push("member");

@@ -243,6 +243,10 @@ fn settle(lock: &Shared, phase: &mut Phase, look: Look, spread: u32) -> Option<B
             lose(lock, phase, "the store says that it is not held any more");
             None
         }
+        Err(error) if error.ends_hold() => {
+            lose(lock, phase, error.message());
+            None
+        }
         // Try again soon, for as long as the lease lasts.
         Err(_) => Some(BootTime::now().after((lease.left() / 8).max(Duration::from_millis(1)))),
     }

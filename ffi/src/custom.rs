@@ -470,6 +470,7 @@ unsafe fn read_row(given: &synlock_holder, ask: &synlock_ask) -> Result<Inspecti
             name: bytes(name, length, "name")?.to_vec(),
             waiters: u32::try_from(given.waiters).ok(),
             holders: vec![Holder {
+                brand: None,
                 owner: text(given.owner, "owner")?
                     .unwrap_or_default()
                     .chars()

@@ -256,6 +256,125 @@ fn a_round_without_a_majority_leaves_nothing_behind() {
     a.ensure_held().unwrap();
 }
 
+/// What comes of an acquire at the latest when it is looked at.
+fn told(lock: &Lock) -> Code {
+    let end = Instant::now() + SOON;
+    let mut answer = lock.acquire(Wait::No, None).map(drop);
+    while answer.is_ok() && Instant::now() < end {
+        answer = lock.ensure_held();
+    }
+    code(answer)
+}
+
+#[test]
+fn another_set_up_is_told() {
+    let servers: Vec<RedisServer> = (0..5).map(|_| RedisServer::start()).collect();
+    let members = |members: &[(usize, &str)]| -> Vec<String> {
+        let of = |(at, option): &(usize, &str)| format!("{}{option}", servers[*at].url());
+        members.iter().map(of).collect()
+    };
+    // Each with the members that have a vote of its holder in the end.
+    let of = |list: &[(usize, &str)], options: &str| {
+        let members = members(list);
+        let url = format!("quorum:({})?cold_start=1{options}", members.join(","));
+        (url, members)
+    };
+    let plain = [(0, ""), (1, ""), (2, "")];
+    let one = of(&plain, "");
+    let escaped = one.0.replace('?', "%3F").replace('=', "%3D");
+    let nested = format!(
+        "quorum:?member={escaped}&member={}&cold_start=1",
+        servers[4].url()
+    );
+    let others = [
+        of(&[(0, ""), (1, ""), (3, "")], ""),
+        of(&[(0, ""), (1, "")], ""),
+        of(&[(0, ""), (1, ""), (2, ""), (3, ""), (4, "")], ""),
+        // Of these majorities only one member is in common.
+        of(&[(2, ""), (3, ""), (4, "")], ""),
+        of(&[(0, "?prefix=x:"), (1, "?prefix=x:"), (2, "")], ""),
+        of(&[(0, "/1"), (1, ""), (2, "")], ""),
+        of(&plain, "&max_ttl=50000"),
+        of(&plain, "&strategy=unanimous"),
+        of(&plain, "&config=x"),
+        (nested, members(&[(0, ""), (1, ""), (2, ""), (4, "")])),
+    ];
+    for _ in 0..if is_full_load() { 300 } else { 3 } {
+        for other in &others {
+            for ((ours, votes), (theirs, _)) in [(&one, other), (other, &one)] {
+                let name = unique("set-up");
+                let (holder, intruder) = (lock(ours, &name), lock(theirs, &name));
+                holder.acquire(Wait::No, None).unwrap();
+                // A majority is enough; the rest comes as well, and must not meet the other's votes.
+                let shows = |member: &String| Store::open(member).unwrap().is_locked(&name);
+                while !votes.iter().all(|member| shows(member).unwrap()) {
+                    std::thread::sleep(ms(1));
+                }
+                assert_eq!(told(&intruder), Code::InvalidUrl, "{theirs} beside {ours}");
+                holder.ensure_held().unwrap();
+                holder.release().unwrap();
+                while votes.iter().any(|member| shows(member).unwrap()) {
+                    std::thread::sleep(ms(1));
+                }
+                // Nothing of it stays to keep the others out.
+                intruder.acquire(Wait::For(SOON), None).unwrap();
+                intruder.release().unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn the_same_set_up_is_busy_however_it_is_spelled() {
+    let servers = three();
+    let one = url(&servers, "", "cold_start=1");
+    let spelled: Vec<String> = servers
+        .iter()
+        .rev()
+        .map(|server| format!("{}/0?io_timeout=1700&prefix=synlock:", server.url()))
+        .collect();
+    let other = format!(
+        "quorum:({})?fencing=1&cold_start=1&max_ttl=60000",
+        spelled.join(",")
+    );
+    let by_name = |host: &str| {
+        let url = url(&servers, "", "cold_start=1&config=ours");
+        url.replace("127.0.0.1", host)
+    };
+    for (ours, theirs) in [
+        (one.clone(), other),
+        (
+            one.replace("127.0.0.1", "localhost"),
+            one.replace("127.0.0.1", "LocalHost"),
+        ),
+        (by_name("127.0.0.1"), by_name("localhost")),
+    ] {
+        let name = unique("spelled");
+        let (holder, contender) = (lock(&ours, &name), lock(&theirs, &name));
+        holder.acquire(Wait::No, None).unwrap();
+        assert_eq!(code(contender.acquire(Wait::No, None)), Code::Busy);
+        assert_eq!(
+            code(contender.acquire(Wait::For(ms(50)), None)),
+            Code::Timeout
+        );
+        holder.release().unwrap();
+        contender.acquire(Wait::For(SOON), None).unwrap();
+        // A lock that is no quorum's is a stranger's.
+        contender.release().unwrap();
+        let alone: Vec<Lock> = servers
+            .iter()
+            .map(|server| lock(&server.url(), &name))
+            .collect();
+        for stranger in &alone {
+            stranger.acquire(Wait::For(SOON), None).unwrap();
+        }
+        assert_eq!(code(contender.acquire(Wait::No, None)), Code::Busy);
+        for stranger in &alone {
+            stranger.release().unwrap();
+        }
+    }
+}
+
 #[test]
 fn a_refresh_needs_a_majority_too() {
     let members = [1, 2, 3].map(|n| format!("memory:{}-{n}", unique("refresh")));

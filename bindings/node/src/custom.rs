@@ -167,6 +167,7 @@ impl NativeHolder {
             remaining: time(self.remaining),
             held: time(self.held),
             fence: token(self.fencing_token),
+            brand: None,
         }
     }
 }

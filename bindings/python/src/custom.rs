@@ -105,6 +105,7 @@ impl Row {
             remaining: time(self.remaining),
             held: time(self.held),
             fence: self.fencing_token,
+            brand: None,
         }
     }
 }

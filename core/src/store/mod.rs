@@ -9,7 +9,7 @@ use crate::capability::Capabilities;
 use crate::lease::BootTime;
 use crate::mode::Mode;
 use crate::name::Name;
-use crate::owner::OwnerToken;
+use crate::owner::{Brand, OwnerToken};
 use crate::signal::{Signal, Wake};
 use crate::{Error, Result};
 use std::fmt::Debug;
@@ -213,6 +213,8 @@ pub struct Holder {
     pub held: Option<Duration>,
     /// Its fencing token, if it has one.
     pub fence: Option<u64>,
+    /// Of which quorum it is, if of one.
+    pub brand: Option<Brand>,
 }
 
 /// Where the holders are, on a store of one host.
@@ -289,6 +291,16 @@ pub trait Backend: Send + Sync + Debug {
     /// drawing one costs more than the rest, and most are never looked at.
     fn tokens(&self) -> Tokens {
         Tokens::Drawn
+    }
+
+    /// Gives a token that was drawn for this store what the store wants to be seen in it.
+    fn brand(&self, token: OwnerToken) -> OwnerToken {
+        token
+    }
+
+    /// What other hosts call it too: the fingerprint without what is this host's alone.
+    fn identity(&self) -> String {
+        self.fingerprint()
     }
 
     /// Whether every verb answers without waiting for anybody: a host may then keep its interpreter

@@ -69,6 +69,7 @@ fn own_holder(hold: &Hold) -> Holder {
         remaining: None,
         held: Some(BootTime::now().since(hold.since)),
         fence: hold.fence,
+        brand: hold.token.brand(),
     }
 }
 

@@ -69,6 +69,7 @@ impl Etcd {
             // It is known in which revision it stood in line; not since when it holds.
             held: None,
             fence: u64::try_from(kv.created).ok(),
+            brand: record.token.and_then(|token| token.brand()),
         })
     }
 

@@ -180,6 +180,7 @@ impl Flock {
                     .as_ref()
                     .and_then(Header::last_fence)
                     .filter(|_| line.exclusive),
+                brand: None,
             });
         }
         if holders.is_empty() && self.is_locked(file)? {
@@ -209,6 +210,7 @@ impl Flock {
             remaining: None,
             held: Some(now.since(held.since)),
             fence: held.fence,
+            brand: token.brand(),
         })
         .collect()
     }

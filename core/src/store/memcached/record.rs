@@ -131,6 +131,7 @@ pub(super) fn holder(
     let label = label.replace("%0A", "\n").replace("%25", "%");
     Some(Holder {
         owner: token.get(..8)?.to_owned(),
+        brand: OwnerToken::brand_of(token),
         host: Some(host.to_owned()),
         pid: pid.parse().ok(),
         label: Some(label).filter(|label| !label.is_empty()),

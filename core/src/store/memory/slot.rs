@@ -305,6 +305,7 @@ impl Slot {
                 remaining: held.until.map(|until| until.since(now)),
                 held: Some(now.since(held.since)),
                 fence: Some(held.fence),
+                brand: held.token.brand(),
             });
         Inspection {
             name: name.as_bytes().to_vec(),

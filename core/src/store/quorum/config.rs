@@ -1,10 +1,12 @@
 //! Options of a `quorum:` URL, and what members must have in common.
 
+use super::brand;
 use super::members::Process;
 use super::rules::Need;
 use crate::capability::{Capabilities, Fence, Scope};
 use crate::codes::Code;
 use crate::fork::PerProcess;
+use crate::owner::Brand;
 use crate::store::Backend;
 use crate::store::cautions::Looked;
 use crate::url::Url;
@@ -27,6 +29,11 @@ pub(super) struct Quorum {
     pub fencing: bool,
     pub can: Capabilities,
     pub url: String,
+    /// What stands for the members where hosts spell them in different ways.
+    pub name: Option<String>,
+    pub brand: Brand,
+    /// The same for people.
+    pub set_up: Arc<str>,
     /// Whether members are far enough away to be asked side by side.
     pub remote: bool,
     pub process: PerProcess<Arc<Process>>,
@@ -82,7 +89,7 @@ pub fn open(url: &mut Url, mut members: Vec<Arc<dyn Backend>>) -> Result<Arc<dyn
         Need::majority(of)
     };
     let shown: Vec<&str> = members.iter().map(|member| member.url()).collect();
-    Ok(Arc::new(Quorum {
+    let mut quorum = Quorum {
         url: format!("quorum:({})", shown.join(",")),
         rule,
         unanimous,
@@ -92,9 +99,18 @@ pub fn open(url: &mut Url, mut members: Vec<Arc<dyn Backend>>) -> Result<Arc<dyn
         remote: can.clock == "server",
         can,
         members,
+        name: url.take("config"),
+        brand: Brand::default(),
+        set_up: Arc::default(),
         process: PerProcess::new(),
         looked: Looked::default(),
-    }))
+    };
+    if quorum.name.as_deref() == Some("") {
+        return Err(Error::invalid("the option `config` is a name"));
+    }
+    quorum.brand = brand::of(&quorum.set_up());
+    quorum.set_up = quorum.in_words().into();
+    Ok(Arc::new(quorum))
 }
 
 impl Quorum {

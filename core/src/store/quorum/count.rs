@@ -7,6 +7,7 @@ use crate::codes::Code;
 use crate::store::{Backend, Claim};
 use crate::{Error, Result};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Rules of questions whose late answers matter to nobody.
 pub(super) fn until<T, S>(
@@ -18,6 +19,7 @@ where
     Rules {
         late: |_| -> Forget<T> { |_, _| {} },
         is_settled,
+        linger: Duration::ZERO,
         at_end: |_: &Answers<T>| {},
     }
 }

@@ -7,6 +7,7 @@ use super::tally::{Tally, Vote};
 use super::votes::{burn_at, give_back_to, is_warm};
 use crate::codes::Code;
 use crate::lease::BootTime;
+use crate::owner::RANDOM_BYTES;
 use crate::signal::Signal;
 use crate::store::{Attempt, Busy, Claim};
 use crate::{Error, Result};
@@ -28,7 +29,7 @@ pub(super) const DOWN_PAUSE: Duration = Duration::from_millis(40);
 /// `pause` to five times that, by the token, so that those who split do not meet again.
 fn spread(pause: Duration, claim: &Claim) -> BootTime {
     // Another byte each time.
-    let at = (BootTime::now().as_nanos() >> 20) as usize % 16;
+    let at = (BootTime::now().as_nanos() >> 20) as usize % RANDOM_BYTES;
     let byte = claim.token.as_bytes()[at];
     BootTime::now().after(pause + pause * u32::from(byte) / 64)
 }
@@ -45,6 +46,11 @@ impl Quorum {
         } else {
             first.attempt(&own, Some(bell))
         };
+        if let Err(error) = asked.as_ref()
+            && error.ends_hold()
+        {
+            return asked;
+        }
         if !again && let Err(error) = &asked {
             if error.code() == Code::Uncertain {
                 self.burn(0, claim);

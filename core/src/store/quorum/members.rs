@@ -1,18 +1,23 @@
 //! What this process remembers of the members: since when each is up, and requests still under way.
 
 use super::pool::Pool;
+use crate::Error;
 use crate::lease::{BootTime, drift_allowance};
+use crate::name::Name;
 use crate::owner::OwnerToken;
 use crate::store::Life;
 use crate::store::cautions::Cautions;
 use crate::sync::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// From how many on those that are over are forgotten.
 const MANY: usize = 64;
+
+/// How many holds at once are known to be told of another set-up.
+const MOST_MISFITS: usize = 1024;
 
 /// A name of a server's life that is so long was drawn, not counted: no other has it.
 const SURELY_UNIQUE: usize = 32;
@@ -79,6 +84,12 @@ pub(super) struct Process {
 
     /// For each member, what was seen of its server.
     seen: Mutex<HashMap<usize, Seen>>,
+    /// When holders of a name were last looked at.
+    looked: Mutex<HashMap<Vec<u8>, BootTime>>,
+    /// Holds beside which another set-up has one, as found out after their grant.
+    misfits: Mutex<VecDeque<(OwnerToken, Error)>>,
+    /// Whether a first round has been made.
+    pub is_known: AtomicBool,
     flights: Mutex<HashMap<OwnerToken, Weak<Flight>>>,
     /// The first member let a release wait in vain.
     pub first_is_silent: Arc<AtomicBool>,
@@ -115,6 +126,38 @@ impl Process {
         };
         seen.insert(place, new);
         now.since(since)
+    }
+
+    /// Whether the holders of a name have not been looked at of late.
+    pub fn is_due(&self, name: &Name, pause: Duration) -> bool {
+        let now = BootTime::now();
+        let looked = self.looked.lock();
+        looked
+            .get(name.as_bytes())
+            .is_none_or(|last| now.since(*last) >= pause)
+    }
+
+    pub fn has_looked(&self, name: &Name, pause: Duration) {
+        let now = BootTime::now();
+        let mut looked = self.looked.lock();
+        if looked.len() >= MANY {
+            looked.retain(|_, last| now.since(*last) < pause);
+        }
+        looked.insert(name.as_bytes().to_vec(), now);
+    }
+
+    pub fn note_misfit(&self, token: OwnerToken, error: Error) {
+        let mut misfits = self.misfits.lock();
+        if misfits.len() >= MOST_MISFITS {
+            misfits.pop_front();
+        }
+        misfits.push_back((token, error));
+    }
+
+    pub fn take_misfit(&self, token: OwnerToken) -> Option<Error> {
+        let mut misfits = self.misfits.lock();
+        let place = misfits.iter().position(|(one, _)| *one == token)?;
+        misfits.remove(place).map(|(_, error)| error)
     }
 
     pub fn note(&self, token: OwnerToken, flight: &Arc<Flight>) {

@@ -7,6 +7,7 @@
 //!
 //! Knows the members by the store contract alone.
 
+mod brand;
 mod config;
 mod count;
 mod line;

@@ -1,11 +1,13 @@
 //! One question put to several members side by side, until their answers settle it.
 
 use super::pool::{Job, Pool};
+use crate::lease::BootTime;
 use crate::store::Backend;
 use crate::sync::Mutex;
 use crate::{Error, Result};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::time::Duration;
 
 /// A member's place and its store.
 pub(super) type Member = (usize, Arc<dyn Backend>);
@@ -19,6 +21,8 @@ pub(super) struct Rules<L, S, E> {
     pub late: L,
     /// Asked after every answer, with the answers so far and how many are still to come.
     pub is_settled: S,
+    /// For how long it goes on after that, for those that are late.
+    pub linger: Duration,
     /// Told the answers before any other one can be late.
     pub at_end: E,
 }
@@ -85,6 +89,13 @@ where
                     }
                 }
             }
+        }
+    }
+    let end = BootTime::now().after(rules.linger);
+    while left(&answers) > 0 {
+        match receiver.recv_timeout(end.left()) {
+            Ok(answer) => answers.push(answer),
+            Err(_) => break,
         }
     }
     let mut is_over = over.lock();

@@ -46,6 +46,14 @@ impl Tally {
         self.answers.iter().filter_map(granted).collect()
     }
 
+    /// What a member said of a hold of another set-up.
+    pub fn take_misfit(&mut self) -> Option<Error> {
+        let says_so =
+            |(_, answer): &(usize, Result<Vote>)| answer.as_ref().is_err_and(Error::ends_hold);
+        let place = self.answers.iter().position(says_so)?;
+        self.answers.remove(place).1.err()
+    }
+
     /// When the first of the holders in the way ends.
     pub fn until(&self) -> Option<BootTime> {
         let until = |(_, answer): &(usize, Result<Vote>)| match answer {

@@ -4,16 +4,17 @@ use super::config::open;
 use crate::capability::Capabilities;
 use crate::lease::{BootTime, Wait};
 use crate::lock::Lock;
+use crate::name::Name;
 use crate::options::LockOptions;
 use crate::owner::OwnerToken;
 use crate::registry::Store;
 use crate::signal::Signal;
-use crate::store::{Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant};
+use crate::store::{Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Holder, Inspection};
 use crate::sync::Mutex;
 use crate::url::Url;
 use crate::{Code, Error, Result};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -33,6 +34,9 @@ struct Member {
     distance: Mutex<Duration>,
     attempts: AtomicU32,
     releases: AtomicU32,
+    looks: AtomicU32,
+    /// It does not tell who holds.
+    is_shy: AtomicBool,
 }
 
 impl Member {
@@ -47,6 +51,8 @@ impl Member {
             distance: Mutex::default(),
             attempts: AtomicU32::new(0),
             releases: AtomicU32::new(0),
+            looks: AtomicU32::new(0),
+            is_shy: AtomicBool::new(false),
         })
     }
 
@@ -138,6 +144,24 @@ impl Backend for Member {
         };
         self.releases.fetch_add(1, Ordering::SeqCst);
         answer
+    }
+
+    fn inspect(&self, name: &Name, _: Option<BootTime>) -> Result<Inspection> {
+        self.looks.fetch_add(1, Ordering::SeqCst);
+        if self.is_shy.load(Ordering::SeqCst) {
+            return Err(Error::new(Code::Permission, "not for you"));
+        }
+        let owner = *self.owner.lock();
+        let holder = |owner: OwnerToken| Holder {
+            owner: owner.shown(),
+            brand: owner.brand(),
+            ..Holder::default()
+        };
+        Ok(Inspection {
+            name: name.as_bytes().to_vec(),
+            holders: owner.map(holder).into_iter().collect(),
+            waiters: None,
+        })
     }
 
     fn is_held(&self, claim: &Claim) -> Result<bool> {
@@ -282,6 +306,124 @@ fn a_vote_that_comes_after_a_hand_over_stays_with_nobody() {
     let end = BootTime::now().after(Duration::from_secs(20));
     until(|| late.releases() == 1 || end.has_passed());
     assert_eq!((late.attempts(), *late.owner.lock()), (1, None));
+}
+
+/// A hold of a quorum that counts by other rules.
+fn of_another_set_up() -> OwnerToken {
+    OwnerToken::from_bytes([3; 16]).branded([9; 3])
+}
+
+#[test]
+fn another_set_up_is_told_from_a_stranger() {
+    let ([first, second, third], lock) = three();
+    for (holder, told) in [
+        (OwnerToken::from_bytes([3; 16]), Code::Busy),
+        (of_another_set_up(), Code::InvalidUrl),
+    ] {
+        for member in [&first, &second, &third] {
+            member.give_to(Some(holder));
+        }
+        // What was seen of the one before counts for a while.
+        let end = BootTime::now().after(Duration::from_secs(20));
+        let mut error = lock.acquire(Wait::No, None).unwrap_err();
+        while error.code() != told && !end.has_passed() {
+            error = lock.acquire(Wait::No, None).unwrap_err();
+        }
+        assert_eq!(error.code(), told, "{error}");
+    }
+    // One that does not tell is busy.
+    let ([first, second, third], lock) = three();
+    for member in [&first, &second, &third] {
+        member.give_to(Some(of_another_set_up()));
+        member.is_shy.store(true, Ordering::SeqCst);
+    }
+    assert_eq!(lock.acquire(Wait::No, None).unwrap_err().code(), Code::Busy);
+    assert!(first.looks.load(Ordering::SeqCst) + second.looks.load(Ordering::SeqCst) > 0);
+    first.give_to(None);
+    second.give_to(None);
+    // Nor does that keep anybody from a majority.
+    lock.acquire(Wait::Forever, None).unwrap();
+    lock.ensure_held().unwrap();
+}
+
+#[test]
+fn another_set_up_that_has_a_member_ends_a_round_that_has_the_others() {
+    let ([first, second, third], lock) = three();
+    third.give_to(Some(of_another_set_up()));
+    let error = lock.acquire(Wait::No, None).unwrap_err();
+    assert_eq!(error.code(), Code::InvalidUrl, "{error}");
+    assert!(error.message().contains("member:2"), "{error}");
+    assert_eq!((*first.owner.lock(), *second.owner.lock()), (None, None));
+    assert_eq!(*third.owner.lock(), Some(of_another_set_up()));
+    // Nothing of it stays.
+    third.give_to(None);
+    lock.acquire(Wait::No, None).unwrap();
+    lock.release().unwrap();
+}
+
+#[test]
+fn another_set_up_that_is_found_late_ends_the_hold() {
+    for is_released in [false, true] {
+        let ([late, second, third], lock) = three();
+        late.give_to(Some(of_another_set_up()));
+        let (open, door) = channel();
+        *late.door.lock() = Some(door);
+        lock.acquire(Wait::No, None).unwrap();
+        lock.ensure_held().unwrap();
+        open.send(()).unwrap();
+        until(|| late.looks.load(Ordering::SeqCst) == 1);
+        let end = BootTime::now().after(Duration::from_secs(20));
+        if is_released {
+            // It may be noted a moment after the look.
+            std::thread::sleep(Duration::from_millis(100));
+            let told = lock.release().map_err(|error| error.code());
+            assert_eq!(told.map(drop), Err(Code::InvalidUrl));
+        } else {
+            let mut held = lock.ensure_held();
+            while held.is_ok() && !end.has_passed() {
+                held = lock.ensure_held();
+            }
+            let error = held.unwrap_err();
+            assert_eq!(error.code(), Code::InvalidUrl, "{error}");
+            assert_eq!(lock.ensure_held().unwrap_err().code(), Code::Lost);
+        }
+        let is_free = |member: &Arc<Member>| member.owner.lock().is_none() || end.has_passed();
+        until(|| is_free(&second) && is_free(&third));
+        assert_eq!((*second.owner.lock(), *third.owner.lock()), (None, None));
+        assert_eq!(*late.owner.lock(), Some(of_another_set_up()));
+    }
+}
+
+#[test]
+fn what_makes_a_set_up_another_one() {
+    let brand = |url: &str| {
+        let token = OwnerToken::from_bytes([1; 16]);
+        let store = Store::open(url).unwrap();
+        store.backend().brand(token).brand().unwrap()
+    };
+    let one = brand("quorum:(redis://a,redis://b,redis://c)");
+    for same in [
+        "quorum:(redis://c,redis://b:6379,redis://A)",
+        "quorum:?member=redis%3A%2F%2Fme%3Asecret%40a%3Fio_timeout%3D7&member=redis://b/0&member=redis://c",
+        "quorum:(redis://a,redis://b,redis://c)?max_ttl=60000&strategy=majority&cold_start=1&fencing=1&ttl=2000",
+    ] {
+        assert_eq!(brand(same), one, "{same}");
+    }
+    for other in [
+        "quorum:(redis://a,redis://b,redis://d)",
+        "quorum:(redis://a,redis://b)",
+        "quorum:(redis://a,redis://b,redis://c/1)",
+        "quorum:(redis://a,redis://b,redis://c?prefix=x:)",
+        "quorum:(redis://a,redis://b,redis://c)?max_ttl=50000",
+        "quorum:(redis://a,redis://b,redis://c)?strategy=unanimous",
+        "quorum:(redis://a,redis://b,redis://c)?config=x",
+    ] {
+        assert_ne!(brand(other), one, "{other}");
+    }
+    assert_eq!(
+        brand("quorum:(redis://a,redis://b,redis://c)?config=x"),
+        brand("quorum:(redis://1,redis://2,redis://3)?config=x")
+    );
 }
 
 #[test]

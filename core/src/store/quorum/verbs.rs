@@ -91,6 +91,14 @@ impl Backend for Quorum {
         format!("quorum:{strategy}:({})", members.join(","))
     }
 
+    fn identity(&self) -> String {
+        self.set_up()
+    }
+
+    fn brand(&self, token: OwnerToken) -> OwnerToken {
+        token.branded(self.brand)
+    }
+
     fn check_ttl(&self, ttl: Duration) -> Result<()> {
         if ttl > self.max_ttl && !self.can.frees_on_death {
             return Err(Error::invalid(format!(
@@ -216,6 +224,7 @@ impl Backend for Quorum {
     }
 
     fn extend(&self, claim: &Claim, ttl: Duration) -> Result<Answer> {
+        self.end_misfit(claim)?;
         let verb = move |member: &dyn Backend, claim: &Claim| member.extend(claim, ttl);
         let done = |answers: &Answers<Answer>| {
             let done = answers.iter().filter_map(|(_, answer)| match answer {
@@ -229,9 +238,10 @@ impl Backend for Quorum {
             self.rule.is_short(answers.iter().filter(gone).count())
         };
         let rule = self.rule.to_extend();
-        let answers = self.put(claim, &self.places(), verb, |answers, _| {
+        let mut answers = self.put(claim, &self.places(), verb, |answers, _| {
             rule.is_met(done(answers).len()) || gone(answers)
         });
+        self.end_told(claim, &mut answers)?;
         let leases = done(&answers);
         if rule.is_met(leases.len()) {
             return Ok(Answer::Done(nth(leases.into_iter(), rule.need)));
@@ -286,6 +296,7 @@ impl Backend for Quorum {
                 }
             },
             is_settled: |answers: &Answers<bool>, _| self.is_counted(answers),
+            linger: Duration::ZERO,
             at_end: |_: &Answers<bool>| {},
         };
         let pool = self.remote.then(|| &self.process().pool);
@@ -302,6 +313,9 @@ impl Backend for Quorum {
                 }
             }
         }
+        if let (Ok(_), Some(misfit)) = (&counted, self.process().take_misfit(claim.token)) {
+            return Err(misfit);
+        }
         match counted {
             Ok(true) => Ok(Answer::Done(None)),
             Ok(false) => Ok(Answer::NotOurs),
@@ -310,10 +324,12 @@ impl Backend for Quorum {
     }
 
     fn is_held(&self, claim: &Claim) -> Result<bool> {
+        self.end_misfit(claim)?;
         let verb = |member: &dyn Backend, claim: &Claim| member.is_held(claim);
-        let answers = self.put(claim, &self.places(), verb, |answers, _| {
+        let mut answers = self.put(claim, &self.places(), verb, |answers, _| {
             self.is_counted(answers)
         });
+        self.end_told(claim, &mut answers)?;
         let held = self.count(&answers)?;
         if !held {
             self.leave(claim);

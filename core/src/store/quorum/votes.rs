@@ -1,5 +1,6 @@
 //! A round of votes: who gives them, what a majority makes of them, and how they are given back.
 
+use super::brand::{FIRST_LINGER, Watch};
 use super::config::Quorum;
 use super::count::{never, until};
 use super::members::{Flight, Process};
@@ -13,6 +14,7 @@ use crate::service;
 use crate::store::{Attempt, Backend, Busy, Claim, Grant};
 use crate::{Error, Result};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 impl Quorum {
@@ -22,19 +24,23 @@ impl Quorum {
         let process = self.process();
         let flight = Arc::new(Flight::default());
         let max_ttl = (!self.cold_start).then_some(self.max_ttl);
+        let watch = Watch::of(self, claim);
         let known = std::mem::take(&mut tally.answers);
         let granted = Tally::count_granted(&known);
         let is_met =
             |answers: &Answers<Vote>| self.rule.is_met(granted + Tally::count_granted(answers));
         let question = |place| {
-            let (claim, process) = (claim.clone(), process.clone());
-            move |member: &dyn Backend| vote(place, member, &claim, max_ttl, &process)
+            let (claim, process, watch) = (claim.clone(), process.clone(), watch.clone());
+            move |member: &dyn Backend| vote(place, member, &claim, max_ttl, &process, &watch)
         };
         let rules = Rules {
             late: |_| {
                 let (claim, flight) = (claim.clone(), flight.clone());
+                let (process, watch) = (process.clone(), watch.clone());
                 move |member: &Arc<dyn Backend>, answer: Result<Vote>| {
-                    if flight.is_given_up() && said(&answer).may_hold() {
+                    if !flight.is_given_up() {
+                        look_behind(&**member, &claim, &process, &watch, answer);
+                    } else if said(&answer).may_hold() {
                         give_back_to(member, &claim);
                     }
                 }
@@ -42,6 +48,12 @@ impl Quorum {
             is_settled: |answers: &Answers<Vote>, left| {
                 let said = Tally::said(&known).chain(Tally::said(answers));
                 self.rule.is_settled(said, left)
+            },
+            linger: if process.is_known.swap(true, Ordering::Relaxed) {
+                Duration::ZERO
+            } else {
+                let left = claim.deadline.map_or(FIRST_LINGER, |end| end.left());
+                left.min(FIRST_LINGER)
             },
             at_end: |answers: &Answers<Vote>| {
                 if !is_met(answers) {
@@ -51,6 +63,9 @@ impl Quorum {
         };
         let pool = self.remote.then_some(&process.pool);
         let answers = ask(pool, members, question, rules);
+        if !flight.is_given_up() && !watch.is_due {
+            self.look_at_busy(claim, &answers, &watch);
+        }
         if answers.len() < members.len() && !flight.is_given_up() {
             process.note(claim.token, &flight);
         }
@@ -58,8 +73,30 @@ impl Quorum {
         Tally { answers }
     }
 
+    /// Looks, in the background, at members that were busy though there were enough without them.
+    fn look_at_busy(&self, claim: &Claim, answers: &Answers<Vote>, watch: &Watch) {
+        let process = self.process();
+        for (place, answer) in answers {
+            let (Ok(Vote::Busy(busy)), Some(member)) = (answer, self.members.get(*place)) else {
+                continue;
+            };
+            let (claim, member, watch) = (claim.clone(), member.clone(), watch.clone());
+            let (own, answer) = (process.clone(), Ok(Vote::Busy(*busy)));
+            let look = move || look_behind(&*member, &claim, &own, &watch, answer);
+            if !self.remote {
+                look();
+            } else if let Err(look) = process.pool.run(Box::new(look)) {
+                look();
+            }
+        }
+    }
+
     /// Makes a grant of the votes, or gives them back and says why not.
-    pub(super) fn settle(&self, claim: &Claim, tally: Tally) -> Result<Attempt> {
+    pub(super) fn settle(&self, claim: &Claim, mut tally: Tally) -> Result<Attempt> {
+        if let Some(misfit) = tally.take_misfit() {
+            self.give_back(claim, &tally);
+            return Err(misfit);
+        }
         if self.rule.is_met(tally.granted()) {
             match self.grant(claim, &tally) {
                 Ok(Some(grant)) => return Ok(Attempt::Granted(grant)),
@@ -195,15 +232,39 @@ fn vote(
     claim: &Claim,
     max_ttl: Option<Duration>,
     process: &Process,
+    watch: &Watch,
 ) -> Result<Vote> {
     match member.attempt(claim, None)? {
-        Attempt::Busy(busy) => Ok(Vote::Busy(busy)),
+        Attempt::Busy(busy) => {
+            if watch.is_due {
+                watch.look(member, claim, process)?;
+            }
+            Ok(Vote::Busy(busy))
+        }
         Attempt::Granted(grant) => match is_warm(place, member, claim, max_ttl, process) {
             Ok(None) => Ok(Vote::Granted(grant)),
             Ok(Some(up)) => Ok(Vote::Cold(up)),
             // It may hold, and does not count.
             Err(error) => Err(Error::new(Code::Uncertain, error.message())),
         },
+    }
+}
+
+/// What a member that is busy says of its holder to a claim that has been granted without it.
+fn look_behind(
+    member: &dyn Backend,
+    claim: &Claim,
+    process: &Process,
+    watch: &Watch,
+    answer: Result<Vote>,
+) {
+    let told = match answer {
+        Ok(Vote::Busy(_)) if !watch.is_due => watch.look(member, claim, process),
+        Err(error) if error.ends_hold() => Err(error),
+        _ => Ok(()),
+    };
+    if let Err(error) = told {
+        process.note_misfit(claim.token, error);
     }
 }
 

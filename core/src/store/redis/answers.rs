@@ -1,6 +1,7 @@
 //! What the scripts answer, read.
 
 use super::connection::protocol;
+use crate::owner::OwnerToken;
 use crate::store::{Holder, Inspection, Life, whole_seconds};
 use crate::{Error, Result};
 use redis::Value;
@@ -125,6 +126,7 @@ fn holder(record: &str, now: i64) -> Option<Holder> {
         remaining: (ends != FOREVER).then(|| span(now, ends)),
         held: since.parse().ok().map(|since| span(since, now)),
         fence: fence.parse().ok(),
+        brand: OwnerToken::brand_of(token),
     })
 }
 

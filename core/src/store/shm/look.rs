@@ -68,5 +68,6 @@ fn holder(member: &Member, record: u16) -> Holder {
             .map(|until| BootTime::from_nanos(until).since(now)),
         held: Some(now.since(since)),
         fence: Some(segment.word(at + entry::FENCE).load(Relaxed)),
+        brand: token_of(member, record).brand(),
     }
 }

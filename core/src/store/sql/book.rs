@@ -566,6 +566,7 @@ impl Held {
             remaining: Some(span(self.until.saturating_sub(now))),
             held: Some(span(now.saturating_sub(self.since))),
             fence: u64::try_from(self.fence).ok(),
+            brand: OwnerToken::brand_of(&self.token),
         }
     }
 }

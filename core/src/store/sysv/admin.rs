@@ -116,6 +116,7 @@ impl Sysv {
             remaining: None,
             held: Some(now.since(held.since)),
             fence: held.fence,
+            brand: token.brand(),
         })
         .collect()
     }

@@ -112,6 +112,15 @@ impl Tiered {
         Err(error)
     }
 
+    /// A token for the remote store, which is to see of which quorum the claim is.
+    fn draw_far(&self, claim: &Claim) -> Result<OwnerToken> {
+        let mut token = OwnerToken::draw()?;
+        if let Some(brand) = claim.token.brand() {
+            token = token.branded(brand);
+        }
+        Ok(self.remote.brand(token))
+    }
+
     /// With the local lock: goes on inside the host's remote hold, or asks for one.
     fn take(&self, claim: &Claim, bell: Option<&Arc<Signal>>) -> Result<Attempt> {
         match self.batons.take(&claim.name, claim.token) {
@@ -123,7 +132,7 @@ impl Tiered {
             Ok(None) => {}
             Err(error) => return self.step_back(claim, error),
         }
-        let token = match OwnerToken::draw() {
+        let token = match self.draw_far(claim) {
             Ok(token) => token,
             Err(error) => return self.step_back(claim, error),
         };
@@ -195,7 +204,7 @@ impl Tiered {
             (Ok(Attempt::Busy(busy)), Some(bell)) => {
                 let far = if busy.spent {
                     // The host's claim asks again with another token; this one keeps its local place.
-                    match OwnerToken::draw() {
+                    match self.draw_far(claim) {
                         Ok(token) => Claim { token, ..far },
                         Err(error) => return self.step_back(claim, error),
                     }
@@ -357,6 +366,10 @@ impl Backend for Tiered {
             self.local.fingerprint(),
             self.remote.fingerprint()
         )
+    }
+
+    fn identity(&self) -> String {
+        self.remote.identity()
     }
 
     fn check_name(&self, name: &Name) -> Result<()> {

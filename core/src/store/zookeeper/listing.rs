@@ -87,6 +87,7 @@ impl Zookeeper {
             // It is known when it stood in line, by the server's clock; not since when it holds.
             held: None,
             fence,
+            brand: queue::brand(&one.node),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::config::Dialect;
 use crate::mode::Mode;
-use crate::owner::OwnerToken;
+use crate::owner::{Brand, OwnerToken};
 pub(super) use crate::store::line::{Contender, Standing, holders, newcomer, standing};
 
 /// Beginning of the name of a new node; the server puts its number after it.
@@ -37,6 +37,15 @@ fn dashed(hex: &str) -> String {
 pub(super) fn is_of(node: &str, stem: &str) -> bool {
     node.strip_prefix(stem)
         .is_some_and(|rest| number(rest).is_some())
+}
+
+/// Of which quorum the token is from which a node was named.
+pub(super) fn brand(node: &str) -> Option<Brand> {
+    let (random, digits) = match node.strip_prefix("_c_") {
+        Some(random) => (random, 36),
+        None => (node, 32),
+    };
+    OwnerToken::brand_of(random.get(..digits)?)
 }
 
 /// What people are shown of whose node it is: 8 digits of a random number.

@@ -193,6 +193,7 @@ impl<D: Database> Peer<D> {
             mode: "exclusive",
             permits: 1,
             remaining: Some(left),
+            brand: OwnerToken::brand_of(owner),
             ..Holder::default()
         }
     }
