@@ -1,6 +1,8 @@
 //! What the suites for every store do not ask of the table stores with a server: its faults, poolers,
 //! rights, rows.
 
+#[path = "faults.rs"]
+mod faults;
 #[path = "hostile.rs"]
 mod hostile;
 

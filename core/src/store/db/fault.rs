@@ -119,7 +119,7 @@ impl Fault {
                 (Code::Unavailable, "the server ended the statement")
             }
             1037 | 1038 | 1041 | 1021 | 1114 => {
-                (Code::Unavailable, "the server has run out of something")
+                (Code::Exhausted, "the server has run out of something")
             }
             _ => (Code::Protocol, "the server answered with an error"),
         };
@@ -140,7 +140,7 @@ impl Fault {
             }
             (_, "3D000") => (Code::InvalidUrl, "the database does not exist"),
             (_, "53300") => (Code::Exhausted, "the server has no room for another client"),
-            ("53", _) => (Code::Unavailable, "the server has run out of something"),
+            ("53", _) => (Code::Exhausted, "the server has run out of something"),
             ("40", _) | (_, "55P03") => {
                 (Code::Unavailable, "the statement was in another one's way")
             }

@@ -98,7 +98,9 @@ impl Server {
             };
             // Behind a pooler the statement was prepared in another session: it has not run.
             let unprepared = matches!(fault.state.as_str(), "26000" | "42P05");
-            if fault.usable || cfg!(canary = "keep_broken") {
+            // One that takes no writes may lead to a server that was replaced: the next leads to its successor.
+            let is_good = fault.usable && !fault.is_read_only();
+            if is_good || cfg!(canary = "keep_broken") {
                 self.give_back(connection);
             }
             if fault.is_missing_table() && !made {
