@@ -20,6 +20,8 @@ pub enum Act {
     Circle,
     /// A sentinel's word that the master is at this port.
     Master(u16),
+    /// The first bytes to whoever comes, then as the other.
+    Greet(Vec<u8>, Box<Act>),
     /// Nothing, not even to the login.
     Mute,
 }
@@ -69,6 +71,9 @@ impl Fake {
 }
 
 fn serve(mut stream: TcpStream, act: &Mutex<Act>, heard: &Mutex<Vec<u8>>) -> Option<()> {
+    if let Act::Greet(words, _) = &*act.lock().expect("a socket or a lock") {
+        stream.write_all(words).ok()?;
+    }
     let mut chunk = [0; 4096];
     loop {
         let got = stream.read(&mut chunk).ok().filter(|got| *got > 0)?;
@@ -76,10 +81,13 @@ fn serve(mut stream: TcpStream, act: &Mutex<Act>, heard: &Mutex<Vec<u8>>) -> Opt
             .lock()
             .expect("a socket or a lock")
             .extend(&chunk[..got]);
-        let act = act.lock().expect("a socket or a lock").clone();
+        let mut act = act.lock().expect("a socket or a lock").clone();
+        if let Act::Greet(_, then) = act {
+            act = *then;
+        }
         let is_login = chunk[..got].ends_with(b"$6\r\nCLIENT\r\n$2\r\nID\r\n");
         match act {
-            Act::Mute => {}
+            Act::Mute | Act::Greet(..) => {}
             // What `memcached:` begins with.
             _ if &chunk[..got] == b"mn\r\n" => stream.write_all(b"MN\r\n").ok()?,
             // The first login of a process also asks what the server is like.

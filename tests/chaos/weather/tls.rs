@@ -3,7 +3,9 @@
 
 use crate::code;
 use std::path::Path;
+use std::time::Instant;
 use synlock_core::{Code, Store};
+use synlock_tests::load::SOON;
 use synlock_tests::services::etcd::{self, EtcdServer};
 use synlock_tests::services::mariadb::{self, MariadbServer};
 use synlock_tests::services::postgres::{self, PostgresServer};
@@ -70,7 +72,9 @@ fn database(scheme: &str, fake: &Fake) -> String {
 fn hostile(acts: Vec<Act>, url: impl Fn(&Fake) -> String) {
     for act in acts {
         let fake = Fake::start(act.clone());
+        let start = Instant::now();
         let found = tried(&url(&fake));
+        assert!(start.elapsed() < SOON, "{act:?}");
         assert!(
             matches!(found, Code::Unavailable | Code::Protocol | Code::Permission),
             "{act:?}: {found:?}"
@@ -103,6 +107,14 @@ fn tls_of_postgres_fails_closed() {
         Act::SayAndClose(b"S".to_vec()),
         Act::Say(b"S".to_vec()),
         Act::Say([b"S".as_slice(), &[0x16, 3, 3]].concat()),
+        Act::Say(
+            [
+                b"S".as_slice(),
+                &[0x16, 3, 3, 0x40, 0, 2, 0, 0x3f, 0xfc, 3, 3],
+            ]
+            .concat(),
+        ),
+        Act::Endless([b"S".as_slice(), &[0x16, 3, 3]].concat(), vec![0; 4096]),
         // What was said in clear before the handshake counts for nothing.
         Act::Say([b"S".as_slice(), b"R\0\0\0\x08\0\0\0\0"].concat()),
         Act::SayAndClose(b"R\0\0\0\x08\0\0\0\x03".to_vec()),
@@ -122,7 +134,39 @@ fn tls_of_mysql_fails_closed() {
     };
     let (folder, port) = (server.file(""), server.port());
     certificates_that_run_out(&folder, port, url, || server.restart());
-    hostile(vec![Act::Mute], |fake| database("mysql", fake));
+    let has_tls = b"\x0a5.5.5-10.11.6-MariaDB\0\x07\0\0\0abcdefgh\0\xfe\xff\x2d\x02\0\xff\x81\x15";
+    let greet = |head: &[u8], then: Act| {
+        let rest = [&[0; 10][..], b"ijklmnopqrst\0mysql_native_password\0"].concat();
+        let body = [head, &rest].concat();
+        let length = [body.len() as u8, 0, 0, 0];
+        Act::Greet([&length[..], &body].concat(), Box::new(then))
+    };
+    // An OK, and a wish for the password as it is, in clear.
+    let fine = b"\x07\0\0\x02\0\0\0\x02\0\0\0".to_vec();
+    let wish = b"\x16\0\0\x02\xfemysql_clear_password\0".to_vec();
+    let mut without_tls = has_tls.to_vec();
+    let low = without_tls.len() - 7;
+    assert_eq!(without_tls[low], 0xff);
+    without_tls[low] &= !8;
+    hostile(
+        vec![
+            Act::Mute,
+            greet(has_tls, Act::Mute),
+            greet(has_tls, Act::Say(vec![0x16, 3, 3])),
+            greet(
+                has_tls,
+                Act::Say(vec![0x16, 3, 3, 0x40, 0, 2, 0, 0x3f, 0xfc, 3, 3]),
+            ),
+            greet(has_tls, Act::SayAndClose(Vec::new())),
+            greet(has_tls, Act::SayAndClose(vec![0x15, 3, 3, 0, 2, 2, 40])),
+            greet(has_tls, Act::Say(fine.clone())),
+            greet(has_tls, Act::Say(wish.clone())),
+            greet(has_tls, Act::Endless(vec![0x16, 3, 3], vec![0; 4096])),
+            greet(&without_tls, Act::Say(fine)),
+            greet(&without_tls, Act::Say(wish)),
+        ],
+        |fake| database("mysql", fake),
+    );
 }
 
 #[test]
