@@ -3,7 +3,9 @@
 use crate::{PATIENCE, code, held, ms, mysql, open, open_within, postgres};
 use synlock_core::store::{Answer, Attempt, Claim};
 use synlock_core::{BootTime, Code, Store, Wait};
+use synlock_tests::apart;
 use synlock_tests::claims::claim;
+use synlock_tests::services::free_port;
 use synlock_tests::services::mariadb::{self, MariadbServer};
 use synlock_tests::services::postgres::{self, PostgresServer};
 
@@ -254,4 +256,36 @@ fn servers_that_only_read_are_refused() {
     std::fs::write(standby.file("data/standby.signal"), "").unwrap();
     standby.restart();
     assert!(refusal(&postgres(&standby), Code::Unavailable).contains("standby"));
+}
+
+/// Each server of a Galera cluster has named locks of its own.
+#[test]
+fn a_galera_cluster_is_warned_of() {
+    let provider = "--wsrep-provider=/usr/lib/galera/libgalera_smm.so";
+    let listen = format!("gmcast.listen_addr=tcp://127.0.0.1:{}", free_port());
+    let options = format!("--wsrep-provider-options={listen};gcache.size=1M;gcache.page_size=1M");
+    let words = [
+        "--wsrep-on=ON",
+        "--binlog-format=ROW",
+        "--wsrep-node-address=127.0.0.1",
+    ];
+    let words = [
+        &words[..],
+        &["--wsrep-cluster-address=gcomm://", provider, &options],
+    ]
+    .concat();
+    let galera = MariadbServer::start_with(mariadb::Options {
+        extra: words.into_iter().map(str::to_owned).collect(),
+        ..mariadb::Options::default()
+    });
+    let alone = MariadbServer::start();
+    for (server, number, times) in [(&galera, 1, 1), (&galera, 2, 0), (&alone, 1, 0)] {
+        let quiet = if number == 2 { "&cautions=0" } else { "" };
+        let store = open(&format!("{}?fencing=0{quiet}", mysql(server)), number);
+        let told = apart::cautions(&store);
+        for name in ["a", "b"] {
+            held(&store, name).release().unwrap();
+        }
+        assert_eq!(apart::count(&told, "Galera"), times, "{told:?}");
+    }
 }

@@ -6,6 +6,7 @@ mod guarded;
 use std::time::{Duration, Instant};
 use synlock_core::store::Answer;
 use synlock_core::{Code, Lock, Result, Store, Wait};
+use synlock_tests::apart;
 use synlock_tests::claims::held_claims;
 use synlock_tests::load::SOON;
 use synlock_tests::names::unique;
@@ -389,6 +390,32 @@ fn failover_forgets_no_grant_that_a_replica_has() {
         granted >= if is_full_load() { 90 } else { 3 },
         "{granted} grants"
     );
+}
+
+#[test]
+fn replicas_are_warned_of() {
+    let alone = RedisServer::start();
+    let servers = master_and_replica();
+    for (server, query, times) in [
+        (&alone, "", 0),
+        (&servers[0], "", 1),
+        (&servers[0], "&min_acks=1", 0),
+        (&servers[0], "&cautions=0", 0),
+    ] {
+        let url = format!("{}?io_timeout=20000{query}", server.url());
+        let store = Store::open(&url).unwrap();
+        let told = apart::cautions(&store);
+        for name in ["a", "b"] {
+            let lock = store.lock(name).unwrap();
+            lock.acquire(Wait::For(SOON), None).unwrap();
+            lock.release().unwrap();
+        }
+        assert_eq!(
+            apart::count(&told, "replicas (1)"),
+            times,
+            "{query}: {told:?}"
+        );
+    }
 }
 
 #[test]

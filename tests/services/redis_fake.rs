@@ -92,7 +92,7 @@ fn serve(mut stream: TcpStream, act: &Mutex<Act>, heard: &Mutex<Vec<u8>>) -> Opt
             _ if &chunk[..got] == b"mn\r\n" => stream.write_all(b"MN\r\n").ok()?,
             // The first login of a process also asks what the server is like.
             _ if is_login => {
-                let asks = chunk[..got].windows(6).any(|word| word == b"memory");
+                let asks = chunk[..got].windows(4).any(|word| word == b"INFO");
                 let words = if asks {
                     "$-1\r\n+OK\r\n:7\r\n"
                 } else {

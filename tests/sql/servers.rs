@@ -5,6 +5,8 @@
 mod faults;
 #[path = "hostile.rs"]
 mod hostile;
+#[path = "names.rs"]
+mod names;
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;

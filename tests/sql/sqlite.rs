@@ -68,6 +68,30 @@ fn code<T: std::fmt::Debug>(result: synlock_core::Result<T>) -> Code {
 }
 
 #[test]
+fn names_of_columns_are_the_urls() {
+    let database = Database::new();
+    let names =
+        "dialect=symfony&table=app_locks&id_col=the_id&token_col=the_token&expiration_col=the_end";
+    let held = database.lock_at(names, "n");
+    held.try_acquire().unwrap().unwrap();
+    let count = "SELECT COUNT(*) FROM app_locks WHERE the_id <> the_token AND the_end > 0";
+    assert_eq!(database.sql(count), "1");
+    assert!(
+        database
+            .lock_at(names, "n")
+            .try_acquire()
+            .unwrap()
+            .is_none()
+    );
+    held.release().unwrap();
+    for bad in ["id_col=a-b", "id_col=x&token_col=X"] {
+        let url = format!("{}&dialect=symfony&{bad}", database.url());
+        let error = Store::open(&url).unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument, "{bad}");
+    }
+}
+
+#[test]
 fn urls_are_checked() {
     for (url, expected) in [
         ("sqlite:locks.db", Code::InvalidUrl),

@@ -5,10 +5,12 @@ use super::config::Config;
 use super::sql::ELSEWHERE;
 use crate::lease::BootTime;
 use crate::owner::OwnerToken;
+use crate::store::cautions::of_galera;
 use crate::store::db::{Connection, Engine, Fault, Rows, Value};
 use crate::{Code, Error, Result};
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long a pooler may take to show that it is one.
@@ -141,6 +143,14 @@ impl Session {
             return Err(Error::unsupported(
                 "MySQL has no sequences to draw fencing tokens from: say `fencing=0`",
             ));
+        }
+        let cautions = &config.database.cautions;
+        if !cautions.has_looked().load(Ordering::Relaxed) {
+            let asked = "SHOW GLOBAL STATUS LIKE 'wsrep_cluster_size'";
+            let rows = self.connection.query(asked, &[], limit)?;
+            let size = rows.first().and_then(|row| row.text(1).ok().flatten());
+            cautions.add(of_galera(size.unwrap_or_default()));
+            cautions.has_looked().store(true, Ordering::Relaxed);
         }
         Ok(())
     }

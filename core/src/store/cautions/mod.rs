@@ -10,6 +10,8 @@ pub(super) use host::{of_namespace, of_semaphores};
 pub(super) use server::of_addresses;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub(super) use server::of_clocks;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(super) use server::of_galera;
 
 use crate::fork::PerProcess;
 use crate::sync::Mutex;
@@ -22,6 +24,8 @@ pub(super) struct Cautions(PerProcess<Found>);
 
 #[derive(Debug, Default)]
 struct Found {
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    has_looked: AtomicBool,
     is_due: AtomicBool,
     words: Mutex<Words>,
 }
@@ -42,6 +46,12 @@ impl Cautions {
                 found.is_due.store(true, Ordering::Release);
             }
         }
+    }
+
+    /// Whether this process has looked at the server.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub fn has_looked(&self) -> &AtomicBool {
+        &self.0.get_or_init(Found::default).has_looked
     }
 
     /// The next words that were not told.

@@ -40,6 +40,17 @@ pub fn of_clocks(before: i64, theirs: i64, after: i64) -> Option<String> {
     })
 }
 
+/// Words about named locks of a server whose neighbours have others: how many they are, `0` if it has none.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub fn of_galera(size: &str) -> Option<String> {
+    let size: u32 = size.parse().ok()?;
+    (size > 0).then(|| {
+        format!(
+            "this server is one of a Galera cluster ({size} at the moment), and its named locks are its own: whoever is connected to another server gets the same lock as well; let all connect to one, or use `mysql:`"
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +64,13 @@ mod tests {
         let says = |theirs| of_clocks(0, theirs, second * 5).unwrap();
         assert!(says(second * 7 + 1).contains("2 s behind"));
         assert!(says(-second * 3).contains("3 s ahead of"));
+    }
+
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    #[test]
+    fn a_server_with_neighbours_is_told() {
+        assert!(of_galera("3").is_some_and(|words| words.contains("(3 at")));
+        assert_eq!([of_galera("0"), of_galera("")], [None, None]);
     }
 
     #[test]

@@ -168,9 +168,11 @@ impl Redis {
             process.looked.store(false, Ordering::Relaxed);
         }
         let mut connection = opened?;
+        let info = connection.info.take().unwrap_or_default();
         let words = [
             connection.take_words(),
-            connection.memory.as_deref().and_then(eviction),
+            of_eviction(&info),
+            of_replicas(&info, self.config.min_acks),
         ];
         process.cautions.add(words.into_iter().flatten());
         Ok(connection)
@@ -472,15 +474,26 @@ fn unserved(value: Value) -> Broken {
     Broken { error, sent: false }
 }
 
+/// A line of what a server says of itself.
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+}
+
+/// Words about a server whose locks a promoted replica may not have.
+fn of_replicas(info: &str, acks: u32) -> Option<String> {
+    let count: u32 = field(info, "connected_slaves")?.trim().parse().ok()?;
+    (count > 0 && acks == 0).then(|| {
+        format!(
+            "this server has replicas ({count}): one that is promoted may not have heard of the newest locks, which others then get as well; with `min_acks=1` a grant counts only if a replica has it"
+        )
+    })
+}
+
 /// Words about a server that throws locks away when its memory is full.
-fn eviction(memory: &str) -> Option<String> {
-    let field = |name: &str| {
-        memory
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-    };
-    let policy = field("maxmemory_policy")?;
-    if field("maxmemory")? == "0" || policy == "noeviction" || cfg!(canary = "no_caution") {
+fn of_eviction(info: &str) -> Option<String> {
+    let policy = field(info, "maxmemory_policy")?;
+    if field(info, "maxmemory")? == "0" || policy == "noeviction" || cfg!(canary = "no_caution") {
         return None;
     }
     Some(format!(

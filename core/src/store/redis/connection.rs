@@ -20,8 +20,8 @@ pub(super) struct Connection {
     chunk: Box<[u8]>,
     /// Which server it leads to.
     pub node: Node,
-    /// What the server said of its memory, if it was asked.
-    pub memory: Option<String>,
+    /// What the server said of itself, if it was asked.
+    pub info: Option<String>,
     /// Number of the connection on the server, so that another one can end it there.
     pub id: Option<i64>,
     /// Nothing has been asked on it yet.
@@ -69,7 +69,7 @@ impl Connection {
             buffer: Vec::new(),
             chunk: vec![0; CHUNK].into_boxed_slice(),
             node: node.clone(),
-            memory: None,
+            info: None,
             id: None,
             is_new: true,
         };
@@ -107,7 +107,7 @@ impl Connection {
             request.extend(pack(&[b"ROLE"]));
         }
         if kind == Kind::First {
-            request.extend(pack(&[b"INFO", b"memory"]));
+            request.extend(pack(&[b"INFO", b"default"]));
         }
         // For whoever looks at CLIENT LIST.
         let name = format!("synlock-{}", std::process::id());
@@ -131,7 +131,7 @@ impl Connection {
         if kind == Kind::First
             && let Value::BulkString(text) = self.reply(deadline)?
         {
-            self.memory = Some(String::from_utf8_lossy(&text).into_owned());
+            self.info = Some(String::from_utf8_lossy(&text).into_owned());
         }
         // Not every server lets its clients have a name, or ask for their number.
         self.reply(deadline)?;

@@ -60,6 +60,12 @@ impl Dialect {
             column("token_col", owner)?,
             column("expiration_col", expires)?,
         );
+        let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
+        if same(&id, &owner) || same(&id, &expires) || same(&owner, &expires) {
+            return Err(Error::invalid(
+                "the options `id_col`, `token_col` and `expiration_col` name one column twice",
+            ));
+        }
         Ok(Columns {
             table: take_table(url, table)?,
             id,
