@@ -10,6 +10,7 @@ use synlock_core::{Code, Lock, LockOptions, Result, Store, Wait};
 use synlock_tests::apart;
 use synlock_tests::load::SOON;
 use synlock_tests::names::unique;
+use synlock_tests::places::place;
 use synlock_tests::process::is_full_load;
 use synlock_tests::redis::RedisServer;
 use synlock_tests::services::wall::Wall;
@@ -322,6 +323,49 @@ fn another_set_up_is_told() {
             }
         }
     }
+}
+
+/// What each kind of member keeps of a hold says of which set-up it is.
+#[test]
+fn another_set_up_is_told_by_every_kind_of_member() {
+    let kinds: [(&str, &str, bool); 6] = [
+        ("memcached", "?prefix=", cfg!(feature = "memcached")),
+        ("etcd", "?prefix=", cfg!(feature = "etcd")),
+        ("postgres", "?table=", cfg!(feature = "postgres")),
+        ("sqlite", "?table=", cfg!(feature = "sqlite")),
+        ("zookeeper", "&root=/", cfg!(feature = "zookeeper")),
+        ("memory", "-", true),
+    ];
+    std::thread::scope(|scope| {
+        for (kind, mark, _) in kinds.into_iter().filter(|(.., is_built)| *is_built) {
+            scope.spawn(move || {
+                let (place, _keep) = match kind {
+                    "memory" => (format!("memory:{}", unique("kinds")), Box::new(()) as _),
+                    kind => place(kind),
+                };
+                let of = |members: [&str; 3]| {
+                    let escaped = |text: String| {
+                        let text = text.replace('%', "%25").replace('&', "%26");
+                        text.replace('?', "%3F").replace('=', "%3D")
+                    };
+                    let members = members
+                        .map(|one| format!("member={}", escaped(format!("{place}{mark}{one}"))));
+                    format!("quorum:?{}&cold_start=1", members.join("&"))
+                };
+                let (ours, theirs) = (of(["a", "b", "c"]), of(["c", "d", "e"]));
+                let (holder, intruder) = (lock(&ours, "n"), lock(&theirs, "n"));
+                holder.acquire(Wait::No, None).unwrap();
+                let common = Store::open(&format!("{place}{mark}c")).unwrap();
+                while !common.is_locked("n").unwrap() {
+                    std::thread::sleep(ms(1));
+                }
+                assert_eq!(told(&intruder), Code::InvalidUrl, "{kind}");
+                holder.ensure_held().unwrap();
+                assert_eq!(code(lock(&ours, "n").acquire(Wait::No, None)), Code::Busy);
+                holder.release().unwrap();
+            });
+        }
+    });
 }
 
 #[test]
