@@ -119,7 +119,7 @@ fn main() {
                 patient(&server.url())
             ),
             shared: true,
-            _keep: Arc::new((tiers, server.clone())),
+            _keep: Arc::new((tiers, server)),
         },
         Setup {
             name: "quorum",
