@@ -73,12 +73,12 @@ fn urls() {
         (
             "redis://h?password_file=/nowhere/at/all",
             Code::InvalidUrl,
-            "password file",
+            "`password_file`",
         ),
         (
             "redis://h?password_env=SYNLOCK_NOT_SET",
             Code::InvalidUrl,
-            "password_env",
+            "`password_env`",
         ),
     ] {
         let (got, said) = refusal(url, &[]);
