@@ -155,7 +155,11 @@ async function children(say, settings, machine) {
       for (const end of url === 'memory:' ? ['release'] : ['release', 'die']) {
         const found = [];
         for (let i = 0; i < (full ? 100 : 1); i++) {
-          found.push(await round(settings, store, machine, [way, fate, end], `${way} ${fate} ${end} ${i}`));
+          const once = (again) => round(settings, store, machine, [way, fate, end], `${way} ${fate} ${end} ${i} ${again}`);
+          let took = await once(0);
+          // A lease that ran out while nobody was let run is no loss.
+          for (let again = 1; took === undefined && again < 5 && (await machine()) >= LEASE; again++) took = await once(again);
+          found.push(took);
         }
         const premature = found.filter((took) => took === undefined).length;
         const slowest = Math.max(0, ...found.filter((took) => took !== undefined));
@@ -187,7 +191,8 @@ async function redis(folder) {
     if (gone) throw new Error('redis-server does not start');
     await sleep(20);
   }
-  return { url: `redis+unix://${socket}`, stop: () => server.kill('SIGKILL') };
+  // A server that the machine lets wait has not failed.
+  return { url: `redis+unix://${socket}?io_timeout=${SOON}`, stop: () => server.kill('SIGKILL') };
 }
 
 async function main(words) {
