@@ -97,11 +97,11 @@ describe('the process', () => {
       'whose signal aborts': ["lock.signal.addEventListener('abort', () => console.log('aborted')); await lost();", 'aborted'],
       'that nobody touches': ['await lost();', ''],
       'whose using() ends after the loss': [
-        "const error = await store.using(key + '2', { ttl: 4 * ttl }, async (inner) => { await lost(inner); }).catch((error) => error); console.log(error.code);",
+        "const error = await shortly((ttl) => store.using(key + '2', { ttl }, async (inner) => { await lost(inner); })).catch((error) => error); console.log(error.code);",
         'SYNLOCK_LOST',
       ],
       'whose using() throws after the loss': [
-        "const error = await store.using(key + '2', { ttl: 4 * ttl }, async (inner) => { await lost(inner); throw new Error('mine'); }).catch((error) => error); console.log(error.message);",
+        "const error = await shortly((ttl) => store.using(key + '2', { ttl }, async (inner) => { await lost(inner); throw new Error('mine'); })).catch((error) => error); console.log(error.message);",
         'mine',
       ],
       'that is disposed of': ["await lost(); try { lock[Symbol.dispose](); } catch (error) { console.log(error.code); }", 'SYNLOCK_LOST'],
@@ -122,13 +122,14 @@ describe('the process', () => {
           (async () => {
             const store = await Store.open(url);
             // A server may take longer than a short lease lasts.
-            let ttl = ${how.startsWith('whose refresh') ? 60_000 : 25};
-            let lock;
-            while (!lock) {
-              lock = await store.acquire(key, { ttl: (ttl *= 4) }).catch((error) => {
-                if (error.code !== 'SYNLOCK_UNAVAILABLE' || ttl > 10_000) throw error;
-              });
-            }
+            const shortly = async (take, ttl = ${how.startsWith('whose refresh') ? 60_000 : 100}) => {
+              for (;;) {
+                try { return await take(ttl); } catch (error) {
+                  if (error.code !== 'SYNLOCK_UNAVAILABLE' || (ttl *= 4) > 60_000) throw error;
+                }
+              }
+            };
+            const lock = await shortly((ttl) => store.acquire(key, { ttl }));
             const lost = async (of = lock) => { while (!of.lost) await sleep(10); console.log('lost'); };
             ${body}
             // What rejects is told of in a later turn of the loop.
