@@ -12,10 +12,12 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+use synlock_tests::load::most;
 use synlock_tests::process::{is_full_load, nanos};
 use synlock_tests::torture::Verdict;
 
 const MOST_BYTES: usize = 64 * 1024 * 1024;
+/// The bar's; elsewhere a run that takes long is told from one that never ends.
 const LONGEST: Duration = Duration::from_secs(1);
 
 /// The system's allocator, counting.
@@ -52,7 +54,7 @@ fn watch() {
         loop {
             std::thread::sleep(Duration::from_millis(500));
             let since = SINCE.load(Relaxed);
-            if since != 0 && nanos().saturating_sub(since) > 10 * LONGEST.as_nanos() as u64 {
+            if since != 0 && nanos().saturating_sub(since) > 10 * most(LONGEST).as_nanos() as u64 {
                 eprintln!("FAIL a run does not end");
                 std::process::exit(1);
             }
@@ -82,7 +84,7 @@ impl Worst {
         let bytes = PEAK.load(Relaxed).saturating_sub(before);
         self.runs += 1;
         self.read += u64::from(matches!(done, Ok(true)));
-        if done.is_err() || time > LONGEST || bytes > MOST_BYTES {
+        if done.is_err() || time > most(LONGEST) || bytes > MOST_BYTES {
             let end = input.len().min(400);
             eprintln!(
                 "{} bytes, {time:?}, {bytes} bytes allocated, panic: {}: {}",
@@ -130,7 +132,7 @@ fn main() -> ExitCode {
         worst.read,
     );
     verdict.claim(
-        worst.time <= LONGEST,
+        worst.time <= most(LONGEST),
         "the longest",
         format!("{:?}", worst.time),
     );
