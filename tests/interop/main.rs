@@ -15,6 +15,7 @@ use libtest_mimic::{Arguments, Trial};
 fn main() {
     synlock_tests::ipc::set_apart();
     let arguments = Arguments::from_args();
+    let (tables, mortal) = tables::pairs();
     let pairs: Vec<pair::Pair> = [
         caches::pairs(),
         files::pairs(),
@@ -22,7 +23,7 @@ fn main() {
         redis::pairs(),
         zookeeper::pairs(),
         etcd::pairs(),
-        tables::pairs(),
+        tables,
         sessions::pairs(),
     ]
     .into_iter()
@@ -31,6 +32,10 @@ fn main() {
     let mut trials: Vec<Trial> = pairs.iter().flat_map(pair::Pair::trials).collect();
     trials.push(Trial::test("driver::turns_without_a_lock_are_lost", || {
         files::unprotected();
+        Ok(())
+    }));
+    trials.push(Trial::test("tables::killed_holders_free", move || {
+        tables::die(&mortal);
         Ok(())
     }));
     // Or the servers would outlive us: an exit drops nothing.

@@ -20,6 +20,8 @@ fn their_time() -> Duration {
 }
 /// For answers that must come.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Seconds that the lease of a holder lasts who will be killed, where it has one.
+pub(crate) const LEASE: u64 = 6;
 /// For answers that must not.
 const MOMENT: Duration = Duration::from_millis(150);
 
@@ -112,8 +114,13 @@ pub(crate) struct Side {
 
 impl Side {
     pub(crate) fn start(command: &Words) -> Self {
+        Side::start_with(command, None)
+    }
+
+    fn start_with(command: &Words, lease: Option<u64>) -> Self {
         let mut child = Command::new(&command[0])
             .args(&command[1..])
+            .envs(lease.map(|lease| ("LEASE", lease.to_string())))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -187,6 +194,15 @@ impl Pair {
         Side::start(&self.peer)
     }
 
+    /// Each side gets the lock of the other one that was killed.
+    pub(crate) fn die(&self) {
+        die(&mut self.ours(), &mut self.theirs());
+        die(
+            &mut Side::start_with(&self.peer, Some(LEASE)),
+            &mut self.ours(),
+        );
+    }
+
     /// The cases of this pair.
     pub(crate) fn trials(&self) -> Vec<Trial> {
         type Start = fn(&Pair) -> Side;
@@ -202,10 +218,9 @@ impl Pair {
             trials.push(self.trial(&format!("{title}::hold_and_release_are_seen"), &turn, seen));
             let waits = move |pair: &Pair| wait(&mut first(pair), &mut second(pair));
             trials.push(self.trial(&format!("{title}::waits"), &turn, waits));
-            if self.frees_on_death {
-                let dies = move |pair: &Pair| die(&mut first(pair), &mut second(pair));
-                trials.push(self.trial(&format!("{title}::a_killed_holder_frees"), &turn, dies));
-            }
+        }
+        if self.frees_on_death {
+            trials.push(self.trial("killed_holders_free", &turn, Pair::die));
         }
         trials
     }

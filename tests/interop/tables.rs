@@ -1,7 +1,7 @@
 //! The tables of Symfony, Drupal and Laravel, on three engines, beside Symfony's `PdoStore` and the
 //! statements of the other two by plain PDO.
 
-use crate::pair::{Pair, php};
+use crate::pair::{LEASE, Pair, php};
 use std::sync::Arc;
 use synlock_core::{Store, Wait};
 use synlock_tests::names::{TempDir, unique};
@@ -52,40 +52,62 @@ fn places() -> Vec<Place> {
     ]
 }
 
-/// Three dialects on each of three engines.
-pub(crate) fn pairs() -> Vec<Pair> {
-    let mut pairs = Vec::new();
+/// Three dialects on each of three engines: pairs whose leases are long, and such that are killed.
+pub(crate) fn pairs() -> (Vec<Pair>, Vec<Pair>) {
+    let (mut pairs, mut mortal) = (Vec::new(), Vec::new());
     for place in places() {
-        let dialects = ["symfony", "drupal", "laravel"];
-        for (dialect, name) in dialects.into_iter().zip(place.names) {
+        for (dialect, name) in ["symfony", "drupal", "laravel"]
+            .into_iter()
+            .zip(place.names)
+        {
             let url = format!("{}&dialect={dialect}", place.url);
             let store = Store::open(&url).expect("a store");
             // Whichever side comes first finds it.
             store
                 .create_table(Wait::Forever)
                 .expect("the table is made");
-            let lock = unique("import.é");
-            let lock = if dialect == "symfony" {
-                lock
-            } else {
-                // What their columns show as it is.
-                lock.replace('é', "e")
-            };
-            let peer = if dialect == "symfony" {
-                php("symfony.php", &["pdo", &lock, &place.dsn, place.user])
-            } else {
-                php("pdo.php", &[dialect, &lock, &place.dsn, place.user])
-            };
-            pairs.push(Pair {
-                name,
-                url,
-                lock,
-                peer,
-                // Their leases last for half a minute and more.
-                frees_on_death: false,
-                _keep: place.keep.clone(),
-            });
+            pairs.push(pair(&place, dialect, name, url.clone()));
+            // Renewed in time on any machine.
+            let brief = format!("{url}&ttl={LEASE}000&renew=1");
+            mortal.push(pair(&place, dialect, name, brief));
         }
     }
-    pairs
+    (pairs, mortal)
+}
+
+fn pair(place: &Place, dialect: &str, name: &'static str, url: String) -> Pair {
+    let lock = unique("import.é");
+    let lock = if dialect == "symfony" {
+        lock
+    } else {
+        // What their columns show as it is.
+        lock.replace('é', "e")
+    };
+    let peer = if dialect == "symfony" {
+        php("symfony.php", &["pdo", &lock, &place.dsn, place.user])
+    } else {
+        php("pdo.php", &[dialect, &lock, &place.dsn, place.user])
+    };
+    Pair {
+        name,
+        url,
+        lock,
+        peer,
+        // That is tried with the mortal ones, all at once, since each waits for a lease's end.
+        frees_on_death: false,
+        _keep: place.keep.clone(),
+    }
+}
+
+/// Each waits for the end of a lease, so all do it at once.
+pub(crate) fn die(pairs: &[Pair]) {
+    std::thread::scope(|scope| {
+        let all: Vec<_> = pairs
+            .iter()
+            .map(|pair| (pair.name, scope.spawn(|| pair.die())))
+            .collect();
+        for (name, one) in all {
+            assert!(one.join().is_ok(), "{name}");
+        }
+    });
 }

@@ -42,7 +42,7 @@ $drupal = static function () use ($run, $name): array {
         static function () use ($run, $name, $id, $available): bool {
             for ($try = 0; $try < 2; ++$try) {
                 try {
-                    $run('INSERT INTO semaphore (name, value, expire) VALUES (?, ?, ?)', [$name, $id, microtime(true) + 30]);
+                    $run('INSERT INTO semaphore (name, value, expire) VALUES (?, ?, ?)', [$name, $id, microtime(true) + lease()]);
 
                     return true;
                 } catch (PDOException) {
@@ -67,13 +67,13 @@ $laravel = static function () use ($run, $name, $dsn): array {
     return [
         static function () use ($run, $name, $owner, $key): bool {
             try {
-                $run("INSERT INTO cache_locks ({$key}, owner, expiration) VALUES (?, ?, ?)", [$name, $owner, time() + 60]);
+                $run("INSERT INTO cache_locks ({$key}, owner, expiration) VALUES (?, ?, ?)", [$name, $owner, time() + lease()]);
 
                 return true;
             } catch (PDOException) {
                 return $run(
                     "UPDATE cache_locks SET owner = ?, expiration = ? WHERE {$key} = ? AND (owner = ? OR expiration <= ?)",
-                    [$owner, time() + 60, $name, $owner, time()],
+                    [$owner, time() + lease(), $name, $owner, time()],
                 )->rowCount() >= 1;
             }
         },

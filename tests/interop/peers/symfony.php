@@ -49,8 +49,7 @@ $store = match ($kind) {
     ),
     'pdo' => new PdoStore($rest[0], ['db_username' => $rest[1]]),
 };
-// A lease that ends soon after its holder.
-$lock = (new LockFactory($store))->createLock($name, 3.0);
+$lock = (new LockFactory($store))->createLock($name, lease());
 serve(
     static fn (): bool => $lock->acquire(true),
     static fn (): bool => $lock->acquire(),

@@ -4,6 +4,12 @@
 
 declare(strict_types=1);
 
+/** Seconds that a lease lasts: long, or as the driver says, which is about to kill its holder. */
+function lease(): int
+{
+    return (int) (getenv('LEASE') ?: 60);
+}
+
 /**
  * @param callable(): bool $take    waits for the lock
  * @param callable(): bool $try     false if it is busy
