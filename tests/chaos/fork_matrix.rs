@@ -3,12 +3,14 @@
 
 #[path = "fork_servers.rs"]
 mod fork_servers;
+#[path = "fork_uncertain.rs"]
+mod fork_uncertain;
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use synlock_core::{Code, Lock, State, Store, Wait};
+use synlock_core::{Code, Lock, Result, State, Store, Wait};
 use synlock_tests::load::most;
 use synlock_tests::names::{TempDir, unique};
 use synlock_tests::page::SharedPage;
@@ -80,17 +82,33 @@ fn meets_its_fate(pid: libc::pid_t, fate: Fate) -> bool {
     exit_status(wait(pid)) == expected
 }
 
+fn refuses<T>(result: Result<T>) -> bool {
+    result.is_err_and(|error| error.code() == Code::ForkedHandle)
+}
+
+/// Whether all that can be asked of a handle of the parent's is refused, but for its release.
+fn is_forked(lock: &Lock) -> bool {
+    lock.state() == State::Forked
+        && refuses(lock.ensure_held())
+        && refuses(lock.is_acquired())
+        && refuses(lock.acquire(Wait::No, None))
+        && refuses(lock.acquire_at_once())
+        && refuses(lock.refresh(None))
+        && refuses(lock.promote(Wait::No))
+        && refuses(lock.demote())
+        && refuses(lock.export())
+        && refuses(lock.abandon())
+        && refuses(lock.lost_fd())
+        && refuses(lock.on_lost(|| {}))
+        && lock.fencing_token().is_none()
+        && lock.owner_token().is_none()
+        && lock.remaining().is_none()
+}
+
 /// What every child must find, whatever it does afterwards.
 fn is_right(held: &Lock, idle: &Lock, store: &Store) -> bool {
-    let forked = |result: synlock_core::Result<()>| {
-        result.is_err_and(|error| error.code() == Code::ForkedHandle)
-    };
     let fresh = store.lock("another").expect("a lock");
-    held.state() == State::Forked
-        && forked(held.ensure_held())
-        && forked(held.acquire(Wait::No, None).map(drop))
-        && forked(held.refresh(None))
-        && held.fencing_token().is_none()
+    is_forked(held)
         && idle.state() == State::Idle
         && idle.try_acquire().is_ok_and(|got| got.is_some())
         && idle.release().is_ok()
@@ -104,9 +122,7 @@ fn child(fate: Fate, held: Lock, idle: Lock, store: Store, page: &Page) -> i32 {
     match fate {
         Fate::DropsHandle => drop(held),
         Fate::Releases => {
-            let refused = held
-                .release()
-                .is_err_and(|error| error.code() == Code::ForkedHandle);
+            let refused = refuses(held.release());
             page.child_is_right.fetch_and(refused, Ordering::SeqCst);
             std::mem::forget(held);
         }

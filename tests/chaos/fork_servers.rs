@@ -3,7 +3,9 @@
 //!
 //! Each kind of store has a process of its own, so that they can wait side by side.
 
-use super::{FATES, FREED, Fate, Page, Tally, child, copy, meets_its_fate, until};
+use super::{
+    FATES, FREED, Fate, Page, Tally, child, copy, fork_uncertain, is_forked, meets_its_fate, until,
+};
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
 use std::process::{Command, ExitCode, Stdio};
@@ -18,8 +20,10 @@ use synlock_tests::torture::Verdict;
 
 /// Of the parent's hold, which is renewed.
 const LEASE: Duration = Duration::from_secs(2);
+/// Kinds whose holds outlive a connection, and whose server is at one port.
+const LEASED: [&str; 4] = ["redis", "memcached", "postgres", "mysql"];
 /// What comes at all comes by then.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 struct More {
     page: Page,
@@ -34,7 +38,7 @@ fn ms(number: u64) -> Duration {
 }
 
 /// A hold of so long, renewed until then, where there are leases.
-fn leased(store: &Store, name: &str, lease: Duration) -> Lock {
+pub(super) fn leased(store: &Store, name: &str, lease: Duration) -> Lock {
     let mut options = LockOptions::default();
     let leases = store.capabilities().ttl;
     options.ttl = leases.then_some(lease);
@@ -43,7 +47,7 @@ fn leased(store: &Store, name: &str, lease: Duration) -> Lock {
 }
 
 /// The sockets of this process, by what the kernel calls them.
-fn sockets() -> BTreeMap<String, RawFd> {
+pub(super) fn sockets() -> BTreeMap<String, RawFd> {
     let all = std::fs::read_dir("/proc/self/fd").expect("a list");
     let named = all.flatten().filter_map(|entry| {
         let name = std::fs::read_link(entry.path()).ok()?;
@@ -77,8 +81,7 @@ fn forked(
 ) -> i32 {
     let keeps_none = || sockets().keys().all(|name| !theirs.contains_key(name));
     let is_apart = keeps_none()
-        && waiting.state() == State::Forked
-        && waiting.try_acquire().is_err()
+        && is_forked(waiting)
         && store.inspect("x").is_ok_and(|seen| seen.holders.len() == 1)
         && keeps_none();
     page.child_is_apart.store(is_apart, Ordering::SeqCst);
@@ -232,6 +235,9 @@ fn on(kind: &str, url: &str) -> ExitCode {
         let mut tally = Tally::default();
         (0..rounds).for_each(|_| round(url, fate, &mut tally));
         tally.claim(kind, fate, &mut verdict);
+    }
+    if LEASED.contains(&kind) {
+        fork_uncertain::on(kind, url, rounds, &mut verdict);
     }
     verdict.finish()
 }
