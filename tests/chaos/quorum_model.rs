@@ -8,7 +8,7 @@
 #[path = "../../core/src/store/quorum/rules.rs"]
 mod rules;
 
-use rules::{Need, SPENT, Said};
+use rules::{Draw, Need, SPENT, Said};
 use stateright::{Checker, Model, Property};
 use std::hash::{Hash, Hasher};
 use std::process::ExitCode;
@@ -20,6 +20,8 @@ const MEMBERS: usize = 3;
 /// At most so many clients, with so many tokens each.
 const CLIENTS: usize = 3;
 const TOKENS: usize = 3;
+/// How many votes a round asks for again until it is given up.
+const LIFTS: u8 = 4;
 /// What is tried.
 #[derive(Clone, Debug)]
 struct Quorum {
@@ -68,8 +70,9 @@ enum Phase {
     /// Votes whose tokens are behind are given back and asked for again, one after the other.
     Levelling {
         round: Round,
-        highest: u8,
         released: bool,
+        /// How many have been asked for again.
+        lifts: u8,
     },
     Held {
         left: u8,
@@ -81,7 +84,18 @@ struct Round {
     /// What each vote would leave of the lease: it counts from the question.
     left: [u8; MEMBERS],
     said: [Option<Said>; MEMBERS],
+    /// The first and the last token of each vote.
     fence: [u8; MEMBERS],
+    last: [u8; MEMBERS],
+}
+
+impl Round {
+    fn draw(&self, place: usize) -> Draw {
+        Draw {
+            first: self.fence[place].into(),
+            last: self.last[place].into(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -130,6 +144,10 @@ impl State {
             let said = round.and_then(|round| round.said[place]);
             add(3, said.map_or(7, |said| said as u8));
             add(4, round.map_or(0, |round| round.fence[place]));
+            add(
+                3,
+                round.map_or(0, |round| round.last[place] - round.fence[place]),
+            );
             let answer = client.refresh.and_then(|(_, answers)| answers[place]);
             add(2, answer.map_or(2, u8::from));
         }
@@ -155,20 +173,20 @@ impl Hash for State {
             hasher.write_u128(self.column(place));
         }
         for client in &self.clients {
-            let (phase, left, highest, released) = match client.phase {
-                Phase::Idle => (0, 0, 0, false),
-                Phase::First { left } => (1, left, 0, false),
-                Phase::Asking(_) => (2, 0, 0, false),
+            let (phase, left, released, lifts) = match client.phase {
+                Phase::Idle => (0, 0, false, 0),
+                Phase::First { left } => (1, left, false, 0),
+                Phase::Asking(_) => (2, 0, false, 0),
                 Phase::Levelling {
-                    highest, released, ..
-                } => (3, 0, highest, released),
-                Phase::Held { left } => (4, left, 0, false),
+                    released, lifts, ..
+                } => (3, 0, released, lifts),
+                Phase::Held { left } => (4, left, false, 0),
             };
             let refresh = client.refresh.map_or(255, |(left, _)| left);
             let (token, tries, refreshes) = (client.token, client.tries, client.refreshes);
             let released = u8::from(released);
             let bytes = [
-                phase, left, highest, released, token, tries, refreshes, refresh,
+                phase, left, released, lifts, token, tries, refreshes, refresh,
             ];
             hasher.write_u64(u64::from_le_bytes(bytes));
         }
@@ -272,24 +290,33 @@ impl Quorum {
         if !Self::need().is_met(granted.len()) {
             return Self::give_up(state, client, &round.said);
         }
-        let mut highest = 0;
-        if self.fencing {
-            let fences: Vec<u64> = granted
-                .iter()
-                .map(|place| u64::from(round.fence[*place]))
-                .collect();
-            let (found, behind) = rules::level(&fences, Self::need().need);
-            highest = found as u8;
-            if !behind.is_empty() {
+        if !self.fencing {
+            return self.hold(state, client, &round, 0);
+        }
+        self.level_or_hold(state, client, round, 0);
+    }
+
+    fn level_or_hold(&self, state: &mut State, client: usize, round: Round, lifts: u8) {
+        match Self::behind(&round) {
+            (highest, None) => self.hold(state, client, &round, highest),
+            _ if lifts == LIFTS => Self::give_up(state, client, &round.said),
+            _ => {
                 state.clients[client].phase = Phase::Levelling {
                     round,
-                    highest,
                     released: false,
+                    lifts,
                 };
-                return;
             }
         }
-        self.hold(state, client, &round, highest);
+    }
+
+    /// The token of a round, and the member that is to be levelled next.
+    fn behind(round: &Round) -> (u8, Option<usize>) {
+        let places = (0..MEMBERS).filter(|place| round.said[*place] == Some(Said::Granted));
+        let places: Vec<usize> = places.collect();
+        let draws: Vec<Draw> = places.iter().map(|place| round.draw(*place)).collect();
+        let (highest, behind) = rules::level(&draws, 1, Self::need().need);
+        (highest as u8, behind.map(|at| places[at]))
     }
 
     fn hold(&self, state: &mut State, client: usize, round: &Round, fence: u8) {
@@ -315,50 +342,42 @@ impl Quorum {
     fn level(&self, state: &mut State, client: usize, answers: bool) {
         let Phase::Levelling {
             mut round,
-            highest,
             released,
+            lifts,
         } = state.clients[client].phase
         else {
+            return;
+        };
+        let (highest, Some(place)) = Self::behind(&round) else {
             return;
         };
         if !answers {
             return Self::give_up(state, client, &round.said);
         }
-        let behind = (0..MEMBERS).find(|place| {
-            round.said[*place] == Some(Said::Granted) && round.fence[*place] < highest
-        });
         let token = Self::token(state, client) as Token;
-        if let Some(place) = behind {
-            if !released {
-                let member = &mut state.members[place];
-                member.holder = member.holder.filter(|holder| *holder != token);
-                state.clients[client].phase = Phase::Levelling {
-                    round,
-                    highest,
-                    released: true,
-                };
-                return;
-            }
-            let block = highest - round.fence[place] + 1;
-            if self.attempt(state, token, place, block) {
-                round.fence[place] = highest;
-                round.left[place] = self.ttl;
-            } else {
-                round.said[place] = Some(Said::Busy);
-            }
-        }
-        let granted = (0..MEMBERS).filter(|place| round.said[*place] == Some(Said::Granted));
-        if granted.clone().any(|place| round.fence[place] < highest) {
+        if !released {
+            let member = &mut state.members[place];
+            member.holder = member.holder.filter(|holder| *holder != token);
             state.clients[client].phase = Phase::Levelling {
                 round,
-                highest,
-                released: false,
+                released: true,
+                lifts,
             };
-        } else if Self::need().is_met(granted.count()) {
-            self.hold(state, client, &round, highest);
-        } else {
-            Self::give_up(state, client, &round.said);
+            return;
         }
+        let block = rules::lift(round.draw(place), highest.into(), 1) as u8;
+        if self.attempt(state, token, place, block) {
+            round.last[place] = state.members[place].fence;
+            round.fence[place] = round.last[place] + 1 - block;
+            round.left[place] = self.ttl;
+        } else {
+            round.said[place] = Some(Said::Busy);
+        }
+        let granted = (0..MEMBERS).filter(|place| round.said[*place] == Some(Said::Granted));
+        if !Self::need().is_met(granted.count()) {
+            return Self::give_up(state, client, &round.said);
+        }
+        self.level_or_hold(state, client, round, lifts + 1);
     }
 
     /// An answer to a client that stands in line at the first member, or is asking.
@@ -370,8 +389,10 @@ impl Quorum {
                     left: [self.ttl; MEMBERS],
                     said: [None; MEMBERS],
                     fence: [0; MEMBERS],
+                    last: [0; MEMBERS],
                 };
-                (round.left[0], round.said[0], round.fence[0]) = (left, Some(said), fence);
+                (round.last[0], round.left[0]) = (fence, left);
+                (round.said[0], round.fence[0]) = (Some(said), fence);
                 match said {
                     Said::Granted => {
                         state.clients[client].phase = Phase::Asking(round);
@@ -385,6 +406,7 @@ impl Quorum {
             Phase::Asking(round) => {
                 round.said[place] = Some(said);
                 round.fence[place] = fence;
+                round.last[place] = fence;
                 self.advance(state, client);
             }
             _ => {}
@@ -494,6 +516,7 @@ impl Quorum {
                 round.left.swap(place, place + 1);
                 round.said.swap(place, place + 1);
                 round.fence.swap(place, place + 1);
+                round.last.swap(place, place + 1);
             }
             if let Some((_, answers)) = &mut client.refresh {
                 answers.swap(place, place + 1);
@@ -525,20 +548,22 @@ impl Model for Quorum {
             refresh: None,
             refreshes: 0,
         };
-        let mut members = [member; MEMBERS];
-        if self.fencing {
-            // They have counted apart.
-            members[0].fence = 2;
-        }
-        vec![State {
-            members,
-            clients: vec![client; self.tries.len()],
-            votes: [[Wire::None; MEMBERS]; CLIENTS * TOKENS],
-            releases: [[false; MEMBERS]; CLIENTS * TOKENS],
-            crashes: 0,
-            top: 0,
-            went_back: false,
-        }]
+        // They have counted apart.
+        let apart = if self.fencing { vec![1, 2] } else { vec![0] };
+        let begin = |fence| {
+            let mut members = [member; MEMBERS];
+            members[0].fence = fence;
+            State {
+                members,
+                clients: vec![client; self.tries.len()],
+                votes: [[Wire::None; MEMBERS]; CLIENTS * TOKENS],
+                releases: [[false; MEMBERS]; CLIENTS * TOKENS],
+                crashes: 0,
+                top: 0,
+                went_back: false,
+            }
+        };
+        apart.into_iter().map(begin).collect()
     }
 
     fn actions(&self, state: &State, steps: &mut Vec<Step>) {
@@ -617,6 +642,7 @@ impl Model for Quorum {
                         left: [self.ttl; MEMBERS],
                         said: [None; MEMBERS],
                         fence: [0; MEMBERS],
+                        last: [0; MEMBERS],
                     });
                     Self::ask(&mut state, client, 0..MEMBERS);
                 }

@@ -1,16 +1,17 @@
 //! Rows 10, 23 and 24: 16 processes take 16 locks of a server or a database, and one is killed every 50 ms, or as
 //! often as the store gets over it. Exclusion is judged by what each holder was promised: until its lease's end
-//! (300 ms where the store has such) or its release; without leases until its release alone.
+//! (300 ms where the store has such) or its release; without leases until its release alone. Processes of `tiered`
+//! are those of two hosts.
 
 use std::collections::HashMap;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
-use synlock_core::{Code, LockOptions, Store, Wait};
+use synlock_core::{Code, Fence, LockOptions, Store, Wait};
 use synlock_tests::history::{Answer, Judgement, Kind, Orphans, Tapes, judge};
 use synlock_tests::load::{SOON, Stretch, most};
 use synlock_tests::page::SharedPage;
-use synlock_tests::places::place;
+use synlock_tests::places::{hosts, place};
 use synlock_tests::process::{exit_status, fork, is_full_load, nanos, signal, wait};
 use synlock_tests::services::zookeeper::{TICK, session};
 use synlock_tests::torture::Verdict;
@@ -35,6 +36,8 @@ struct Promise {
     every: Duration,
     /// How many grants are asked for at full load.
     least: u64,
+    /// Whether a refusal says that somebody has it: votes that are split say no such thing.
+    busy_is_held: bool,
 }
 
 impl Promise {
@@ -45,12 +48,14 @@ impl Promise {
             freed: ms(ttl + more),
             every: ms(every),
             least,
+            busy_is_held: true,
         };
         let of_session = |freed, every, least| Promise {
             ttl: None,
             freed,
             every: ms(every),
             least,
+            busy_is_held: true,
         };
         match kind {
             "postgres" | "mysql" | "sqlite" => leased(300, 50, 50, 20_000),
@@ -60,6 +65,12 @@ impl Promise {
             "postgres+advisory" | "mysql+advisory" => of_session(ms(1_000), 50, 20_000),
             // A session goes once its time is up, at a tick of the server.
             "zookeeper" => of_session(ms(u64::from(session())) + TICK * 2, 400, 5_000),
+            "quorum" => Promise {
+                busy_is_held: false,
+                ..leased(300, 50, 50, 20_000)
+            },
+            // The lease that the other host waits for is as long again.
+            "tiered" => leased(300, 300 + 50, 50, 100_000),
             _ => leased(300, 50, 50, 100_000),
         }
     }
@@ -88,6 +99,8 @@ struct Page {
     grants: AtomicU64,
     overlaps: AtomicU64,
     regressions: AtomicU64,
+    /// Grants without a token, of a store that says that it gives such.
+    bare: AtomicU64,
     errors: AtomicU64,
     refused: AtomicU64,
     stolen: AtomicU64,
@@ -97,6 +110,7 @@ struct Page {
 fn work(url: &str, kind: Promise, page: &Page, notes: &Notes, me: u64) -> i32 {
     let store = Store::open(url).expect("a store");
     let options = kind.options();
+    let has_tokens = store.capabilities().fence != Fence::None;
     let locks: Vec<_> = (0..NAMES)
         .map(|number| {
             store
@@ -119,7 +133,9 @@ fn work(url: &str, kind: Promise, page: &Page, notes: &Notes, me: u64) -> i32 {
                 acquired
             }
             Err(error) if matches!(error.code(), Code::Timeout | Code::Busy) => {
-                tape.end(Answer::Busy, 0, now);
+                if kind.busy_is_held {
+                    tape.end(Answer::Busy, 0, now);
+                }
                 page.refused.fetch_add(1, SeqCst);
                 continue;
             }
@@ -158,6 +174,8 @@ fn work(url: &str, kind: Promise, page: &Page, notes: &Notes, me: u64) -> i32 {
         {
             page.regressions.fetch_add(1, SeqCst);
         }
+        let is_bare = has_tokens && acquired.fence.is_none();
+        page.bare.fetch_add(is_bare.into(), SeqCst);
         page.grants.fetch_add(1, SeqCst);
         if turn.is_multiple_of(64) {
             std::thread::sleep(Duration::from_millis(20));
@@ -181,12 +199,13 @@ fn work(url: &str, kind: Promise, page: &Page, notes: &Notes, me: u64) -> i32 {
     0
 }
 
-/// How long a lock stays taken after its holder was killed.
-fn freed_after(url: &str, kind: Promise) -> Duration {
+/// How long a lock stays taken after its holder was killed; by whoever is farthest away.
+fn freed_after(urls: &[String], kind: Promise) -> Duration {
+    let (here, there) = (&urls[0], &urls[urls.len() - 1]);
     // SAFETY: an atomic, for which zero is a value.
     let ready = unsafe { SharedPage::<AtomicU64>::new() };
     let holder = fork(|| {
-        let store = Store::open(url).expect("a store");
+        let store = Store::open(here).expect("a store");
         let lock = store.lock_with("killed", kind.options()).expect("a lock");
         lock.try_acquire().expect("a free lock");
         ready.store(1, SeqCst);
@@ -198,7 +217,7 @@ fn freed_after(url: &str, kind: Promise) -> Duration {
     }
     let next = |patience| {
         let other = fork(|| {
-            let store = Store::open(url).expect("a store");
+            let store = Store::open(there).expect("a store");
             let lock = store.lock_with("killed", kind.options()).expect("a lock");
             i32::from(lock.acquire(patience, None).is_err())
         });
@@ -220,10 +239,10 @@ fn median_of_five(measure: impl Fn() -> Duration) -> Duration {
 }
 
 /// Row 23: clients of advisory locks are killed one by one, and each one's lock is free soon.
-fn kill_clients(url: &str, kind: Promise) -> ExitCode {
+fn kill_clients(urls: &[String], kind: Promise) -> ExitCode {
     let rounds = if is_full_load() { 300 } else { 6 };
     let late = (0..rounds)
-        .map(|_| freed_after(url, kind))
+        .map(|_| freed_after(urls, kind))
         .filter(|freed| *freed > most(kind.freed))
         .count();
     let mut verdict = Verdict::default();
@@ -238,8 +257,9 @@ fn kill_clients(url: &str, kind: Promise) -> ExitCode {
 fn main() -> ExitCode {
     let name = std::env::args().nth(1).unwrap_or("native".to_owned());
     let ((url, _keep), kind) = (place(&name), Promise::of(&name));
+    let urls = hosts(&url);
     if std::env::args().nth(2).as_deref() == Some("clients") {
-        return kill_clients(&url, kind);
+        return kill_clients(&urls, kind);
     }
     let (least, least_kills) = (kind.least, kind.kills());
     let full = is_full_load();
@@ -248,8 +268,8 @@ fn main() -> ExitCode {
     // Work of others on this machine only makes it later: then it is measured again. Where it takes seconds, once
     // is enough to tell it from never.
     let measure = || match full || kind.freed < Duration::from_secs(1) {
-        true => median_of_five(|| freed_after(&url, kind)),
-        false => freed_after(&url, kind),
+        true => median_of_five(|| freed_after(&urls, kind)),
+        false => freed_after(&urls, kind),
     };
     let freed = (0..4).map(|_| measure()).find(|freed| *freed <= bound);
     // SAFETY: atomics, for which zero is a value.
@@ -259,7 +279,8 @@ fn main() -> ExitCode {
     let mut number = 0;
     let mut start = || {
         number += 1;
-        (number, fork(|| work(&url, kind, &page, &notes, number)))
+        let url = &urls[number as usize % urls.len()];
+        (number, fork(|| work(url, kind, &page, &notes, number)))
     };
     let mut workers: Vec<_> = (0..WORKERS).map(|_| start()).collect();
     let stretch = Stretch::of(Duration::from_millis(if full { 120_000 } else { 3_000 }));
@@ -294,6 +315,8 @@ fn main() -> ExitCode {
         "tokens not greater",
         count(&page.regressions),
     );
+    let bare = count(&page.bare);
+    verdict.claim(bare == 0, "grants without a token", bare);
     verdict.claim(
         count(&page.stolen) == 0,
         "holds taken within the lease",

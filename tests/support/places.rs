@@ -45,7 +45,7 @@ pub fn place(kind: &str) -> (String, Box<dyn Any>) {
         "quorum" => {
             let servers = [(); 3].map(|()| RedisServer::start());
             let members = servers.each_ref().map(RedisServer::url).join(",");
-            let url = format!("quorum:({members})?cold_start=1");
+            let url = format!("quorum:({members})?cold_start=1&fencing=1");
             (url, Box::new(servers))
         }
         "tiered" => {
@@ -59,5 +59,18 @@ pub fn place(kind: &str) -> (String, Box<dyn Any>) {
             let url = format!("{}?dialect={dialect}", server.url());
             (url, Box::new(server))
         }
+    }
+}
+
+/// The URLs by which processes of several hosts have such a place in common: of two tiers each host has one of its
+/// own.
+#[must_use]
+pub fn hosts(url: &str) -> Vec<String> {
+    if url.starts_with("tiered:") {
+        ["/near", "/other"]
+            .map(|near| url.replace("/near", near))
+            .into()
+    } else {
+        vec![url.to_owned()]
     }
 }

@@ -104,17 +104,30 @@ pub fn nth<T: Ord>(times: impl Iterator<Item = Option<T>>, n: usize) -> Option<T
     times.into_iter().nth(n.saturating_sub(1)).flatten()
 }
 
-/// The fencing token of a hold, the highest of its members', and which of them are behind it, if there are too
-/// few that would count on from there: any later quorum has one of these members in it.
-pub fn level(fences: &[u64], need: usize) -> (u64, Vec<usize>) {
-    let highest = fences.iter().copied().max().unwrap_or(0);
-    let behind: Vec<usize> = (0..fences.len())
-        .filter(|at| fences.get(*at).is_some_and(|fence| *fence < highest))
-        .collect();
-    if fences.len() - behind.len() >= need || cfg!(canary = "no_level") {
-        return (highest, Vec::new());
+/// The tokens that a member has drawn for a vote: the first, and the last that it will give nobody else.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Draw {
+    pub first: u64,
+    pub last: u64,
+}
+
+/// The fencing token of a hold, the highest of its members' first ones, of which it takes `block`; and whose
+/// vote must be given back and asked for again (see [`lift`]) until enough members will count on from there: any
+/// later quorum has one of these in it. Asked again after each: a whole hold of another's may have come and gone
+/// before the vote was had again, and then its first token is higher than all of before.
+pub fn level(draws: &[Draw], block: u64, need: usize) -> (u64, Option<usize>) {
+    let highest = draws.iter().map(|draw| draw.first).max().unwrap_or(0);
+    let is_behind = |draw: &&Draw| draw.last < highest + block - 1;
+    let behind = draws.iter().filter(is_behind).count();
+    if draws.len() - behind >= need || cfg!(canary = "no_level") {
+        return (highest, None);
     }
-    (highest, behind)
+    (highest, draws.iter().position(|draw| is_behind(&draw)))
+}
+
+/// How many tokens a member that is behind must draw.
+pub fn lift(draw: Draw, highest: u64, block: u64) -> u64 {
+    (highest + block - 1).saturating_sub(draw.last).max(block)
 }
 
 #[cfg(test)]
@@ -142,7 +155,24 @@ mod tests {
 
     #[test]
     fn who_is_behind_is_levelled_unless_enough_are_not() {
-        assert_eq!(level(&[3, 7, 7], 2), (7, Vec::new()));
-        assert_eq!(level(&[3, 7], 2), (7, vec![0]));
+        let draws = |firsts: &[u64], block| -> Vec<Draw> {
+            let draw = |first: &u64| Draw {
+                first: *first,
+                last: first + block - 1,
+            };
+            firsts.iter().map(draw).collect()
+        };
+        assert_eq!(level(&draws(&[3, 7, 7], 1), 1, 2), (7, None));
+        assert_eq!(level(&draws(&[7, 3], 1), 1, 2), (7, Some(1)));
+        assert_eq!(level(&draws(&[7, 3], 4), 4, 2), (7, Some(1)));
+        let behind = Draw { first: 3, last: 6 };
+        assert_eq!(lift(behind, 7, 4), 4);
+        assert_eq!(lift(Draw { first: 3, last: 3 }, 7, 1), 4);
+        // Others had it meanwhile: it is ahead now.
+        let ahead = Draw { first: 9, last: 12 };
+        let one = Draw { first: 7, last: 7 };
+        assert_eq!(level(&[one, ahead], 1, 2), (9, Some(0)));
+        let all = Draw { first: 7, last: 9 };
+        assert_eq!(level(&[all, ahead], 1, 2), (9, None));
     }
 }

@@ -1,7 +1,7 @@
 //! Members whose answers come when the test wants.
 
 use super::config::open;
-use crate::capability::Capabilities;
+use crate::capability::{Capabilities, Fence};
 use crate::lease::{BootTime, Wait};
 use crate::lock::Lock;
 use crate::name::Name;
@@ -14,7 +14,7 @@ use crate::sync::Mutex;
 use crate::url::Url;
 use crate::{Code, Error, Result};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -22,6 +22,9 @@ use std::time::Duration;
 struct Member {
     url: String,
     owner: Mutex<Option<OwnerToken>>,
+    /// The last fencing token, and the owner's.
+    counter: AtomicU64,
+    fence: AtomicU64,
     /// The next attempt is answered when this says so; what it did is done at once.
     gate: Mutex<Option<Receiver<()>>>,
     /// The next attempt is made when this says so.
@@ -44,6 +47,8 @@ impl Member {
         Arc::new(Member {
             url: format!("member:{number}"),
             owner: Mutex::default(),
+            counter: AtomicU64::new(0),
+            fence: AtomicU64::new(0),
             gate: Mutex::default(),
             door: Mutex::default(),
             troubles: Mutex::default(),
@@ -80,6 +85,7 @@ impl Backend for Member {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             export: true,
+            fence: Fence::Durable,
             ..Capabilities::of_a_plain_server("member")
         }
     }
@@ -98,7 +104,16 @@ impl Backend for Member {
         if let Some(door) = door {
             let _ = door.recv();
         }
-        let granted = *self.owner.lock().get_or_insert(claim.token) == claim.token;
+        let mut owner = self.owner.lock();
+        if owner.is_none() {
+            *owner = Some(claim.token);
+            let block = u64::from(claim.fence_block.max(1));
+            let last = self.counter.fetch_add(block, Ordering::SeqCst);
+            self.fence.store(last + 1, Ordering::SeqCst);
+        }
+        let granted = *owner == Some(claim.token);
+        let fence = granted.then(|| self.fence.load(Ordering::SeqCst));
+        drop(owner);
         let gate = self.gate.lock().take();
         if let Some(gate) = gate {
             let _ = gate.recv();
@@ -109,6 +124,7 @@ impl Backend for Member {
         Ok(if granted {
             Attempt::Granted(Grant {
                 lease: claim.ttl.map(|ttl| BootTime::now().after(ttl)),
+                fence,
                 ..Grant::default()
             })
         } else {
@@ -177,13 +193,17 @@ fn take_one(count: &Mutex<u32>) -> bool {
     was_left
 }
 
-fn three() -> ([Arc<Member>; 3], Lock) {
+fn store(url: &str) -> ([Arc<Member>; 3], Store) {
     let members = [0, 1, 2].map(Member::new);
     let each = members.iter().map(|one| one.clone() as Arc<dyn Backend>);
-    let mut url = Url::parse("quorum:", &[]).unwrap();
+    let mut url = Url::parse(url, &[]).unwrap();
     let quorum = open(&mut url, each.collect()).unwrap();
-    let lock = Store::over(quorum, LockOptions::default()).lock("a");
-    (members, lock.unwrap())
+    (members, Store::over(quorum, LockOptions::default()))
+}
+
+fn three() -> ([Arc<Member>; 3], Lock) {
+    let (members, store) = store("quorum:");
+    (members, store.lock("a").unwrap())
 }
 
 fn until(mut is_so: impl FnMut() -> bool) {
@@ -439,4 +459,42 @@ fn a_release_is_over_at_the_first_member_too() {
         left_behind += usize::from(first.owner.lock().is_some());
     }
     assert!(left_behind < 5, "{left_behind} of 20");
+}
+
+/// A vote that is behind is given back for a moment to be asked for again, and another one has it meanwhile.
+#[test]
+fn a_token_is_higher_than_that_of_a_hold_that_came_between() {
+    let ([first, second, third], store) = store("quorum:?fencing=1");
+    first.counter.store(10, Ordering::SeqCst);
+    third.counter.store(10, Ordering::SeqCst);
+    first.give_to(Some(OwnerToken::from_bytes([2; 16])));
+    let answer = third.delay();
+    let (lock, other) = (store.lock("a").unwrap(), store.lock("a").unwrap());
+    std::thread::scope(|scope| {
+        let asks = scope.spawn(|| lock.try_acquire().unwrap().unwrap().fence.unwrap());
+        until(|| second.owner.lock().is_some() && third.owner.lock().is_some());
+        let (open, door) = channel();
+        *second.door.lock() = Some(door);
+        answer.send(()).unwrap();
+        // It has given the second one's vote back, and stands at the door there.
+        until(|| second.attempts() == 2);
+        first.give_to(None);
+        let between = other.try_acquire().unwrap().unwrap().fence.unwrap();
+        other.release().unwrap();
+        open.send(()).unwrap();
+        let after = asks.join().unwrap();
+        assert!(after > between, "{after} after {between}");
+    });
+    lock.release().unwrap();
+    // And so on, for whoever has any two of the three.
+    let mut last = 0;
+    for absent in [&first, &second, &third, &first, &third] {
+        until(|| absent.owner.lock().is_none());
+        absent.give_to(Some(OwnerToken::from_bytes([2; 16])));
+        let fence = lock.acquire(Wait::Forever, None).unwrap().fence.unwrap();
+        assert!(fence > last, "{fence} after {last}");
+        last = fence;
+        lock.release().unwrap();
+        absent.give_to(None);
+    }
 }

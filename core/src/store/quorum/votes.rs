@@ -5,7 +5,7 @@ use super::config::Quorum;
 use super::count::{never, until};
 use super::members::{Flight, Process};
 use super::round::{Answers, Member, Rules, ask};
-use super::rules::{self, nth};
+use super::rules::{self, Draw, nth};
 use super::tally::{Tally, Vote, said, shortfall};
 use crate::codes::Code;
 use crate::lease::BootTime;
@@ -16,6 +16,11 @@ use crate::{Error, Result};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+/// How often a vote of each member is asked for again, on the average, until a hold's token is given up.
+const LIFTS: usize = 2;
+/// How many tokens more are drawn then, for those that other locks of the member draw meanwhile.
+const HEADROOM: u64 = 16;
 
 impl Quorum {
     /// Asks members for their votes. Those that come after it is settled stay, unless the flight is given
@@ -141,43 +146,48 @@ impl Quorum {
     /// from there: any later quorum has one of these members in it.
     fn level(&self, claim: &Claim, grants: &mut Vec<(usize, Grant)>) -> Result<Option<u64>> {
         let blind = || Error::unsupported("a member of the quorum gave no fencing token");
-        let fences = grants
-            .iter()
-            .map(|(_, grant)| grant.fence.ok_or_else(blind));
-        let fences = fences.collect::<Result<Vec<u64>>>()?;
         let block = u64::from(claim.fence_block.max(1));
-        let (highest, behind) = rules::level(&fences, self.rule.need);
-        let behind: Vec<(usize, u64)> = behind
-            .into_iter()
-            .filter_map(|at| Some((grants.get(at)?.0, *fences.get(at)?)))
-            .collect();
-        if behind.is_empty() {
-            return Ok(Some(highest));
-        }
-        // Nothing has been promised yet: a member lost meanwhile is a vote less.
-        for (place, fence) in behind {
-            let Some(member) = self.members.get(place) else {
-                continue;
+        let drawn = |grant: Grant, count: u64| {
+            let first = grant.fence.ok_or_else(blind)?;
+            let last = first + count - 1;
+            Ok(Draw { first, last })
+        };
+        let draws = grants.iter().map(|(_, grant)| drawn(*grant, block));
+        let mut draws = draws.collect::<Result<Vec<Draw>>>()?;
+        for _ in 0..=self.members.len() * LIFTS {
+            let (highest, behind) = rules::level(&draws, block, self.rule.need);
+            let Some(at) = behind else {
+                return Ok(Some(highest));
             };
-            let wanted = u32::try_from(highest - fence + block).map_err(|_| {
+            let ((place, _), before) = (grants.remove(at), draws.remove(at));
+            let Some(member) = self.members.get(place) else {
+                break;
+            };
+            let count = rules::lift(before, highest, block) + HEADROOM;
+            let count = u32::try_from(count).map_err(|_| {
                 Error::unsupported("the members' fencing tokens are too far apart to be levelled")
             })?;
             let raised = Claim {
-                fence_block: wanted,
+                fence_block: count,
                 ..claim.clone()
             };
-            // Copies alone: the seat of a claim is one store's.
+            // Copies alone: the seat of a claim is one store's. Nothing has been promised yet: a member lost
+            // meanwhile is a vote less.
             member.release(&claim.clone())?;
-            grants.retain(|(granted, _)| *granted != place);
             if let Attempt::Granted(grant) = member.attempt(&raised, None)? {
-                let reaches = |first| first > fence && first + u64::from(wanted) >= highest + block;
-                if !grant.fence.is_some_and(reaches) {
+                let draw = drawn(grant, count.into())?;
+                if draw.first <= before.first {
                     return Err(blind());
                 }
                 grants.push((place, grant));
+                draws.push(draw);
+            }
+            if !self.rule.is_met(grants.len()) {
+                break;
             }
         }
-        Ok(self.rule.is_met(grants.len()).then_some(highest))
+        // As after a split: others were quicker.
+        Ok(None)
     }
 
     /// Releases what was granted, or may have been.
