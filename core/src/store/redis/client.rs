@@ -1,5 +1,6 @@
 //! Exchanges with the server: kept connections, retries, scripts.
 
+use super::commands::{self, Deletion};
 use super::config::{Config, Dialect, Place};
 use super::connection::{Broken, Connection, Kind, check, pack};
 use super::keys::{Keys, slot};
@@ -52,6 +53,10 @@ pub(super) struct Process {
     pub unended: Unended,
     /// On a dialect: the server's rights allow no keys of ours beside the peer's.
     bare: AtomicBool,
+    /// Nor scripts; then it goes by commands.
+    scriptless: AtomicBool,
+    /// How the server deletes a key that has a value, if it was asked.
+    pub deletion: Mutex<Option<Deletion>>,
     cautions: Cautions,
     /// `host pid`, as others see it.
     who: String,
@@ -117,6 +122,8 @@ impl Redis {
                 line: Line::default(),
                 unended: Unended::default(),
                 bare: AtomicBool::new(false),
+                scriptless: AtomicBool::new(false),
+                deletion: Mutex::default(),
                 cautions: Cautions::default(),
                 who,
             })
@@ -210,7 +217,7 @@ impl Redis {
     /// Sends a request over a kept or a new connection, and to another server as answers say. A lost
     /// reply is asked for again, on a new connection, after the old one was ended on the server; so the
     /// request must be idempotent.
-    fn exchange(&self, request: Request<'_>, limit: BootTime) -> Result<Reply> {
+    pub fn exchange(&self, request: Request<'_>, limit: BootTime) -> Result<Reply> {
         let process = self.process()?;
         let mut sent_before = false;
         let mut asked: Option<Node> = None;
@@ -343,6 +350,14 @@ impl Redis {
                 .is_some_and(|process| process.bare.load(Ordering::Relaxed))
     }
 
+    /// Whether it goes by commands, for want of rights to run scripts.
+    pub fn is_scriptless(&self) -> bool {
+        self.is_bare()
+            && self
+                .known_process()
+                .is_some_and(|process| process.scriptless.load(Ordering::Relaxed))
+    }
+
     pub fn form(&self, bare: bool) -> Form {
         Form {
             dialect: self.config.dialect,
@@ -393,6 +408,11 @@ impl Redis {
         deadline: Option<BootTime>,
     ) -> Result<Reply> {
         let limit = self.limit(deadline);
+        if self.is_scriptless()
+            && let Some(told) = commands::run(self, verb, name, args, limit)?
+        {
+            return Ok(told);
+        }
         let bare = self.is_bare();
         let answer = self.run_form(self.form(bare), verb, name, args, limit);
         let Err(error) = &answer else { return answer };
@@ -402,12 +422,29 @@ impl Redis {
         if bare || self.is_native() || !(forbidden || apart) {
             return answer;
         }
-        let told = self.run_form(self.form(true), verb, name, args, limit)?;
         let process = self.process()?;
+        let told = match self.run_form(self.form(true), verb, name, args, limit) {
+            Err(error) if error.code() == Code::Permission && self.has_commands() => {
+                let told = commands::run(self, verb, name, args, limit)?.ok_or(error)?;
+                process.scriptless.store(true, Ordering::Relaxed);
+                told
+            }
+            told => told?,
+        };
         if forbidden && !process.bare.swap(true, Ordering::Relaxed) {
-            process.cautions.add([NO_HELPERS.to_owned()]);
+            let words = if process.scriptless.load(Ordering::Relaxed) {
+                NO_SCRIPTS
+            } else {
+                NO_HELPERS
+            };
+            process.cautions.add([words.to_owned()]);
         }
         Ok(told)
+    }
+
+    /// Whether a lock of this format could be had without scripts.
+    fn has_commands(&self) -> bool {
+        self.config.dialect == Dialect::Plain
     }
 
     /// The request, with the script's text if `whole`, and the slot that it goes to.
@@ -504,6 +541,8 @@ fn of_eviction(info: &str) -> Option<String> {
 
 /// What an owner of locks in a peer's format should know.
 const NO_HELPERS: &str = "the server's rights allow no keys `synlock:q*`: waiters poll, in no order, and there are no fencing tokens";
+
+const NO_SCRIPTS: &str = "the server's rights allow no scripts: waiters poll, in no order, and there are no fencing tokens";
 
 /// Asks how many replicas have what was written before.
 pub(super) fn ack_request(count: u32, time: Duration, limit: BootTime) -> Vec<u8> {

@@ -5,9 +5,10 @@ use super::client::Redis;
 use super::connection::{check, pack, protocol};
 use super::keys;
 use super::nodes::Node;
+use crate::codes::Code;
 use crate::lease::BootTime;
 use crate::name::Name;
-use crate::store::{Inspection, Page};
+use crate::store::{Backend, Inspection, Page};
 use crate::{Error, Result};
 use redis::Value;
 
@@ -99,6 +100,15 @@ fn inspect_all(
         .filter(|(_, shown)| Name::new(shown).is_ok())
         .collect();
     let mut locks = Vec::new();
+    if redis.is_scriptless() {
+        for (_, shown) in shown {
+            match redis.inspect(&Name::new(shown)?, Some(limit)) {
+                Err(error) if error.code() == Code::Protocol => {}
+                lock => locks.extend(Some(lock?).filter(|lock| !lock.holders.is_empty())),
+            }
+        }
+        return Ok(locks);
+    }
     for some in shown.chunks(AT_ONCE) {
         let mut requests = Vec::new();
         for (number, (key, shown)) in some.iter().enumerate() {

@@ -7,6 +7,7 @@
 
 mod answers;
 mod client;
+mod commands;
 mod config;
 mod connection;
 mod frame;

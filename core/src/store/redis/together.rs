@@ -78,6 +78,10 @@ fn sort(
     let form = redis.form(redis.is_bare());
     for &place in open {
         let (claim, ttl) = wishes[place];
+        if redis.is_scriptless() {
+            answers[place] = Some(redis.extend(claim, ttl));
+            continue;
+        }
         let (token, ttl) = (claim.token.to_hex(), millis(ttl));
         let args = [token.as_bytes(), ttl.as_bytes()];
         let (request, slot) = redis.request(form, Verb::Extend, &claim.name, &args, false);
