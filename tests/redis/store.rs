@@ -4,6 +4,8 @@
 mod connection;
 #[path = "dispatch.rs"]
 mod dispatch;
+#[path = "queue_replies.rs"]
+mod queue_replies;
 
 use std::time::{Duration, Instant};
 use synlock_core::store::{Answer, Claim};

@@ -256,16 +256,33 @@ impl Redis {
             if moved && !limit.has_passed() {
                 continue;
             }
-            let pause = match self.config.place {
-                Place::One(_) => RETRY_PAUSE,
-                Place::Sentinel { .. } | Place::Cluster(_) => FAILOVER_PAUSE,
-            };
-            let again =
-                broken.error.code() == Code::Unavailable && BootTime::now().after(pause) < limit;
-            if !again {
+            if !self.pauses_after(&broken.error, limit) {
                 return Err(settle(broken));
             }
+        }
+    }
+
+    /// Before another try, if there is time for one after this error.
+    fn pauses_after(&self, error: &Error, limit: BootTime) -> bool {
+        let pause = match self.config.place {
+            Place::One(_) => RETRY_PAUSE,
+            Place::Sentinel { .. } | Place::Cluster(_) => FAILOVER_PAUSE,
+        };
+        let again = error.code() == Code::Unavailable && BootTime::now().after(pause) < limit;
+        if again {
             std::thread::sleep(pause);
+        }
+        again
+    }
+
+    /// Sees to it that wake-ups are heard; tried again as requests are.
+    pub fn subscribe(&self, limit: BootTime) -> Result<()> {
+        let subscription = &self.process()?.subscription;
+        loop {
+            match subscription.ensure(|| self.connect_any(limit), limit) {
+                Err(error) if self.pauses_after(&error, limit) => {}
+                done => return done,
+            }
         }
     }
 

@@ -365,7 +365,7 @@ impl Backend for Redis {
                 return self.attempt_bare(claim, answer);
             }
             let limit = self.limit(claim.deadline);
-            match subscription.ensure(|| self.connect_any(limit), limit) {
+            match self.subscribe(limit) {
                 Ok(()) => {}
                 Err(error) if is_forbidden(&error) => {
                     let Attempt::Busy(busy) = answer else {

@@ -117,7 +117,7 @@ fn look(redis: &Redis, name: &Name, watch: &Watch) -> Result<Option<BootTime>> {
     }
     // Nothing may be registered before the server has acknowledged the subscription.
     let limit = redis.limit(None);
-    match subscription.ensure(|| redis.connect_any(limit), limit) {
+    match redis.subscribe(limit) {
         Ok(()) => {}
         Err(error) if is_forbidden(&error) => {
             let free = redis.inspect(name, None)?.holders.is_empty();
