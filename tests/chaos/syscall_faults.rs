@@ -4,6 +4,9 @@
 //! strace injects the errors into a taker, by path, so that only calls about the lock directory are
 //! counted. This process looks with `flock(2)` of its own who holds what.
 
+#[path = "companion_faults.rs"]
+mod companion_faults;
+
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -166,6 +169,24 @@ struct Fault {
     at: usize,
 }
 
+/// The beginning of a command under which the fault comes up.
+fn strace(base: &Path, fault: &Fault) -> Command {
+    let mut strace = Command::new("strace");
+    strace
+        .args(["-f", "--quiet=all", "-o"])
+        .arg(base.join("trace"));
+    strace.arg(format!("-etrace={}", fault.call));
+    strace.arg(format!(
+        "-einject={}:error={}:when={}",
+        fault.call, fault.error, fault.at
+    ));
+    strace
+}
+
+fn is_injected(trace: &Path) -> bool {
+    fs::read_to_string(trace).is_ok_and(|seen| seen.contains("(INJECTED)"))
+}
+
 /// Runs a scenario with one fault. Whether the fault came up, or what went wrong.
 fn run(
     base: &Path,
@@ -178,13 +199,7 @@ fn run(
     let file = dir.join(file_name(scenario.name.as_bytes()));
     let trace = base.join("trace");
     let url = format!("flock:{}{}", dir.display(), scenario.query);
-    let mut strace = Command::new("strace");
-    strace.args(["-f", "-qq", "-o"]).arg(&trace);
-    strace.arg(format!("-etrace={}", fault.call));
-    strace.arg(format!(
-        "-einject={}:error={}:when={}",
-        fault.call, fault.error, fault.at
-    ));
+    let mut strace = strace(base, fault);
     strace.arg("-P").arg(&dir).arg("-P").arg(&file);
     strace.arg(env!("CARGO_BIN_EXE_flock-taker")).arg(&url);
     let mut taker = Taker::spawn(&mut strace);
@@ -263,8 +278,7 @@ fn run(
     if unfinished > 0 {
         return Err("an unfinished file is left behind".to_owned());
     }
-    let seen = fs::read_to_string(&trace).unwrap_or_default();
-    Ok(seen.contains("(INJECTED)"))
+    Ok(is_injected(&trace))
 }
 
 fn usual_fds(base: &Path, scenario: &Scenario) -> usize {
@@ -328,5 +342,6 @@ fn main() -> ExitCode {
     );
     let least = if full { 2_000 } else { 40 };
     verdict.claim(cases >= least, &format!("cases (seed {seed})"), cases);
+    companion_faults::all(&base, &mut random, &mut verdict);
     verdict.finish()
 }

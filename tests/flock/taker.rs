@@ -2,7 +2,7 @@
 //!
 //! `flock-taker URL`, then: `lock H NAME [shared|label=TEXT]` makes handle H (in NAME, `%XX` is
 //! a byte); `acquire H MS` (0 tries),
-//! `release H`, `check H`, `promote H MS`, `demote H`, `drop H`; `inspect NAME` (number of holders),
+//! `release H`, `check H`, `promote H MS`, `demote H`, `drop H`; `inspect NAME` (number of holders), `waiters NAME`, `pid`,
 //! `list`, `fds` (open descriptors but eventfds), `sleep MS`, `break NAME`, `clean`, `user UID GID` (becomes somebody else),
 //! `umask OCTAL`, `layout`, `ping`, `quit`. An answer is `OK …` or the code's name and the message.
 
@@ -85,6 +85,11 @@ impl Taker {
                 self.handles.remove(*handle);
                 done()
             }
+            ["waiters", name] => {
+                let waiters = self.store()?.inspect(name)?.waiters;
+                Ok(waiters.map(|count| count.to_string()).unwrap_or_default())
+            }
+            ["pid"] => Ok(std::process::id().to_string()),
             ["inspect", name] => Ok(self.store()?.inspect(name)?.holders.len().to_string()),
             ["list"] => {
                 let page = self.store()?.list(b"", None, 1000)?;

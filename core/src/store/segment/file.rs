@@ -67,6 +67,8 @@ impl Segment {
     fn map(fd: &OwnedFd, geometry: Geometry, stat: &FileStat) -> Result<Self> {
         let size = usize::try_from(geometry.size())
             .map_err(|_| Error::new(Code::Exhausted, "the segment is larger than the memory"))?;
+        // Before the mapping, which nobody would take back if this failed.
+        let reopened = reopen(fd)?;
         // SAFETY: a new shared mapping of a file that has at least this size.
         let address = unsafe {
             libc::mmap(
@@ -87,7 +89,6 @@ impl Segment {
                     "the segment cannot be mapped",
                 )
             })?;
-        let reopened = reopen(fd)?;
         Ok(Segment {
             base,
             size,
