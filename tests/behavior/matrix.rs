@@ -163,7 +163,7 @@ fn claims(case: &Case) {
         // As its remote store; a death is seen at once on its own host alone.
         "tiered" => (
             (false, false, false, true, false),
-            "H",
+            "E",
             (true, true, false, true, true),
         ),
         // As its members.

@@ -1,7 +1,8 @@
 //! Row 28: fencing tokens grow in real-time order: the token of a grant is greater than those of all
 //! grants of the name that had returned before it was asked for. `redis` (class H) while the server
-//! is restarted empty, flushed, robbed of its scripts and counters, and clients are killed; `sqlite`, `postgres`
-//! and `mysql` (D) while clients are killed; `memory` (E) by threads.
+//! is restarted empty, flushed, robbed of its scripts and counters, and clients are killed, and `quorum` while that
+//! happens to one of three servers after the other; `sqlite`, `postgres` and `mysql` (D), and `tiered` (E) on two hosts,
+//! while clients are killed; `memory` (E) by threads.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -10,7 +11,7 @@ use synlock_core::{Code, Error, Lock, LockOptions, Store, Wait};
 use synlock_tests::history::{Answer, Kind, Tapes, token_regressions};
 use synlock_tests::names::unique;
 use synlock_tests::page::SharedPage;
-use synlock_tests::places::place;
+use synlock_tests::places::{hosts, place};
 use synlock_tests::process::{exit_status, fork, is_full_load, nanos, signal, wait};
 use synlock_tests::redis::RedisServer;
 use synlock_tests::torture::Verdict;
@@ -31,7 +32,8 @@ struct Page {
 struct World {
     page: SharedPage<Page>,
     tapes: [Tapes<CLIENTS, OPS>; NAMES],
-    url: String,
+    /// One for each host.
+    urls: Vec<String>,
     /// A short lease where a killed client would else keep its lock for long.
     options: LockOptions,
     /// What the store's trouble may make of an operation.
@@ -39,12 +41,12 @@ struct World {
 }
 
 impl World {
-    fn new(url: &str, allowed: &'static [Code]) -> Self {
+    fn new(urls: Vec<String>, allowed: &'static [Code]) -> Self {
         World {
             // SAFETY: atomics, for which zero is a value.
             page: unsafe { SharedPage::new() },
             tapes: std::array::from_fn(|_| Tapes::new()),
-            url: url.to_owned(),
+            urls,
             options: LockOptions::default(),
             allowed,
         }
@@ -55,7 +57,8 @@ impl World {
     }
 
     fn work(&self, me: u64) -> i32 {
-        let store = Store::open(&self.url).expect("a store");
+        let url = &self.urls[me as usize % self.urls.len()];
+        let store = Store::open(url).expect("a store");
         let locks: Vec<Lock> = (0..NAMES)
             .map(|number| {
                 store
@@ -102,7 +105,7 @@ impl World {
     }
 
     fn report(&self, least: u64, crashed: usize, mut verdict: Verdict) -> ExitCode {
-        let class = Store::open(&self.url)
+        let class = Store::open(&self.urls[0])
             .expect("a store")
             .capabilities()
             .fence
@@ -183,38 +186,41 @@ fn go_on(world: &World, least: u64, rounds: usize, enough: usize, since: Instant
     wanted && since.elapsed() < Duration::from_secs(240)
 }
 
-fn redis(least: u64, dialect: &str) -> ExitCode {
-    let mut server = RedisServer::start();
-    // A unix socket: each restart would otherwise leave the port to others.
-    let world = World::new(
-        &format!("{}?dialect={dialect}", server.socket_url()),
-        &[
-            Code::Busy,
-            Code::Timeout,
-            Code::Lost,
-            Code::Unavailable,
-            Code::Uncertain,
-        ],
-    );
+/// What the trouble of a server, or a slow machine, may make of an operation.
+const TROUBLE: &[Code] = &[
+    Code::Busy,
+    Code::Timeout,
+    Code::Lost,
+    Code::Unavailable,
+    Code::Uncertain,
+];
+
+/// Deletes the counters of fencing tokens, of either layout.
+fn rob(server: &RedisServer) {
+    let keys = server.command(&["KEYS", "*"]);
+    let mut words = vec!["DEL"];
+    let is_counter = |key: &&str| key.ends_with("}f") || key.starts_with("synlock:qf");
+    words.extend(keys.lines().filter(is_counter));
+    if words.len() > 1 {
+        server.command(&words);
+    }
+}
+
+/// One server, or the members of a quorum, each in its turn. On unix sockets: each restart would otherwise leave the
+/// port to others.
+fn redis(least: u64, mut servers: Vec<RedisServer>, url: String) -> ExitCode {
+    let world = World::new(vec![url], TROUBLE);
     let mut workers = Workers::start(&world);
     let (start, enough) = (Instant::now(), if is_full_load() { 250 } else { 25 });
-    let mut rounds = 0;
+    let (mut rounds, of) = (0, servers.len());
     while go_on(&world, least, rounds, enough, start) {
         std::thread::sleep(Duration::from_millis(60));
+        let server = &mut servers[rounds / 5 % of];
         match rounds % 5 {
             0 => server.restart(),
             1 => drop(server.command(&["FLUSHALL"])),
             2 => drop(server.command(&["SCRIPT", "FLUSH"])),
-            3 => {
-                let keys = server.command(&["KEYS", "*"]);
-                let mut words = vec!["DEL"];
-                // The counters, of either layout.
-                let is_counter = |key: &&str| key.ends_with("}f") || key.starts_with("synlock:qf");
-                words.extend(keys.lines().filter(is_counter));
-                if words.len() > 1 {
-                    server.command(&words);
-                }
-            }
+            3 => rob(server),
             _ => workers.kill_one(),
         }
         rounds += 1;
@@ -230,20 +236,25 @@ fn redis(least: u64, dialect: &str) -> ExitCode {
     world.report(least, crashed, verdict)
 }
 
+fn one(least: u64, dialect: &str) -> ExitCode {
+    let server = RedisServer::start();
+    let url = format!("{}?dialect={dialect}", server.socket_url());
+    redis(least, vec![server], url)
+}
+
+fn quorum(least: u64) -> ExitCode {
+    let servers = vec![(); 3].into_iter().map(|()| RedisServer::start());
+    let servers: Vec<RedisServer> = servers.collect();
+    let members: Vec<String> = servers.iter().map(RedisServer::socket_url).collect();
+    let url = format!("quorum:({})?fencing=1&cold_start=1", members.join(","));
+    redis(least, servers, url)
+}
+
 /// A store whose tokens outlive its server, while clients are killed.
 fn durable(least: u64, kind: &str) -> ExitCode {
     let (url, _keep) = place(kind);
     // On a slow machine an answer may come after the time that is left, or after the lease.
-    let mut world = World::new(
-        &url,
-        &[
-            Code::Busy,
-            Code::Timeout,
-            Code::Lost,
-            Code::Unavailable,
-            Code::Uncertain,
-        ],
-    );
+    let mut world = World::new(hosts(&url), TROUBLE);
     world.options.ttl = Some(Duration::from_millis(200));
     let mut workers = Workers::start(&world);
     let (start, enough) = (Instant::now(), if is_full_load() { 250 } else { 10 });
@@ -263,7 +274,7 @@ fn durable(least: u64, kind: &str) -> ExitCode {
 
 fn memory(least: u64) -> ExitCode {
     let world = World::new(
-        &format!("memory:{}", unique("fences")),
+        vec![format!("memory:{}", unique("fences"))],
         &[Code::Busy, Code::Timeout],
     );
     let crashed = std::thread::scope(|scope| {
@@ -289,10 +300,11 @@ fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some("redis") => {
             let dialect = std::env::args().nth(2).unwrap_or("native".to_owned());
-            redis(least, &dialect)
+            one(least, &dialect)
         }
         Some("memory") => memory(least),
-        Some(kind @ ("sqlite" | "postgres" | "mysql")) => durable(least / 20, kind),
+        Some("quorum") => quorum(least / 5),
+        Some(kind @ ("sqlite" | "postgres" | "mysql" | "tiered")) => durable(least / 20, kind),
         _ => ExitCode::from(2),
     }
 }

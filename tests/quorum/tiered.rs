@@ -245,6 +245,70 @@ fn a_waiter_that_gives_up_keeps_nobody_out() {
     assert_eq!(code(tiers.lock("").acquire(PATIENCE, None)), Code::Ok);
 }
 
+/// Until a host asks the remote store again it goes on inside what that has forgotten: a resource tells by the
+/// tokens, and the class says no more than that.
+#[test]
+fn tokens_of_a_remote_hold_that_was_forgotten_are_refused_by_a_resource() {
+    // The remote lease lasts, and has time left for the next one's.
+    const LONG: &str = "allowance=60000";
+    let tiers = Tiers::start();
+    let url = tiers.url(LONG);
+    let first = tiers.leased(LONG, 600_000);
+    let before = fence(&first);
+    std::thread::scope(|scope| {
+        let next = scope.spawn(|| {
+            let lock = tiers.leased(LONG, 600_000);
+            let inside = fence(&lock);
+            (lock, inside)
+        });
+        tiers.wait_for_waiters(&url, 1);
+        tiers.server.command(&["FLUSHALL"]);
+        let elsewhere = tiers.elsewhere();
+        let newer = fence(&elsewhere);
+        first.release().unwrap();
+        let (lock, inside) = next.join().unwrap();
+        assert_eq!(inside, before + 1);
+        assert!(
+            inside < newer,
+            "a resource would take {inside} after {newer}"
+        );
+        assert_eq!(code(lock.refresh(None)), Code::Lost);
+        elsewhere.ensure_held().unwrap();
+    });
+}
+
+#[test]
+fn a_store_without_tokens_says_so_and_is_refused_where_they_are_required() {
+    let members = ["memory:a", "memory:b", "memory:c"].join(",");
+    for (url, class) in [
+        (format!("quorum:({members})"), "none"),
+        (format!("quorum:({members})?fencing=1"), "E"),
+        ("quorum:(redis://a,redis://b,redis://c)".to_owned(), "none"),
+        (
+            "quorum:(redis://a,redis://b,redis://c)?fencing=1".to_owned(),
+            "H",
+        ),
+        ("tiered:(shm:x,redis://a)".to_owned(), "E"),
+        #[cfg(feature = "etcd")]
+        ("tiered:(shm:x,etcd://a)".to_owned(), "none"),
+        #[cfg(feature = "memcached")]
+        ("tiered:(shm:x,memcached://a)".to_owned(), "none"),
+        #[cfg(feature = "postgres")]
+        ("tiered:(shm:x,postgres://u@a/d)".to_owned(), "D"),
+    ] {
+        let required = |what: &str| {
+            let mark = if url.contains('?') { '&' } else { '?' };
+            let store = Store::open(&format!("{url}{mark}require={what}")).unwrap();
+            code(store.lock("n"))
+        };
+        let found = Store::open(&url).unwrap().capabilities().fence.class();
+        assert_eq!(found, class, "{url}");
+        let refused = |is_refused| [Code::Ok, Code::Unsupported][usize::from(is_refused)];
+        assert_eq!(required("fence"), refused(class == "none"), "{url}");
+        assert_eq!(required("fence_durable"), refused(class != "D"), "{url}");
+    }
+}
+
 /// A quorum's waiters ask again under other tokens; the host's own place must not be lost with the first.
 #[test]
 fn hosts_take_turns_on_a_remote_quorum() {

@@ -122,10 +122,11 @@ pub fn open(url: &mut Url, members: Vec<Arc<dyn Backend>>) -> Result<Arc<dyn Bac
             ttl: true,
             // On this host the next one goes on at once; other hosts wait for the lease.
             frees_on_death: false,
-            fence: if remote.reserves_fences() {
-                far.fence
-            } else {
-                Fence::None
+            fence: match far.fence {
+                _ if !remote.reserves_fences() => Fence::None,
+                // Those of a block that was reserved before it forgot may still be given after newer ones.
+                Fence::Hybrid if !far.survives_restart => Fence::Ephemeral,
+                fence => fence,
             },
             wakes: far.wakes,
             fair: near.fair && far.fair,
