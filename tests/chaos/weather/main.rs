@@ -3,6 +3,7 @@
 
 mod calls;
 mod clocks;
+mod composed;
 mod network;
 mod redis;
 mod remote;

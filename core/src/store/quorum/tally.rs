@@ -46,6 +46,13 @@ impl Tally {
         self.answers.iter().filter_map(granted).collect()
     }
 
+    /// A member whose vote was there may have it still, or not.
+    pub fn doubt(&mut self, place: usize, error: &Error) {
+        if let Some((_, answer)) = self.answers.iter_mut().find(|(one, _)| *one == place) {
+            *answer = Err(Error::new(Code::Uncertain, error.message()));
+        }
+    }
+
     /// What a member said of a hold of another set-up.
     pub fn take_misfit(&mut self) -> Option<Error> {
         let says_so =

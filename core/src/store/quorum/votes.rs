@@ -103,7 +103,7 @@ impl Quorum {
             return Err(misfit);
         }
         if self.rule.is_met(tally.granted()) {
-            match self.grant(claim, &tally) {
+            match self.grant(claim, &mut tally) {
                 Ok(Some(grant)) => return Ok(Attempt::Granted(grant)),
                 Ok(None) => {}
                 Err(error) => {
@@ -124,10 +124,10 @@ impl Quorum {
         }
     }
 
-    fn grant(&self, claim: &Claim, tally: &Tally) -> Result<Option<Grant>> {
+    fn grant(&self, claim: &Claim, tally: &mut Tally) -> Result<Option<Grant>> {
         let mut grants = tally.grants();
         let fence = if self.fencing {
-            match self.level(claim, &mut grants)? {
+            match self.level(claim, &mut grants, tally)? {
                 Some(fence) => Some(fence),
                 None => return Ok(None),
             }
@@ -144,7 +144,12 @@ impl Quorum {
 
     /// Gives the hold the highest token of its members, and makes sure that enough of them will count on
     /// from there: any later quorum has one of these members in it.
-    fn level(&self, claim: &Claim, grants: &mut Vec<(usize, Grant)>) -> Result<Option<u64>> {
+    fn level(
+        &self,
+        claim: &Claim,
+        grants: &mut Vec<(usize, Grant)>,
+        tally: &mut Tally,
+    ) -> Result<Option<u64>> {
         let blind = || Error::unsupported("a member of the quorum gave no fencing token");
         let block = u64::from(claim.fence_block.max(1));
         let drawn = |grant: Grant, count: u64| {
@@ -173,14 +178,19 @@ impl Quorum {
             };
             // Copies alone: the seat of a claim is one store's. Nothing has been promised yet: a member lost
             // meanwhile is a vote less.
-            member.release(&claim.clone())?;
-            if let Attempt::Granted(grant) = member.attempt(&raised, None)? {
-                let draw = drawn(grant, count.into())?;
-                if draw.first <= before.first {
-                    return Err(blind());
+            let again = member.release(&claim.clone());
+            match again.and_then(|_| member.attempt(&raised, None)) {
+                Ok(Attempt::Granted(grant)) => {
+                    let draw = drawn(grant, count.into())?;
+                    if draw.first <= before.first {
+                        return Err(blind());
+                    }
+                    grants.push((place, grant));
+                    draws.push(draw);
                 }
-                grants.push((place, grant));
-                draws.push(draw);
+                Ok(Attempt::Busy(_)) => {}
+                Err(error) if error.ends_hold() => return Err(error),
+                Err(error) => tally.doubt(place, &error),
             }
             if !self.rule.is_met(grants.len()) {
                 break;
