@@ -282,18 +282,25 @@ fn odd_replies_without_a_pause_are_left_before_the_next_request() {
     let notices = message(b'N', b"SNOTICE\0C00000\0\0").repeat(128);
     let port = fake(false, move |step, _| match step {
         0 => Say::Raw(welcome()),
+        // What a session begins with.
+        1 => Say::Raw(done.clone()),
         _ => Say::Endless(done.clone(), notices.clone()),
     });
     let url = format!("postgres://somebody@127.0.0.1:{port}/db?io_timeout=20000");
     let store = Store::open(&url).unwrap();
     let (tell, told) = mpsc::channel();
     std::thread::spawn(move || {
-        for _ in 0..2 {
+        for _ in 0..4 {
             tell.send(code(store.ping(PATIENCE))).unwrap();
         }
     });
-    for _ in 0..2 {
-        assert_eq!(told.recv_timeout(SOON), Ok(Code::Ok));
+    let mut before = Code::Ok;
+    for _ in 0..4 {
+        // Where it was quiet for a moment, the next request finds out.
+        let found = told.recv_timeout(SOON).unwrap();
+        let fits = found == Code::Ok || (before, found) == (Code::Ok, Code::Protocol);
+        assert!(fits, "{found:?} after {before:?}");
+        before = found;
     }
 }
 

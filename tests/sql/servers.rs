@@ -3,6 +3,8 @@
 
 #[path = "faults.rs"]
 mod faults;
+#[path = "foreign.rs"]
+mod foreign;
 #[path = "hostile.rs"]
 mod hostile;
 #[path = "names.rs"]
@@ -238,7 +240,11 @@ fn a_foreign_transaction_holds_nobody_up_for_long() {
     assert_eq!(code(lock(&url, "n").acquire(Wait::No, None)), Code::Busy);
     // Another name is not in the way at all.
     lock(&url, "o").acquire(Wait::No, None).unwrap();
-    assert_eq!(code(held.release()), Code::Uncertain);
+    let released = code(held.release());
+    assert!(
+        matches!(released, Code::Uncertain | Code::Unavailable),
+        "{released:?}"
+    );
     server
         .sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
     foreign.wait().unwrap();

@@ -30,7 +30,7 @@ impl Fault {
     /// nothing, and may be sent again.
     pub fn is_retriable(&self) -> bool {
         matches!(self.state.as_str(), "40001" | "40P01" | "55P03")
-            || matches!(self.number, 1205 | 1213 | 3058 | 3572)
+            || matches!(self.number, 1020 | 1205 | 1213 | 3058 | 3572)
     }
 
     /// Those who wait wait for each other.
@@ -81,7 +81,7 @@ impl Fault {
     }
 
     /// Trouble during the login: nothing was asked of the session yet.
-    pub(super) fn before_any_statement(self) -> Error {
+    pub fn before_any_statement(self) -> Error {
         if self.error.code() == Code::Uncertain {
             let words = "the server did not let us in in time, or closed the connection";
             return Error::new(Code::Unavailable, words);
@@ -108,7 +108,7 @@ impl Fault {
             1044 | 1045 | 1130 | 1142 | 1143 | 1227 | 1370 | 1396 | 1524 | 1698 | 1862 | 3118
             | 4151 => (Code::Permission, "the server does not let this user do it"),
             1049 => (Code::InvalidUrl, "the database does not exist"),
-            1205 | 1213 | 3058 | 3572 => {
+            1020 | 1205 | 1213 | 3058 | 3572 => {
                 (Code::Unavailable, "the statement was in another one's way")
             }
             1290 | 1792 | 1836 => (

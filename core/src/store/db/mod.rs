@@ -133,6 +133,18 @@ impl Connection {
         each!(self, connection => connection.batch(statements, deadline))
     }
 
+    /// On PostgreSQL: from now on this statement goes before each other one, in the same transaction and message.
+    pub fn put_before_each(&mut self, sql: &'static str) {
+        match self {
+            #[cfg(feature = "postgres")]
+            Connection::Postgres(connection) => connection.put_before_each(sql),
+            #[cfg(feature = "mysql")]
+            Connection::Mysql(_) => {
+                let _ = sql;
+            }
+        }
+    }
+
     /// Whether it is open and nothing has arrived that nobody asked for; takes in notices.
     pub fn is_quiet(&mut self) -> bool {
         each!(self, connection => connection.is_quiet())

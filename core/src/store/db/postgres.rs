@@ -46,6 +46,8 @@ pub(in crate::store) struct Postgres {
     prepared: HashMap<String, Prepared>,
     /// Poolers hand statements of one client to sessions of others.
     prepares: bool,
+    /// Goes before each statement, in its transaction and in the same message.
+    before: Option<&'static str>,
     /// What was sent last, until its answer is complete: text, and name if it is being prepared.
     sent: Option<(String, Option<String>)>,
     answer: Answer,
@@ -71,6 +73,7 @@ impl Postgres {
             notices: Vec::new(),
             prepared: HashMap::new(),
             prepares: true,
+            before: None,
             sent: None,
             answer: Answer::default(),
             broken: false,
@@ -97,6 +100,11 @@ impl Postgres {
         done
     }
 
+    /// From now on this statement goes before each other one, in the same transaction.
+    pub fn put_before_each(&mut self, sql: &'static str) {
+        self.before = Some(sql);
+    }
+
     fn is_fit(&self) -> Done<()> {
         if self.broken || self.sent.is_some() {
             let words = "the connection is of no use any more";
@@ -110,6 +118,13 @@ impl Postgres {
         let out = &mut self.wire.out;
         out.clear();
         self.answer = Answer::default();
+        if let Some(sql) = self.before {
+            frontend::parse("", sql, [], out)?;
+            frontend::bind("", "", [], [], |(): (), _| Ok(IsNull::Yes), [], out)
+                .map_err(|_| io::ErrorKind::InvalidInput)?;
+            frontend::execute("", 0, out)?;
+            self.answer.skip = 1;
+        }
         let (name, fresh) = match self.prepared.get(sql) {
             Some(known) => {
                 self.answer.binary.clone_from(&known.binary);

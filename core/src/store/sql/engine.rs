@@ -1,6 +1,7 @@
 //! What the table stores ask of a database. Each call is one exchange where the engine can.
 
 use super::book::{Note, Row};
+use super::limit::Limit;
 use crate::Result;
 use crate::capability::Scope;
 use crate::lease::BootTime;
@@ -77,39 +78,33 @@ pub(super) trait Engine: Send + Sync + Debug {
     fn traits(&self) -> Traits;
 
     /// Until when an exchange may take.
-    fn limit(&self, deadline: Option<BootTime>) -> BootTime;
+    fn limit(&self, deadline: Option<BootTime>) -> Limit;
 
-    fn ping(&self, limit: BootTime) -> Result<()>;
+    fn ping(&self, limit: Limit) -> Result<()>;
 
     /// Makes the table if it is not there.
-    fn create_table(&self, limit: BootTime) -> Result<()>;
+    fn create_table(&self, limit: Limit) -> Result<()>;
 
     /// Takes a row that is free or not there; the last fencing token drawn.
-    fn grab(&self, grab: &Grab<'_>, limit: BootTime) -> Result<Wrote<i64>>;
+    fn grab(&self, grab: &Grab<'_>, limit: Limit) -> Result<Wrote<i64>>;
 
     /// Empties a row whose state is exactly `state`.
-    fn free(&self, id: &Id, state: &str, limit: BootTime) -> Result<Wrote<()>>;
+    fn free(&self, id: &Id, state: &str, limit: Limit) -> Result<Wrote<()>>;
 
     /// Lengthens the only hold of a row whose state is exactly `state`, unless it has ended.
-    fn touch(&self, id: &Id, state: &str, ttl: i64, limit: BootTime) -> Result<Wrote<()>>;
+    fn touch(&self, id: &Id, state: &str, ttl: i64, limit: Limit) -> Result<Wrote<()>>;
 
-    fn read(&self, id: &Id, limit: BootTime) -> Result<Option<Row>>;
+    fn read(&self, id: &Id, limit: Limit) -> Result<Option<Row>>;
 
     /// Writes a row if it has not changed since it was read, and sends the notes.
-    fn swap(&self, swap: &Swap<'_>, limit: BootTime) -> Result<bool>;
+    fn swap(&self, swap: &Swap<'_>, limit: Limit) -> Result<bool>;
 
     /// Rows that are not free, in the order of their keys after `after`.
-    fn list(
-        &self,
-        after: &[u8],
-        prefix: &[u8],
-        limit: usize,
-        until: BootTime,
-    ) -> Result<Vec<Listed>>;
+    fn list(&self, after: &[u8], prefix: &[u8], limit: usize, until: Limit) -> Result<Vec<Listed>>;
 
     /// Drops rows that have been free for longer than `idle` µs, among some after `after`; their
     /// fencing tokens stay below those of rows to come.
-    fn purge(&self, after: &Id, idle: i64, limit: BootTime) -> Result<()>;
+    fn purge(&self, after: &Id, idle: i64, limit: Limit) -> Result<()>;
 
     /// Whether this process is being told of hand-overs.
     fn listens(&self) -> bool {
@@ -118,7 +113,7 @@ pub(super) trait Engine: Send + Sync + Debug {
 
     /// The channel on which this process is told, once it is sure that it is; nothing where waiters
     /// poll.
-    fn channel(&self, limit: BootTime) -> Result<Option<&str>> {
+    fn channel(&self, limit: Limit) -> Result<Option<&str>> {
         let _ = limit;
         Ok(None)
     }

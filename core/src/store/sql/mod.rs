@@ -4,6 +4,7 @@
 mod book;
 mod config;
 mod engine;
+mod limit;
 #[cfg(feature = "mysql")]
 pub mod mysql;
 mod native;

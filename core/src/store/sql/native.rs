@@ -8,6 +8,7 @@
 use super::book::{self, Book, Released, Row, Verdict};
 use super::config::Common;
 use super::engine::{Engine, Grab, Id, Swap, Wrote};
+use super::limit::Limit;
 use crate::capability::{Capabilities, Fence};
 use crate::codes::Code;
 use crate::fork::PerProcess;
@@ -117,7 +118,7 @@ impl<E: Engine> Native<E> {
         &self,
         id: &Id,
         mut row: Option<Row>,
-        limit: BootTime,
+        limit: Limit,
         mut work: impl FnMut(&mut Book) -> Result<(T, bool)>,
     ) -> Result<T> {
         let mut turns = 0u32;
@@ -157,7 +158,19 @@ impl<E: Engine> Native<E> {
     }
 
     fn ask(&self, claim: &Claim, channel: Option<&str>) -> Result<Attempt> {
-        let (before, limit) = (BootTime::now(), self.engine.limit(claim.deadline));
+        match self.look(claim, channel) {
+            // Another's transaction has the row or the table, and nobody rings when it ends.
+            Err(error) if error.code() == Code::Busy => Ok(Attempt::Busy(Busy {
+                poll: Some(Self::poll(claim)),
+                ..Busy::default()
+            })),
+            looked => looked,
+        }
+    }
+
+    fn look(&self, claim: &Claim, channel: Option<&str>) -> Result<Attempt> {
+        let before = BootTime::now();
+        let limit = self.engine.limit(claim.deadline).brief();
         let (id, who) = (Self::id(claim), self.who(claim));
         let state = book::only(claim, &who);
         let block = i64::from(claim.fence_block.max(1));

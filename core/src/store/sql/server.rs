@@ -3,14 +3,28 @@
 
 use super::book;
 use super::engine::Listed;
+use super::limit::Limit;
 use super::peer::{Database, Outcome, Param};
 use crate::fork::PerProcess;
 use crate::lease::BootTime;
 use crate::store::cautions::Cautions;
-use crate::store::db::{Config, Connection, Row, Rows, Value};
+use crate::store::db::{Config, Connection, Engine, Fault, Row, Rows, Value};
 use crate::sync::Mutex;
 use crate::{Code, Error, Result};
 use std::time::Duration;
+
+/// What a session on PostgreSQL begins with: short waits for others' transactions, after which a statement has done
+/// nothing and is sent again; and no failures for want of an order of transactions, of which each statement is
+/// one. Both only for the statement if the session is not ours, which a pooler's is not.
+const POSTGRES: &str = "SELECT is_ours, set_config('lock_timeout', '25', NOT is_ours), \
+    set_config('default_transaction_isolation', 'read committed', NOT is_ours) \
+    FROM (SELECT pg_backend_pid() = $1::bigint AS is_ours) AS session";
+/// Before each statement in a session that is a pooler's.
+const POSTGRES_EACH: &str = "SELECT set_config('lock_timeout', '25', true)";
+/// The same on MySQL, which counts whole seconds; MariaDB does not wait at all, except where a statement says so for
+/// itself: that goes to the replicas too. Whatever the server's default, each statement is a transaction.
+const MYSQL: &str = "SET autocommit = 1, innodb_lock_wait_timeout = 1 /*M!100300 - 1 */, \
+    lock_wait_timeout = 1 /*M!100300 - 1 */";
 
 /// Idle connections kept per process.
 const MOST_IDLE: usize = 16;
@@ -35,15 +49,15 @@ impl Server {
         }
     }
 
-    pub fn limit(&self, deadline: Option<BootTime>) -> BootTime {
-        self.config.limit(deadline)
+    pub fn limit(&self, deadline: Option<BootTime>) -> Limit {
+        self.config.limit(deadline).into()
     }
 
-    fn take(&self, limit: BootTime) -> Result<Connection> {
+    fn take(&self, limit: Limit) -> Result<Connection> {
         loop {
             let kept = self.idle.get_or_init(Mutex::default).lock().pop();
             match kept {
-                None => return Connection::open(&self.config, limit),
+                None => return self.open(limit.end),
                 Some(mut connection) => {
                     // Else the server has closed it, by a restart for instance: nothing is lost yet.
                     if connection.is_quiet() || cfg!(canary = "keep_broken") {
@@ -54,6 +68,23 @@ impl Server {
         }
     }
 
+    fn open(&self, end: BootTime) -> Result<Connection> {
+        let mut connection = Connection::open(&self.config, end)?;
+        if cfg!(canary = "bare_session") {
+            return Ok(connection);
+        }
+        let number = [Value::Int(connection.session())];
+        let prepared = match self.config.engine {
+            Engine::Postgres => connection.query(POSTGRES, &number, end),
+            Engine::Mysql => connection.query(MYSQL, &[], end),
+        };
+        let rows = prepared.map_err(Fault::before_any_statement)?;
+        if self.config.engine == Engine::Postgres && rows.number()? != Some(1) {
+            connection.put_before_each(POSTGRES_EACH);
+        }
+        Ok(connection)
+    }
+
     fn give_back(&self, connection: Connection) {
         let mut idle = self.idle.get_or_init(Mutex::default).lock();
         if idle.len() < MOST_IDLE {
@@ -61,35 +92,48 @@ impl Server {
         }
     }
 
-    pub fn ping(&self, limit: BootTime) -> Result<()> {
+    pub fn ping(&self, limit: Limit) -> Result<()> {
         self.query("SELECT 1", &[], limit).map(drop)
     }
 
-    pub fn create_table(&self, limit: BootTime) -> Result<()> {
+    pub fn create_table(&self, limit: Limit) -> Result<()> {
         let mut connection = self.take(limit)?;
         for statement in self.ddl.split(';').map(str::trim) {
             if statement.is_empty() {
                 continue;
             }
-            // Not prepared: it comes once, and behind a pooler others have prepared it too.
-            match connection.batch(&[statement], limit) {
-                // Two who make it at the same time may meet; what counts is that it is there.
-                Err(fault)
-                    if fault.is_retriable()
-                        || matches!(fault.state.as_str(), "23505" | "42P07" | "42710") => {}
-                done => done?,
+            let mut pause = FIRST_PAUSE;
+            loop {
+                // Not prepared: it comes once, and behind a pooler others have prepared it too.
+                match connection.batch(&[statement], limit.end) {
+                    // Two who make it at the same time may meet; what counts is that it is there.
+                    Err(fault) if matches!(fault.state.as_str(), "23505" | "42P07" | "42710") => {}
+                    Err(fault) if fault.is_retriable() && fault.usable && !limit.has_passed() => {
+                        wait(&mut pause, limit);
+                        continue;
+                    }
+                    done => done?,
+                }
+                break;
             }
         }
         self.give_back(connection);
         Ok(())
     }
 
-    /// One statement, again if it was in another one's way; the table is made if it lacks.
-    pub fn query(&self, sql: &str, params: &[Value<'_>], limit: BootTime) -> Result<Rows> {
-        let (mut made, mut pause) = (false, FIRST_PAUSE);
+    /// One statement, again if it was in another one's way; the table is made if it lacks. `Busy` if others were in
+    /// its way for longer than the limit lets them.
+    pub fn query(&self, sql: &str, params: &[Value<'_>], limit: Limit) -> Result<Rows> {
+        let (mut made, mut pause, mut times) = (false, FIRST_PAUSE, 0);
         loop {
             let mut connection = self.take(limit)?;
-            let fault = match connection.query(sql, params, limit) {
+            let mut answer = connection.query(sql, params, limit.end);
+            if let (Err(fault), Some(end)) = (&answer, limit.last_words())
+                && fault.late
+            {
+                answer = connection.finish(end);
+            }
+            let fault = match answer {
                 Ok(rows) => {
                     self.give_back(connection);
                     return Ok(rows);
@@ -103,17 +147,25 @@ impl Server {
             if is_good || cfg!(canary = "keep_broken") {
                 self.give_back(connection);
             }
+            times += 1;
             if fault.is_missing_table() && !made {
-                self.create_table(limit)?;
+                self.create_table(limit.end.into())?;
                 made = true;
+            } else if fault.is_retriable() && limit.is_over_after(times) {
+                return Err(Error::outcome(Code::Busy));
             } else if (fault.is_retriable() || unprepared) && !limit.has_passed() {
-                std::thread::sleep(pause.min(limit.left()));
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                wait(&mut pause, limit);
             } else {
                 return Err(fault.into());
             }
         }
     }
+}
+
+/// Between two times that a statement was in another one's way.
+fn wait(pause: &mut Duration, limit: Limit) {
+    std::thread::sleep((*pause).min(limit.left()));
+    *pause = (*pause * 2).min(LONGEST_PAUSE);
 }
 
 /// A number that must be there.
@@ -148,11 +200,11 @@ pub(super) fn listed(row: &Row) -> Result<Listed> {
 }
 
 impl Database for Server {
-    fn limit(&self, deadline: Option<BootTime>) -> BootTime {
+    fn limit(&self, deadline: Option<BootTime>) -> Limit {
         Server::limit(self, deadline)
     }
 
-    fn ask(&self, sql: &str, params: &[Param<'_>], limit: BootTime) -> Result<Outcome> {
+    fn ask(&self, sql: &str, params: &[Param<'_>], limit: Limit) -> Result<Outcome> {
         let params: Vec<Value<'_>> = params
             .iter()
             .map(|param| match param {
@@ -175,11 +227,11 @@ impl Database for Server {
         })
     }
 
-    fn create_table(&self, limit: BootTime) -> Result<()> {
+    fn create_table(&self, limit: Limit) -> Result<()> {
         Server::create_table(self, limit)
     }
 
-    fn ping(&self, limit: BootTime) -> Result<()> {
+    fn ping(&self, limit: Limit) -> Result<()> {
         Server::ping(self, limit)
     }
 

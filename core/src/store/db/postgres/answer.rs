@@ -27,6 +27,8 @@ pub(super) struct Answer {
     /// The server keeps the statement from here on, even if it fails.
     pub prepared: bool,
     pub fault: Option<Fault>,
+    /// Statements whose answers come first, and are of no interest.
+    pub skip: u32,
 }
 
 impl Answer {
@@ -42,12 +44,14 @@ impl Answer {
             Message::RowDescription(body) => {
                 self.binary = binary_columns(&body).map_err(|error| nonsense(&error))?;
             }
+            Message::DataRow(_) if self.skip > 0 => {}
             Message::DataRow(body) => {
                 let width = body.ranges().size_hint().0;
                 weight.add_row(width).map_err(Fault::dead)?;
                 let row = row(&body, &self.binary).map_err(|error| nonsense(&error))?;
                 self.rows.rows.push(row);
             }
+            Message::CommandComplete(_) if self.skip > 0 => self.skip -= 1,
             Message::CommandComplete(body) => {
                 let tag = body.tag().map_err(|error| nonsense(&error))?;
                 let count = tag.rsplit(' ').next().and_then(|count| count.parse().ok());
@@ -61,7 +65,7 @@ impl Answer {
                 self.fault.get_or_insert(fault);
             }
             Message::NotificationResponse(body) => note(notices, &body),
-            Message::ParseComplete => self.prepared = true,
+            Message::ParseComplete => self.prepared = self.skip == 0,
             Message::BindComplete
             | Message::NoData
             | Message::ParameterDescription(_)

@@ -5,15 +5,16 @@
 use super::book::Row;
 use super::config::{Common, TABLE, quoted, take_table};
 use super::engine::{Engine, Grab, Id, Listed, Swap, Traits, Wrote};
+use super::limit::Limit;
 use super::native::Native;
 use super::peer::{self, Kind};
 use super::server::{Server, listed, number, odd, read_row};
-use crate::Result;
 use crate::capability::Scope;
 use crate::lease::BootTime;
 use crate::store::Backend;
 use crate::store::db::{self, Config, Value};
 use crate::url::Url;
+use crate::{Code, Result};
 use std::sync::Arc;
 
 /// The server's time; not by way of its time zone, which may leap.
@@ -86,14 +87,18 @@ impl Mysql {
         }
     }
 
+    /// Drops those of some rows that are still free and idle: by their keys, so that no other row is locked.
+    fn drop_rows(&self, ids: &[&[u8]], more: &[Value<'_>; 2], limit: Limit) -> Result<()> {
+        let more_keys = " UNION ALL SELECT ?".repeat(ids.len().saturating_sub(1));
+        let keys = format!("SELECT ? AS id{more_keys}");
+        let sql = self.sql.purge.replace("{keys}", &keys);
+        let ids = ids.iter().map(|id| Value::Bytes(id));
+        let params: Vec<_> = ids.chain(more.iter().copied()).collect();
+        self.server.query(&sql, &params, limit).map(drop)
+    }
+
     /// A statement that acted on one row, or what that says.
-    fn write(
-        &self,
-        sql: &str,
-        params: &[Value<'_>],
-        id: &Id,
-        limit: BootTime,
-    ) -> Result<Wrote<()>> {
+    fn write(&self, sql: &str, params: &[Value<'_>], id: &Id, limit: Limit) -> Result<Wrote<()>> {
         match self.server.query(sql, params, limit)?.affected {
             0 => Ok(Wrote::Found(self.read(id, limit)?)),
             _ => Ok(Wrote::Done(())),
@@ -111,11 +116,11 @@ impl Engine for Mysql {
         }
     }
 
-    fn limit(&self, deadline: Option<BootTime>) -> BootTime {
+    fn limit(&self, deadline: Option<BootTime>) -> Limit {
         self.server.limit(deadline)
     }
 
-    fn ping(&self, limit: BootTime) -> Result<()> {
+    fn ping(&self, limit: Limit) -> Result<()> {
         self.server.ping(limit)
     }
 
@@ -123,11 +128,11 @@ impl Engine for Mysql {
         self.server.config.cautions.take()
     }
 
-    fn create_table(&self, limit: BootTime) -> Result<()> {
+    fn create_table(&self, limit: Limit) -> Result<()> {
         self.server.create_table(limit)
     }
 
-    fn grab(&self, grab: &Grab<'_>, limit: BootTime) -> Result<Wrote<i64>> {
+    fn grab(&self, grab: &Grab<'_>, limit: Limit) -> Result<Wrote<i64>> {
         if grab.asked_before {
             // Likely refused again: by a read, which is in nobody's way.
             let found = self.read(grab.id, limit)?;
@@ -149,12 +154,12 @@ impl Engine for Mysql {
         }
     }
 
-    fn free(&self, id: &Id, state: &str, limit: BootTime) -> Result<Wrote<()>> {
+    fn free(&self, id: &Id, state: &str, limit: Limit) -> Result<Wrote<()>> {
         let params = [Value::Bytes(id), Value::Bytes(state.as_bytes())];
         self.write(&self.sql.free, &params, id, limit)
     }
 
-    fn touch(&self, id: &Id, state: &str, ttl: i64, limit: BootTime) -> Result<Wrote<()>> {
+    fn touch(&self, id: &Id, state: &str, ttl: i64, limit: Limit) -> Result<Wrote<()>> {
         let params = [
             Value::Int(ttl),
             Value::Bytes(id),
@@ -163,14 +168,14 @@ impl Engine for Mysql {
         self.write(&self.sql.touch, &params, id, limit)
     }
 
-    fn read(&self, id: &Id, limit: BootTime) -> Result<Option<Row>> {
+    fn read(&self, id: &Id, limit: Limit) -> Result<Option<Row>> {
         let rows = self
             .server
             .query(&self.sql.read, &[Value::Bytes(id)], limit)?;
         rows.first().map(|row| read_row(row, 0)).transpose()
     }
 
-    fn swap(&self, swap: &Swap<'_>, limit: BootTime) -> Result<bool> {
+    fn swap(&self, swap: &Swap<'_>, limit: Limit) -> Result<bool> {
         let params = [
             Value::Int(swap.fence),
             Value::Int(swap.since),
@@ -182,13 +187,7 @@ impl Engine for Mysql {
         Ok(self.server.query(&self.sql.swap, &params, limit)?.affected > 0)
     }
 
-    fn list(
-        &self,
-        after: &[u8],
-        prefix: &[u8],
-        limit: usize,
-        until: BootTime,
-    ) -> Result<Vec<Listed>> {
+    fn list(&self, after: &[u8], prefix: &[u8], limit: usize, until: Limit) -> Result<Vec<Listed>> {
         let int = |number: usize| Value::Int(i64::try_from(number).unwrap_or(i64::MAX));
         let params = [
             Value::Bytes(after),
@@ -200,18 +199,32 @@ impl Engine for Mysql {
         rows.rows.iter().map(listed).collect()
     }
 
-    fn purge(&self, after: &Id, idle: i64, limit: BootTime) -> Result<()> {
+    fn purge(&self, after: &Id, idle: i64, limit: Limit) -> Result<()> {
         let (after, idle) = (Value::Bytes(after), Value::Int(idle));
         let found = self.server.query(&self.sql.window, &[after, idle], limit)?;
-        let Some(row) = found.first() else {
+        let mut old = Vec::new();
+        let mut fence = 0;
+        for row in &found.rows {
+            old.push(row.bytes(0)?.ok_or_else(odd)?);
+            fence = fence.max(number(row, 1)?);
+        }
+        if old.is_empty() {
             return Ok(());
-        };
-        let Some(last) = row.bytes(0)? else {
-            return Ok(());
-        };
-        let fence = Value::Int(number(row, 1)?);
+        }
+        let fence = Value::Int(fence);
         self.server.query(&self.sql.floor, &[fence], limit)?;
-        let params = [after, Value::Bytes(last), idle, fence];
-        self.server.query(&self.sql.purge, &params, limit).map(drop)
+        // Nobody is waited for with rows locked: those who work on other rows would wait too.
+        match self.drop_rows(&old, &[idle, fence], limit.once()) {
+            Err(error) if error.code() == Code::Busy => {}
+            done => return done,
+        }
+        for id in old {
+            match self.drop_rows(&[id], &[idle, fence], limit.once()) {
+                // Somebody works on it: another time.
+                Err(error) if error.code() == Code::Busy => {}
+                done => done?,
+            }
+        }
+        Ok(())
     }
 }

@@ -1,1 +1,2 @@
-DELETE FROM {table} WHERE id > ? AND id <= ? AND state = '' AND since < {now} - ? AND fence <= ?
+DELETE kept FROM ({keys}) AS old STRAIGHT_JOIN {table} AS kept FORCE INDEX (PRIMARY) ON kept.id = old.id
+WHERE kept.state = '' AND kept.since < {now} - ? AND kept.fence <= ?

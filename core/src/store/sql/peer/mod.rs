@@ -9,6 +9,7 @@ mod sql;
 mod values;
 
 use super::config::Common;
+use super::limit::Limit;
 use super::native::{next_poll, read_cursor};
 use crate::capability::{Capabilities, Fence, Scope};
 use crate::codes::Code;
@@ -46,14 +47,14 @@ pub(super) struct Outcome {
 
 /// A database that carries statements out.
 pub(super) trait Database: Send + Sync + std::fmt::Debug {
-    fn limit(&self, deadline: Option<BootTime>) -> BootTime;
+    fn limit(&self, deadline: Option<BootTime>) -> Limit;
 
     /// Runs one statement; the table is made if it lacks.
-    fn ask(&self, sql: &str, params: &[Param<'_>], limit: BootTime) -> Result<Outcome>;
+    fn ask(&self, sql: &str, params: &[Param<'_>], limit: Limit) -> Result<Outcome>;
 
-    fn create_table(&self, limit: BootTime) -> Result<()>;
+    fn create_table(&self, limit: Limit) -> Result<()>;
 
-    fn ping(&self, limit: BootTime) -> Result<()>;
+    fn ping(&self, limit: Limit) -> Result<()>;
 
     /// Where words about its server are kept, if it has one.
     fn cautions(&self) -> Option<&Cautions> {
@@ -159,12 +160,12 @@ impl<D: Database> Peer<D> {
         self.dialect.key(self.kind, &self.prefix, name)
     }
 
-    fn ask(&self, statement: &Statement, values: &Values<'_>, limit: BootTime) -> Result<Outcome> {
+    fn ask(&self, statement: &Statement, values: &Values<'_>, limit: Limit) -> Result<Outcome> {
         let params: Vec<Param<'_>> = statement.order.iter().map(|word| values.of(word)).collect();
         self.database.ask(&statement.sql, &params, limit)
     }
 
-    fn find(&self, key: &str, limit: BootTime) -> Result<Option<Found>> {
+    fn find(&self, key: &str, limit: Limit) -> Result<Option<Found>> {
         let values = Values::new(key);
         let outcome = self.ask(&self.statements.read, &values, limit)?;
         let Some(row) = outcome.rows.first() else {
@@ -178,6 +179,52 @@ impl<D: Database> Peer<D> {
             owner: owner.clone(),
             left: (!ended).then(|| seconds(left)).flatten(),
         }))
+    }
+
+    fn look(&self, claim: &Claim) -> Result<Attempt> {
+        let before = BootTime::now();
+        let limit = self.database.limit(claim.deadline).brief();
+        let (key, owner) = (self.key(&claim.name), self.owner(claim.token));
+        let ttl = Self::ttl(claim);
+        let values = Values::owned(&key, &owner, ttl);
+        let granted = Attempt::Granted(Grant {
+            lease: Some(before.after(ttl)),
+            fence: None,
+            recovered: false,
+        });
+        let taken = self.ask(&self.statements.take, &values, limit)?;
+        self.compare_clocks(limit);
+        if !taken.rows.is_empty() {
+            return Ok(granted);
+        }
+        // MySQL does not say whether it acted: until it does, the lock may be ours.
+        let found = match self.find(&key, limit) {
+            Err(error)
+                if self.kind == Kind::Mysql
+                    && matches!(error.code(), Code::Busy | Code::Unavailable) =>
+            {
+                return Err(Error::new(
+                    Code::Uncertain,
+                    "it could not be read whether the lock was granted",
+                ));
+            }
+            found => found?,
+        };
+        if self.kind == Kind::Mysql && found.as_ref().is_some_and(|found| found.owner == owner) {
+            return Ok(granted);
+        }
+        let left = found.and_then(|found| found.left);
+        Ok(self.busy(claim, left))
+    }
+
+    fn busy(&self, claim: &Claim, left: Option<Duration>) -> Attempt {
+        // A little later, so that the server has surely ended it.
+        let ends = |left| BootTime::now().after(left + Duration::from_millis(1));
+        Attempt::Busy(Busy {
+            until: left.map(ends),
+            poll: Some(self.poll(claim)),
+            ..Busy::default()
+        })
     }
 
     fn holder(&self, owner: &str, left: Duration) -> Holder {
@@ -200,7 +247,7 @@ impl<D: Database> Peer<D> {
 
     /// Once: whether this host's clock, by which its rows end, is the server's. All hosts that are right
     /// are near that one.
-    fn compare_clocks(&self, limit: BootTime) {
+    fn compare_clocks(&self, limit: Limit) {
         let sql = match self.kind {
             Kind::Sqlite => return,
             Kind::Postgres => "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1e6 AS bigint)",
@@ -235,11 +282,15 @@ impl<D: Database> Peer<D> {
     }
 
     /// Drops some rows that have ended, each by itself, so that no two locks are held at once.
-    fn purge(&self, limit: BootTime) -> Result<()> {
+    fn purge(&self, limit: Limit) -> Result<()> {
         let ended = self.ask(&self.statements.ended, &Values::new(""), limit)?;
         for row in ended.rows {
             if let Some(Some(key)) = row.first() {
-                self.ask(&self.statements.drop, &Values::new(key), limit)?;
+                match self.ask(&self.statements.drop, &Values::new(key), limit.once()) {
+                    // Somebody works on it: another time.
+                    Err(error) if error.code() == Code::Busy => {}
+                    done => drop(done?),
+                }
             }
         }
         Ok(())
@@ -315,32 +366,11 @@ impl<D: Database + 'static> Backend for Peer<D> {
     }
 
     fn attempt(&self, claim: &Claim, _bell: Option<&Arc<Signal>>) -> Result<Attempt> {
-        let (before, limit) = (BootTime::now(), self.database.limit(claim.deadline));
-        let (key, owner) = (self.key(&claim.name), self.owner(claim.token));
-        let ttl = Self::ttl(claim);
-        let values = Values::owned(&key, &owner, ttl);
-        let granted = Attempt::Granted(Grant {
-            lease: Some(before.after(ttl)),
-            fence: None,
-            recovered: false,
-        });
-        let taken = self.ask(&self.statements.take, &values, limit)?;
-        self.compare_clocks(limit);
-        if !taken.rows.is_empty() {
-            return Ok(granted);
+        match self.look(claim) {
+            // Another's transaction has the row or the table.
+            Err(error) if error.code() == Code::Busy => Ok(self.busy(claim, None)),
+            looked => looked,
         }
-        // MySQL does not say whether it acted.
-        let found = self.find(&key, limit)?;
-        if self.kind == Kind::Mysql && found.as_ref().is_some_and(|found| found.owner == owner) {
-            return Ok(granted);
-        }
-        let left = found.and_then(|found| found.left);
-        let ends = |left| BootTime::now().after(left + Duration::from_millis(1));
-        Ok(Attempt::Busy(Busy {
-            until: left.map(ends),
-            poll: Some(self.poll(claim)),
-            ..Busy::default()
-        }))
     }
 
     fn cancel(&self, claim: &Claim) -> Result<Cancelled> {

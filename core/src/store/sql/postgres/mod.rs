@@ -5,6 +5,7 @@ mod listener;
 use super::book::{Note, Row};
 use super::config::{Common, TABLE, quoted, take_table};
 use super::engine::{Engine, Grab, Id, Listed, Swap, Traits, Wrote};
+use super::limit::Limit;
 use super::native::Native;
 use super::peer::{self, Kind};
 use super::server::{Server, listed, number, odd, read_row};
@@ -118,19 +119,19 @@ impl Engine for Postgres {
         }
     }
 
-    fn limit(&self, deadline: Option<BootTime>) -> BootTime {
+    fn limit(&self, deadline: Option<BootTime>) -> Limit {
         self.server.limit(deadline)
     }
 
-    fn ping(&self, limit: BootTime) -> Result<()> {
+    fn ping(&self, limit: Limit) -> Result<()> {
         self.server.ping(limit)
     }
 
-    fn create_table(&self, limit: BootTime) -> Result<()> {
+    fn create_table(&self, limit: Limit) -> Result<()> {
         self.server.create_table(limit)
     }
 
-    fn grab(&self, grab: &Grab<'_>, limit: BootTime) -> Result<Wrote<i64>> {
+    fn grab(&self, grab: &Grab<'_>, limit: Limit) -> Result<Wrote<i64>> {
         let params = [
             Value::Bytes(grab.id),
             Value::Bytes(grab.name),
@@ -142,13 +143,13 @@ impl Engine for Postgres {
         wrote(&rows, |row| number(row, 2))
     }
 
-    fn free(&self, id: &Id, state: &str, limit: BootTime) -> Result<Wrote<()>> {
+    fn free(&self, id: &Id, state: &str, limit: Limit) -> Result<Wrote<()>> {
         let params = [Value::Bytes(id), Value::Bytes(state.as_bytes())];
         let rows = self.server.query(&self.sql.free, &params, limit)?;
         wrote(&rows, |_| Ok(()))
     }
 
-    fn touch(&self, id: &Id, state: &str, ttl: i64, limit: BootTime) -> Result<Wrote<()>> {
+    fn touch(&self, id: &Id, state: &str, ttl: i64, limit: Limit) -> Result<Wrote<()>> {
         let params = [
             Value::Bytes(id),
             Value::Bytes(state.as_bytes()),
@@ -158,14 +159,14 @@ impl Engine for Postgres {
         wrote(&rows, |_| Ok(()))
     }
 
-    fn read(&self, id: &Id, limit: BootTime) -> Result<Option<Row>> {
+    fn read(&self, id: &Id, limit: Limit) -> Result<Option<Row>> {
         let rows = self
             .server
             .query(&self.sql.read, &[Value::Bytes(id)], limit)?;
         rows.first().map(|row| read_row(row, 1)).transpose()
     }
 
-    fn swap(&self, swap: &Swap<'_>, limit: BootTime) -> Result<bool> {
+    fn swap(&self, swap: &Swap<'_>, limit: Limit) -> Result<bool> {
         let notes = told(swap.notes);
         let params = [
             Value::Bytes(swap.id),
@@ -184,13 +185,7 @@ impl Engine for Postgres {
         Ok(rows.first().is_some())
     }
 
-    fn list(
-        &self,
-        after: &[u8],
-        prefix: &[u8],
-        limit: usize,
-        until: BootTime,
-    ) -> Result<Vec<Listed>> {
+    fn list(&self, after: &[u8], prefix: &[u8], limit: usize, until: Limit) -> Result<Vec<Listed>> {
         let int = |number: usize| Value::Int(i64::try_from(number).unwrap_or(i64::MAX));
         let params = [
             Value::Bytes(after),
@@ -202,7 +197,7 @@ impl Engine for Postgres {
         rows.rows.iter().map(listed).collect()
     }
 
-    fn purge(&self, after: &Id, idle: i64, limit: BootTime) -> Result<()> {
+    fn purge(&self, after: &Id, idle: i64, limit: Limit) -> Result<()> {
         let (after, idle) = (Value::Bytes(after), Value::Int(idle));
         let found = self.server.query(&self.sql.window, &[after, idle], limit)?;
         let Some(row) = found.first() else {
@@ -218,8 +213,8 @@ impl Engine for Postgres {
         self.listener.get().is_some_and(Listener::stands)
     }
 
-    fn channel(&self, limit: BootTime) -> Result<Option<&str>> {
-        self.listener()?.ensure(&self.server.config, limit)
+    fn channel(&self, limit: Limit) -> Result<Option<&str>> {
+        self.listener()?.ensure(&self.server.config, limit.end)
     }
 
     fn register(&self, token: OwnerToken, bell: &Arc<Signal>) {

@@ -10,6 +10,7 @@ mod pool;
 use super::book::Row;
 use super::config::{Common, TABLE, quoted, take_table};
 use super::engine::{Engine, Grab, Id, Listed, Swap, Traits, Wrote};
+use super::limit::Limit;
 use super::native::Native;
 use super::peer::{self, Database, Kind, Outcome, Param};
 use crate::capability::Scope;
@@ -180,7 +181,7 @@ impl File {
     /// Works on a connection, again and again while others write; makes the table if it lacks.
     fn run<T>(
         &self,
-        limit: BootTime,
+        limit: Limit,
         mut work: impl FnMut(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T> {
         let mut made = false;
@@ -215,18 +216,18 @@ impl File {
         }
     }
 
-    fn limit(&self, deadline: Option<BootTime>) -> BootTime {
+    fn limit(&self, deadline: Option<BootTime>) -> Limit {
         let own = BootTime::now().after(self.io_timeout);
-        deadline.map_or(own, |deadline| deadline.min(own))
+        deadline.map_or(own, |deadline| deadline.min(own)).into()
     }
 
-    fn ping(&self, limit: BootTime) -> Result<()> {
+    fn ping(&self, limit: Limit) -> Result<()> {
         self.run(limit, |connection| {
             connection.query_row("PRAGMA schema_version", [], |_| Ok(()))
         })
     }
 
-    fn create_table(&self, limit: BootTime) -> Result<()> {
+    fn create_table(&self, limit: Limit) -> Result<()> {
         self.run(limit, |connection| connection.execute_batch(&self.ddl))
     }
 }
@@ -296,19 +297,19 @@ impl Engine for Sqlite {
         }
     }
 
-    fn limit(&self, deadline: Option<BootTime>) -> BootTime {
+    fn limit(&self, deadline: Option<BootTime>) -> Limit {
         self.file.limit(deadline)
     }
 
-    fn ping(&self, limit: BootTime) -> Result<()> {
+    fn ping(&self, limit: Limit) -> Result<()> {
         self.file.ping(limit)
     }
 
-    fn create_table(&self, limit: BootTime) -> Result<()> {
+    fn create_table(&self, limit: Limit) -> Result<()> {
         self.file.create_table(limit)
     }
 
-    fn grab(&self, grab: &Grab<'_>, limit: BootTime) -> Result<Wrote<i64>> {
+    fn grab(&self, grab: &Grab<'_>, limit: Limit) -> Result<Wrote<i64>> {
         self.file.run(limit, |connection| {
             // A reader waits for nobody.
             let found = self.read_on(connection, grab.id)?;
@@ -340,7 +341,7 @@ impl Engine for Sqlite {
         })
     }
 
-    fn free(&self, id: &Id, state: &str, limit: BootTime) -> Result<Wrote<()>> {
+    fn free(&self, id: &Id, state: &str, limit: Limit) -> Result<Wrote<()>> {
         self.file.run(limit, |connection| {
             let freed = connection.prepare_cached(&self.sql.free)?.execute(params![
                 &id[..],
@@ -354,7 +355,7 @@ impl Engine for Sqlite {
         })
     }
 
-    fn touch(&self, id: &Id, state: &str, ttl: i64, limit: BootTime) -> Result<Wrote<()>> {
+    fn touch(&self, id: &Id, state: &str, ttl: i64, limit: Limit) -> Result<Wrote<()>> {
         self.file.run(limit, |connection| {
             let now = now();
             let touched = connection
@@ -372,12 +373,12 @@ impl Engine for Sqlite {
         })
     }
 
-    fn read(&self, id: &Id, limit: BootTime) -> Result<Option<Row>> {
+    fn read(&self, id: &Id, limit: Limit) -> Result<Option<Row>> {
         self.file
             .run(limit, |connection| self.read_on(connection, id))
     }
 
-    fn swap(&self, swap: &Swap<'_>, limit: BootTime) -> Result<bool> {
+    fn swap(&self, swap: &Swap<'_>, limit: Limit) -> Result<bool> {
         self.file.run(limit, |connection| {
             let written = connection.prepare_cached(&self.sql.swap)?.execute(params![
                 &swap.id[..],
@@ -391,13 +392,7 @@ impl Engine for Sqlite {
         })
     }
 
-    fn list(
-        &self,
-        after: &[u8],
-        prefix: &[u8],
-        limit: usize,
-        until: BootTime,
-    ) -> Result<Vec<Listed>> {
+    fn list(&self, after: &[u8], prefix: &[u8], limit: usize, until: Limit) -> Result<Vec<Listed>> {
         self.file.run(until, |connection| {
             let now = now();
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -418,7 +413,7 @@ impl Engine for Sqlite {
         })
     }
 
-    fn purge(&self, after: &Id, idle: i64, limit: BootTime) -> Result<()> {
+    fn purge(&self, after: &Id, idle: i64, limit: Limit) -> Result<()> {
         let before = now().saturating_sub(idle);
         let found: Option<(Vec<u8>, i64)> = self.file.run(limit, |connection| {
             connection
@@ -467,11 +462,11 @@ fn text_of(value: ValueRef<'_>) -> Option<String> {
 }
 
 impl Database for File {
-    fn limit(&self, deadline: Option<BootTime>) -> BootTime {
+    fn limit(&self, deadline: Option<BootTime>) -> Limit {
         File::limit(self, deadline)
     }
 
-    fn ask(&self, sql: &str, given: &[Param<'_>], limit: BootTime) -> Result<Outcome> {
+    fn ask(&self, sql: &str, given: &[Param<'_>], limit: Limit) -> Result<Outcome> {
         self.run(limit, |connection| {
             let mut statement = connection.prepare_cached(sql)?;
             let width = statement.column_count();
@@ -493,11 +488,11 @@ impl Database for File {
         })
     }
 
-    fn create_table(&self, limit: BootTime) -> Result<()> {
+    fn create_table(&self, limit: Limit) -> Result<()> {
         File::create_table(self, limit)
     }
 
-    fn ping(&self, limit: BootTime) -> Result<()> {
+    fn ping(&self, limit: Limit) -> Result<()> {
         File::ping(self, limit)
     }
 }
