@@ -31,7 +31,7 @@ pub mod list;
 pub mod lock;
 pub mod manager;
 pub mod metrics;
-#[cfg(all(loom, test))]
+#[cfg(all(any(loom, shuttle), test))]
 mod model;
 pub mod options;
 pub mod scope;

@@ -1,21 +1,22 @@
 //! The table of handles in the model checker: calls, frees and new handles of several threads in every
 //! order, weak memory included.
 //!
-//! `table.rs` is compiled a second time here, with the checker's types. `tests/chaos/model -- table`.
+//! `table.rs` is compiled a second time here, with the checker's types. `tests/chaos/model -- table`
+//! looks at every order up to a bound (loom), `-- schedules` at many random ones without (shuttle).
 
 #[path = "table.rs"]
 mod table;
 
 mod sync {
-    pub(super) use loom::cell::UnsafeCell;
-    pub(super) use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+    pub(super) use super::checker::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+    pub(super) use super::watched::UnsafeCell;
 
     pub(super) const CHUNK: usize = 1;
     pub(super) const CHUNKS: usize = 2;
     pub(super) const GENERATIONS: u64 = 6;
 
     #[derive(Debug, Default)]
-    pub(super) struct FreeList(pub(super) loom::sync::Mutex<Vec<u32>>);
+    pub(super) struct FreeList(pub(super) super::checker::sync::Mutex<Vec<u32>>);
 
     impl FreeList {
         pub(super) fn with<R>(&self, run: impl FnOnce(&mut Vec<u32>) -> R) -> R {
@@ -24,11 +25,52 @@ mod sync {
     }
 }
 
-use loom::cell::UnsafeCell;
-use loom::sync::Arc;
-use loom::sync::atomic::{AtomicU32, Ordering};
-use loom::thread;
+use checker::sync::Arc;
+use checker::sync::atomic::{AtomicU32, Ordering};
+use checker::thread;
+#[cfg(loom)]
+use loom as checker;
+#[cfg(shuttle)]
+use shuttle as checker;
 use table::{Entry, Place, Table};
+use watched::UnsafeCell;
+
+#[cfg(loom)]
+use loom::cell as watched;
+
+/// What the other checker brings itself: a cell that nobody may write while it is used.
+#[cfg(shuttle)]
+mod watched {
+    use std::sync::atomic::{AtomicIsize, Ordering};
+
+    /// With how many read it, or -1.
+    #[derive(Debug)]
+    pub(super) struct UnsafeCell<T>(std::cell::UnsafeCell<T>, AtomicIsize);
+
+    impl<T> UnsafeCell<T> {
+        pub(super) fn new(value: T) -> Self {
+            UnsafeCell(std::cell::UnsafeCell::new(value), AtomicIsize::new(0))
+        }
+
+        pub(super) fn with<R>(&self, read: impl FnOnce(*const T) -> R) -> R {
+            let readers = self.1.fetch_add(1, Ordering::SeqCst);
+            assert!(readers >= 0, "read while it is written");
+            shuttle::thread::yield_now();
+            let result = read(self.0.get());
+            self.1.fetch_sub(1, Ordering::SeqCst);
+            result
+        }
+
+        pub(super) fn with_mut<R>(&self, write: impl FnOnce(*mut T) -> R) -> R {
+            let users = self.1.swap(-1, Ordering::SeqCst);
+            assert_eq!(users, 0, "written while it is used");
+            shuttle::thread::yield_now();
+            let result = write(self.0.get());
+            self.1.store(0, Ordering::SeqCst);
+            result
+        }
+    }
+}
 
 /// What was done to the entries of a model.
 #[derive(Debug, Default)]
@@ -91,10 +133,22 @@ fn table() -> Arc<Table<Watched>> {
     })
 }
 
+#[cfg(loom)]
 fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
     builder.check(model);
+}
+
+/// In random order, and in orders that find whatever takes so many preemptions with a known chance (PCT).
+#[cfg(shuttle)]
+fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    let is_full = std::env::var("SYNLOCK_LOAD").is_ok_and(|load| load == "full");
+    let schedules = if is_full { 100_000 } else { 1_000 };
+    let model = std::sync::Arc::new(model);
+    let random = model.clone();
+    shuttle::check_random(move || random(), schedules);
+    shuttle::check_pct(move || model(), schedules, preemptions);
 }
 
 /// A call: what it saw, if the handle was good.
@@ -189,6 +243,8 @@ fn two_threads_make_and_free_handles() {
 }
 
 /// A slot that has run through its generations is given up rather than answering an old handle.
+// One thread has no orders to choose from.
+#[cfg(loom)]
 #[test]
 fn generations_end() {
     check(3, || {
