@@ -17,10 +17,6 @@ pub(super) struct Limit {
     pub end: BootTime,
     /// Until when another's transaction may be in the way, and how often it is looked at least; until the end
     /// without.
-    #[cfg_attr(
-        not(any(feature = "postgres", feature = "mysql")),
-        expect(dead_code, reason = "there is no server to be told so")
-    )]
     patience: Option<(BootTime, u32)>,
 }
 
@@ -64,6 +60,11 @@ impl Limit {
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub fn last_words(self) -> Option<BootTime> {
         self.patience.map(|_| BootTime::now().after(LAST_WORDS))
+    }
+
+    /// Whether it is an attempt's.
+    pub fn is_brief(self) -> bool {
+        self.patience.is_some()
     }
 
     pub fn has_passed(self) -> bool {

@@ -14,7 +14,7 @@ use crate::lease::BootTime;
 use crate::store::Backend;
 use crate::store::db::{self, Config, Value};
 use crate::url::Url;
-use crate::{Code, Result};
+use crate::{Code, Error, Result};
 use std::sync::Arc;
 
 /// The server's time; not by way of its time zone, which may leap.
@@ -149,7 +149,16 @@ impl Engine for Mysql {
             Value::Int(grab.block),
         ];
         match self.server.query(&self.sql.grab, &params, limit)?.last_id {
-            0 => Ok(Wrote::Found(self.read(grab.id, limit)?)),
+            // Where a table has triggers, it may say so of what it has granted as well. To be told that the lock is
+            // taken then would leave it to nobody.
+            0 => match self.read(grab.id, limit) {
+                Ok(Some(row)) if row.state == grab.state => Ok(Wrote::Done(row.fence)),
+                Err(error) if matches!(error.code(), Code::Busy | Code::Unavailable) => {
+                    let words = "it could not be read whether the lock was granted";
+                    Err(Error::new(Code::Uncertain, words))
+                }
+                found => Ok(Wrote::Found(found?)),
+            },
             fence => Ok(Wrote::Done(i64::try_from(fence).map_err(|_| odd())?)),
         }
     }
