@@ -4,8 +4,8 @@
 //! The answers are those of the scripts (`scripts/*.lua`), without a queue: everybody asks again.
 
 use super::answers::{number, text};
-use super::client::{Redis, Reply, Request};
-use super::connection::{check, pack, protocol};
+use super::client::{Redis, Reply, Request, settle};
+use super::connection::{Broken, check, pack, protocol};
 use super::keys::{Keys, slot};
 use super::scripts::Verb;
 use crate::codes::Code;
@@ -46,6 +46,7 @@ pub(super) fn run(
         limit,
         resent: Cell::new(false),
         acks: Cell::new(None),
+        wrote: Cell::new(false),
     };
     let Some(deletion) = lock.deletion()? else {
         return Ok(None);
@@ -63,7 +64,8 @@ pub(super) fn run(
         Verb::Inspect => lock.inspect(),
         Verb::Watch => lock.watch(),
         Verb::ChangeMode => Err(Error::outcome(Code::Unsupported)),
-    }?;
+    };
+    let value = value.map_err(|error| lock.settled(error))?;
     Ok(Some(Reply {
         value,
         resent: lock.resent.get(),
@@ -79,6 +81,8 @@ struct Lock<'a> {
     limit: BootTime,
     resent: Cell<bool>,
     acks: Cell<Option<i64>>,
+    /// A hold may have begun, or gone over to another.
+    wrote: Cell<bool>,
 }
 
 impl Lock<'_> {
@@ -96,6 +100,12 @@ impl Lock<'_> {
         Ok(reply.value)
     }
 
+    /// Trouble of a later step: it says nothing of what an earlier one has written.
+    fn settled(&self, error: Error) -> Error {
+        let sent = self.wrote.get();
+        settle(Broken { error, sent })
+    }
+
     fn ask(&self, words: &[&[u8]]) -> Result<Value> {
         check(self.send(words, false)?)
     }
@@ -103,6 +113,7 @@ impl Lock<'_> {
     /// Writes what makes a hold, or makes it longer; whether the server did.
     fn write(&self, words: &[&[u8]]) -> Result<bool> {
         let acks = self.redis.config.min_acks > 0;
+        self.wrote.set(true);
         match check(self.send(words, acks)?)? {
             Value::Nil => Ok(false),
             Value::Okay => Ok(true),
@@ -256,4 +267,30 @@ fn shown(token: &[u8]) -> String {
         .iter()
         .map(|byte| if plain(byte) { char::from(*byte) } else { '.' });
     letters.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::url::Url;
+
+    /// A server that goes away between two steps: the first may have got the lock.
+    #[test]
+    fn trouble_after_a_write_is_uncertain() {
+        let mut url = Url::parse("redis://127.0.0.1:1?dialect=plain", &[]).unwrap();
+        let redis = Redis::new(super::super::config::Config::read(&mut url).unwrap());
+        let lock = Lock {
+            redis: &redis,
+            key: b"a".to_vec(),
+            slot: 0,
+            limit: BootTime::now(),
+            resent: Cell::new(false),
+            acks: Cell::new(None),
+            wrote: Cell::new(false),
+        };
+        let looked = |lock: &Lock<'_>| lock.left().map_err(|error| lock.settled(error).code());
+        assert_eq!(looked(&lock), Err(Code::Unavailable));
+        assert!(lock.write(&[b"SET", b"a", b"b"]).is_err());
+        assert_eq!(looked(&lock), Err(Code::Uncertain));
+    }
 }
