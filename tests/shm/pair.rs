@@ -61,10 +61,17 @@ fn folder_and_url() -> (TempDir, String) {
     (folder, url)
 }
 
+/// On the stores whose pair takes less time than to ask for memory.
 #[test]
 fn an_uncontended_pair_allocates_nothing() {
-    let (_folder, url) = folder_and_url();
-    let (store, counted) = (Store::open(&url).unwrap(), Store::open(&url).unwrap());
+    let (_folder, shm) = folder_and_url();
+    for url in [shm.as_str(), "memory:pair"] {
+        allocates_nothing(url);
+    }
+}
+
+fn allocates_nothing(url: &str) {
+    let (store, counted) = (Store::open(url).unwrap(), Store::open(url).unwrap());
     counted.measure(true);
     for lock in locks(&store).into_iter().chain(locks(&counted)) {
         let first = ALLOCATIONS.get();
@@ -73,7 +80,7 @@ fn an_uncontended_pair_allocates_nothing() {
         assert!(before > first, "the counter counts");
         pairs(&lock, PAIRS);
         let allocations = ALLOCATIONS.get() - before;
-        assert_eq!(allocations, 0, "{:?}", lock.options());
+        assert_eq!(allocations, 0, "{url}: {:?}", lock.options());
     }
 }
 

@@ -58,6 +58,27 @@ impl Seat {
         notes.what.downcast_mut().map(work)
     }
 
+    /// Works on what this process has put in, if it is a `T`; else on what is made now, which is put in.
+    #[inline]
+    pub fn with_or_put<T: Any + Send, R>(
+        &self,
+        make: impl FnOnce() -> T,
+        work: impl FnOnce(&mut T) -> R,
+    ) -> R {
+        let mut notes = self.notes.borrow_mut();
+        if let Some(notes) = notes.as_mut()
+            && notes.generation == fork::generation()
+            && let Some(known) = notes.what.downcast_mut()
+        {
+            return work(known);
+        }
+        drop(notes);
+        let mut made = make();
+        let result = work(&mut made);
+        self.put(made);
+        result
+    }
+
     /// Puts notes in, in place of the former ones.
     pub fn put<T: Any + Send>(&self, notes: T) {
         if self.keeps {
@@ -125,11 +146,20 @@ mod tests {
         seat.with(|n: &mut u32| *n += 1);
         assert_eq!(seat.with(|n: &mut u32| *n), Some(8));
         assert_eq!(seat.with(|n: &mut u64| *n), None, "another store's");
+        let add = |n: &mut u32| {
+            *n += 1;
+            *n
+        };
+        assert_eq!(seat.with_or_put(|| 1, add), 9);
+        assert_eq!(Seat::none().with_or_put(|| 1, add), 2);
+        assert_eq!(Seat::new().with_or_put(|| 1, add), 2);
         let copy = seat.clone();
         copy.put(9u32);
         assert_eq!(copy.with(|n: &mut u32| *n), None);
         seat.clear();
         assert_eq!(seat.with(|n: &mut u32| *n), None);
+        seat.with_or_put(|| 1, add);
+        assert_eq!(seat.with(|n: &mut u32| *n), Some(2));
     }
 
     #[test]

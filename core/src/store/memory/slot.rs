@@ -1,6 +1,7 @@
 //! One name's holders and queue.
 
-use super::{CLAIM, Work};
+use super::CLAIM;
+use super::space::Work;
 use crate::lease::BootTime;
 use crate::mode::Mode;
 use crate::name::Name;
@@ -58,7 +59,11 @@ impl Slot {
 
     /// Ends what has run out: leases, and offers that nobody took up.
     pub(super) fn expire(&mut self, work: &mut Work<'_>) {
-        let now = work.now;
+        let ends = |held: &Held| held.until.is_some() || held.offered_until.is_some();
+        if !self.held.iter().any(ends) {
+            return;
+        }
+        let now = work.now();
         self.held.retain(|held| {
             held.until.is_none_or(|until| until > now)
                 && held.offered_until.is_none_or(|until| until > now)
@@ -74,7 +79,7 @@ impl Slot {
             let Some(waiter) = self.queue.pop_front() else {
                 break;
             };
-            let offered_until = Some(work.now.after(CLAIM));
+            let offered_until = Some(work.now().after(CLAIM));
             self.grant(&waiter.claim, offered_until, work);
             work.bells.push(waiter.bell);
         }
@@ -122,16 +127,21 @@ impl Slot {
         Ok(())
     }
 
-    fn grant(&mut self, claim: &Claim, offered_until: Option<BootTime>, work: &Work<'_>) -> Grant {
+    fn grant(
+        &mut self,
+        claim: &Claim,
+        offered_until: Option<BootTime>,
+        work: &mut Work<'_>,
+    ) -> Grant {
         let fence = work.draw_fence(claim.fence_block);
-        let until = claim.ttl.map(|ttl| work.now.after(ttl));
+        let until = claim.ttl.map(|ttl| work.now().after(ttl));
         self.held.push(Held {
             token: claim.token,
             mode: claim.mode,
             ttl: claim.ttl,
             until: if offered_until.is_some() { None } else { until },
             offered_until,
-            since: work.now,
+            since: work.now(),
             fence,
             label: claim.label.clone(),
         });
@@ -151,7 +161,7 @@ impl Slot {
         if let Some(held) = self.held.iter_mut().find(|held| held.token == claim.token) {
             // An offer taken up, or a replay: the lease counts from now.
             held.offered_until = None;
-            held.until = held.ttl.map(|ttl| work.now.after(ttl)).max(held.until);
+            held.until = held.ttl.map(|ttl| work.now().after(ttl)).max(held.until);
             return Ok(Attempt::Granted(Grant {
                 lease: held.until,
                 fence: Some(held.fence),
@@ -201,13 +211,13 @@ impl Slot {
         }
     }
 
-    pub(super) fn cancel(&mut self, claim: &Claim, work: &Work<'_>) -> Cancelled {
+    pub(super) fn cancel(&mut self, claim: &Claim, work: &mut Work<'_>) -> Cancelled {
         self.queue
             .retain(|waiter| waiter.claim.token != claim.token);
         match self.held.iter_mut().find(|held| held.token == claim.token) {
             Some(held) => {
                 held.offered_until = None;
-                held.until = held.ttl.map(|ttl| work.now.after(ttl)).max(held.until);
+                held.until = held.ttl.map(|ttl| work.now().after(ttl)).max(held.until);
                 Cancelled::Granted(Grant {
                     lease: held.until,
                     fence: Some(held.fence),
@@ -218,12 +228,12 @@ impl Slot {
         }
     }
 
-    pub(super) fn extend(&mut self, claim: &Claim, ttl: Duration, work: &Work<'_>) -> Answer {
+    pub(super) fn extend(&mut self, claim: &Claim, ttl: Duration, work: &mut Work<'_>) -> Answer {
         match self.held.iter_mut().find(|held| held.token == claim.token) {
             Some(held) => {
                 held.offered_until = None;
                 held.ttl = Some(ttl);
-                held.until = held.until.max(Some(work.now.after(ttl)));
+                held.until = held.until.max(Some(work.now().after(ttl)));
                 Answer::Done(held.until)
             }
             None => Answer::NotOurs,
@@ -246,7 +256,7 @@ impl Slot {
         &mut self,
         claim: &Claim,
         to: Mode,
-        work: &Work<'_>,
+        work: &mut Work<'_>,
     ) -> Result<Attempt> {
         let alone = self.held.len() == 1;
         let Some(held) = self.held.iter_mut().find(|held| held.token == claim.token) else {
