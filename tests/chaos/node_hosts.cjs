@@ -12,6 +12,8 @@ const path = require('node:path');
 
 const root = path.join(__dirname, '..', '..');
 const full = process.env.SYNLOCK_LOAD === 'full';
+/** Not on a disk, which others may keep busy. */
+const MEMORY = fs.existsSync('/dev/shm') ? '/dev/shm' : os.tmpdir();
 /** On a lease store a dead process' hold is free when its lease is over. */
 const lease = (url, ttl) => (url.startsWith('redis') ? { ttl, renew: true } : {});
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -201,7 +203,7 @@ async function main(words) {
   const wanted = ['build', '-q', '-p', 'synlock-node', '--no-default-features', '--features', 'memory,shm,flock,redis'];
   execFileSync('cargo', wanted, { cwd: root, stdio: 'inherit', env: { ...process.env, CARGO_TARGET_DIR: target } });
   if (words.length === 1 && words[0] === 'build') return;
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'synlock-row-'));
+  const folder = fs.mkdtempSync(path.join(MEMORY, 'synlock-row-'));
   const synlock = path.join(folder, 'package');
   fs.mkdirSync(synlock);
   for (const file of fs.readdirSync(path.join(root, 'bindings/node'))) {
