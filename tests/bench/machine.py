@@ -10,23 +10,29 @@ import subprocess
 TICK = os.sysconf("SC_CLK_TCK")
 #: The longest that one sample may take: its time, and the start of its interpreter.
 LIMIT = 60
+Cpus = frozenset[int]
 
 
-def ticks(cpu: int) -> tuple[int, int]:
-    """Time that a CPU was busy, and all of its time. Time stolen by the host counts as busy."""
+def ticks(cpus: Cpus) -> tuple[int, int]:
+    """Time that CPUs were busy, and all of their time. Time stolen by the host counts as busy."""
+    names = {f"cpu{cpu}" for cpu in cpus}
+    busy = total = 0
     with open("/proc/stat") as lines:
         for line in lines:
             words = line.split()
-            if words[0] == f"cpu{cpu}":
+            if words[0] in names:
+                names.remove(words[0])
                 user, nice, system, idle, wait, irq, soft, steal = map(int, words[1:9])
-                busy = user + nice + system + irq + soft + steal
-                return busy, busy + idle + wait
-    raise SystemExit(f"/proc/stat has no cpu{cpu}")
+                used = user + nice + system + irq + soft + steal
+                busy, total = busy + used, total + used + idle + wait
+    if names:
+        raise SystemExit(f"/proc/stat lacks {names}")
+    return busy, total
 
 
 def quiet_cpu() -> int:
     """The CPU of ours that was busy the least since boot."""
-    return min(os.sched_getaffinity(0), key=lambda cpu: ticks(cpu)[0])
+    return min(os.sched_getaffinity(0), key=lambda cpu: ticks(frozenset({cpu}))[0])
 
 
 def used_by(pid: int | None) -> float:
@@ -40,14 +46,14 @@ def used_by(pid: int | None) -> float:
     return used
 
 
-def sample(cpu: int, words: list, server: int | None) -> dict:
-    """Runs one program on the CPU; its figures, and the share of the CPU that was not ours."""
-    used, (busy, total) = used_by(server), ticks(cpu)
+def sample(cpus: Cpus, words: list, server: int | None) -> dict:
+    """Runs one program on the CPUs; its figures, and the share of the CPUs that was not ours."""
+    used, (busy, total) = used_by(server), ticks(cpus)
     done = subprocess.run(
-        ["taskset", "-c", str(cpu), *map(str, words)],
+        ["taskset", "-c", ",".join(map(str, cpus)), *map(str, words)],
         check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, timeout=LIMIT,
     )
-    used, (busy_now, total_now) = used_by(server) - used, ticks(cpu)
+    used, (busy_now, total_now) = used_by(server) - used, ticks(cpus)
     foreign = (busy_now - busy) / TICK - used
     figures = json.loads(done.stdout)
     figures["foreign"] = round(max(0.0, foreign / max(1 / TICK, (total_now - total) / TICK)), 3)

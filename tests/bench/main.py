@@ -49,6 +49,7 @@ def places(folder: str, port: int, path: str) -> dict[str, dict]:
         "flock": {"raw": f"{folder}/raw.lock", "url": flock, "peers": folder},
         "redis (unix socket)": {"raw": path, "url": f"redis:{path}", "peers": path},
         "redis (TCP)": {"raw": str(port), "url": f"redis://127.0.0.1:{port}"},
+        "redis (unix socket, two CPUs)": {"raw": path, "url": f"redis:{path}", "peers": path},
     }
 
 
@@ -63,18 +64,21 @@ def measure(plan: dict, kind: str) -> dict:
     workers = build.workers()
     begin, load = time.monotonic(), os.getloadavg()[0]
     cpu = machine.quiet_cpu()
+    one, all_of_them = frozenset({cpu}), frozenset(os.sched_getaffinity(0))
+
+    def pair(store: str, place: dict, cpus: machine.Cpus) -> dict:
+        return pairs.measure(store, place, workers, server.pid if "redis" in store else None, cpus, plan)
+
     # Shared memory lies where a host has it; the lock files as well, so that no disk decides.
     with tempfile.TemporaryDirectory(prefix="synlock-bench-", dir="/dev/shm") as folder:
         os.mkdir(f"{folder}/locks", 0o700)
         with servers.redis(folder, cpu) as server:
             where = places(folder, server.port, server.path)
-            facts = pairs.facts(cpu, plan["seconds"])
-            stores = {
-                store: pairs.measure(store, place, workers, server.pid if "redis" in store else None, cpu, plan)
-                for store, place in where.items()
-            }
+            facts = pairs.facts(one, plan["seconds"])
+            stores = {store: pair(store, place, one) for store, place in where.items() if store not in pairs.APART}
             # The server may use both, as everybody's does.
-            server.use(os.sched_getaffinity(0))
+            server.use(all_of_them)
+            stores |= {store: pair(store, where[store], all_of_them) for store in pairs.APART}
             ticket = {"raw": f"{folder}/ticket"}
             tasks = many.measure(where["redis (unix socket)"], workers, plan)
             hands = {

@@ -14,26 +14,29 @@ STORES = {
     "flock": (HOST_PEERS, "flock"),
     "redis (unix socket)": (REDIS_PEERS, "redis"),
     "redis (TCP)": ((), "redis"),
+    "redis (unix socket, two CPUs)": (("RedisStore", "redis-py"), "redis"),
 }
+#: Those whose client and server may run beside each other; elsewhere they share a CPU.
+APART = {"redis (unix socket, two CPUs)"}
 #: What else the machine takes, for whoever reads the figures of shm.
 FACTS = {"clock_gettime": "clock", "a futex wake-up of nobody": "futex-wake"}
 LOCK_NAME = "bench"
 
 
-def measure(store: str, place: dict, workers: dict, server: int | None, cpu: int, plan: dict) -> dict:
+def measure(store: str, place: dict, workers: dict, server: int | None, cpus: machine.Cpus, plan: dict) -> dict:
     """Rounds of raw, face, raw, face, … raw: each is judged by the raw samples around it."""
     peers, kind = STORES[store]
     raw = [build.BUILT / "raw", kind, place["raw"], "pair", plan["seconds"]]
     where = {face: place["url"] for face in build.FACES} | dict.fromkeys(peers, place.get("peers"))
     rounds: dict = {face: [] for face in where}
     for turn in range(plan["rounds"]):
-        before = machine.sample(cpu, raw, server)
+        before = machine.sample(cpus, raw, server)
         # Started at another place each time, so that no face always follows the same one.
         order = list(where)
         order = order[turn % len(order):] + order[: turn % len(order)]
         for face in order:
-            ours = machine.sample(cpu, [*workers[face], where[face], LOCK_NAME, "pair", plan["seconds"]], server)
-            after = machine.sample(cpu, raw, server)
+            ours = machine.sample(cpus, [*workers[face], where[face], LOCK_NAME, "pair", plan["seconds"]], server)
+            after = machine.sample(cpus, raw, server)
             rounds[face].append({
                 "p50": ours["p50_ns"],
                 "p99": ours["p99_ns"],
@@ -45,6 +48,6 @@ def measure(store: str, place: dict, workers: dict, server: int | None, cpu: int
     return rounds
 
 
-def facts(cpu: int, seconds: float) -> dict[str, float]:
+def facts(cpus: machine.Cpus, seconds: float) -> dict[str, float]:
     words = {name: [build.BUILT / "raw", kind, "-", "pair", seconds] for name, kind in FACTS.items()}
-    return {name: machine.sample(cpu, command, None)["p50_ns"] for name, command in words.items()}
+    return {name: machine.sample(cpus, command, None)["p50_ns"] for name, command in words.items()}

@@ -15,6 +15,7 @@ RAW = {
     "flock": "`flock(LOCK_EX|LOCK_NB)`, `flock(LOCK_UN)` on a descriptor that stays open",
     "redis (unix socket)": "two `EVALSHA`: `SET NX PX` with a fencing counter, and an owner-checked `DEL`",
     "redis (TCP)": "the same two `EVALSHA`, over 127.0.0.1",
+    "redis (unix socket, two CPUs)": "the same two `EVALSHA`, each of which blocks for its reply",
 }
 TURNS_RAW = {
     "shm": "a ticket lock on a futex, first come, first served, in C",
@@ -28,6 +29,7 @@ SHARES = {
     "flock": {"Rust": 1.5, "C": 1.5, "PHP": 1.8, "Python": 1.8},
     "redis (unix socket)": REMOTE,
     "redis (TCP)": REMOTE,
+    "redis (unix socket, two CPUs)": REMOTE,
 }
 MICROSECONDS = {
     "memory": {"Rust": 0.06},
@@ -235,7 +237,7 @@ def write(results: dict) -> str:
         f"- Load of the machine when it began and ended: {results['load'][0]:.2f}, {results['load'][1]:.2f}.",
         f"- Pairs: {plan['rounds']} rounds of {plan['seconds']} s a sample, each language in a process of its own, "
         "between two samples of the raw limit (`raw.c`): raw, face, raw, face, … . Client and server share one "
-        "CPU. A round's ratio is the face's median over the mean of the two raw medians; the table shows the "
+        "CPU, but for the table of two. A round's ratio is the face's median over the mean of the two raw medians; the table shows the "
         "median of the rounds, and their least and greatest ratio. Rounds in which other programs took over "
         f"{MOST_FOREIGN:.0%} of the CPU are set aside (never more than two thirds of them).",
         f"- Turns: {turns.PROCESSES} processes want the lock all the time and hold it for {turns.HOLD_US} µs, "
