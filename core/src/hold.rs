@@ -9,6 +9,7 @@ use crate::mode::Mode;
 use crate::name::Name;
 use crate::options::check_ttl;
 use crate::owner::OwnerToken;
+use crate::parting::LOST;
 use crate::phase::{Hold, Phase};
 use crate::service;
 use crate::shared::Shared;
@@ -47,8 +48,19 @@ impl Shared {
         let (Phase::Held(hold) | Phase::Releasing(hold)) = &*phase else {
             return Err(Error::outcome(Code::NotHeld));
         };
+        let backend = self.store.backend();
+        // After the lease its answer says whether the lock was still ours.
+        if backend.leaves_releases()
+            && !ending.late
+            && matches!(&*phase, Phase::Held(_))
+            && backend
+                .release_unanswered(&hold.claim, self.parting(ending.owner))
+                .is_none()
+        {
+            return Ok(self.released(&mut phase, ending, "released; its answer is not waited for"));
+        }
         let shown = self.show(hold);
-        let answer = self.store.backend().release(&hold.claim);
+        let answer = backend.release(&hold.claim);
         drop(shown);
         self.end_release(&mut phase, ending, answer)
     }
@@ -122,22 +134,26 @@ impl Shared {
         ending: Ending,
         answer: Result<Answer>,
     ) -> Result<Released> {
-        let Ending { late, since, owner } = ending;
         match answer {
-            Ok(Answer::Done(_)) => {
-                self.late.store(late, Ordering::Release);
-                self.set_released(phase);
-                self.drop_hooks();
-                self.tell_with(EventKind::Released, |facts| {
-                    facts.owner = owner;
-                    facts.held = BootTime::now().since(since);
-                    facts.message = "released";
-                });
-                Ok(Released { late })
-            }
+            Ok(Answer::Done(_)) => Ok(self.released(phase, ending, "released")),
             Ok(Answer::NotOurs) => self.not_released(phase, None),
             Err(error) => self.not_released(phase, Some(error)),
         }
+    }
+
+    /// Notes that the hold is over.
+    #[inline]
+    fn released(&self, phase: &mut Phase, ending: Ending, message: &str) -> Released {
+        let Ending { late, since, owner } = ending;
+        self.late.store(late, Ordering::Release);
+        self.set_released(phase);
+        self.drop_hooks();
+        self.tell_with(EventKind::Released, |facts| {
+            facts.owner = owner;
+            facts.held = BootTime::now().since(since);
+            facts.message = message;
+        });
+        Released { late }
     }
 
     /// A release that did not find the hold, or whose answer did not come.
@@ -146,11 +162,7 @@ impl Shared {
         match error {
             None => {
                 self.set(phase, Phase::Idle(None));
-                self.tell(
-                    EventKind::Lost,
-                    Code::Lost,
-                    "the lock was lost before its release",
-                );
+                self.tell(EventKind::Lost, Code::Lost, LOST);
                 Err(Error::outcome(Code::Lost))
             }
             // The store has given back what there was.

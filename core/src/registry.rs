@@ -158,6 +158,16 @@ pub fn stores() -> Vec<(&'static str, bool)> {
 /// Backends of this process by their whole URL, so that connections outlive a handle.
 static OPENED: PerProcess<Mutex<HashMap<String, Arc<dyn Backend>>>> = PerProcess::new();
 const MOST_KEPT: usize = 256;
+/// Reads the answers to all releases of this process that nobody waited for (`release=async`), for the time of
+/// one exchange with each server. A host calls it at its end.
+pub fn collect_releases() {
+    let Some(opened) = OPENED.get() else { return };
+    let all: Vec<Shared> = opened.lock().values().cloned().collect();
+    for backend in all {
+        backend.collect(true);
+    }
+}
+
 /// So many late answers in a row are the way to the server.
 const MOST_LATE: u32 = 3;
 
@@ -327,6 +337,13 @@ struct Inner {
     late: AtomicU32,
 }
 
+impl Drop for Inner {
+    /// What is told of releases that nobody waited for is told before the store goes.
+    fn drop(&mut self) {
+        self.backend.collect(true);
+    }
+}
+
 impl Store {
     /// Opens a store; connects to nothing before the first operation. An empty URL stands for the
     /// variable `SYNLOCK_URL`.
@@ -438,6 +455,10 @@ impl Store {
 
     pub(crate) fn tell(&self, event: &Event) {
         self.0.observers.tell(event);
+    }
+
+    pub(crate) fn observers(&self) -> Arc<Observers> {
+        self.0.observers.clone()
     }
 
     /// Words, once, if answers take so long that little of a lease is left. A single one may have met a

@@ -41,6 +41,7 @@ const IDLE: Duration = Duration::from_secs(10);
 pub(crate) enum Command {
     Watch(BootTime, Watch),
     Burn(Store, Claim),
+    Collect(BootTime, Arc<dyn Backend>),
     Start(Box<Task>),
     Ring(u64),
     /// What a task has come to that was on its way.
@@ -173,6 +174,27 @@ pub(crate) fn burn(store: Store, claim: Claim) {
     let _ = send(Place::of(&store), Command::Burn(store, claim));
 }
 
+/// Has a store look for the answers to releases that nobody waits for, from then on.
+#[cfg_attr(
+    not(feature = "redis"),
+    expect(dead_code, reason = "only Redis leaves releases")
+)]
+pub(crate) fn collect(backend: Arc<dyn Backend>, at: BootTime) -> Result<()> {
+    send(Place::of_far(&backend), Command::Collect(at, backend))
+}
+
+/// Runs a job on the store's thread.
+#[cfg_attr(
+    not(feature = "redis"),
+    expect(dead_code, reason = "only Redis leaves releases")
+)]
+pub(crate) fn run_for(
+    backend: Arc<dyn Backend>,
+    job: impl FnOnce() + Send + 'static,
+) -> Result<()> {
+    send(Place::of_far(&backend), Command::Job(Box::new(job)))
+}
+
 enum Timer {
     Burn {
         store: Store,
@@ -180,6 +202,7 @@ enum Timer {
         until: BootTime,
         pause: Duration,
     },
+    Collect(Arc<dyn Backend>),
     Task(u64),
 }
 
@@ -310,6 +333,7 @@ impl Loop {
                     },
                 );
             }
+            Command::Collect(at, backend) => self.at(at, Timer::Collect(backend)),
             Command::Start(task) => self.start(task),
             Command::Ring(id) => self.step(id, false),
             Command::Arrived(task, step) => self.settle(task, step),
@@ -467,6 +491,14 @@ impl Loop {
                             pause: pause_next,
                         },
                     );
+                }
+            }
+            Timer::Collect(backend) => {
+                let collect = std::panic::AssertUnwindSafe(|| backend.collect(false));
+                let later = || Some(BootTime::now().after(LONGEST_SLEEP));
+                let next = std::panic::catch_unwind(collect).unwrap_or_else(|_| later());
+                if let Some(at) = next {
+                    self.at(at, Timer::Collect(backend));
                 }
             }
             // A task that was rung meanwhile has a later timer too; a step too many does no harm.

@@ -11,6 +11,7 @@ use crate::lease::{BootTime, drift_allowance};
 use crate::name::Name;
 use crate::options::{LockOptions, Reentry};
 use crate::owner::{Numbers, OwnerToken};
+use crate::parting::LOST;
 use crate::phase::{Hold, Phase, PhaseGuard, Seen};
 use crate::registry::Store;
 use crate::service::{self, Command, Place};
@@ -324,13 +325,18 @@ impl Shared {
     fn event(&self, kind: EventKind) -> Event {
         let mut event = Event::new(kind, self.store.url(), Some(&self.name));
         event.label = self.options.label.clone();
-        event.caller = self.asker.lock().clone();
-        event.caller = event.caller.or_else(|| self.options.caller.clone());
+        event.caller = self.caller();
         event.key = self.options.key.clone();
         if event.key.is_some() {
             event.level = kind.level_of_manager();
         }
         event
+    }
+
+    /// Who asks, for events.
+    pub(crate) fn caller(&self) -> Option<Arc<str>> {
+        let asker = self.asker.lock().clone();
+        asker.or_else(|| self.options.caller.clone())
     }
 
     fn push(&self, event: Event) {
@@ -347,7 +353,7 @@ impl Shared {
     pub(crate) fn warn_if_lost(&self, released: Result<Released>) {
         let is_lost = released.is_err_and(|error| error.code() == Code::Lost);
         if is_lost && !self.is_watched() {
-            self.warn_of_loss("the lock was lost before its release");
+            self.warn_of_loss(LOST);
             self.flush_notices();
         }
     }

@@ -129,6 +129,7 @@ pub extern "C" fn synlock_process_end() {
     value("synlock_process_end", (), || {
         handle::end_all();
         synlock_core::session::end_with_process();
+        synlock_core::collect_releases();
         Ok(())
     });
 }

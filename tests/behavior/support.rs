@@ -108,6 +108,12 @@ impl Setup {
                 open: None,
                 _keep: server.clone(),
             });
+            setups.push(Setup {
+                name: "redis-async",
+                url: format!("{}?release=async", server.url()),
+                open: None,
+                _keep: server.clone(),
+            });
             let valkey = RedisServer::start_with(Options {
                 valkey: true,
                 ..Options::default()

@@ -58,6 +58,7 @@ fn redis(verdict: &mut Verdict) {
         Cluster::start(),
     );
     urls.push(("Symfony's format", symfony));
+    urls.push(("replies owed", format!("{}?release=async", server.url())));
     urls.push(("Cluster", cluster.url()));
     if cfg!(feature = "redis-tls") {
         urls.push(("TLS", server.tls_url()));
@@ -160,8 +161,14 @@ fn share(what: &str, url: &str, verdict: &mut Verdict) {
     let store = Store::open(url).expect("a store");
     let mine = store.lock("parent").expect("a lock");
     mine.try_acquire().expect("a lock");
+    let last = store.lock("last").expect("a lock");
     let children: Vec<_> = (0..CHILDREN)
-        .map(|child| fork(|| i32::from(crossed(&store, child, rounds) != 0)))
+        .map(|child| {
+            // Where releases are not waited for, this one's reply is the parent's to read.
+            last.try_acquire().expect("a lock");
+            last.release().expect("a release");
+            fork(|| i32::from(crossed(&store, child, rounds) != 0))
+        })
         .collect();
     let in_parent = crossed(&store, CHILDREN, rounds);
     let bad = children

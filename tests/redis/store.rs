@@ -4,6 +4,8 @@
 mod connection;
 #[path = "dispatch.rs"]
 mod dispatch;
+#[path = "owed.rs"]
+mod owed;
 #[path = "queue_replies.rs"]
 mod queue_replies;
 

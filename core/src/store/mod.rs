@@ -183,6 +183,9 @@ pub enum Answer {
     NotOurs,
 }
 
+/// Told once, on any thread, what came of a release that nobody waited for, if it is anything but done.
+pub type Told = Box<dyn FnOnce(Result<Answer>) + Send>;
+
 /// The answer to `cancel`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cancelled {
@@ -418,6 +421,26 @@ pub trait Backend: Send + Sync + Debug {
 
     /// Ends the hold or the place in the queue, and hands a free lock on to the first that waits.
     fn release(&self, claim: &Claim) -> Result<Answer>;
+
+    /// Whether releases may be sent without waiting for their answers.
+    fn leaves_releases(&self) -> bool {
+        false
+    }
+
+    /// As `release`, but returns once the request is written: the store sees to the answer, and that its own
+    /// process finds the lock free from now on. Gives `told` back if nothing was sent, to be released in the
+    /// ordinary way.
+    fn release_unanswered(&self, claim: &Claim, told: Told) -> Option<Told> {
+        let _ = claim;
+        Some(told)
+    }
+
+    /// Reads the answers to such releases, and sees through what came to nothing: what has arrived, or, if it
+    /// `waits`, all of them, for the time of one exchange. When to look again.
+    fn collect(&self, waits: bool) -> Option<BootTime> {
+        let _ = waits;
+        None
+    }
 
     /// Turns a hold of `claim.mode` into one of `to`, or leaves it as it is and says `Busy`.
     fn change_mode(&self, claim: &Claim, to: Mode) -> Result<Attempt> {

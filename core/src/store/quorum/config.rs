@@ -71,6 +71,12 @@ pub fn open(url: &mut Url, mut members: Vec<Arc<dyn Backend>>) -> Result<Arc<dyn
             "members of a quorum are asked on threads of its own, which this store does not allow",
         ));
     }
+    if let Some(member) = members.iter().find(|member| member.leaves_releases()) {
+        return Err(bad(format!(
+            "`release=async` is of a store by itself: a quorum counts its members' answers ({})",
+            member.url()
+        )));
+    }
     members.sort_by_key(|member| member.fingerprint());
     for pair in members.windows(2) {
         if pair[0].fingerprint() == pair[1].fingerprint() {

@@ -5,6 +5,7 @@ use super::config::{Config, Dialect, Place};
 use super::connection::{Broken, Connection, Kind, check, pack};
 use super::keys::{Keys, slot};
 use super::nodes::{Next, Node, Nodes};
+use super::owed::Owed;
 use super::pipe::Line;
 use super::polls::Polls;
 use super::scripts::{Form, Verb, script};
@@ -21,6 +22,7 @@ use crate::store::cautions::Cautions;
 use crate::sync::Mutex;
 use redis::Value;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// Idle connections kept per process, and on a Cluster.
@@ -35,6 +37,7 @@ const FAILOVER_PAUSE: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(super) struct Redis {
+    me: Weak<Redis>,
     pub config: Config,
     process: PerProcess<Process>,
 }
@@ -51,6 +54,7 @@ pub(super) struct Process {
     pub polls: Polls,
     pub line: Line,
     pub unended: Unended,
+    pub owed: Arc<Owed>,
     /// On a dialect: the server's rights allow no keys of ours beside the peer's.
     bare: AtomicBool,
     /// Nor scripts; then it goes by commands.
@@ -98,11 +102,12 @@ pub(super) fn settle(broken: Broken) -> Error {
 }
 
 impl Redis {
-    pub fn new(config: Config) -> Self {
-        Redis {
+    pub fn new(config: Config) -> Arc<Self> {
+        Arc::new_cyclic(|me| Redis {
+            me: me.clone(),
             config,
             process: PerProcess::new(),
-        }
+        })
     }
 
     pub fn process(&self) -> Result<&Process> {
@@ -121,6 +126,7 @@ impl Redis {
                 polls: Polls::default(),
                 line: Line::default(),
                 unended: Unended::default(),
+                owed: Arc::new(Owed::new(&self.me)),
                 bare: AtomicBool::new(false),
                 scriptless: AtomicBool::new(false),
                 deletion: Mutex::default(),
@@ -156,17 +162,8 @@ impl Redis {
     /// A connection to this server that nothing has arrived on, or a new one.
     pub fn connect(&self, node: &Node, limit: BootTime) -> Result<Connection> {
         let process = self.process()?;
-        loop {
-            let mut idle = process.idle.lock();
-            let Some(at) = idle.iter().rposition(|kept| kept.node == *node) else {
-                break;
-            };
-            let mut kept = idle.swap_remove(at);
-            drop(idle);
-            // Otherwise the server has closed it, by a restart for instance: nothing is lost yet.
-            if kept.is_quiet() || cfg!(canary = "keep_broken") {
-                return Ok(kept);
-            }
+        if let Some(kept) = self.kept(process, node) {
+            return Ok(kept);
         }
         let looks = !process.looked.swap(true, Ordering::Relaxed);
         let kind = if looks { Kind::First } else { Kind::Server };
@@ -175,6 +172,8 @@ impl Redis {
             process.looked.store(false, Ordering::Relaxed);
         }
         let mut connection = opened?;
+        // The server may have begun anew.
+        process.owed.learn(false);
         let info = connection.info.take().unwrap_or_default();
         let words = [
             connection.take_words(),
@@ -185,6 +184,35 @@ impl Redis {
         Ok(connection)
     }
 
+    /// A kept one.
+    pub fn kept(&self, process: &Process, node: &Node) -> Option<Connection> {
+        loop {
+            let mut idle = process.idle.lock();
+            let at = idle.iter().rposition(|kept| kept.node == *node)?;
+            let mut kept = idle.swap_remove(at);
+            drop(idle);
+            // Otherwise the server has closed it, by a restart for instance: nothing is lost yet.
+            if kept.is_sound() || cfg!(canary = "keep_broken") {
+                return Some(kept);
+            }
+        }
+    }
+
+    /// The server, if there is one alone.
+    pub fn only_node(&self) -> Option<&Node> {
+        match &self.config.place {
+            Place::One(node) => Some(node),
+            Place::Sentinel { .. } | Place::Cluster(_) => None,
+        }
+    }
+
+    /// After trouble with a server: the others that lead there were made before whatever that was. What owes
+    /// replies is looked at by whoever reads them.
+    pub fn drop_idle(&self, process: &Process, node: &Node) {
+        let mut idle = process.idle.lock();
+        idle.retain(|kept| kept.node != *node || !kept.owing.is_empty());
+    }
+
     pub fn keep(&self, process: &Process, mut connection: Connection) {
         connection.is_new = false;
         let most = match self.config.place {
@@ -192,7 +220,7 @@ impl Redis {
             Place::One(_) | Place::Sentinel { .. } => MOST_IDLE,
         };
         let mut idle = process.idle.lock();
-        if idle.len() < most {
+        if idle.len() < most || !connection.owing.is_empty() {
             idle.push(connection);
         }
     }
@@ -218,12 +246,22 @@ impl Redis {
     /// reply is asked for again, on a new connection, after the old one was ended on the server; so the
     /// request must be idempotent.
     pub fn exchange(&self, request: Request<'_>, limit: BootTime) -> Result<Reply> {
+        self.exchange_on(None, request, limit)
+    }
+
+    /// As `exchange`, on this connection first, if there is one.
+    pub fn exchange_on(
+        &self,
+        mut first: Option<Connection>,
+        request: Request<'_>,
+        limit: BootTime,
+    ) -> Result<Reply> {
         let process = self.process()?;
         let mut sent_before = false;
         let mut asked: Option<Node> = None;
         let mut moves = 0;
         loop {
-            let once = self.once(process, request, asked.take(), limit);
+            let once = self.once(process, first.take(), request, asked.take(), limit);
             let (mut broken, moved) = match once {
                 Err(broken) => (broken, false),
                 Ok((value, acks, node)) => {
@@ -290,6 +328,7 @@ impl Redis {
     fn once(
         &self,
         process: &Process,
+        first: Option<Connection>,
         request: Request<'_>,
         asked: Option<Node>,
         limit: BootTime,
@@ -303,7 +342,8 @@ impl Redis {
                 .target(&self.config, request.slot, limit)
                 .map_err(unsent)?,
         };
-        let mut connection = match self.connect(&node, limit) {
+        let connected = first.map_or_else(|| self.connect(&node, limit), Ok);
+        let mut connection = match connected {
             Ok(connection) => connection,
             Err(error) => {
                 self.distrust(process, &node);
@@ -329,8 +369,7 @@ impl Redis {
                 if broken.sent {
                     process.unended.add(&connection);
                 }
-                // The others were made before whatever broke this one.
-                process.idle.lock().retain(|kept| kept.node != node);
+                self.drop_idle(process, &node);
                 self.distrust(process, &node);
                 Err(broken)
             }
@@ -425,13 +464,32 @@ impl Redis {
         deadline: Option<BootTime>,
     ) -> Result<Reply> {
         let limit = self.limit(deadline);
+        let looks = verb.looks(args.len());
+        let first = self.in_order(name, looks, limit);
+        let was_owed = first.is_some();
+        let reply = self.run_on(first, verb, name, args, limit);
+        if was_owed && looks && self.must_release_again(name) {
+            let first = self.in_order(name, looks, limit);
+            return self.run_on(first, verb, name, args, limit);
+        }
+        reply
+    }
+
+    fn run_on(
+        &self,
+        first: Option<Connection>,
+        verb: Verb,
+        name: &Name,
+        args: &[&[u8]],
+        limit: BootTime,
+    ) -> Result<Reply> {
         if self.is_scriptless()
             && let Some(told) = commands::run(self, verb, name, args, limit)?
         {
             return Ok(told);
         }
         let bare = self.is_bare();
-        let answer = self.run_form(self.form(bare), verb, name, args, limit);
+        let answer = self.run_form(first, self.form(bare), verb, name, args, limit);
         let Err(error) = &answer else { return answer };
         // Without rights to keys of ours, or where they are on another server, there is still the lock.
         let forbidden = error.code() == Code::Permission;
@@ -440,7 +498,7 @@ impl Redis {
             return answer;
         }
         let process = self.process()?;
-        let told = match self.run_form(self.form(true), verb, name, args, limit) {
+        let told = match self.run_form(None, self.form(true), verb, name, args, limit) {
             Err(error) if error.code() == Code::Permission && self.has_commands() => {
                 let told = commands::run(self, verb, name, args, limit)?.ok_or(error)?;
                 process.scriptless.store(true, Ordering::Relaxed);
@@ -495,6 +553,7 @@ impl Redis {
 
     fn run_form(
         &self,
+        first: Option<Connection>,
         form: Form,
         verb: Verb,
         name: &Name,
@@ -503,12 +562,13 @@ impl Redis {
     ) -> Result<Reply> {
         let (bytes, slot) = self.request(form, verb, name, args, false);
         let acks = self.config.min_acks > 0 && verb.grants();
-        let send = |bytes: &[u8]| self.exchange(Request { bytes, slot, acks }, limit);
-        let mut reply = send(&bytes)?;
+        let send =
+            |first, bytes: &[u8]| self.exchange_on(first, Request { bytes, slot, acks }, limit);
+        let mut reply = send(first, &bytes)?;
         if matches!(&reply.value, Value::ServerError(error) if error.code() == "NOSCRIPT")
             && !cfg!(canary = "no_eval")
         {
-            let again = send(&self.request(form, verb, name, args, true).0)?;
+            let again = send(None, &self.request(form, verb, name, args, true).0)?;
             reply = Reply {
                 resent: reply.resent || again.resent,
                 ..again

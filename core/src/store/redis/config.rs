@@ -126,6 +126,8 @@ pub(super) struct Config {
     pub ack_timeout: Duration,
     pub database: u32,
     pub prefix: String,
+    /// The answer to a release is not waited for.
+    pub leaves_releases: bool,
     pub connect_timeout: Duration,
     pub io_timeout: Duration,
     /// For messages.
@@ -211,6 +213,18 @@ impl Config {
         } else {
             (None, None)
         };
+        let leaves_releases = match url.take("release").as_deref() {
+            None | Some("sync") => false,
+            Some("async") => true,
+            Some(_) => {
+                return Err(Error::invalid("the option `release` is one of sync, async"));
+            }
+        };
+        if leaves_releases && !matches!(place, Place::One(_)) {
+            return Err(bad(
+                "`release=async` is of one server: behind sentinels and in a cluster each release waits for its answer, which may send it to another server",
+            ));
+        }
         let user = url.take("username").or_else(|| url.user.take());
         Ok(Config {
             place,
@@ -226,6 +240,7 @@ impl Config {
             password: url.take_password()?,
             database,
             prefix,
+            leaves_releases,
             connect_timeout: url
                 .take_millis("connect_timeout")?
                 .unwrap_or(Duration::from_secs(2)),

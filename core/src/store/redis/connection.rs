@@ -3,6 +3,7 @@
 use super::config::{Config, Place};
 use super::frame;
 use super::nodes::Node;
+use super::owed::Owing;
 use crate::codes::Code;
 use crate::lease::BootTime;
 use crate::secret::Secret;
@@ -26,6 +27,8 @@ pub(super) struct Connection {
     pub id: Option<i64>,
     /// Nothing has been asked on it yet.
     pub is_new: bool,
+    /// Replies that come before any other.
+    pub owing: Owing,
 }
 
 /// How much is received at once.
@@ -72,6 +75,7 @@ impl Connection {
             info: None,
             id: None,
             is_new: true,
+            owing: Owing::default(),
         };
         connection.log_in(config, kind, deadline)?;
         Ok(connection)
@@ -169,7 +173,7 @@ impl Connection {
         matches!(self.reply_now(), Ok(None)) && self.buffer.is_empty()
     }
 
-    /// Sends `request` and reads its first reply.
+    /// Sends `request`, and reads what is owed and its own first reply.
     pub fn exchange(
         &mut self,
         request: &[u8],
@@ -182,7 +186,8 @@ impl Connection {
                 sent: sent > 0,
             });
         }
-        self.reply(deadline)
+        self.pay(deadline)
+            .and_then(|()| self.reply(deadline))
             .map_err(|error| Broken { error, sent: true })
     }
 

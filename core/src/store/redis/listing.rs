@@ -19,6 +19,7 @@ pub(super) fn list(
     limit: usize,
     deadline: Option<BootTime>,
 ) -> Result<Page> {
+    redis.collect_owed(true);
     let (mut server, mut at) = read_cursor(cursor.unwrap_or("0"))?;
     let pattern = keys::pattern(&redis.config, prefix);
     let limit_at = redis.limit(deadline);

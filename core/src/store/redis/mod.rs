@@ -2,8 +2,8 @@
 //!
 //! Every verb is one script, so that it is one step on the server and one round trip. Waiters queue
 //! on the server and are handed the lock by its releaser; the offer stands for a second and is taken
-//! up by one more script. Leases follow the server's wall clock. The formats are in
-//! `core/FORMATS.md`.
+//! up by one more script. A release may leave its reply to whoever asks next (`owed.rs`). Leases follow the
+//! server's wall clock. The formats are in `core/FORMATS.md`.
 
 mod answers;
 mod client;
@@ -16,6 +16,7 @@ mod listing;
 mod nodes;
 #[cfg(feature = "fuzz")]
 mod noise;
+mod owed;
 mod pipe;
 mod pipeline;
 mod polls;

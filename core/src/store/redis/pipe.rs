@@ -258,7 +258,8 @@ impl Redis {
         let Some(process) = self.known_process() else {
             return Err(letter);
         };
-        if self.is_bare() {
+        // Nor must it overtake a release.
+        if self.is_bare() || self.owes(&letter.claim.name) {
             return Err(letter);
         }
         let before = BootTime::now();
@@ -411,7 +412,8 @@ impl Pipe for Redis {
             state.end(&process.unended);
         }
         let node = process.nodes.target(&self.config, 0, limit)?;
-        let connection = self.connect(&node, limit)?;
+        let mut connection = self.connect(&node, limit)?;
+        connection.pay(limit)?;
         process.line.state.lock().connection = Some(connection);
         Ok(())
     }

@@ -21,7 +21,7 @@ impl Redis {
         if broken.is_some()
             && let Some(process) = self.known_process()
         {
-            process.idle.lock().retain(|kept| kept.node != *node);
+            self.drop_idle(process, node);
             self.distrust(process, node);
         }
         (replies, broken)

@@ -26,6 +26,15 @@ pub(super) enum Verb {
 }
 
 impl Verb {
+    /// Whether its answer tells of others' holds as they are at this moment. Whoever queues hears of their end.
+    pub fn looks(self, words: usize) -> bool {
+        match self {
+            Verb::Acquire => words <= 5,
+            Verb::ChangeMode | Verb::Break | Verb::Inspect | Verb::Watch => true,
+            Verb::Release | Verb::Extend | Verb::Cancel | Verb::Adopt => false,
+        }
+    }
+
     /// Whether a hold may begin or last longer by it.
     pub fn grants(self) -> bool {
         matches!(

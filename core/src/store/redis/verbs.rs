@@ -16,7 +16,7 @@ use crate::owner::OwnerToken;
 use crate::signal::{Signal, Wake};
 use crate::store::pipe::Pipe;
 use crate::store::{
-    Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Inspection, Life, Page,
+    Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Inspection, Life, Page, Told,
 };
 use crate::url::Url;
 use crate::{Error, Result};
@@ -43,7 +43,7 @@ pub(super) const POLL: Duration = Duration::from_millis(100);
 /// # Errors
 /// `InvalidUrl`, `InvalidArgument`, `NotInBuild`.
 pub fn open(url: &mut Url) -> Result<Arc<dyn Backend>> {
-    Ok(Arc::new(Redis::new(Config::read(url)?)))
+    Ok(Redis::new(Config::read(url)?))
 }
 
 pub(super) fn millis(time: Duration) -> String {
@@ -257,10 +257,16 @@ impl Redis {
 
     /// The claim neither waits nor holds: a wake-up for it is for nobody.
     pub(super) fn forget(&self, claim: &Claim) {
+        self.forget_token(claim.token);
+    }
+
+    pub(super) fn forget_token(&self, token: OwnerToken) {
         if let Some(process) = self.known_process() {
-            process.subscription.unregister(claim.token);
+            process.subscription.unregister(token);
+            if !self.is_native() {
+                process.polls.forget(token);
+            }
         }
-        self.forget_polls(claim);
     }
 
     pub(super) fn forget_polls(&self, claim: &Claim) {
@@ -484,11 +490,24 @@ impl Backend for Redis {
         // Not before: a late wake-up, taken for nobody's, would end the hold in this release's place.
         self.forget(claim);
         let reply = reply?;
+        self.process()?.owed.learn(true);
         match pipe::released(&reply.value)? {
             // The request whose reply was lost may have released it, or it was lost before.
             Answer::NotOurs if reply.resent && !cfg!(canary = "no_resent") => Err(pipe::unknown()),
             answer => Ok(answer),
         }
+    }
+
+    fn leaves_releases(&self) -> bool {
+        self.config.leaves_releases
+    }
+
+    fn release_unanswered(&self, claim: &Claim, told: Told) -> Option<Told> {
+        Redis::release_unanswered(self, claim, told)
+    }
+
+    fn collect(&self, waits: bool) -> Option<BootTime> {
+        self.collect_owed(waits)
     }
 
     fn change_mode(&self, claim: &Claim, to: Mode) -> Result<Attempt> {

@@ -91,6 +91,11 @@ pub fn open(url: &mut Url, members: Vec<Arc<dyn Backend>>) -> Result<Arc<dyn Bac
             far.store
         )));
     }
+    if remote.leaves_releases() {
+        return Err(bad(
+            "`release=async` is of a store by itself: the remote tier's answers are waited for",
+        ));
+    }
     let budget = match url.take_int("budget")? {
         None => BUDGET,
         Some(number) => u32::try_from(number)
