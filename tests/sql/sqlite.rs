@@ -1,10 +1,11 @@
 //! What the suites for every store do not ask of `sqlite:`: other users of the file, its rows, forks.
 
+use std::io::Read;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use synlock_core::{Code, Lock, LockOptions, Mode, Store, Wait};
-use synlock_tests::load::SOON;
+use synlock_tests::load::{SOON, most};
 use synlock_tests::names::TempDir;
 
 fn ms(number: u64) -> Duration {
@@ -141,39 +142,86 @@ fn a_folder_or_file_that_cannot_be_used_is_said() {
     assert_eq!(at(folder.path().to_str().unwrap()), Code::Permission);
 }
 
+/// Another program, whose transaction stays open until it is told to end.
+struct Foreign(Child);
+
+impl Foreign {
+    fn begin(path: &str, how: &str) -> Self {
+        let program = r#"$db = new PDO("sqlite:" . $argv[1]); $db->exec("BEGIN {$argv[2]}"); echo "open\n"; fgets(STDIN);"#;
+        let mut other = Command::new("php")
+            .args(["-r", program, "--", path, how])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = [0; 5];
+        other
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut line)
+            .unwrap();
+        Foreign(other)
+    }
+
+    fn end(mut self) {
+        drop(self.0.stdin.take());
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
 #[test]
-fn a_writer_that_does_not_end_is_told_in_time() {
-    let database = Database::new();
-    let free = database.lock_at("io_timeout=300", "n");
-    free.acquire(Wait::No, None).unwrap();
-    free.release().unwrap();
-    let held = database.lock_at("io_timeout=300", "held");
-    held.acquire(Wait::No, None).unwrap();
-    // Another program's transaction stays open.
-    let mut other = Command::new("php")
-        .args([
-            "-r",
-            r#"$db = new PDO("sqlite:" . $argv[1]); $db->exec("BEGIN IMMEDIATE"); echo "open\n"; fgets(STDIN);"#,
-            "--",
-            &database.path(),
-        ])
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = [0; 5];
-    std::io::Read::read_exact(other.stdout.as_mut().unwrap(), &mut line).unwrap();
-    let start = Instant::now();
-    assert_eq!(code(free.acquire(Wait::No, None)), Code::Unavailable);
-    assert!(start.elapsed() >= ms(290) && start.elapsed() < SOON);
-    // That a lock is taken needs no writing.
-    let again = database.lock_at("io_timeout=300", "held");
-    assert_eq!(code(again.acquire(Wait::No, None)), Code::Busy);
-    assert!(held.is_acquired().unwrap());
-    drop(other.stdin.take());
-    other.wait().unwrap();
-    free.acquire(Wait::No, None).unwrap();
-    held.release().unwrap();
+fn a_try_does_not_wait_for_another_programs_transaction() {
+    for dialect in ["", "dialect=symfony", "dialect=drupal", "dialect=laravel"] {
+        for how in ["IMMEDIATE", "EXCLUSIVE"] {
+            let database = Database::new();
+            let lock = |name: &str, io_timeout: u32| {
+                database.lock_at(&format!("io_timeout={io_timeout}&{dialect}"), name)
+            };
+            // Whoever has to be heard would wait for longer than anything takes here.
+            let (free, held) = (lock("free", 3_600_000), lock("held", 200));
+            free.try_acquire().unwrap().unwrap();
+            free.release().unwrap();
+            held.try_acquire().unwrap().unwrap();
+            let case = format!("{dialect} {how}");
+
+            let other = Foreign::begin(&database.path(), how);
+            for taken in ["free", "held", "new"] {
+                let lock = lock(taken, 3_600_000);
+                let start = Instant::now();
+                assert_eq!(code(lock.acquire(Wait::No, None)), Code::Busy, "{case}");
+                let took = start.elapsed();
+                assert!(took < most(ms(100)), "{case}: {taken} took {took:?}");
+            }
+            let start = Instant::now();
+            let timed = free.acquire(Wait::For(ms(300)), None);
+            assert_eq!(code(timed), Code::Timeout, "{case}");
+            assert!(start.elapsed() >= ms(300) && start.elapsed() < SOON);
+            // What must be carried out has its time.
+            assert_eq!(code(held.refresh(None)), Code::Unavailable, "{case}");
+            assert_eq!(code(held.release()), Code::Unavailable, "{case}");
+
+            // Who waits is granted when it is over, though that is later than an exchange may take.
+            let waiter = lock("free", 200);
+            std::thread::scope(|scope| {
+                let waits = scope.spawn(|| code(waiter.acquire(Wait::For(SOON), None)));
+                std::thread::sleep(ms(600));
+                assert!(!waits.is_finished(), "{case}");
+                other.end();
+                assert_eq!(waits.join().unwrap(), Code::Ok, "{case}");
+            });
+            waiter.ensure_held().unwrap();
+            // Nothing was written for those who were refused, and the release has gone on.
+            for name in ["new", "held"] {
+                let lock = lock(name, 20_000);
+                assert_eq!(
+                    code(lock.acquire(Wait::For(SOON), None)),
+                    Code::Ok,
+                    "{case}"
+                );
+            }
+        }
+    }
 }
 
 #[test]

@@ -62,6 +62,13 @@ impl Limit {
         self.patience.map(|_| BootTime::now().after(LAST_WORDS))
     }
 
+    /// Whether to give up after so many times in vain, where what is refused has surely not been done.
+    #[cfg(feature = "sqlite")]
+    pub fn is_spent_after(self, times: u32) -> bool {
+        let (until, least) = self.patience.unwrap_or((self.end, 1));
+        self.has_passed() || times >= least && until.has_passed()
+    }
+
     /// Whether it is an attempt's.
     pub fn is_brief(self) -> bool {
         self.patience.is_some()

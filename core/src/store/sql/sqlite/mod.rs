@@ -1,5 +1,5 @@
 //! SQLite: a file on this host. No server and no round trips, so a busy lock is seen by a read alone,
-//! which waits for nobody; writers wait for each other within the caller's time.
+//! which waits for nobody; writers wait for each other, an attempt for a moment and the others within the caller's time.
 //!
 //! Time is the host's wall clock, as for everybody else who opens the file.
 
@@ -98,15 +98,9 @@ fn now() -> i64 {
     })
 }
 
-/// What an error of SQLite means; never `Busy`, which is an answer about a lock.
+/// What an error of SQLite means, other than that the file is locked.
 fn trouble(error: &rusqlite::Error) -> Error {
     let code = match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            return Error::new(
-                Code::Unavailable,
-                "another program keeps the database locked",
-            );
-        }
         Some(
             ErrorCode::PermissionDenied
             | ErrorCode::ReadOnly
@@ -136,6 +130,7 @@ fn lacks_table(error: &rusqlite::Error) -> bool {
 /// How an operation ended on its connection.
 enum Ended<T> {
     With(T),
+    /// Its last statement has done nothing: one that gets no lock at its commit is rolled back.
     Busy,
     NoTable,
     Failed(Error),
@@ -178,13 +173,14 @@ impl File {
         }
     }
 
-    /// Works on a connection, again and again while others write; makes the table if it lacks.
+    /// Works on a connection, again and again while others write; makes the table if it lacks. `Busy` if others keep
+    /// the file for longer than an attempt lets them.
     fn run<T>(
         &self,
         limit: Limit,
         mut work: impl FnMut(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T> {
-        let mut made = false;
+        let (mut made, mut times) = (false, 0);
         let mut pause = Duration::from_micros(100);
         loop {
             match self.once(&mut work) {
@@ -201,11 +197,16 @@ impl File {
                     made = true;
                 }
                 Ended::Busy => {
-                    if limit.has_passed() {
-                        return Err(Error::new(
-                            Code::Unavailable,
-                            "another program keeps the database locked",
-                        ));
+                    times += 1;
+                    if limit.is_spent_after(times) {
+                        return Err(if limit.is_brief() {
+                            Error::outcome(Code::Busy)
+                        } else {
+                            Error::new(
+                                Code::Unavailable,
+                                "another program keeps the database locked",
+                            )
+                        });
                     }
                     if !Pass::is_wanted_back() {
                         std::thread::sleep(spread(pause).min(limit.left()));
