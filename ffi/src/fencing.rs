@@ -5,8 +5,8 @@ use crate::guard::{guard, value};
 use crate::status::synlock_status;
 use crate::text::{copy_out, optional, utf8};
 use std::ffi::{CString, c_char};
-use std::sync::LazyLock;
 use synlock_core::fencing::{self, COLUMN, Engine, TABLE};
+use synlock_core::fork::PerProcess;
 
 /// Copies statements, an empty line between each two, that make the table
 /// of fencing tokens in a database and the trigger that refuses to lower
@@ -101,11 +101,9 @@ pub unsafe extern "C" fn synlock_fencing_statement(
 /// arguments. The refusal is an error that begins with "STALE".
 #[unsafe(no_mangle)]
 pub extern "C" fn synlock_fencing_redis() -> *const c_char {
-    static SCRIPT: LazyLock<CString> =
-        LazyLock::new(|| CString::new(fencing::REDIS).unwrap_or_default());
-    value(
-        "synlock_fencing_redis",
-        c"".as_ptr(),
-        || Ok(SCRIPT.as_ptr()),
-    )
+    static SCRIPT: PerProcess<CString> = PerProcess::new();
+    let script = || CString::new(fencing::REDIS).unwrap_or_default();
+    value("synlock_fencing_redis", c"".as_ptr(), || {
+        Ok(SCRIPT.get_or_init(script).as_ptr())
+    })
 }

@@ -3,8 +3,8 @@
 use crate::guard::value;
 use crate::handle;
 use std::ffi::{CStr, CString, c_char};
-use std::sync::LazyLock;
 use synlock_core::Code;
+use synlock_core::fork::PerProcess;
 
 /// The number that every binding compares at load; it changes when the ABI
 /// does so incompatibly.
@@ -38,7 +38,8 @@ pub extern "C" fn synlock_version_string() -> *const c_char {
 /// What this build is: version, stores, profile; a static string.
 #[unsafe(no_mangle)]
 pub extern "C" fn synlock_build_info() -> *const c_char {
-    static INFO: LazyLock<CString> = LazyLock::new(|| {
+    static INFO: PerProcess<CString> = PerProcess::new();
+    let info = || {
         let stores = synlock_core::registry::stores();
         let has = stores
             .iter()
@@ -56,8 +57,10 @@ pub extern "C" fn synlock_build_info() -> *const c_char {
             env!("CARGO_PKG_VERSION")
         ))
         .unwrap_or_default()
-    });
-    value("synlock_build_info", c"".as_ptr(), || Ok(INFO.as_ptr()))
+    };
+    value("synlock_build_info", c"".as_ptr(), || {
+        Ok(INFO.get_or_init(info).as_ptr())
+    })
 }
 
 struct Words {
@@ -67,7 +70,10 @@ struct Words {
     class: CString,
 }
 
-static WORDS: LazyLock<Vec<Words>> = LazyLock::new(|| {
+// Not by `LazyLock`: whoever forked while another thread made it would have a child that waits for it.
+static WORDS: PerProcess<Vec<Words>> = PerProcess::new();
+
+fn all_words() -> Vec<Words> {
     let c = |text: &str| CString::new(text).unwrap_or_default();
     let words = |code: &Code| Words {
         number: code.number(),
@@ -76,10 +82,13 @@ static WORDS: LazyLock<Vec<Words>> = LazyLock::new(|| {
         class: c(code.class()),
     };
     Code::ALL.iter().map(words).collect()
-});
+}
 
 fn words(number: i32) -> Option<&'static Words> {
-    WORDS.iter().find(|words| words.number == number)
+    WORDS
+        .get_or_init(all_words)
+        .iter()
+        .find(|words| words.number == number)
 }
 
 pub(crate) fn name_of(number: i32) -> &'static CStr {

@@ -4,10 +4,10 @@
 //! It never happens on one CPU, nor while others wait for this one, and where it is in vain (a distant
 //! server, a busy one) it soon hardly happens at all. Decision 0260 has the figures.
 
+use crate::fork::PerProcess;
 use nix::sys::resource::{UsageWho, getrusage};
 use std::cell::Cell;
 use std::io;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -77,7 +77,7 @@ impl Spin {
 
 /// Whether the one who answers can run beside this thread.
 fn has_cpus() -> bool {
-    static HAS: OnceLock<bool> = OnceLock::new();
+    static HAS: PerProcess<bool> = PerProcess::new();
     *HAS.get_or_init(|| std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1))
 }
 
