@@ -6,6 +6,7 @@
 use super::{
     FATES, FREED, Fate, Page, Tally, child, copy, fork_uncertain, is_forked, meets_its_fate, until,
 };
+use nix::sys::socket::{SockaddrStorage, getpeername};
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
 use std::process::{Command, ExitCode, Stdio};
@@ -104,7 +105,7 @@ fn parent(url: &str, fate: Fate, more: &More) -> i32 {
     }
     // It has asked by then, mostly.
     std::thread::sleep(ms(20));
-    let before = sockets();
+    let before = settled_sockets();
     let handles = || (copy(&held), copy(&idle), &*waiting);
     let pid = fork(|| forked(fate, handles(), &store, more, &before));
     if !until(&page.child_done) {
@@ -196,6 +197,32 @@ fn round(url: &str, fate: Fate, tally: &mut Tally) {
     tally.late += u32::from(waited > patience(&store, fate));
 }
 
+/// Whether the socket leads to a server. A child may have one that was made at the moment of its fork: its
+/// maker sees that, and leaves it before it connects.
+fn is_connected(fd: RawFd) -> bool {
+    getpeername::<SockaddrStorage>(fd).is_ok()
+}
+
+/// The sockets of this process, when all of them are connected.
+fn settled_sockets() -> BTreeMap<String, RawFd> {
+    loop {
+        let made = sockets();
+        if made.values().all(|fd| is_connected(*fd)) {
+            return made;
+        }
+        std::thread::sleep(ms(1));
+    }
+}
+
+/// How many connections this process has.
+fn connections() -> usize {
+    let made = sockets();
+    if !made.is_empty() {
+        std::thread::sleep(ms(200));
+    }
+    made.values().filter(|fd| is_connected(**fd)).count()
+}
+
 /// Children that are made while other threads connect: how many have a copy of a connection.
 fn copies(url: &str, children: usize) -> i32 {
     let stop = AtomicBool::new(false);
@@ -210,11 +237,11 @@ fn copies(url: &str, children: usize) -> i32 {
             });
         }
         for _ in 0..children {
-            // SAFETY: the child reads a folder and leaves; glibc keeps its allocator usable after a fork.
+            // SAFETY: the child looks at its descriptors and leaves; glibc keeps its allocator usable after a fork.
             let pid = unsafe { libc::fork() };
             if pid == 0 {
                 // SAFETY: ends the child at once.
-                unsafe { libc::_exit(sockets().len().min(100) as i32) };
+                unsafe { libc::_exit(connections().min(100) as i32) };
             }
             copies += exit_status(wait(pid));
         }
