@@ -361,6 +361,25 @@ fn all_other_formats_and_modes_can() {
 }
 
 #[test]
+fn the_end_of_a_host_sees_through_what_came_to_nothing() {
+    let server = RedisServer::start();
+    let store = store(&server.url());
+    warm(&store);
+    let held = long(&store, "n");
+    held.try_acquire().unwrap().unwrap();
+    server.command(&["SCRIPT", "FLUSH"]);
+    held.release().unwrap();
+    synlock_core::collect_releases();
+    assert_eq!(server.command(&["KEYS", "*:n"]), "");
+    // The handle does that for its own store, too.
+    warm(&store);
+    held.try_acquire().unwrap().unwrap();
+    server.command(&["SCRIPT", "FLUSH"]);
+    held.end_with_process(synlock_core::BootTime::now());
+    assert_eq!(server.command(&["KEYS", "*:n"]), "");
+}
+
+#[test]
 fn sockets_and_tls_can() {
     let server = RedisServer::start_with(Options {
         tls: cfg!(feature = "redis-tls"),

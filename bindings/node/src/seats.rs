@@ -168,4 +168,5 @@ pub fn end_with_process() {
             lock.end_with_process(until);
         }
     }
+    synlock_core::collect_releases();
 }

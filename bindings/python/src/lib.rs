@@ -61,6 +61,12 @@ mod _synlock {
         synlock_core::metrics::text()
     }
 
+    /// Reads the answers to releases that nobody waited for.
+    #[pyfunction]
+    fn collect_releases(py: Python<'_>) {
+        py.detach(synlock_core::collect_releases);
+    }
+
     /// Statements that make the table of fencing tokens.
     #[pyfunction]
     fn fencing_ddl(py: Python<'_>, engine: &str, table: &str) -> PyResult<Vec<String>> {

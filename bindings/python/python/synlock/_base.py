@@ -40,6 +40,7 @@ def _release_at_exit() -> None:
         manager.end()
     for session in list(_sessions):
         session._owner.end()
+    _synlock.collect_releases()
 
 
 def _log(event: dict[str, Any]) -> None:
