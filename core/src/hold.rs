@@ -2,6 +2,7 @@
 
 use crate::acquire::exchange_deadline;
 use crate::broken;
+use crate::capability::Fence;
 use crate::codes::Code;
 use crate::event::EventKind;
 use crate::lease::{BootTime, Wait};
@@ -407,7 +408,13 @@ impl Shared {
         Ok(text)
     }
 
-    pub(crate) fn adopt(&self, token: OwnerToken, heir: OwnerToken) -> Result<()> {
+    /// Takes over the hold that `token` has; `told` is the fencing token that came with it.
+    pub(crate) fn adopt(
+        &self,
+        token: OwnerToken,
+        heir: OwnerToken,
+        told: Option<u64>,
+    ) -> Result<()> {
         let mut phase = self.lock_phase();
         let now = BootTime::now();
         let mut claim = Box::new(Claim {
@@ -419,10 +426,11 @@ impl Shared {
             Some(grant) => {
                 claim.token = heir;
                 let lease = self.lease(grant.lease);
+                let fences = self.store.capabilities().fence != Fence::None;
                 let hold = Hold {
                     claim,
                     lease,
-                    fence: grant.fence,
+                    fence: grant.fence.or(told.filter(|_| fences)),
                     since: now,
                     ended: None,
                 };
@@ -457,11 +465,19 @@ fn write_export(fingerprint: &str, claim: &Claim, fence: Option<u64>) -> String 
     )
 }
 
+/// What an exported hold says.
+pub(crate) struct Exported {
+    pub name: Name,
+    pub mode: Mode,
+    pub token: OwnerToken,
+    pub fence: Option<u64>,
+}
+
 /// Reads what `export` wrote, for this store alone.
-pub(crate) fn read_export(text: &str, fingerprint: &str) -> Result<(Name, Mode, OwnerToken)> {
+pub(crate) fn read_export(text: &str, fingerprint: &str) -> Result<Exported> {
     let bad = || Error::invalid("this is no exported hold of this version");
     let fields: Vec<&str> = text.trim().split(':').collect();
-    let &["synlock1", of, name, mode, token, _fence] = fields.as_slice() else {
+    let &["synlock1", of, name, mode, token, fence] = fields.as_slice() else {
         return Err(bad());
     };
     if decode(of).ok_or_else(bad)? != fingerprint.as_bytes() {
@@ -488,7 +504,15 @@ pub(crate) fn read_export(text: &str, fingerprint: &str) -> Result<(Name, Mode, 
     let token = OwnerToken::from_hex(token.as_bytes())
         .filter(OwnerToken::is_drawn)
         .ok_or_else(bad)?;
-    Ok((Name::new(decode(name).ok_or_else(bad)?)?, mode, token))
+    Ok(Exported {
+        name: Name::new(decode(name).ok_or_else(bad)?)?,
+        mode,
+        token,
+        fence: match fence {
+            "" => None,
+            number => Some(number.parse().map_err(|_| bad())?),
+        },
+    })
 }
 
 fn decode(text: &str) -> Option<Vec<u8>> {

@@ -424,10 +424,15 @@ impl Lock {
         self.0.export().map_err(|error| self.about("export", error))
     }
 
-    pub(crate) fn adopt_from(&self, token: OwnerToken, heir: OwnerToken) -> Result<()> {
+    pub(crate) fn adopt_from(
+        &self,
+        token: OwnerToken,
+        heir: OwnerToken,
+        fence: Option<u64>,
+    ) -> Result<()> {
         let _used = self.enter()?;
         self.0
-            .adopt(token, heir)
+            .adopt(token, heir, fence)
             .map_err(|error| self.about("adopt", error))
     }
 

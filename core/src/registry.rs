@@ -682,9 +682,10 @@ impl Store {
     /// `InvalidArgument` for text of another kind or store, `Lost` if the hold is gone or somebody
     /// else has adopted it, `Unsupported`.
     pub fn adopt(&self, exported: &str, options: LockOptions) -> Result<Lock> {
-        let (name, mode, token) = crate::hold::read_export(exported, &self.fingerprint())?;
-        let lock = self.lock_with(name.as_bytes(), LockOptions { mode, ..options })?;
-        lock.adopt_from(token, self.draw_token()?)?;
+        let found = crate::hold::read_export(exported, &self.fingerprint())?;
+        let mode = found.mode;
+        let lock = self.lock_with(found.name.as_bytes(), LockOptions { mode, ..options })?;
+        lock.adopt_from(found.token, self.draw_token()?, found.fence)?;
         Ok(lock)
     }
 }

@@ -545,7 +545,8 @@ pub trait Backend: Send + Sync + Debug {
     }
 
     /// Makes `heir` the owner in place of `claim.token`; exactly one of several heirs wins.
-    /// `Ok(None)` if the hold is not `claim.token`'s any more.
+    /// `Ok(None)` if the hold is not `claim.token`'s any more. A grant without a fencing token leaves the hold the
+    /// one that it was handed over with.
     fn adopt(&self, claim: &Claim, heir: OwnerToken) -> Result<Option<Grant>> {
         let _ = (claim, heir);
         Err(Error::unsupported(

@@ -183,6 +183,19 @@ impl Backend for Member {
     fn is_held(&self, claim: &Claim) -> Result<bool> {
         Ok(*self.owner.lock() == Some(claim.token))
     }
+
+    fn adopt(&self, claim: &Claim, heir: OwnerToken) -> Result<Option<Grant>> {
+        let mut owner = self.owner.lock();
+        if *owner != Some(claim.token) {
+            return Ok(None);
+        }
+        *owner = Some(heir);
+        Ok(Some(Grant {
+            lease: claim.ttl.map(|ttl| BootTime::now().after(ttl)),
+            fence: Some(self.fence.load(Ordering::SeqCst)),
+            ..Grant::default()
+        }))
+    }
 }
 
 /// Whether there was one left.
@@ -497,4 +510,26 @@ fn a_token_is_higher_than_that_of_a_hold_that_came_between() {
         lock.release().unwrap();
         absent.give_to(None);
     }
+}
+
+/// A vote that is there already when two others are enough counts on from its own token, and no majority with it.
+#[test]
+fn an_heir_has_the_token_of_the_hold_and_not_that_of_a_vote_that_came_late() {
+    let ([first, second, late], store) = store("quorum:?fencing=1");
+    late.counter.store(100, Ordering::SeqCst);
+    let (open, door) = channel();
+    *late.door.lock() = Some(door);
+    let lock = store.lock("a").unwrap();
+    let fence = lock.try_acquire().unwrap().unwrap().fence.unwrap();
+    open.send(()).unwrap();
+    until(|| late.owner.lock().is_some());
+    let exported = lock.export().unwrap();
+    let heir = store.adopt(&exported, LockOptions::default()).unwrap();
+    let inherited = heir.fencing_token();
+    assert_eq!(inherited, Some(fence));
+    heir.release().unwrap();
+    until(|| [&first, &second, &late].map(|one| one.owner.lock().is_none()) == [true; 3]);
+    late.give_to(Some(OwnerToken::from_bytes([2; 16])));
+    let next = lock.acquire(Wait::Forever, None).unwrap().fence.unwrap();
+    assert!(Some(next) > inherited, "{next} after {inherited:?}");
 }

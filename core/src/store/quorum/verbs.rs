@@ -439,11 +439,9 @@ impl Backend for Quorum {
             let grants = tally.grants();
             return Ok(Some(Grant {
                 lease: nth(grants.iter().map(|(_, grant)| grant.lease), self.rule.need),
-                fence: grants
-                    .iter()
-                    .filter_map(|(_, grant)| grant.fence)
-                    .max()
-                    .filter(|_| self.fencing),
+                // The members' own say nothing of it: a vote that was not waited for may have a higher one, from
+                // which no majority counts on.
+                fence: None,
                 recovered: false,
             }));
         }
