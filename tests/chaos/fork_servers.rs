@@ -199,7 +199,7 @@ fn round(url: &str, fate: Fate, tally: &mut Tally) {
 
 /// Whether the socket leads to a server. A child may have one that was made at the moment of its fork: its
 /// maker sees that, and leaves it before it connects.
-fn is_connected(fd: RawFd) -> bool {
+pub(super) fn is_connected(fd: RawFd) -> bool {
     getpeername::<SockaddrStorage>(fd).is_ok()
 }
 
