@@ -457,7 +457,6 @@ impl Lock {
             let released = self.release();
             self.0.warn_if_lost(released);
         }
-        self.0.store().backend().collect(true);
     }
 
     /// What the last release that ended well said, for hosts whose release returns nothing.

@@ -50,6 +50,13 @@ pub(super) struct Debt {
     told: Told,
 }
 
+impl Debt {
+    /// Whether it was not sent again so far.
+    fn is_fresh(&self) -> bool {
+        self.pause == PAUSES[0]
+    }
+}
+
 impl std::fmt::Debug for Debt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Debt")
@@ -199,6 +206,12 @@ impl Owed {
     /// To be sent again.
     fn lose(&self, debt: Debt) {
         self.state.lock().lost.push(debt);
+    }
+
+    /// Whether all that there is was sent again in vain: of several who end, one has waited for it.
+    fn is_left_to_time(&self) -> bool {
+        let state = self.state.lock();
+        state.lost.len() == state.names.len() && !state.lost.iter().any(Debt::is_fresh)
     }
 
     /// One of those: of this lock, or that is due.
@@ -395,8 +408,10 @@ impl Redis {
                 if found.is_sound() && found.pay(limit).is_ok() {
                     self.keep(process, found);
                 }
-            } else if let Some(debt) = owed.take_lost(|_| true) {
+            } else if let Some(debt) = owed.take_lost(Debt::is_fresh) {
                 self.send_again(owed, debt, Some(limit));
+            } else if owed.is_left_to_time() {
+                return;
             } else {
                 std::thread::sleep(MOMENT);
             }
