@@ -29,7 +29,7 @@ use std::time::Duration;
 /// How long a receive may block in the kernel before the deadline is looked at.
 const SLICE: Duration = Duration::from_millis(500);
 /// How often a socket is made anew because of a fork.
-const MOST_TRIES: u32 = 8;
+const MOST_TRIES: u32 = 64;
 
 /// Where a server listens.
 #[derive(Clone, PartialEq, Eq, Debug)]
