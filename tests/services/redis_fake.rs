@@ -162,6 +162,8 @@ struct State {
     dam: AtomicUsize,
     closed: AtomicBool,
     late: Mutex<Late>,
+    /// One of these the late request has in it, if it is to be no script of Redis'.
+    late_words: Mutex<Vec<Vec<u8>>>,
 }
 
 /// A request that arrives later than others sent after it.
@@ -193,6 +195,13 @@ struct Link {
 }
 
 impl Link {
+    /// The server's word on a late request, though its client has gone.
+    fn wait_for_late(&self) {
+        while self.is_late.load(Ordering::SeqCst) && !self.ended.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// What has become of the late request of this connection.
     fn tell(&self, state: &State, late: Late) {
         if self.is_late.swap(false, Ordering::SeqCst) {
@@ -208,6 +217,16 @@ impl State {
 
     fn set_late(&self, late: Late) {
         *self.late.lock().expect("a socket or a lock") = late;
+    }
+
+    /// Whether what passes may be the late request.
+    fn is_wanted(&self, chunk: &[u8], scripts: usize) -> bool {
+        let words = self.late_words.lock().expect("a socket or a lock");
+        if words.is_empty() {
+            return scripts > 0;
+        }
+        let has = |word: &Vec<u8>| chunk.windows(word.len()).any(|bytes| bytes == *word);
+        words.iter().any(has)
     }
 }
 
@@ -227,6 +246,7 @@ impl Proxy {
             dam: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             late: Mutex::new(Late::Never),
+            late_words: Mutex::default(),
         });
         let proxy = Proxy {
             place: listener.local_addr().expect("a socket or a lock"),
@@ -289,6 +309,14 @@ impl Proxy {
     /// Keeps the next script back until `send_late`; what is sent on other connections passes it.
     pub fn keep_next(&self) {
         self.state.set_late(Late::Next);
+    }
+
+    /// The same of what has this word in it, as it is or in the digits that `mysql:` sends.
+    pub fn keep_next_with(&self, word: &str) {
+        let digits: String = word.bytes().map(|byte| format!("{byte:02x}")).collect();
+        *self.state.late_words.lock().expect("a socket or a lock") =
+            vec![word.into(), digits.into_bytes()];
+        self.keep_next();
     }
 
     /// Lets it go on.
@@ -378,7 +406,7 @@ fn copy(mut from: TcpStream, mut to: TcpStream, state: &State, link: &Link, repl
             let seen = scripts.count(&chunk[..got]);
             link.is_passing.store(true, Ordering::SeqCst);
             link.waiting.fetch_add(seen, Ordering::SeqCst);
-            if seen > 0 {
+            if state.is_wanted(&chunk[..got], seen) {
                 keep_back(state, link);
             }
         }
@@ -420,6 +448,7 @@ fn copy(mut from: TcpStream, mut to: TcpStream, state: &State, link: &Link, repl
         }
         if !replies {
             link.is_passing.store(false, Ordering::SeqCst);
+            link.wait_for_late();
         }
     }
     link.tell(state, Late::Refused);

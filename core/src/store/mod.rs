@@ -329,6 +329,13 @@ pub trait Backend: Send + Sync + Debug {
         false
     }
 
+    /// Whether a request that was cut off may be carried out after a release that was sent later and answered: the
+    /// background then releases again and again. Not where the release is sure to come behind it: on the connection
+    /// of the request, or after it has put an end to that connection or to what the request needs.
+    fn may_be_late(&self) -> bool {
+        false
+    }
+
     /// The host that keeps it is going: nothing is asked of it any more.
     fn abandon(&self) {}
 

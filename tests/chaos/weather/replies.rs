@@ -7,6 +7,7 @@ use synlock_core::{Code, Wait};
 use synlock_tests::load::SOON;
 use synlock_tests::names::unique;
 use synlock_tests::process::is_full_load;
+use synlock_tests::services::redis_fake::Late;
 
 /// What may come of a call whose reply is lost: its effect, or the word that it is not known. An attempt
 /// that was not sent is trouble.
@@ -68,6 +69,48 @@ fn lost_replies(remote: &Remote, query: &str, replies: i64, least: u32) {
         }
     }
     assert!(lost >= least, "{query}: {lost} replies lost");
+}
+
+/// A request that was given up arrives after its release has been answered.
+fn late_requests(remote: &Remote) {
+    for query in ["", "dialect=drupal", "dialect=laravel"] {
+        let direct = remote.store(query);
+        let known = lock(&direct, "known", ms(60_000));
+        known.acquire(Wait::For(SOON), None).unwrap();
+        known.release().unwrap();
+        let hasty = format!("io_timeout=300&{query}");
+        // Again where a slow machine has let it come to nothing before it was sent.
+        let given_up = || {
+            let (proxy, name) = (remote.proxy(), unique("late"));
+            let ours = lock(&remote.store_behind(&proxy, &hasty), &name, ms(600_000));
+            proxy.keep_next_with(&name);
+            let told = code(ours.acquire(Wait::No, None));
+            (told == Code::Uncertain && proxy.late() == Late::Kept).then_some((proxy, name, ours))
+        };
+        let (proxy, name, _ours) = (0..20).find_map(|_| given_up()).expect("a late request");
+        // It is released in the background, on another connection, long before.
+        std::thread::sleep(ms(500));
+        proxy.send_late();
+        while matches!(proxy.late(), Late::Kept | Late::Sent) {
+            std::thread::sleep(ms(1));
+        }
+        assert_eq!(proxy.late(), Late::Answered, "{query}");
+        let other = direct.lock(&name).unwrap();
+        other.acquire(Wait::For(SOON), None).unwrap();
+        other.release().unwrap();
+    }
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn late_requests_of_postgres() {
+    late_requests(&Remote::postgres("postgres"));
+}
+
+#[cfg(feature = "mysql")]
+#[test]
+fn late_requests_of_mysql() {
+    late_requests(&Remote::mysql("mysql"));
 }
 
 fn tables(remote: &Remote) {

@@ -350,6 +350,11 @@ impl Backend for Memcached {
         false
     }
 
+    /// Connections have no numbers by which they could be ended, and are served by several threads.
+    fn may_be_late(&self) -> bool {
+        true
+    }
+
     fn attempt(&self, claim: &Claim, bell: Option<&Arc<Signal>>) -> Result<Attempt> {
         self.check_ttl(ttl(claim))?;
         let key = self.key(&claim.name)?;

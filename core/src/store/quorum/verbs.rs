@@ -130,6 +130,10 @@ impl Backend for Quorum {
         }
     }
 
+    fn may_be_late(&self) -> bool {
+        self.members.iter().any(|member| member.may_be_late())
+    }
+
     fn attempt(&self, claim: &Claim, bell: Option<&Arc<Signal>>) -> Result<Attempt> {
         let tally = self.collect(claim, &self.places(), Tally::default());
         let first_is_down = tally

@@ -5,7 +5,7 @@ use super::config::Quorum;
 use super::count::{never, until};
 use super::members::{Flight, Process};
 use super::round::{Answers, Member, Rules, ask};
-use super::rules::{self, Draw, nth};
+use super::rules::{self, Draw, Said, nth};
 use super::tally::{Tally, Vote, said, shortfall};
 use crate::codes::Code;
 use crate::lease::BootTime;
@@ -45,8 +45,10 @@ impl Quorum {
                 move |member: &Arc<dyn Backend>, answer: Result<Vote>| {
                     if !flight.is_given_up() {
                         look_behind(&**member, &claim, &process, &watch, answer);
-                    } else if said(&answer).may_hold() {
+                    } else if answer.is_ok() && said(&answer).may_hold() {
                         give_back_to(member, &claim);
+                    } else if said(&answer).may_hold() {
+                        burn_at(member, &claim);
                     }
                 }
             },
@@ -222,7 +224,13 @@ impl Quorum {
         };
         let answers = ask(pool, &held, question, until(never));
         for (place, answer) in answers {
-            if answer.is_err() {
+            // What has not answered to the claim either may get that after the release.
+            let is_unsure = tally
+                .answers
+                .iter()
+                .any(|(one, answer)| *one == place && said(answer) == Said::Unsure);
+            let may_be_late = |member: &Arc<dyn Backend>| member.may_be_late();
+            if answer.is_err() || is_unsure && self.members.get(place).is_some_and(may_be_late) {
                 self.burn(place, claim);
             }
         }

@@ -9,7 +9,7 @@ use super::book::{self, Book, Released, Row, Verdict};
 use super::config::Common;
 use super::engine::{Engine, Grab, Id, Swap, Wrote};
 use super::limit::Limit;
-use crate::capability::{Capabilities, Fence};
+use crate::capability::{Capabilities, Fence, Scope};
 use crate::codes::Code;
 use crate::fork::PerProcess;
 use crate::lease::BootTime;
@@ -305,6 +305,12 @@ impl<E: Engine> Backend for Native<E> {
 
     fn ping(&self, deadline: Option<BootTime>) -> Result<()> {
         self.engine.ping(self.engine.limit(deadline))
+    }
+
+    /// A server may read a statement after its connection was given up, and another session's before it. A file is
+    /// asked on this thread.
+    fn may_be_late(&self) -> bool {
+        self.engine.traits().scope == Scope::Cluster
     }
 
     fn attempt(&self, claim: &Claim, bell: Option<&Arc<Signal>>) -> Result<Attempt> {

@@ -537,6 +537,11 @@ impl<D: Database + 'static> Backend for Peer<D> {
         self.session.is_some()
     }
 
+    /// As on a table of our own.
+    fn may_be_late(&self) -> bool {
+        self.kind != Kind::Sqlite
+    }
+
     fn create_table(&self, deadline: Option<BootTime>) -> Result<()> {
         self.database.create_table(self.database.limit(deadline))
     }
