@@ -5,8 +5,8 @@ use super::berth::{Inside, Lodger};
 use super::companion::{self, Found};
 use super::dialect::Dialect;
 use super::names;
+use super::process::Process;
 use super::queue::Line;
-use super::store::Process;
 use crate::store::Claim;
 
 /// What follows from a name.

@@ -58,11 +58,19 @@ mod kept;
 #[cfg(not(loom))]
 mod kernel;
 mod names;
+#[cfg(not(loom))]
+mod process;
 pub mod queue;
 #[cfg(loom)]
 mod queue_model;
 #[cfg(not(loom))]
+mod release;
+#[cfg(not(loom))]
 mod store;
+#[cfg(not(loom))]
+mod take;
+#[cfg(not(loom))]
+mod wait;
 
 #[cfg(not(loom))]
 pub use admin::clean_up;
