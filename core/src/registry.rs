@@ -2,6 +2,8 @@
 
 mod defaults;
 mod handle;
+#[cfg(all(any(loom, shuttle), test))]
+mod model;
 mod opened;
 
 pub use handle::Store;

@@ -25,7 +25,9 @@ impl<T: Clone + Send + Sync> Opened<T> {
         }
         let made = open()?;
         let mut kept = kept.lock();
-        if let Some(known) = kept.get(&key) {
+        if let Some(known) = kept.get(&key)
+            && !cfg!(canary = "look_once")
+        {
             return Ok(known.clone());
         }
         if kept.len() < MOST_KEPT {
