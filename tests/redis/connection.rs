@@ -1,6 +1,6 @@
 //! The connection to a server: its names, its options, and what a hold comes to when it makes trouble.
 
-use crate::{code, leased, lock, ms};
+use crate::{code, leased, lock, ms, try_code};
 use std::net::TcpStream;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
@@ -36,6 +36,25 @@ fn valkeys_schemes_are_names_of_the_same_stores() {
         assert!(one.try_acquire().unwrap().is_none(), "{valkey}");
         other.release().unwrap();
     }
+}
+
+#[test]
+fn connections_have_a_name_where_the_server_allows_it() {
+    let server = RedisServer::start();
+    let one = lock(&server.url(), "n");
+    one.try_acquire().unwrap().unwrap();
+    let name = format!("name=synlock-{} ", std::process::id());
+    let clients = server.command(&["CLIENT", "LIST"]);
+    assert_eq!(clients.matches(&name).count(), 1, "{clients}");
+    assert_eq!(server.calls("client|setname"), 1);
+    one.release().unwrap();
+    // Without the right to, it works without a name.
+    let rules = ["ACL", "SETUSER", "default", "-client|setname"];
+    assert_eq!(server.command(&rules), "OK");
+    assert_eq!(
+        try_code(&format!("{}?prefix=apart:", server.url())),
+        Code::Ok
+    );
 }
 
 /// The sockets of this process whose other end is this port.

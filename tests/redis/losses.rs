@@ -1,0 +1,163 @@
+//! Holds that are lost, replies that are lost, and requests and words that come late.
+
+use crate::{code, leased, lock, ms, until};
+use synlock_core::{Code, LockOptions, Store, Wait};
+use synlock_tests::load::SOON;
+use synlock_tests::names::unique;
+use synlock_tests::process::is_full_load;
+use synlock_tests::redis::{Options, RedisServer};
+use synlock_tests::services::redis_fake::{Late, Proxy};
+
+#[test]
+fn losses_are_told_and_tokens_grow_over_flushes_and_restarts() {
+    let mut server = RedisServer::start();
+    let one = lock(&server.url(), "n");
+    let mut last = 0;
+    for round in 0..if is_full_load() { 150 } else { 9 } {
+        let fence = one.try_acquire().unwrap().unwrap().fence.unwrap();
+        assert!(fence > last, "{fence} after {last}");
+        last = fence;
+        match round % 3 {
+            0 => {
+                server.command(&["FLUSHALL"]);
+            }
+            1 => server.restart(),
+            _ => {
+                server.command(&["SCRIPT", "FLUSH"]);
+                one.ensure_held().unwrap();
+                one.release().unwrap();
+                continue;
+            }
+        }
+        assert_eq!(code(one.ensure_held()), Code::Lost);
+        assert_eq!(code(one.release()), Code::Lost);
+        // Without asking before, too.
+        one.try_acquire().unwrap().unwrap();
+        server.restart();
+        assert_eq!(code(one.release()), Code::Lost);
+    }
+}
+
+#[test]
+fn a_wake_up_that_is_read_late_ends_no_hold() {
+    let server = RedisServer::start();
+    let (here, there) = (server.url(), format!("{}?io_timeout=1900", server.url()));
+    let mut options = LockOptions::default();
+    options.interruptible = true;
+    let store = Store::open(&here).unwrap();
+    let waiter = store.lock_with("a", options).unwrap();
+    let holder = lock(&there, "a");
+    holder.acquire(Wait::No, None).unwrap();
+    // It stands in the queue, and nobody reads what is published for it.
+    assert_eq!(code(waiter.acquire(Wait::Forever, None)), Code::Interrupted);
+    holder.release().unwrap();
+    // The lock has been handed over; it is found out by asking, as at the end of a wait.
+    waiter.acquire(Wait::For(ms(0)), None).unwrap();
+    // Somebody else's wait reads the word.
+    let busy = lock(&there, "c");
+    busy.acquire(Wait::No, None).unwrap();
+    let other = store.lock("c").unwrap();
+    assert_eq!(code(other.acquire(Wait::For(ms(300)), None)), Code::Timeout);
+    waiter.ensure_held().unwrap();
+    waiter.release().unwrap();
+}
+
+#[test]
+fn a_lost_reply_is_made_good_or_uncertain() {
+    let server = RedisServer::start();
+    let direct = server.url();
+    // The scripts are known to the server.
+    let known = leased(&direct, "known", ms(5000));
+    known.try_acquire().unwrap();
+    known.refresh(None).unwrap();
+    known.release().unwrap();
+    let dialects = [
+        "native",
+        "plain",
+        "symfony",
+        "redisson",
+        "python-redis-lock",
+        "redis-semaphore",
+    ];
+    let lost: u32 = dialects
+        .iter()
+        .map(|dialect| lose_replies(&server, "", &format!("?dialect={dialect}"), 7))
+        .sum();
+    assert!(lost >= 24, "{lost} replies lost");
+}
+
+/// By commands alone a verb has several requests, each of which may be the one.
+#[test]
+fn a_lost_reply_of_a_command_is_made_good_or_uncertain() {
+    let server = RedisServer::start_with(Options {
+        valkey: true,
+        ..Options::default()
+    });
+    let rules = "ACL SETUSER peer on >secret ~* &* +@all -@scripting";
+    assert_eq!(server.command(&rules.split(' ').collect::<Vec<_>>()), "OK");
+    let lost = lose_replies(&server, "peer:secret@", "?dialect=plain", 9);
+    assert!(lost >= 14, "{lost} replies lost");
+}
+
+/// Loses each reply up to the last, and asks what had come of it; how many were lost.
+fn lose_replies(server: &RedisServer, user: &str, query: &str, last: i64) -> u32 {
+    let allowed = |code: Code| matches!(code, Code::Ok | Code::Busy | Code::Uncertain);
+    let at = |url: String| format!("{}{query}", url.replace("://", &format!("://{user}")));
+    let direct = at(server.url());
+    let mut lost = 0;
+    for _ in 0..if is_full_load() { 100 } else { 2 } {
+        for k in 1..=last {
+            // A new proxy, so that the store begins without a connection.
+            let proxy = Proxy::start(server.port());
+            let name = unique("lost");
+            let ours = leased(&at(proxy.url()), &name, ms(60_000));
+            let other = lock(&direct, &name);
+            proxy.lose(k);
+            let acquired = match ours.try_acquire() {
+                Ok(None) => Code::Busy,
+                result => code(result),
+            };
+            assert!(allowed(acquired), "reply {k}: acquire {acquired:?}");
+            if acquired == Code::Ok {
+                let store = Store::open(&direct).unwrap();
+                assert_eq!(store.inspect(&name).unwrap().holders.len(), 1);
+                assert!(other.try_acquire().unwrap().is_none());
+                let refreshed = code(ours.refresh(None));
+                assert!(allowed(refreshed), "reply {k}: refresh {refreshed:?}");
+                let released = code(ours.release());
+                assert!(allowed(released), "reply {k}: release {released:?}");
+            }
+            lost += u32::from(proxy.has_lost());
+            // No ghost stays behind, not even for its TTL.
+            other.acquire(Wait::For(SOON), None).unwrap();
+            other.release().unwrap();
+        }
+    }
+    lost
+}
+
+#[test]
+fn a_request_that_was_given_up_does_nothing_after_its_release() {
+    let server = RedisServer::start();
+    let direct = Store::open(&server.url()).unwrap();
+    let known = direct.lock("known").unwrap();
+    known.try_acquire().unwrap();
+    known.release().unwrap();
+    for name in ["one", "two"] {
+        let proxy = Proxy::start(server.port());
+        let ours = leased(
+            &format!("{}?io_timeout=200", proxy.url()),
+            name,
+            ms(600_000),
+        );
+        let calls = server.calls("evalsha");
+        proxy.keep_next();
+        assert_eq!(code(ours.try_acquire()), Code::Uncertain);
+        assert_eq!(proxy.late(), Late::Kept);
+        // It is released in the background, on another connection.
+        until(|| server.calls("evalsha") > calls);
+        proxy.send_late();
+        until(|| !matches!(proxy.late(), Late::Kept | Late::Sent));
+        assert!(direct.inspect(name).unwrap().holders.is_empty(), "{name}");
+    }
+}
