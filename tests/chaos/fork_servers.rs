@@ -80,7 +80,7 @@ fn forked(
     page: &More,
     theirs: &BTreeMap<String, RawFd>,
 ) -> i32 {
-    let keeps_none = || sockets().keys().all(|name| !theirs.contains_key(name));
+    let keeps_none = || connections(|name| theirs.contains_key(name)) == 0;
     let is_apart = keeps_none()
         && is_forked(waiting)
         && store.inspect("x").is_ok_and(|seen| seen.holders.len() == 1)
@@ -214,13 +214,15 @@ fn settled_sockets() -> BTreeMap<String, RawFd> {
     }
 }
 
-/// How many connections this process has.
-fn connections() -> usize {
-    let made = sockets();
-    if !made.is_empty() {
-        std::thread::sleep(ms(200));
+/// How many connections of those sockets this process has. A copy of one that its owner was about to make or to close
+/// leads nowhere, soon.
+pub(super) fn connections(is_meant: impl Fn(&str) -> bool) -> usize {
+    let mut found = sockets();
+    found.retain(|name, _| is_meant(name));
+    if !found.is_empty() {
+        std::thread::sleep(ms(500));
     }
-    made.values().filter(|fd| is_connected(**fd)).count()
+    found.values().filter(|fd| is_connected(**fd)).count()
 }
 
 /// Children that are made while other threads connect: how many have a copy of a connection.
@@ -241,7 +243,7 @@ fn copies(url: &str, children: usize) -> i32 {
             let pid = unsafe { libc::fork() };
             if pid == 0 {
                 // SAFETY: ends the child at once.
-                unsafe { libc::_exit(connections().min(100) as i32) };
+                unsafe { libc::_exit(connections(|_| true).min(100) as i32) };
             }
             copies += exit_status(wait(pid));
         }

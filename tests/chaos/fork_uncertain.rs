@@ -1,7 +1,7 @@
 //! Row 7, the rest of it: handles whose last call was uncertain when their process forked. What was not
 //! answered is the parent's to see through; a child neither goes on with it nor disturbs it.
 
-use super::fork_servers::{PATIENCE, is_connected, leased, sockets};
+use super::fork_servers::{PATIENCE, connections, is_connected, leased, sockets};
 use super::{FATES, Fate, Page, Tally, child, copy, is_forked, meets_its_fate, until};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -161,7 +161,7 @@ fn parent(url: &str, behind: &str, fate: Fate, more: &More) -> i32 {
         .map(|(name, _)| name)
         .collect();
     let pid = fork(|| {
-        let keeps_none = || !sockets().keys().any(|name| mine.contains(name));
+        let keeps_none = || connections(|name| mine.iter().any(|one| one == name)) == 0;
         let is_apart = keeps_none()
             && [&handles.released, &handles.refreshed, &held]
                 .into_iter()

@@ -69,6 +69,17 @@ pub(super) struct Socket {
     spin: Spin,
 }
 
+impl Drop for Socket {
+    /// The connection ends before the descriptor is struck off the list: a child made between that and its close has a
+    /// copy, which would keep a session and its locks alive.
+    fn drop(&mut self) {
+        if self.fd.is_ours() {
+            // SAFETY: no memory involved; the descriptor is open.
+            unsafe { libc::shutdown(self.fd(), libc::SHUT_RDWR) };
+        }
+    }
+}
+
 impl Socket {
     /// Connects within `within`, and before `deadline`.
     pub fn connect(address: &Address, within: Duration, deadline: BootTime) -> Result<Self> {
@@ -285,7 +296,10 @@ fn connect_tcp(host: &str, port: u16, deadline: BootTime) -> Result<Socket> {
     let mut last = Error::new(Code::Unavailable, "the server's name has no address");
     for address in addresses {
         match connect_address(address, deadline) {
-            Ok(socket) => return Ok(Socket { words, ..socket }),
+            Ok(mut socket) => {
+                socket.words = words;
+                return Ok(socket);
+            }
             Err(error) => last = error,
         }
     }
