@@ -49,6 +49,7 @@ def places(folder: str, port: int, path: str) -> dict[str, dict]:
         "flock": {"raw": f"{folder}/raw.lock", "url": flock, "peers": folder},
         "redis (unix socket)": {"raw": path, "url": f"redis:{path}", "peers": path},
         "redis (TCP)": {"raw": str(port), "url": f"redis://127.0.0.1:{port}"},
+        "redis (unix socket, release=async)": {"raw": path, "url": f"redis:{path}?release=async"},
         "redis (unix socket, two CPUs)": {"raw": path, "url": f"redis:{path}", "peers": path},
     }
 

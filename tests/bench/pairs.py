@@ -14,6 +14,7 @@ STORES = {
     "flock": (HOST_PEERS, "flock"),
     "redis (unix socket)": (REDIS_PEERS, "redis"),
     "redis (TCP)": ((), "redis"),
+    "redis (unix socket, release=async)": ((), "redis"),
     "redis (unix socket, two CPUs)": (("RedisStore", "redis-py"), "redis"),
 }
 #: Those whose client and server may run beside each other; elsewhere they share a CPU.

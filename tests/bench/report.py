@@ -15,6 +15,8 @@ RAW = {
     "flock": "`flock(LOCK_EX|LOCK_NB)`, `flock(LOCK_UN)` on a descriptor that stays open",
     "redis (unix socket)": "two `EVALSHA`: `SET NX PX` with a fencing counter, and an owner-checked `DEL`",
     "redis (TCP)": "the same two `EVALSHA`, over 127.0.0.1",
+    "redis (unix socket, release=async)": "the same two `EVALSHA`, each of which waits for its reply; event loops "
+    "(Node, await) wait for both of ours, too",
     "redis (unix socket, two CPUs)": "the same two `EVALSHA`, each of which blocks for its reply",
 }
 TURNS_RAW = {
@@ -29,6 +31,7 @@ SHARES = {
     "flock": {"Rust": 1.5, "C": 1.5, "PHP": 1.8, "Python": 1.8},
     "redis (unix socket)": REMOTE,
     "redis (TCP)": REMOTE,
+    "redis (unix socket, release=async)": dict.fromkeys(("Rust", "C", "PHP", "Python", "Node, sync"), 0.6),
     "redis (unix socket, two CPUs)": REMOTE,
 }
 MICROSECONDS = {
