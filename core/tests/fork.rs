@@ -83,26 +83,37 @@ fn a_lock_that_waits_at_the_fork_is_refused_in_the_child() {
 #[test]
 fn the_child_has_a_service_thread_of_its_own() {
     let store = Store::open("memory:fork-service").unwrap();
-    let mut options = LockOptions::default();
-    options.ttl = Some(Duration::from_millis(60));
-    options.renew = Some(true);
-    let lock = store.lock_with("x", options.clone()).unwrap();
+    let options = |ttl| {
+        let mut options = LockOptions::default();
+        options.ttl = Some(ttl);
+        options.renew = Some(true);
+        options
+    };
+    let lock = store
+        .lock_with("x", options(Duration::from_secs(60)))
+        .unwrap();
     lock.acquire(Wait::No, None).unwrap();
     let inherited = Dispatch::new().unwrap();
     assert!(in_child(|| {
-        let lock = store.lock_with("x", options).unwrap();
-        let refused = inherited
-            .submit(&lock, Op::Acquire(Wait::No), 0)
-            .unwrap_err()
-            .code()
-            == Code::ForkedHandle;
         let dispatch = Dispatch::new().unwrap();
-        dispatch.submit(&lock, Op::Acquire(Wait::No), 1).unwrap();
-        while dispatch.reap(1).is_empty() {
-            std::thread::yield_now();
-        }
-        std::thread::sleep(Duration::from_millis(200));
-        refused && lock.ensure_held().is_ok()
+        // Longer leases where the machine lets the service thread wait.
+        [60, 600, 6000]
+            .map(Duration::from_millis)
+            .into_iter()
+            .any(|ttl| {
+                let lock = store.lock_with("x", options(ttl)).unwrap();
+                let refused = inherited
+                    .submit(&lock, Op::Acquire(Wait::No), 0)
+                    .unwrap_err()
+                    .code()
+                    == Code::ForkedHandle;
+                dispatch.submit(&lock, Op::Acquire(Wait::No), 1).unwrap();
+                while dispatch.reap(1).is_empty() {
+                    std::thread::yield_now();
+                }
+                std::thread::sleep(ttl * 3);
+                refused && lock.ensure_held().is_ok()
+            })
     }));
     lock.ensure_held().unwrap();
 }
