@@ -240,7 +240,8 @@ def write(results: dict) -> str:
         f"- Load of the machine when it began and ended: {results['load'][0]:.2f}, {results['load'][1]:.2f}.",
         f"- Pairs: {plan['rounds']} rounds of {plan['seconds']} s a sample, each language in a process of its own, "
         "between two samples of the raw limit (`raw.c`): raw, face, raw, face, … . Client and server share one "
-        "CPU, but for the table of two. A round's ratio is the face's median over the mean of the two raw medians; the table shows the "
+        "CPU, but for the table of two. A round's ratio is the face's median over the mean of the two raw medians; the "
+        "table shows the "
         "median of the rounds, and their least and greatest ratio. Rounds in which other programs took over "
         f"{MOST_FOREIGN:.0%} of the CPU are set aside (never more than two thirds of them).",
         f"- Turns: {turns.PROCESSES} processes want the lock all the time and hold it for {turns.HOLD_US} µs, "
