@@ -29,28 +29,29 @@ fn a_server_that_is_down_or_deaf_is_unavailable_in_time() {
 
 #[test]
 fn a_server_that_is_deaf_keeps_no_other_leases_from_being_renewed() {
-    let (deaf, well) = (RedisServer::start(), RedisServer::start());
-    let url = format!("{}?io_timeout=8000", deaf.url());
-    lock(&url, "a").acquire(Wait::No, None).unwrap();
-    deaf.pause();
-    let held = Store::open(&well.url()).unwrap();
+    let well = RedisServer::start();
+    let store = Store::open(&well.url()).unwrap();
     // More than once: the machine may stand still for as long as the lease.
     let is_kept = |round: u32| {
+        let deaf = RedisServer::start();
+        let url = format!("{}?io_timeout=8000", deaf.url());
+        // Released before the server is deaf: there is a connection that nobody uses.
+        let first = lock(&url, "a");
+        first.acquire(Wait::No, None).unwrap();
+        first.release().unwrap();
+        deaf.pause();
         // The release of what may have been granted waits for an answer, in the background.
-        let is_uncertain = |time: u64| {
-            let asked = lock(&url, &format!("b{round}")).acquire(Wait::For(ms(time)), None);
-            code(asked) == Code::Uncertain
-        };
-        assert!([50, 500, 5000].into_iter().any(is_uncertain));
+        let refused = code(lock(&url, "b").acquire(Wait::For(ms(50)), None));
         let mut options = LockOptions::default();
         (options.ttl, options.renew) = (Some(ms(3000)), Some(true));
-        let held = held.lock_with(format!("c{round}"), options).unwrap();
+        let held = store.lock_with(format!("c{round}"), options).unwrap();
         held.acquire(Wait::No, None).unwrap();
         std::thread::sleep(ms(4500));
-        held.ensure_held().is_ok()
+        let is_held = held.ensure_held().is_ok();
+        deaf.resume();
+        refused == Code::Uncertain && is_held
     };
     assert!((0..3).any(is_kept));
-    deaf.resume();
 }
 
 #[test]
