@@ -39,8 +39,8 @@ pub(crate) fn lease(setup: &Setup, wanted: u64) -> u64 {
 /// After how long it is surely over.
 pub(crate) fn over(setup: &Setup, ttl: u64) -> Duration {
     Duration::from_millis(match setup.name {
-        // It adds a second; etcd's server keeps a lease for two at least, and looks twice a second.
-        "memcached" => ttl.next_multiple_of(1000) + 1100,
+        // It adds two seconds; etcd's server keeps a lease for two at least, and looks twice a second.
+        "memcached" => ttl.next_multiple_of(1000) + 2100,
         "etcd" => ttl.next_multiple_of(1000) + 4000,
         _ => ttl + 120,
     })

@@ -36,12 +36,14 @@ fn a_server_that_is_deaf_keeps_no_other_leases_from_being_renewed() {
         let deaf = RedisServer::start();
         let url = format!("{}?io_timeout=8000", deaf.url());
         // Released before the server is deaf: there is a connection that nobody uses.
-        let first = lock(&url, "a");
+        let its_store = Store::open(&url).unwrap();
+        let first = its_store.lock("a").unwrap();
         first.acquire(Wait::No, None).unwrap();
         first.release().unwrap();
         deaf.pause();
         // The release of what may have been granted waits for an answer, in the background.
-        let refused = code(lock(&url, "b").acquire(Wait::For(ms(50)), None));
+        let refused = its_store.lock("b").unwrap();
+        let refused = code(refused.acquire(Wait::For(ms(50)), None));
         let mut options = LockOptions::default();
         (options.ttl, options.renew) = (Some(ms(3000)), Some(true));
         let held = store.lock_with(format!("c{round}"), options).unwrap();
