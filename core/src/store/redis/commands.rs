@@ -4,8 +4,9 @@
 //! The answers are those of the scripts (`scripts/*.lua`), without a queue: everybody asks again.
 
 use super::answers::{number, text};
-use super::client::{Redis, Reply, Request, settle};
+use super::client::Redis;
 use super::connection::{Broken, check, pack, protocol};
+use super::exchange::{Reply, Request, settle};
 use super::keys::{Keys, slot};
 use super::scripts::Verb;
 use crate::codes::Code;

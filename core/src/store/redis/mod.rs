@@ -10,6 +10,7 @@ mod client;
 mod commands;
 mod config;
 mod connection;
+mod exchange;
 mod frame;
 mod keys;
 mod listing;

@@ -1,8 +1,9 @@
 //! Leases that are lengthened together: one round trip for each server that keeps some of them.
 
 use super::answers::number;
-use super::client::{Redis, ack_request, settle};
+use super::client::Redis;
 use super::connection::Broken;
+use super::exchange::{ack_request, settle};
 use super::nodes::{Next, Node, share};
 use super::scripts::Verb;
 use super::verbs::millis;
