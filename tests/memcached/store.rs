@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use synlock_core::{Code, Lock, LockOptions, Result, Store, Wait};
 use synlock_tests::apart;
+use synlock_tests::late::acquire_late;
 use synlock_tests::load::{SOON, most};
 use synlock_tests::memcached::{MemcachedServer, Options};
 use synlock_tests::names::unique;
 use synlock_tests::process::is_full_load;
 use synlock_tests::services::free_port;
-use synlock_tests::services::redis_fake::{Act, Fake, Late, Proxy};
+use synlock_tests::services::redis_fake::{Act, Fake, Proxy};
 
 fn ms(number: u64) -> Duration {
     Duration::from_millis(number)
@@ -442,25 +443,12 @@ fn a_lost_reply_is_made_good_or_uncertain() {
 fn a_request_that_was_given_up_leaves_nothing_for_its_lease() {
     let server = MemcachedServer::start();
     for query in ["", "&dialect=symfony"] {
-        // Again where a slow machine has let it come to nothing before it was sent.
-        let given_up = || {
-            let proxy = Proxy::start(server.port());
-            let name = unique("late");
+        let behind = |proxy: &Proxy, name: &str| {
             let url = proxy.url().replace("redis:", "memcached:");
             let url = format!("{url}?io_timeout=200{query}");
-            let ours = leased(&url, &name, ms(600_000)).unwrap();
-            proxy.keep_next_with(&name);
-            let told = code(ours.acquire(Wait::No, None));
-            (told == Code::Uncertain && proxy.late() == Late::Kept).then_some((proxy, name, ours))
+            leased(&url, name, ms(600_000)).unwrap()
         };
-        let (proxy, name, _ours) = (0..20).find_map(|_| given_up()).expect("a late request");
-        // It is released in the background, on another connection, long before.
-        std::thread::sleep(ms(500));
-        proxy.send_late();
-        while matches!(proxy.late(), Late::Kept | Late::Sent) {
-            std::thread::sleep(ms(1));
-        }
-        assert_eq!(proxy.late(), Late::Answered);
+        let (name, _ours) = acquire_late(|| Proxy::start(server.port()), behind);
         let other = lock(&format!("{}?{query}", server.url()), &name);
         other.acquire(Wait::For(SOON), None).unwrap();
         other.release().unwrap();

@@ -4,6 +4,7 @@ pub mod apart;
 pub mod claims;
 pub mod history;
 pub mod ipc;
+pub mod late;
 pub mod load;
 pub mod names;
 pub mod page;

@@ -4,10 +4,11 @@
 use crate::remote::{Remote, lock};
 use crate::{code, ms};
 use synlock_core::{Code, Wait};
+use synlock_tests::late::acquire_late;
 use synlock_tests::load::SOON;
 use synlock_tests::names::unique;
 use synlock_tests::process::is_full_load;
-use synlock_tests::services::redis_fake::Late;
+use synlock_tests::services::redis_fake::Proxy;
 
 /// What may come of a call whose reply is lost: its effect, or the word that it is not known. An attempt
 /// that was not sent is trouble.
@@ -79,22 +80,10 @@ fn late_requests(remote: &Remote) {
         known.acquire(Wait::For(SOON), None).unwrap();
         known.release().unwrap();
         let hasty = format!("io_timeout=300&{query}");
-        // Again where a slow machine has let it come to nothing before it was sent.
-        let given_up = || {
-            let (proxy, name) = (remote.proxy(), unique("late"));
-            let ours = lock(&remote.store_behind(&proxy, &hasty), &name, ms(600_000));
-            proxy.keep_next_with(&name);
-            let told = code(ours.acquire(Wait::No, None));
-            (told == Code::Uncertain && proxy.late() == Late::Kept).then_some((proxy, name, ours))
+        let behind = |proxy: &Proxy, name: &str| {
+            lock(&remote.store_behind(proxy, &hasty), name, ms(600_000))
         };
-        let (proxy, name, _ours) = (0..20).find_map(|_| given_up()).expect("a late request");
-        // It is released in the background, on another connection, long before.
-        std::thread::sleep(ms(500));
-        proxy.send_late();
-        while matches!(proxy.late(), Late::Kept | Late::Sent) {
-            std::thread::sleep(ms(1));
-        }
-        assert_eq!(proxy.late(), Late::Answered, "{query}");
+        let (name, _ours) = acquire_late(|| remote.proxy(), behind);
         let other = direct.lock(&name).unwrap();
         other.acquire(Wait::For(SOON), None).unwrap();
         other.release().unwrap();
