@@ -116,6 +116,10 @@ impl Owing {
 impl Drop for Owing {
     fn drop(&mut self) {
         let Some(book) = &self.book else { return };
+        // Canary of row 16.
+        if cfg!(canary = "drop_debts") {
+            return;
+        }
         for mut debt in self.debts.drain(..) {
             debt.in_doubt = true;
             book.lose(debt);
