@@ -2,6 +2,7 @@ import contextlib
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +18,10 @@ sys.path.append(str(pathlib.Path(__file__).parents[3] / "tests/support"))
 from bystander import Bystander  # noqa: E402
 
 import synlock  # noqa: E402
+
+
+# Ignored where the tests were begun in the background; those that they start would ignore it as well.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def patient(url):
