@@ -19,7 +19,6 @@ from bystander import Bystander  # noqa: E402
 
 import synlock  # noqa: E402
 
-
 # Ignored where the tests were begun in the background; those that they start would ignore it as well.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
