@@ -2038,7 +2038,8 @@ SYNLOCK_API void synlock_dispatch_free(synlock_dispatch *dispatch);
 
 /**
  * Listens to the locks that are made from this store handle. Events beyond
- * `capacity` (1 to 1000000) that wait to be taken are dropped and counted.
+ * `capacity` (1 to 1000000) that wait to be taken are dropped and counted. A
+ * child of a fork may use the queue, which holds none of its parent's events.
  */
 SYNLOCK_API
 synlock_status synlock_events_new(synlock_store *store,
@@ -2059,7 +2060,8 @@ synlock_status synlock_events_new_warnings(synlock_store *store,
 
 /**
  * A descriptor that is readable while events wait; -1 for a bad handle. It
- * belongs to the queue: poll it, do not read or close it.
+ * belongs to the queue: poll it, do not read or close it. After a fork the
+ * child asks for one of its own.
  */
 SYNLOCK_API int32_t synlock_events_fd(const synlock_events *events);
 

@@ -5,8 +5,8 @@ use crate::error::printable;
 use crate::metrics::Meters;
 use crate::name::Name;
 use crate::owner::OwnerToken;
-use crate::sync::RwLock;
-use once_cell::sync::OnceCell;
+use arc_swap::ArcSwap;
+use once_cell::race::OnceRef;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -206,38 +206,63 @@ const HEARD: u8 = 1;
 /// The store is measured.
 const MEASURED: u8 = 2;
 
+/// Children of a fork inherit it, at whatever point another thread of their parent was: a list is replaced, and
+/// nobody waits for anybody.
+type Listeners = ArcSwap<Vec<(u64, Observer)>>;
+
+fn add_to(listeners: &Listeners, id: u64, observer: &Observer) {
+    listeners.rcu(|list| {
+        let mut list = Vec::clone(list);
+        list.push((id, observer.clone()));
+        list
+    });
+}
+
+fn remove_from(listeners: &Listeners, id: u64) {
+    if listeners.load().iter().any(|(known, _)| *known == id) {
+        listeners.rcu(|list| {
+            let mut list = Vec::clone(list);
+            list.retain(|(known, _)| *known != id);
+            list
+        });
+    }
+}
+
 /// The observers of one store.
 #[derive(Default)]
 pub(crate) struct Observers {
     /// One byte to look at for those whom nobody hears.
     flags: AtomicU8,
-    meters: OnceCell<&'static Meters>,
+    meters: OnceRef<'static, Meters>,
     next: AtomicU64,
-    list: RwLock<Vec<(u64, Observer)>>,
+    list: Listeners,
     /// Told of warnings while `list` is empty.
-    fallback: RwLock<Vec<(u64, Observer)>>,
+    fallback: Listeners,
 }
 
 impl Observers {
     pub(crate) fn add(&self, observer: Observer) -> u64 {
         let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
-        self.list.write().push((id, observer));
+        add_to(&self.list, id, &observer);
         self.flags.fetch_or(HEARD, Ordering::Release);
         id
     }
 
     pub(crate) fn add_fallback(&self, observer: Observer) -> u64 {
         let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
-        self.fallback.write().push((id, observer));
+        add_to(&self.fallback, id, &observer);
         id
     }
 
     pub(crate) fn remove(&self, id: u64) {
-        self.fallback.write().retain(|(known, _)| *known != id);
-        let mut list = self.list.write();
-        list.retain(|(known, _)| *known != id);
-        if list.is_empty() {
-            self.flags.fetch_and(!HEARD, Ordering::Release);
+        remove_from(&self.fallback, id);
+        remove_from(&self.list, id);
+        if self.list.load().is_empty() {
+            self.flags.fetch_and(!HEARD, Ordering::AcqRel);
+            // One that was added meanwhile may have set it before.
+            if !self.list.load().is_empty() {
+                self.flags.fetch_or(HEARD, Ordering::Release);
+            }
         }
     }
 
@@ -256,7 +281,10 @@ impl Observers {
     /// Switches counting.
     pub(crate) fn measure(&self, on: bool, url: &str) {
         if on {
-            self.meters.get_or_init(|| crate::metrics::of(url));
+            if self.meters.get().is_none() {
+                // If another thread was faster it has set the same: there is one for each store.
+                let _ = self.meters.set(crate::metrics::of(url));
+            }
             self.flags.fetch_or(MEASURED, Ordering::Release);
         } else {
             self.flags.fetch_and(!MEASURED, Ordering::Release);
@@ -266,15 +294,15 @@ impl Observers {
     /// Where to count, if somebody wants it.
     pub(crate) fn meters(&self) -> Option<&'static Meters> {
         let is_measured = self.flags.load(Ordering::Acquire) & MEASURED != 0;
-        self.meters.get().copied().filter(|_| is_measured)
+        self.meters.get().filter(|_| is_measured)
     }
 
     pub(crate) fn tell(&self, event: &Event) {
-        let mut observers = self.list.read().clone();
+        let mut observers = self.list.load_full();
         if observers.is_empty() && event.kind.level() == "warning" {
-            observers = self.fallback.read().clone();
+            observers = self.fallback.load_full();
         }
-        for (_, observer) in observers {
+        for (_, observer) in observers.iter() {
             observer(event);
         }
     }

@@ -15,7 +15,7 @@ pub use per_process::PerProcess;
 
 use descriptors::Chunk;
 use line::Line;
-use once_cell::sync::OnceCell;
+use once_cell::race::OnceRef;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use sync::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, CHUNK, Ordering};
 
@@ -134,7 +134,7 @@ pub(crate) struct Around {
 }
 
 /// SQLite is the only one.
-static AROUND: OnceCell<&'static Around> = OnceCell::new();
+static AROUND: OnceRef<'static, Around> = OnceRef::new();
 
 /// Has this done around every fork from now on.
 #[cfg_attr(
@@ -143,7 +143,7 @@ static AROUND: OnceCell<&'static Around> = OnceCell::new();
 )]
 pub(crate) fn around(what: &'static Around) {
     let _ = page();
-    AROUND.get_or_init(|| what);
+    let _ = AROUND.set(what);
 }
 
 extern "C" fn fork_begins() {

@@ -20,7 +20,7 @@ use crate::state::{Released, State};
 use crate::store::{Claim, Tokens};
 use crate::sync::Mutex;
 use crate::watchdog;
-use once_cell::sync::OnceCell;
+use once_cell::race::OnceBox;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -53,11 +53,11 @@ pub(crate) struct Shared {
     pub(crate) phase: Mutex<Phase>,
     /// The hold as it was before the request that is under way.
     pub(crate) shown: Mutex<Option<Seen>>,
-    pub(crate) lost_fd: OnceCell<ProcessFd>,
+    pub(crate) lost_fd: OnceBox<ProcessFd>,
     on_lost: Mutex<Vec<LostHook>>,
     hooks: AtomicBool,
     /// Rung by a store whose holds end with a session.
-    alarm: OnceCell<Arc<Signal>>,
+    alarm: OnceBox<Arc<Signal>>,
     /// The watchdog's one entry for this handle.
     pub(crate) watched: watchdog::entry::Entry,
     /// Ends the operation that dispatch runs on this handle.
@@ -132,10 +132,10 @@ impl Shared {
             state: AtomicU8::new(State::Idle as u8),
             phase: Mutex::new(Phase::Idle(None)),
             shown: Mutex::default(),
-            lost_fd: OnceCell::new(),
+            lost_fd: OnceBox::new(),
             on_lost: Mutex::default(),
             hooks: AtomicBool::new(false),
-            alarm: OnceCell::new(),
+            alarm: OnceBox::new(),
             watched: watchdog::entry::Entry::new(),
             running: Mutex::default(),
             orphaned: AtomicBool::new(false),
@@ -387,7 +387,7 @@ impl Shared {
         self.alarm.get_or_init(|| {
             let me = self.me.clone();
             let place = Place::of(&self.store);
-            Arc::new(Signal::with_hook(move || {
+            let bell = Signal::with_hook(move || {
                 let me = me.clone();
                 let look = move || {
                     if let Some(lock) = me.upgrade() {
@@ -395,7 +395,8 @@ impl Shared {
                     }
                 };
                 let _ = service::send(place, Command::Job(Box::new(look)));
-            }))
+            });
+            Box::new(Arc::new(bell))
         })
     }
 

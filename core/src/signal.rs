@@ -3,7 +3,7 @@
 use crate::fork::{self, ProcessFd};
 use crate::lease::BootTime;
 use crate::sync::Mutex;
-use once_cell::sync::OnceCell;
+use once_cell::race::OnceBox;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
@@ -25,7 +25,7 @@ type Hook = Box<dyn Fn() + Send + Sync>;
 /// One waiter's bell: rung from any thread, heard by one. A ring before the sleep is not lost.
 pub struct Signal {
     word: AtomicU32,
-    fd: OnceCell<ProcessFd>,
+    fd: OnceBox<ProcessFd>,
     hook: Option<Hook>,
     also: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
 }
@@ -49,7 +49,7 @@ impl Signal {
     pub fn new() -> Self {
         Signal {
             word: AtomicU32::new(0),
-            fd: OnceCell::new(),
+            fd: OnceBox::new(),
             hook: None,
             also: Mutex::new(None),
         }
@@ -129,7 +129,8 @@ impl Signal {
         if let Some(fd) = self.fd.get() {
             return Ok(fd.as_raw_fd());
         }
-        let fd = self.fd.get_or_try_init(fork::eventfd)?.as_raw_fd();
+        let made = || fork::eventfd().map(Box::new);
+        let fd = self.fd.get_or_try_init(made)?.as_raw_fd();
         fence(Ordering::SeqCst);
         if self.is_rung() {
             let one = 1u64;

@@ -12,6 +12,7 @@ use std::ffi::{c_char, c_void};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use synlock_core::event::Event;
+use synlock_core::fork::PerProcess;
 use synlock_core::signal::Signal;
 use synlock_core::sync::Mutex;
 use synlock_core::{Code, Error, Store};
@@ -108,10 +109,17 @@ struct Shown {
 
 #[derive(Debug)]
 struct Queue {
-    waiting: Mutex<VecDeque<Event>>,
     capacity: usize,
+    inside: PerProcess<Inside>,
+}
+
+/// A child of a fork begins with none of its parent's events, and with a descriptor of its own.
+#[derive(Debug, Default)]
+struct Inside {
+    waiting: Mutex<VecDeque<Event>>,
     dropped: AtomicU64,
     bell: Signal,
+    shown: Mutex<Option<Box<Shown>>>,
 }
 
 #[derive(Debug)]
@@ -119,7 +127,6 @@ pub(crate) struct EventsObject {
     store: Store,
     observer: u64,
     queue: Arc<Queue>,
-    shown: Mutex<Option<Box<Shown>>>,
 }
 
 impl Drop for EventsObject {
@@ -129,7 +136,8 @@ impl Drop for EventsObject {
 }
 
 /// Listens to the locks that are made from this store handle. Events beyond
-/// `capacity` (1 to 1000000) that wait to be taken are dropped and counted.
+/// `capacity` (1 to 1000000) that wait to be taken are dropped and counted. A
+/// child of a fork may use the queue, which holds none of its parent's events.
 ///
 /// # Safety
 /// `events` may be written; `error` is NULL or may be written.
@@ -145,7 +153,7 @@ pub unsafe extern "C" fn synlock_events_new(
         let out = unsafe { Out::new(events) }?;
         with_store(number(store), |store| {
             let queue = Arc::new(Queue::new(capacity)?);
-            queue.bell.fd()?;
+            queue.inside().bell.fd()?;
             let heard = queue.clone();
             let observer = store.observe(Arc::new(move |event| heard.push(event)));
             queue.hand_out(store, observer, out)
@@ -185,11 +193,13 @@ impl Queue {
             return Err(Error::invalid("the capacity is not between 1 and 1000000"));
         }
         Ok(Queue {
-            waiting: Mutex::default(),
             capacity,
-            dropped: AtomicU64::new(0),
-            bell: Signal::new(),
+            inside: PerProcess::new(),
         })
+    }
+
+    fn inside(&self) -> &Inside {
+        self.inside.get_or_init(Inside::default)
     }
 
     fn hand_out(
@@ -204,41 +214,43 @@ impl Queue {
                 store: store.clone(),
                 observer,
                 queue: self,
-                shown: Mutex::default(),
             }),
         )
     }
 
     fn push(&self, event: &Event) {
-        let mut waiting = self.waiting.lock();
+        let inside = self.inside();
+        let mut waiting = inside.waiting.lock();
         if waiting.len() < self.capacity {
             waiting.push_back(event.clone());
             drop(waiting);
-            self.bell.ring();
+            inside.bell.ring();
         } else {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            inside.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     fn pop(&self) -> Option<Event> {
-        let mut waiting = self.waiting.lock();
+        let inside = self.inside();
+        let mut waiting = inside.waiting.lock();
         let next = waiting.pop_front();
         if waiting.is_empty() {
-            self.bell.take();
+            inside.bell.take();
         }
         next
     }
 }
 
 /// A descriptor that is readable while events wait; -1 for a bad handle. It
-/// belongs to the queue: poll it, do not read or close it.
+/// belongs to the queue: poll it, do not read or close it. After a fork the
+/// child asks for one of its own.
 ///
 /// # Safety
 /// Any value is safe.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn synlock_events_fd(events: *const synlock_events) -> i32 {
     value("synlock_events_fd", -1, || {
-        with_events(number(events), |events| events.queue.bell.fd())
+        with_events(number(events), |events| events.queue.inside().bell.fd())
     })
 }
 
@@ -261,7 +273,7 @@ pub unsafe extern "C" fn synlock_events_next(
             let next = next.ok_or_else(|| Error::new(Code::Busy, "no event waits"))?;
             let shown = Box::new(Shown::new(next));
             let own = view(&shown);
-            *events.shown.lock() = Some(shown);
+            *events.queue.inside().shown.lock() = Some(shown);
             out.set(&own);
             Ok(())
         })
@@ -286,7 +298,7 @@ pub unsafe extern "C" fn synlock_events_each(
         let callback =
             callback.ok_or_else(|| Error::new(Code::NullPointer, "the callback is NULL"))?;
         with_events(number(events), |events| {
-            let waiting = events.queue.waiting.lock().len();
+            let waiting = events.queue.inside().waiting.lock().len();
             for next in std::iter::from_fn(|| events.queue.pop()).take(waiting) {
                 let shown = Shown::new(next);
                 let own = synlock_event {
@@ -357,7 +369,7 @@ fn view(shown: &Shown) -> synlock_event {
 pub unsafe extern "C" fn synlock_events_dropped(events: *const synlock_events) -> u64 {
     value("synlock_events_dropped", 0, || {
         with_events(number(events), |events| {
-            Ok(events.queue.dropped.load(Ordering::Relaxed))
+            Ok(events.queue.inside().dropped.load(Ordering::Relaxed))
         })
     })
 }

@@ -3,6 +3,9 @@
    contender, which opens its own store when the parent has been forked. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -207,6 +210,65 @@ static int rounds_of(enum fate fate, const char *url, int rounds) {
     return bad;
 }
 
+static atomic_int is_over;
+
+/* Takes a lock again and again, whose events stand in a queue that a child inherits. */
+static void *make_events(void *store) {
+    synlock_lock *lock = new_lock(store, "of the thread");
+    while (!atomic_load(&is_over)) {
+        MUST(take(lock) == SYNLOCK_OK);
+        MUST(synlock_lock_release(lock, NULL) == SYNLOCK_OK);
+    }
+    synlock_lock_free(lock);
+    return NULL;
+}
+
+/* A child finds the queue of its parent empty, and its own events in it; another thread's work on it is nothing to it. */
+static void hear(synlock_store *store, synlock_events *events, int its_fd) {
+    synlock_event event = {.struct_size = sizeof event};
+    MUST(synlock_events_next(events, &event, NULL) == SYNLOCK_BUSY);
+    int fd = synlock_events_fd(events);
+    MUST(fd >= 0 && (fd == its_fd || fcntl(its_fd, F_GETFD) < 0));
+    struct pollfd polled = {.fd = fd, .events = POLLIN};
+    MUST(poll(&polled, 1, 0) == 0);
+    synlock_lock *lock = new_lock(store, "of the child");
+    MUST(take(lock) == SYNLOCK_OK);
+    MUST(poll(&polled, 1, 0) == 1);
+    MUST(synlock_events_next(events, &event, NULL) == SYNLOCK_OK);
+    MUST(event.kind == SYNLOCK_EVENT_ACQUIRED && event.pid == (uint32_t)getpid());
+    synlock_lock_free(lock);
+}
+
+static int queues(const char *url, int children) {
+    memset(page, 0, sizeof *page);
+    atomic_store(&is_over, 0);
+    synlock_store *store = open_store(url);
+    synlock_events *events = NULL;
+    MUST(synlock_events_new(store, 1000, &events, NULL) == SYNLOCK_OK);
+    int fd = synlock_events_fd(events), hung = 0;
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, make_events, store)) return 1;
+    for (int i = 0; i < children && !hung; i++) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            alarm(SOON_MS / 1000);
+            hear(store, events, fd);
+            _exit(0);
+        }
+        int status = 0;
+        waitpid(pid, &status, 0);
+        hung = !WIFEXITED(status) || WEXITSTATUS(status);
+    }
+    atomic_store(&is_over, 1);
+    pthread_join(thread, NULL);
+    synlock_events_free(events);
+    synlock_store_free(store);
+    int wrong = atomic_load(&page->wrong);
+    if (wrong) fprintf(stderr, "forks.c:%d: not so\n", wrong);
+    printf("%s: children use a queue of events that they inherit\n", hung || wrong ? "FAILED" : "ok");
+    return hung || wrong;
+}
+
 int main(int count, char **words) {
     if (count < 3) return 2;
     const char *load = getenv("SYNLOCK_LOAD");
@@ -217,8 +279,11 @@ int main(int count, char **words) {
     if (page == MAP_FAILED) return 2;
     int passed = 0, failed = 0;
     for (int at = 2; at < count; at++) {
+        int is_lasting = !strncmp(words[at], "memory", 6);
+        if (is_lasting) {
+            if (queues(words[at], is_full ? 2000 : 200)) failed++; else passed++;
+        }
         for (int fate = 0; fate < FATES; fate++) {
-            int is_lasting = !strncmp(words[at], "memory", 6);
             if (is_lasting && fate == OUTLIVES_PARENT) continue; /* nothing is left to be free */
             if (rounds_of((enum fate)fate, words[at], atoi(words[1]))) failed++; else passed++;
         }

@@ -1,6 +1,9 @@
 //! Part of row 7: a thread takes locks on files that it opens anew each time, while another thread
 //! forks. No child may have a copy of a description on which the parent has a lock.
 
+#[path = "fork_heard.rs"]
+mod fork_heard;
+
 use std::fs;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -97,5 +100,6 @@ fn main() -> ExitCode {
     );
     verdict.claim(children >= 2_500 / share, "children", children);
     verdict.claim(copies == 0, "locked descriptions found in children", copies);
+    fork_heard::run(&mut verdict);
     verdict.finish()
 }

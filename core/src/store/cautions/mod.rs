@@ -15,7 +15,7 @@ pub(super) use server::of_galera;
 
 use crate::fork::PerProcess;
 use crate::sync::Mutex;
-use once_cell::sync::OnceCell;
+use once_cell::race::OnceBox;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Words of a server, each told once in a process.
@@ -75,7 +75,7 @@ impl Cautions {
 #[derive(Debug, Default)]
 pub(super) struct Looked {
     begun: AtomicBool,
-    found: OnceCell<Vec<String>>,
+    found: OnceBox<Vec<String>>,
     told: AtomicUsize,
 }
 
@@ -83,7 +83,7 @@ impl Looked {
     /// The next words; looks the first time.
     pub fn next(&self, look: impl FnOnce() -> Vec<String>) -> Option<String> {
         if !self.begun.load(Ordering::Relaxed) && !self.begun.swap(true, Ordering::Relaxed) {
-            let _ = self.found.set(look());
+            let _ = self.found.set(Box::new(look()));
         }
         let found = self.found.get()?;
         if self.told.load(Ordering::Relaxed) >= found.len() {

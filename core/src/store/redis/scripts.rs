@@ -2,7 +2,7 @@
 //! waits, and the verb.
 
 use super::config::Dialect;
-use once_cell::sync::OnceCell;
+use once_cell::race::OnceBox;
 
 /// A script as `EVAL` and `EVALSHA` want it.
 #[derive(Debug)]
@@ -57,8 +57,8 @@ pub(super) struct Form {
 const VERBS: usize = 9;
 const FORMS: usize = 4 * Dialect::ALL.len();
 
-static SCRIPTS: [[OnceCell<Script>; VERBS]; FORMS] =
-    [const { [const { OnceCell::new() }; VERBS] }; FORMS];
+static SCRIPTS: [[OnceBox<Script>; VERBS]; FORMS] =
+    [const { [const { OnceBox::new() }; VERBS] }; FORMS];
 
 /// The script, the same for as long as the process lives.
 pub(super) fn script(form: Form, verb: Verb) -> &'static Script {
@@ -67,7 +67,7 @@ pub(super) fn script(form: Form, verb: Verb) -> &'static Script {
         let text = compose(form, verb);
         let text = broken(text);
         let sha = redis::Script::new(&text).get_hash().to_owned();
-        Script { text, sha }
+        Box::new(Script { text, sha })
     })
 }
 
