@@ -2,6 +2,7 @@
 //! pair on one lock, and the names, codes and capabilities that all must agree on.
 
 mod command;
+mod endings;
 mod handover;
 mod options;
 mod pairs;
@@ -157,6 +158,10 @@ fn main() {
             trials.push(Trial::test(title, move || script::run(&own, language)));
             if !setup.shared {
                 continue;
+            }
+            if setup.name == "redis" {
+                let title = format!("redis::{language}::owed");
+                trials.push(Trial::test(title, move || endings::owed(language)));
             }
             let own = setup.clone();
             let title = format!("{}::{language}::names", setup.name);
