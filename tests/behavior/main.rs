@@ -11,10 +11,11 @@ mod matrix;
 mod modes;
 mod process;
 mod sessions;
+mod setups;
 mod support;
 
 use libtest_mimic::{Arguments, Trial};
-use support::Setup;
+use setups::Setup;
 
 fn main() {
     // A test that forks a process runs this program again as the child.
