@@ -1,5 +1,6 @@
 //! The stores under test.
 
+use std::path::Path;
 use std::sync::Arc;
 use synlock_core::Store;
 use synlock_tests::memcached::{self, MemcachedServer};
@@ -380,38 +381,21 @@ fn postgres_advisory() -> Vec<Setup> {
         tls: true,
         ..postgres::Options::default()
     }));
-    let scheme = "postgres+advisory";
-    let ca = server.file("ca.crt");
-    let tls = server.place().replace("127.0.0.1", "localhost");
-    let urls = [
-        (
-            "postgres+advisory",
-            format!("{scheme}://{}", server.place()),
-        ),
-        (
-            "postgres+advisory-socket",
-            format!("{scheme}:{}", server.socket_place()),
-        ),
-        (
-            "postgres+advisory-tls",
-            format!("{scheme}://{tls}?ca_file={}", ca.display()),
-        ),
-        (
-            "postgres+advisory-symfony",
-            format!("{scheme}://{}?dialect=symfony", server.place()),
-        ),
-        (
-            "postgres+advisory-distributedlock",
-            format!("{scheme}://{}?dialect=distributedlock", server.place()),
-        ),
+    let names = [
+        "postgres+advisory",
+        "postgres+advisory-socket",
+        "postgres+advisory-tls",
+        "postgres+advisory-symfony",
+        "postgres+advisory-distributedlock",
     ];
-    let setup = |(name, url)| Setup {
-        name,
-        url,
-        open: None,
-        _keep: server.clone(),
-    };
-    urls.into_iter().map(setup).collect()
+    let ca = server.file("ca.crt");
+    advisory(
+        names,
+        &server.place(),
+        &server.socket_place(),
+        &ca,
+        server.clone(),
+    )
 }
 
 fn mysql_advisory() -> Vec<Setup> {
@@ -420,29 +404,42 @@ fn mysql_advisory() -> Vec<Setup> {
         tls: true,
         ..mariadb::Options::default()
     }));
-    let scheme = "mysql+advisory";
-    let ca = server.file("ca.crt");
-    let tls = server.place().replace("127.0.0.1", "localhost");
-    let urls = [
-        ("mysql+advisory", format!("{scheme}://{}", server.place())),
-        (
-            "mysql+advisory-socket",
-            format!("{scheme}:{}", server.socket_place()),
-        ),
-        (
-            "mysql+advisory-tls",
-            format!("{scheme}://{tls}?ca_file={}", ca.display()),
-        ),
-        (
-            "mysql+advisory-symfony",
-            format!("{scheme}://{}?dialect=symfony", server.place()),
-        ),
+    let names = [
+        "mysql+advisory",
+        "mysql+advisory-socket",
+        "mysql+advisory-tls",
+        "mysql+advisory-symfony",
     ];
-    let setup = |(name, url)| Setup {
-        name,
-        url,
-        open: None,
-        _keep: server.clone(),
+    let ca = server.file("ca.crt");
+    advisory(
+        names,
+        &server.place(),
+        &server.socket_place(),
+        &ca,
+        server.clone(),
+    )
+}
+
+/// Advisory locks of a database: over TCP, its socket and TLS, and those of the peers.
+fn advisory<const COUNT: usize>(
+    names: [&'static str; COUNT],
+    place: &str,
+    socket: &str,
+    ca: &Path,
+    keep: Arc<dyn std::any::Any + Send + Sync>,
+) -> Vec<Setup> {
+    let tls = place.replace("127.0.0.1", "localhost");
+    let url = |name: &str| match name.split_once('-') {
+        None => format!("{name}://{place}"),
+        Some((scheme, "socket")) => format!("{scheme}:{socket}"),
+        Some((scheme, "tls")) => format!("{scheme}://{tls}?ca_file={}", ca.display()),
+        Some((scheme, dialect)) => format!("{scheme}://{place}?dialect={dialect}"),
     };
-    urls.into_iter().map(setup).collect()
+    let setup = |name| Setup {
+        name,
+        url: url(name),
+        open: None,
+        _keep: keep.clone(),
+    };
+    names.map(setup).into()
 }
