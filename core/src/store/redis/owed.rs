@@ -370,6 +370,10 @@ impl Redis {
 
     /// As `Backend::collect`.
     pub fn collect_owed(&self, waits: bool) -> Option<BootTime> {
+        // Canary of row 16.
+        if cfg!(canary = "leave_debts") {
+            return None;
+        }
         let process = self.known_process()?;
         if waits {
             self.collect_all(&process.owed);
