@@ -1,13 +1,12 @@
 //! Servers of one's own, from Debian's packages: on free ports of 127.0.0.1 and unix sockets, data in a
 //! temporary folder, killed when dropped. A server program that is missing is a failure, never a skip.
 
-use std::net::TcpListener;
-
 pub mod deaf;
 pub mod etcd;
 pub mod mariadb;
 pub mod memcached;
 pub mod pgbouncer;
+mod ports;
 pub mod postgres;
 pub mod redis;
 pub mod redis_fake;
@@ -16,11 +15,7 @@ mod template;
 pub mod wall;
 pub mod zookeeper;
 
-/// A port that nobody listens on at this moment.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its number").port()
-}
+pub use ports::free_port;
 
 /// Stops a process and its children, and returns once none of their threads runs any more: for a moment
 /// after the signal they still answer.

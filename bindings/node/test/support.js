@@ -2,19 +2,19 @@
 
 const assert = require('node:assert');
 const { spawn } = require('node:child_process');
+const { once } = require('node:events');
 const fs = require('node:fs');
 const net = require('node:net');
 const os = require('node:os');
 const path = require('node:path');
 const { randomUUID } = require('node:crypto');
 
-function freePort() {
-  return new Promise((resolve) => {
-    const server = net.createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address();
-      server.close(() => resolve(port));
-    });
-  });
+/** A port of the tests, which is reserved until the program ends that is asked for it. */
+async function freePort() {
+  const program = spawn(path.join(__dirname, '../../../tests/support/ports.py'), { stdio: ['pipe', 'pipe', 'inherit'] });
+  program.stdin.write('\n');
+  const [line] = await once(program.stdout, 'data');
+  return { port: Number(line), free: () => program.stdin.end() };
 }
 
 /** What must come in the end: on a slow machine, after a while. */
@@ -22,7 +22,7 @@ const PATIENCE = 60_000;
 
 /** A private Redis; a missing server is a failure. */
 async function startRedis() {
-  const port = await freePort();
+  const { port, free } = await freePort();
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'synlock-node-'));
   const server = spawn('redis-server', ['--port', port, '--bind', '127.0.0.1', '--save', '', '--dir', folder], { stdio: 'ignore' });
   server.on('error', (error) => {
@@ -45,6 +45,7 @@ async function startRedis() {
     pause: (silent) => server.kill(silent ? 'SIGSTOP' : 'SIGCONT'),
     stop: () => {
       server.kill('SIGKILL');
+      free();
       fs.rmSync(folder, { recursive: true, force: true });
     },
   };

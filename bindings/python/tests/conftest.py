@@ -16,6 +16,7 @@ PACKAGE = str(pathlib.Path(__file__).parents[1] / "python")
 os.environ["PYTHONPATH"] = PACKAGE
 sys.path.append(str(pathlib.Path(__file__).parents[3] / "tests/support"))
 from bystander import Bystander  # noqa: E402
+from ports import free_port  # noqa: E402
 
 import synlock  # noqa: E402
 
@@ -47,9 +48,7 @@ async def abriefly(call):
 def server():
     if shutil.which("redis-server") is None:
         pytest.fail("redis-server is missing: apt-get install -y redis-server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix="synlock-python-") as folder:
         process = subprocess.Popen(
             ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder],

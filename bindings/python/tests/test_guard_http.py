@@ -14,6 +14,7 @@ import uuid
 from urllib.parse import urlencode
 
 import pytest
+from ports import free_port
 
 import synlock
 
@@ -61,9 +62,7 @@ class Server:
         self.app, self.place = app, place
         self.url = f"shm:{place / 'segment'}"
         self.store = synlock.Store(self.url)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         command = {
             "gunicorn": [
                 "gunicorn", "guarded_app:app", "-b", f"127.0.0.1:{self.port}", "-w", "1", "-k", "gthread",

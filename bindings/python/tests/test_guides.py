@@ -15,6 +15,7 @@ import time
 import filelock
 import pytest
 import redis as redis_py
+from ports import free_port
 
 import synlock
 
@@ -194,9 +195,7 @@ def test_gunicorn_with_preload(tmp_path):
     (tmp_path / "gunicorn.conf.py").write_text(ported(conf, tmp_path))
     (counter := tmp_path / "counter").write_text("")
     (ticks := tmp_path / "ticks").write_text("")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     words = f"-m {command} --timeout 0 --bind 127.0.0.1:{port}".split()
     with program(*words, cwd=tmp_path, COUNTER=str(counter), TICKS=str(ticks)) as (process, lines):
 

@@ -13,6 +13,7 @@ import threading
 import time
 
 import pytest
+from ports import free_port
 
 import synlock
 
@@ -82,9 +83,7 @@ def put(place, files):
 
 @contextlib.contextmanager
 def served(place, *command):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     log = place / "log"
     command = [word.replace("PORT", str(port)) for word in command]
     with log.open("w") as file:

@@ -21,8 +21,7 @@ abstract class Site
     public function __construct(public readonly string $place, string $url)
     {
         mkdir($place, 0o700);
-        $this->port = (int) explode(':', (string) stream_socket_get_name($socket = stream_socket_server('tcp://127.0.0.1:0'), false))[1];
-        fclose($socket);
+        $this->port = Ports::free();
         $this->store = Store::open($url);
         $this->environment = ['GUARD_PLACE' => $place, 'GUARD_URL' => $url];
     }

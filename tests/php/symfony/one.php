@@ -8,7 +8,7 @@ namespace Synlock\Tests;
 
 const ROOT = __DIR__ . '/../../..';
 [, $mode, $file, $package, $temp, $ports] = $argv;
-foreach (['lib/Runner', 'lib/Process', 'symfony/lib/Setup', 'symfony/lib/Clients', 'symfony/lib/behaviours'] as $part) {
+foreach (['lib/Runner', 'lib/Process', 'lib/Ports', 'symfony/lib/Setup', 'symfony/lib/Clients', 'symfony/lib/behaviours'] as $part) {
     require __DIR__ . "/../{$part}.php";
 }
 error_reporting(E_ALL);

@@ -38,11 +38,7 @@ final class Clients
     /** A Cluster of one server, which ends with its object. */
     public function cluster(): Process
     {
-        [$port, $bus] = array_map(static function (): int {
-            $socket = stream_socket_server('tcp://127.0.0.1:0');
-
-            return (int) substr((string) strrchr((string) stream_socket_get_name($socket, false), ':'), 1);
-        }, [0, 1]);
+        [$port, $bus] = [Ports::free(), Ports::free()];
         $this->clusterAt = "127.0.0.1:{$port}";
         $server = new Process([
             'redis-server', '--port', (string) $port, '--cluster-enabled', 'yes', '--cluster-port', (string) $bus,
