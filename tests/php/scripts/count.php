@@ -1,14 +1,18 @@
 <?php
 
-// Adds one to a counter in a file, in separate steps that only the lock makes one.
+// Adds one to a counter in a file, in separate steps that only the lock makes one. Says how many microseconds that took,
+// and dies after `dies` of them.
 
 declare(strict_types=1);
 
+$start = hrtime(true);
+$death = isset($_GET['dies']) ? Synlock\Tests\Death::in((int) $_GET['dies']) : null;
 require __DIR__ . '/common.php';
 
 $options = isset($_GET['ttl']) ? ['ttl' => (float) $_GET['ttl'], 'renew' => true] : [];
 $lock = Synlock\Store::open($_GET['url'])->createLock($_GET['name'], ...$options);
 if (!$lock->acquire(true, 60)) {
+    $death?->avert();
     say('timeout');
     exit;
 }
@@ -20,4 +24,5 @@ $number = fopen($_GET['file'], 'c');
 fwrite($number, sprintf('%010d', $count + 1));
 fclose($number);
 $lock->release();
-say('counted');
+$death?->avert();
+say('counted ' . intdiv(hrtime(true) - $start, 1000));
