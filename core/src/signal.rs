@@ -105,15 +105,22 @@ impl Signal {
 
     /// Takes the word, if there is one.
     pub fn take(&self) -> bool {
-        if self.word.swap(0, Ordering::SeqCst) == 0 {
+        if !self.is_rung() {
             return false;
         }
+        // In this order: what rings after the word is taken makes the descriptor readable.
+        self.hush();
+        self.word.swap(0, Ordering::SeqCst) != 0
+    }
+
+    /// Makes the descriptor unreadable. It may have become readable after the word was taken, by the ring that left
+    /// it; whoever found it so looks for word once more afterwards.
+    pub fn hush(&self) {
         if let Some(fd) = self.fd.get() {
             let mut count = 0u64;
             // SAFETY: reads eight bytes from a non-blocking eventfd of ours.
             unsafe { libc::read(fd.as_raw_fd(), (&raw mut count).cast(), 8) };
         }
-        true
     }
 
     /// Whether there is word, without taking it.
@@ -176,5 +183,51 @@ impl Signal {
             )
         };
         (done < 0).then(|| std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicBool;
+
+    /// Whether the descriptor becomes readable in time.
+    fn waits(fd: RawFd) -> bool {
+        let mut polled = libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: one valid pollfd.
+        unsafe { libc::poll(&raw mut polled, 1, 20_000) > 0 }
+    }
+
+    #[test]
+    fn what_rings_while_the_word_is_taken_is_heard() {
+        const RINGS: u32 = 60_000;
+        let (signal, rung, ends) = (Signal::new(), AtomicU32::new(0), AtomicBool::new(false));
+        let fd = signal.fd().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for ring in 1..=RINGS {
+                    rung.store(ring, Ordering::SeqCst);
+                    signal.ring();
+                    // Until it is heard, now and then: that is when the waiter goes back to sleep.
+                    while ring % 4 == 0 && signal.is_rung() && !ends.load(Ordering::SeqCst) {
+                        std::hint::spin_loop();
+                    }
+                }
+            });
+            let mut seen = 0;
+            while seen < RINGS {
+                let is_heard = waits(fd);
+                ends.store(!is_heard, Ordering::SeqCst);
+                assert!(is_heard, "no word after {seen}");
+                if !signal.take() {
+                    signal.hush();
+                }
+                seen = rung.load(Ordering::SeqCst);
+            }
+        });
     }
 }

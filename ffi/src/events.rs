@@ -234,8 +234,8 @@ impl Queue {
         let inside = self.inside();
         let mut waiting = inside.waiting.lock();
         let next = waiting.pop_front();
-        if waiting.is_empty() {
-            inside.bell.take();
+        if waiting.is_empty() && !inside.bell.take() {
+            inside.bell.hush();
         }
         next
     }

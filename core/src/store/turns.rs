@@ -37,7 +37,8 @@ impl Vacancy {
         mut read: impl FnMut(P) -> Next,
     ) -> Result<Wake> {
         let own = bell.fd()?;
-        let mut reads = false;
+        // Whether nobody would read, were it not for this thread.
+        let mut is_reader = false;
         let signalled_or = |wake| if bell.take() { Wake::Signalled } else { wake };
         let wake = loop {
             if bell.take() {
@@ -48,7 +49,7 @@ impl Vacancy {
                 break Wake::Elapsed;
             }
             let place = take();
-            reads = place.is_some();
+            is_reader = place.is_some();
             let other = place.as_ref().map_or(self.0.as_raw_fd(), |(_, fd)| *fd);
             let ready = poll([own, other], left);
             if ready == Err(libc::EINTR) {
@@ -56,11 +57,15 @@ impl Vacancy {
                 drop(place);
                 break signalled_or(Wake::Interrupted);
             }
-            let has_come = ready.is_ok_and(|ready| ready[1]);
+            let [is_rung, has_come] = ready.unwrap_or_default();
+            if is_rung {
+                bell.hush();
+            }
             let next = match place {
                 Some((place, _)) if has_come => read(place),
                 None if has_come => {
                     self.drain();
+                    is_reader = true;
                     Next::Sleep
                 }
                 _ => Next::Sleep,
@@ -69,7 +74,7 @@ impl Vacancy {
                 break signalled_or(Wake::Elapsed);
             }
         };
-        if reads {
+        if is_reader {
             self.announce();
         }
         Ok(wake)
@@ -102,4 +107,58 @@ fn poll(fds: [RawFd; 2], left: Duration) -> std::result::Result<[bool; 2], libc:
         return Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0));
     }
     Ok(polled.map(|fd| fd.revents != 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    fn soon() -> BootTime {
+        BootTime::now().after(Duration::from_millis(60))
+    }
+
+    fn is_announced(vacancy: &Vacancy) -> bool {
+        let ready = poll([vacancy.0.as_raw_fd(), -1], Duration::ZERO);
+        ready.unwrap()[0]
+    }
+
+    /// Its word is taken between the two steps of a ring.
+    #[test]
+    fn a_bell_that_is_readable_without_word_does_not_keep_a_thread_busy() {
+        let (vacancy, bell) = (Vacancy::new().unwrap(), Arc::new(Signal::new()));
+        let one = 1u64;
+        // SAFETY: writes eight bytes to an eventfd that lives as long as `bell`.
+        unsafe { libc::write(bell.fd().unwrap(), (&raw const one).cast(), 8) };
+        let looks = Cell::new(0);
+        let take = || {
+            looks.set(looks.get() + 1);
+            Some(((), -1))
+        };
+        let wake = vacancy.park(&bell, soon(), take, |()| Next::Sleep);
+        assert_eq!(wake.unwrap(), Wake::Elapsed);
+        assert!(looks.get() < 8, "{} looks", looks.get());
+    }
+
+    #[test]
+    fn who_takes_the_word_of_a_vacancy_hands_it_on() {
+        let (vacancy, bell) = (Vacancy::new().unwrap(), Arc::new(Signal::new()));
+        bell.fd().unwrap();
+        let take = || {
+            vacancy.announce();
+            bell.ring();
+            None
+        };
+        let wake = vacancy.park(&bell, soon(), take, |()| Next::Sleep);
+        assert_eq!(wake.unwrap(), Wake::Signalled);
+        assert!(is_announced(&vacancy));
+    }
+
+    #[test]
+    fn who_has_read_tells_of_it() {
+        let (vacancy, bell) = (Vacancy::new().unwrap(), Arc::new(Signal::new()));
+        let take = || Some(((), -1));
+        vacancy.park(&bell, soon(), take, |()| Next::Sleep).unwrap();
+        assert!(is_announced(&vacancy));
+    }
 }
