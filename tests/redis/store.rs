@@ -5,6 +5,8 @@
 mod connection;
 #[path = "dispatch.rs"]
 mod dispatch;
+#[path = "late.rs"]
+mod late;
 #[path = "losses.rs"]
 mod losses;
 #[path = "many.rs"]

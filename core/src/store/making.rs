@@ -1,4 +1,4 @@
-//! What one thread of a process makes for all of them: the others wait for it, none longer than it wants.
+//! What one thread of a process makes for all of them, or few at a time: the others wait, none longer than it wants.
 
 use crate::lease::BootTime;
 use crate::{Code, Error, Result};
@@ -8,10 +8,17 @@ use std::time::Duration;
 /// Before time is judged again, which a suspended machine stops for a condition variable alone.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Making {
-    taken: Mutex<bool>,
+    most: u32,
+    makers: Mutex<u32>,
     freed: Condvar,
+}
+
+impl Default for Making {
+    fn default() -> Self {
+        Self::by(1)
+    }
 }
 
 /// The right to make it; the next one's when it is dropped.
@@ -19,28 +26,37 @@ pub(super) struct Making {
 pub(super) struct Maker<'a>(&'a Making);
 
 impl Making {
-    /// Waits until nobody else makes it, at most until `deadline`.
+    /// By so many at a time.
+    pub fn by(most: u32) -> Self {
+        Making {
+            most,
+            makers: Mutex::new(0),
+            freed: Condvar::new(),
+        }
+    }
+
+    /// Waits until fewer make it, at most until `deadline`.
     pub fn begin(&self, deadline: BootTime) -> Result<Maker<'_>> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        while *taken {
+        let mut makers = self.makers.lock().unwrap_or_else(PoisonError::into_inner);
+        while *makers >= self.most {
             let left = deadline.left();
             if left.is_zero() {
                 let words = "another thread of this process has not reached the server yet";
                 return Err(Error::new(Code::Unavailable, words));
             }
-            let woken = self.freed.wait_timeout(taken, left.min(LONGEST_SLEEP));
-            taken = woken.unwrap_or_else(PoisonError::into_inner).0;
+            let woken = self.freed.wait_timeout(makers, left.min(LONGEST_SLEEP));
+            makers = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
-        *taken = true;
+        *makers += 1;
         Ok(Maker(self))
     }
 }
 
 impl Drop for Maker<'_> {
     fn drop(&mut self) {
-        let mut taken = self.0.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        *taken = false;
-        drop(taken);
+        let mut makers = self.0.makers.lock().unwrap_or_else(PoisonError::into_inner);
+        *makers -= 1;
+        drop(makers);
         self.0.freed.notify_one();
     }
 }
@@ -69,5 +85,15 @@ mod tests {
             drop(first);
         });
         assert_eq!(made.load(SeqCst), 4);
+    }
+
+    #[test]
+    fn two_make_it_at_a_time() {
+        let making = Making::by(2);
+        let until = |ms| BootTime::now().after(Duration::from_millis(ms));
+        let makers = [(); 2].map(|()| making.begin(until(60_000)).unwrap());
+        assert!(making.begin(until(5)).is_err());
+        drop(makers);
+        making.begin(until(60_000)).unwrap();
     }
 }

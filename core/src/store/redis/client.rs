@@ -5,6 +5,7 @@ use super::config::{Config, Dialect, Place};
 use super::connection::{Connection, Kind, check, pack};
 use super::exchange::{Reply, Request};
 use super::keys::{Keys, slot};
+use super::left::Late;
 use super::nodes::{Node, Nodes};
 use super::owed::Owed;
 use super::pipe::Line;
@@ -20,14 +21,17 @@ use crate::fork::PerProcess;
 use crate::lease::BootTime;
 use crate::name::Name;
 use crate::store::cautions::Cautions;
+use crate::store::making::Making;
 use crate::sync::Mutex;
 use redis::Value;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-/// Idle connections kept per process, and on a Cluster.
-const MOST_IDLE: usize = 16;
-const MOST_IDLE_ON_MANY: usize = 64;
+/// Idle connections kept per process.
+const MOST_IDLE: usize = 64;
+/// So many threads connect at a time: the others soon find a connection that is not needed any more, and a server
+/// that is slow has fewer to greet.
+const MOST_MAKERS: u32 = 4;
 
 #[derive(Debug)]
 pub(super) struct Redis {
@@ -40,6 +44,7 @@ pub(super) struct Redis {
 #[derive(Debug)]
 pub(super) struct Process {
     pub idle: Mutex<Vec<Connection>>,
+    making: Making,
     pub nodes: Nodes,
     /// A server has been asked what it is like.
     looked: AtomicBool,
@@ -47,7 +52,8 @@ pub(super) struct Process {
     pub watches: Watches,
     pub polls: Polls,
     pub line: Line,
-    pub unended: Unended,
+    pub unended: Arc<Unended>,
+    pub late: Arc<Late>,
     pub owed: Arc<Owed>,
     /// On a dialect: the server's rights allow no keys of ours beside the peer's.
     bare: AtomicBool,
@@ -78,13 +84,15 @@ impl Redis {
             let who = format!("{} {}", host.replace(' ', "_"), std::process::id());
             Ok(Process {
                 idle: Mutex::default(),
+                making: Making::by(MOST_MAKERS),
                 nodes: Nodes::default(),
                 looked: AtomicBool::new(false),
                 subscription: Subscription::new()?,
                 watches: Watches::default(),
                 polls: Polls::default(),
                 line: Line::default(),
-                unended: Unended::default(),
+                unended: Arc::default(),
+                late: Arc::default(),
                 owed: Arc::new(Owed::new(&self.me)),
                 bare: AtomicBool::new(false),
                 scriptless: AtomicBool::new(false),
@@ -124,6 +132,10 @@ impl Redis {
         if let Some(kept) = self.kept(process, node) {
             return Ok(kept);
         }
+        let _maker = process.making.begin(limit)?;
+        if let Some(kept) = self.kept(process, node) {
+            return Ok(kept);
+        }
         let looks = !process.looked.swap(true, Ordering::Relaxed);
         let kind = if looks { Kind::First } else { Kind::Server };
         let opened = Connection::open(&self.config, node, kind, limit);
@@ -147,7 +159,15 @@ impl Redis {
     pub fn kept(&self, process: &Process, node: &Node) -> Option<Connection> {
         loop {
             let mut idle = process.idle.lock();
-            let at = idle.iter().rposition(|kept| kept.node == *node)?;
+            let leads = |kept: &Connection| kept.node == *node;
+            // Behind a reply that is late it takes longer, but not as long as a new connection takes.
+            let at = idle
+                .iter()
+                .rposition(|kept| leads(kept) && !kept.owing.is_late())
+                .or_else(|| {
+                    idle.iter()
+                        .rposition(|kept| leads(kept) && kept.owing.has_room())
+                })?;
             let mut kept = idle.swap_remove(at);
             drop(idle);
             // Otherwise the server has closed it, by a restart for instance: nothing is lost yet.
@@ -174,12 +194,8 @@ impl Redis {
 
     pub fn keep(&self, process: &Process, mut connection: Connection) {
         connection.is_new = false;
-        let most = match self.config.place {
-            Place::Cluster(_) => MOST_IDLE_ON_MANY,
-            Place::One(_) | Place::Sentinel { .. } => MOST_IDLE,
-        };
         let mut idle = process.idle.lock();
-        if idle.len() < most || !connection.owing.is_empty() {
+        if idle.len() < MOST_IDLE || !connection.owing.is_empty() {
             idle.push(connection);
         }
     }
@@ -272,11 +288,12 @@ impl Redis {
     ) -> Result<Reply> {
         let limit = self.limit(deadline);
         let looks = verb.looks(args.len());
-        let first = self.in_order(name, looks, limit);
+        let token = verb.token(args);
+        let first = self.in_order(name, token, looks, limit)?;
         let was_owed = first.is_some();
         let reply = self.run_on(first, verb, name, args, limit);
         if was_owed && looks && self.must_release_again(name) {
-            let first = self.in_order(name, looks, limit);
+            let first = self.in_order(name, token, looks, limit)?;
             return self.run_on(first, verb, name, args, limit);
         }
         reply
@@ -369,8 +386,16 @@ impl Redis {
     ) -> Result<Reply> {
         let (bytes, slot) = self.request(form, verb, name, args, false);
         let acks = self.config.min_acks > 0 && verb.grants();
-        let send =
-            |first, bytes: &[u8]| self.exchange_on(first, Request { bytes, slot, acks }, limit);
+        let token = verb.token(args);
+        let send = |first, bytes: &[u8]| {
+            let request = Request {
+                bytes,
+                slot,
+                acks,
+                token,
+            };
+            self.exchange_on(first, request, limit)
+        };
         let mut reply = send(first, &bytes)?;
         if matches!(&reply.value, Value::ServerError(error) if error.code() == "NOSCRIPT")
             && !cfg!(canary = "no_eval")

@@ -92,6 +92,7 @@ impl Lock<'_> {
             bytes: &pack(words),
             slot: self.slot,
             acks,
+            token: None,
         };
         let reply = self.redis.exchange(request, self.limit)?;
         self.resent.set(self.resent.get() || reply.resent);

@@ -29,6 +29,8 @@ pub(super) struct Connection {
     pub is_new: bool,
     /// Replies that come before any other.
     pub owing: Owing,
+    /// A request went out whole, and its first reply has not come.
+    awaits_reply: bool,
 }
 
 /// How much is received at once.
@@ -76,6 +78,7 @@ impl Connection {
             id: None,
             is_new: true,
             owing: Owing::default(),
+            awaits_reply: false,
         };
         connection.log_in(config, kind, deadline)?;
         Ok(connection)
@@ -180,15 +183,25 @@ impl Connection {
         deadline: BootTime,
     ) -> std::result::Result<Value, Broken> {
         let mut sent = 0;
+        self.awaits_reply = false;
         if let Err(error) = self.stream.send(request, deadline, &mut sent) {
             return Err(Broken {
                 error: trouble(&error),
                 sent: sent > 0,
             });
         }
-        self.pay(deadline)
+        self.awaits_reply = true;
+        let reply = self
+            .pay(deadline)
             .and_then(|()| self.reply(deadline))
-            .map_err(|error| Broken { error, sent: true })
+            .map_err(|error| Broken { error, sent: true })?;
+        self.awaits_reply = false;
+        Ok(reply)
+    }
+
+    /// Whether that is all that is missing of the last exchange.
+    pub fn awaits_reply(&self) -> bool {
+        self.awaits_reply
     }
 
     /// Words about the server's address, once.

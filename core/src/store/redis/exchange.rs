@@ -8,6 +8,7 @@ use crate::Result;
 use crate::codes::Code;
 use crate::error::Error;
 use crate::lease::BootTime;
+use crate::owner::OwnerToken;
 use redis::Value;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub(super) struct Request<'a> {
     pub slot: u16,
     /// Asks how many replicas have what it wrote.
     pub acks: bool,
+    /// For whom, where a release of that token undoes all that it does.
+    pub token: Option<OwnerToken>,
 }
 
 /// What came back.
@@ -146,6 +149,7 @@ impl Redis {
         limit: BootTime,
     ) -> std::result::Result<(Value, Option<i64>, Node), Broken> {
         let unsent = |error| Broken { error, sent: false };
+        let begun = BootTime::now();
         let asks = asked.is_some();
         let node = match asked {
             Some(node) => node,
@@ -178,8 +182,16 @@ impl Redis {
                     self.keep(process, connection);
                     return Err(broken);
                 }
+                let is_alone = ends.is_empty() && !asks && acks.is_none();
+                let had_time = limit.since(begun) >= self.config.io_timeout.mul_f32(0.9);
+                let (at, id) = (connection.node.clone(), connection.id);
+                if let Some(token) = request.token.filter(|_| is_alone && !had_time)
+                    && self.leave_reply(process, connection, token)
+                {
+                    return Err(broken);
+                }
                 if broken.sent {
-                    process.unended.add(&connection);
+                    process.unended.add(&at, id);
                 }
                 self.drop_idle(process, &node);
                 self.distrust(process, &node);
@@ -202,6 +214,7 @@ impl Redis {
             bytes,
             slot: 0,
             acks: false,
+            token: None,
         };
         self.exchange(request, limit).map(|reply| reply.value)
     }

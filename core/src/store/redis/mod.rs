@@ -13,6 +13,7 @@ mod connection;
 mod exchange;
 mod frame;
 mod keys;
+mod left;
 mod listing;
 mod nodes;
 #[cfg(feature = "fuzz")]

@@ -5,8 +5,9 @@
 //! that says that nothing was done, or that does not come, leaves a release that must be sent again: by whoever
 //! asks for its lock next, or by the service thread, which looks until nothing is owed. Decision 0275.
 
-use super::client::Redis;
+use super::client::{Process, Redis};
 use super::connection::Connection;
+use super::left::Left;
 use super::pipe::{released, unknown};
 use super::scripts::Verb;
 use crate::codes::Code;
@@ -47,7 +48,7 @@ pub(super) struct Debt {
     pause: Duration,
     /// It may have been carried out, or not.
     in_doubt: bool,
-    told: Told,
+    told: Option<Told>,
 }
 
 impl Debt {
@@ -65,30 +66,104 @@ impl std::fmt::Debug for Debt {
     }
 }
 
-/// What one connection owes, in order. If it goes, that is to be sent again.
+/// A release that is to be written.
+pub(super) struct Releasing<'a> {
+    pub name: &'a Name,
+    pub token: OwnerToken,
+    pub ttl: Duration,
+    /// It has gone out by then, or never does.
+    pub written: BootTime,
+    /// Its reply is late then.
+    pub limit: BootTime,
+    pub told: Option<Told>,
+}
+
+impl<'a> Releasing<'a> {
+    pub fn of(claim: &'a Claim, limit: BootTime, told: Option<Told>) -> Self {
+        Releasing {
+            name: &claim.name,
+            token: claim.token,
+            ttl: claim.ttl.unwrap_or(SHORTEST),
+            written: limit,
+            limit,
+            told,
+        }
+    }
+}
+
+/// A reply that comes before any other.
+#[derive(Debug)]
+pub(super) enum Due {
+    /// To a release.
+    Release(Debt),
+    /// That nobody waits for.
+    Left(Left),
+}
+
+impl Due {
+    fn limit(&self) -> BootTime {
+        match self {
+            Due::Release(debt) => debt.limit,
+            Due::Left(left) => left.limit,
+        }
+    }
+}
+
+/// What one connection owes, in order. If it goes, releases are to be sent again.
 #[derive(Debug, Default)]
 pub(super) struct Owing {
     book: Option<Arc<Owed>>,
-    debts: VecDeque<Debt>,
+    dues: VecDeque<Due>,
 }
 
 impl Owing {
     pub fn is_empty(&self) -> bool {
-        self.debts.is_empty()
+        self.dues.is_empty()
+    }
+
+    /// Whether the reply to a release is among it.
+    fn has_release(&self) -> bool {
+        let mut dues = self.dues.iter();
+        dues.any(|due| matches!(due, Due::Release(_)))
     }
 
     fn owes(&self, name: &Name) -> bool {
-        self.debts.iter().any(|debt| debt.name == *name)
+        let mut dues = self.dues.iter();
+        dues.any(|due| matches!(due, Due::Release(debt) if debt.name == *name))
+    }
+
+    /// Whether something is late.
+    pub fn is_late(&self) -> bool {
+        let mut dues = self.dues.iter();
+        dues.any(|due| matches!(due, Due::Left(_)))
+    }
+
+    /// Whether something is late that was asked for this token.
+    pub fn has_left(&self, token: OwnerToken) -> bool {
+        let mut dues = self.dues.iter();
+        dues.any(|due| matches!(due, Due::Left(left) if left.token == token))
+    }
+
+    pub fn has_room(&self) -> bool {
+        self.dues.len() < MOST
     }
 
     /// Until when the next reply must have come, if one is owed.
     pub fn limit(&self) -> Option<BootTime> {
-        self.debts.front().map(|debt| debt.limit)
+        self.dues.front().map(Due::limit)
     }
 
     /// The next reply has come.
     pub fn settle(&mut self, value: &Value) -> Result<()> {
-        let (Some(book), Some(mut debt)) = (&self.book, self.debts.pop_front()) else {
+        let mut debt = match self.dues.pop_front() {
+            Some(Due::Release(debt)) => debt,
+            Some(Due::Left(left)) => {
+                left.has_come();
+                return Ok(());
+            }
+            None => return Ok(()),
+        };
+        let Some(book) = &self.book else {
             return Ok(());
         };
         match released(value) {
@@ -107,22 +182,26 @@ impl Owing {
         Ok(())
     }
 
-    fn add(&mut self, book: &Arc<Owed>, debt: Debt) {
+    pub fn add(&mut self, due: Due) {
+        self.dues.push_back(due);
+    }
+
+    fn add_release(&mut self, book: &Arc<Owed>, debt: Debt) {
         self.book.get_or_insert_with(|| book.clone());
-        self.debts.push_back(debt);
+        self.add(Due::Release(debt));
     }
 }
 
 impl Drop for Owing {
     fn drop(&mut self) {
-        let Some(book) = &self.book else { return };
-        // Canary of row 16.
-        if cfg!(canary = "drop_debts") {
-            return;
-        }
-        for mut debt in self.debts.drain(..) {
-            debt.in_doubt = true;
-            book.lose(debt);
+        // Those that are late put an end to the connection first.
+        for due in std::mem::take(&mut self.dues) {
+            if let (Due::Release(mut debt), Some(book)) = (due, &self.book)
+                && !cfg!(canary = "drop_debts")
+            {
+                debt.in_doubt = true;
+                book.lose(debt);
+            }
         }
     }
 }
@@ -238,8 +317,7 @@ impl Owed {
             answer => answer,
         };
         // Not here: whoever reads may keep from going on whom an observer waits for.
-        let told = debt.told;
-        if let Some(redis) = redis {
+        if let (Some(redis), Some(told)) = (redis, debt.told) {
             let _ = service::run_for(redis, move || told(answer));
         }
     }
@@ -292,68 +370,114 @@ impl Redis {
             return Some(told);
         }
         // To connect takes longer than to wait for the answer.
-        let Some(mut connection) = self.kept(process, node) else {
+        let Some(connection) = self.kept(process, node) else {
             return Some(told);
         };
-        let has_room = connection.owing.debts.len() < MOST;
+        let release = Releasing::of(claim, self.limit(claim.deadline), Some(told));
+        self.write_release(process, connection, release)
+            .err()
+            .flatten()
+    }
+
+    /// Writes a release on a connection, which owes its reply from then on.
+    ///
+    /// # Errors
+    /// Who was to be told, if it does not go so.
+    pub fn write_release(
+        &self,
+        process: &Process,
+        mut connection: Connection,
+        release: Releasing<'_>,
+    ) -> std::result::Result<(), Option<Told>> {
+        let has_room = connection.owing.has_room();
         let is_first = has_room && process.unended.beside(&connection).is_empty();
-        if !is_first || !process.owed.begin(&claim.name) {
+        if !is_first || !process.owed.begin(release.name) {
             self.keep(process, connection);
-            return Some(told);
+            return Err(release.told);
         }
-        let token = claim.token.to_hex();
+        let token = release.token.to_hex();
         let form = self.form(self.is_bare());
         let args = [token.as_bytes()];
-        let (request, _) = self.request(form, Verb::Release, &claim.name, &args, false);
+        let (request, _) = self.request(form, Verb::Release, release.name, &args, false);
         let now = BootTime::now();
-        let limit = self.limit(claim.deadline);
-        if connection.send(&request, limit).is_err() {
+        if connection.send(&request, release.written).is_err() {
             // What went out of it is no whole request, and is never carried out.
-            process.owed.end(&claim.name);
-            return Some(told);
+            process.owed.end(release.name);
+            return Err(release.told);
         }
         let debt = Debt {
-            name: claim.name.clone(),
-            token: claim.token,
-            limit,
-            until: now.after(claim.ttl.unwrap_or(SHORTEST).max(SHORTEST)),
+            name: release.name.clone(),
+            token: release.token,
+            limit: release.limit,
+            until: now.after(release.ttl.max(SHORTEST)),
             due: now,
             pause: PAUSES[0],
             in_doubt: false,
-            told,
+            told: release.told,
         };
-        connection.owing.add(&process.owed, debt);
+        connection.owing.add_release(&process.owed, debt);
         self.keep(process, connection);
-        None
+        Ok(())
     }
 
-    /// Before a request about a lock: the connection that owes the reply to its release, so that the server
-    /// gets the two in this order. Whoever `looks` at the lock waits for another thread that has the connection,
-    /// and sends again what came to nothing.
-    pub fn in_order(&self, name: &Name, looks: bool, limit: BootTime) -> Option<Connection> {
-        let process = self.known_process()?;
-        while process.owed.has(name) && !limit.has_passed() {
-            if looks && let Some(debt) = process.owed.take_lost(|debt| debt.name == *name) {
+    /// An idle connection whose replies are such.
+    pub fn owing_to(
+        &self,
+        process: &Process,
+        is_it: impl Fn(&Owing) -> bool,
+    ) -> Option<Connection> {
+        let mut idle = process.idle.lock();
+        let at = idle.iter().position(|kept| is_it(&kept.owing));
+        at.map(|at| idle.swap_remove(at))
+    }
+
+    /// Before a request about a lock: the connection that owes the reply to its release, or to what was asked for
+    /// the same token, so that the server gets the two in this order. Whoever `looks` at the lock, or asks for that
+    /// token, waits for another thread that has the connection, and sends again what came to nothing.
+    ///
+    /// # Errors
+    /// `Unavailable`, if what is late for this token could still act after the request.
+    pub fn in_order(
+        &self,
+        name: &Name,
+        token: Option<OwnerToken>,
+        looks: bool,
+        limit: BootTime,
+    ) -> Result<Option<Connection>> {
+        let Some(process) = self.known_process() else {
+            return Ok(None);
+        };
+        loop {
+            let late = token.filter(|token| process.late.has(*token));
+            if late.is_none() && !process.owed.has(name) {
+                return Ok(None);
+            }
+            if limit.has_passed() {
+                let words = "the server did not answer in time";
+                return late.map_or(Ok(None), |_| Err(Error::new(Code::Unavailable, words)));
+            }
+            if looks
+                && late.is_none()
+                && let Some(debt) = process.owed.take_lost(|debt| debt.name == *name)
+            {
                 if !self.send_again(&process.owed, debt, Some(limit)) {
-                    return None;
+                    return Ok(None);
                 }
                 continue;
             }
-            let mut idle = process.idle.lock();
-            let at = idle.iter().position(|kept| kept.owing.owes(name));
-            let found = at.map(|at| idle.swap_remove(at));
-            drop(idle);
+            let found = self.owing_to(process, |owing| {
+                late.map_or_else(|| owing.owes(name), |token| owing.has_left(token))
+            });
             match found {
                 Some(mut found) => {
                     if found.is_sound() {
-                        return Some(found);
+                        return Ok(Some(found));
                     }
                 }
-                None if !looks => return None,
+                None if !looks && late.is_none() => return Ok(None),
                 None => std::thread::sleep(MOMENT),
             }
         }
-        None
     }
 
     /// Whether the release of a lock was found to have come to nothing.
@@ -376,7 +500,10 @@ impl Redis {
         }
         let process = self.known_process()?;
         if waits {
-            self.collect_all(&process.owed);
+            // Only they were told that it is released.
+            if self.config.leaves_releases {
+                self.collect_all(&process.owed);
+            }
             return None;
         }
         let mut broken = Vec::new();
@@ -384,7 +511,7 @@ impl Redis {
             let mut idle = process.idle.lock();
             let mut at = 0;
             while let Some(kept) = idle.get_mut(at) {
-                if kept.owing.is_empty() || kept.is_sound() {
+                if !kept.owing.has_release() || kept.is_sound() {
                     at += 1;
                 } else {
                     broken.push(idle.swap_remove(at));
@@ -408,11 +535,7 @@ impl Redis {
             let Some(process) = self.known_process() else {
                 return;
             };
-            let mut idle = process.idle.lock();
-            let at = idle.iter().position(|kept| !kept.owing.is_empty());
-            let found = at.map(|at| idle.swap_remove(at));
-            drop(idle);
-            if let Some(mut found) = found {
+            if let Some(mut found) = self.owing_to(process, Owing::has_release) {
                 if found.is_sound() && found.pay(limit).is_ok() {
                     self.keep(process, found);
                 }

@@ -205,7 +205,7 @@ impl State {
         if let Some(connection) = self.connection.take()
             && !self.waiting.is_empty()
         {
-            unended.add(&connection);
+            unended.add(&connection.node, connection.id);
         }
         std::mem::take(&mut self.waiting)
     }

@@ -2,6 +2,7 @@
 //! waits, and the verb.
 
 use super::config::Dialect;
+use crate::owner::OwnerToken;
 use once_cell::race::OnceBox;
 
 /// A script as `EVAL` and `EVALSHA` want it.
@@ -32,6 +33,16 @@ impl Verb {
             Verb::Acquire => words <= 5,
             Verb::ChangeMode | Verb::Break | Verb::Inspect | Verb::Watch => true,
             Verb::Release | Verb::Extend | Verb::Cancel | Verb::Adopt => false,
+        }
+    }
+
+    /// For whom it is asked, if all that it does is undone by a release of that token.
+    pub fn token(self, args: &[&[u8]]) -> Option<OwnerToken> {
+        match self {
+            Verb::Acquire | Verb::ChangeMode | Verb::Release | Verb::Extend | Verb::Cancel => {
+                OwnerToken::from_hex(args.first()?.get(..32)?)
+            }
+            Verb::Break | Verb::Inspect | Verb::Watch | Verb::Adopt => None,
         }
     }
 

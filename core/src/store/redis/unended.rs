@@ -17,15 +17,15 @@ pub(super) struct Unended {
 }
 
 impl Unended {
-    pub fn add(&self, connection: &Connection) {
-        let Some(id) = connection.id else {
+    pub fn add(&self, node: &Node, id: Option<i64>) {
+        let Some(id) = id else {
             return;
         };
         let mut list = self.list.lock();
         if list.len() == MOST {
             list.remove(0);
         }
-        list.push((connection.node.clone(), id));
+        list.push((node.clone(), id));
         self.any.store(true, Ordering::SeqCst);
     }
 

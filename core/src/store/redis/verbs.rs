@@ -290,10 +290,7 @@ impl Redis {
     pub fn return_strays(&self, strays: Vec<Stray>) {
         for stray in strays {
             if let Ok(name) = Name::new(&stray.name) {
-                let token = stray.token.to_hex();
-                // If this is lost, the offer lapses after a second.
-                let soon = BootTime::now().after(Duration::from_millis(200));
-                let _ = self.run(Verb::Release, &name, &[token.as_bytes()], Some(soon));
+                self.release_stray(&name, stray.token);
             }
         }
     }
@@ -496,6 +493,10 @@ impl Backend for Redis {
             Answer::NotOurs if reply.resent && !cfg!(canary = "no_resent") => Err(pipe::unknown()),
             answer => Ok(answer),
         }
+    }
+
+    fn release_later(&self, claim: &Claim) -> bool {
+        self.release_behind(claim)
     }
 
     fn leaves_releases(&self) -> bool {
