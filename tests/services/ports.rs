@@ -147,12 +147,15 @@ mod tests {
             .into_iter()
             .flat_map(|thread| thread.join().expect("no panic"))
             .collect();
-        for mut other in others {
+        for other in &mut others {
             let mut said = vec![0; MANY * 6];
             let output = other.stdout.as_mut().expect("a pipe");
             output.read_exact(&mut said).expect("ports of five digits");
             let said = String::from_utf8(said).expect("text");
             ports.extend(said.lines().map(|line| line.parse::<u16>().expect(line)));
+        }
+        // None ends before all have theirs: those of the dead are free.
+        for mut other in others {
             drop(other.stdin.take());
             assert!(other.wait().expect("its end").success());
         }
