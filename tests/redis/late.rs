@@ -124,3 +124,26 @@ fn a_connection_that_stays_silent_is_given_up() {
     until(|| proxy.late() == Late::Refused);
     assert!(nobody_holds(&server, &[name]));
 }
+
+/// A lease may run out behind it.
+#[test]
+fn a_renewal_goes_past_a_reply_that_is_late() {
+    let server = RedisServer::start();
+    // More than once: the machine may stand still for as long as a connection is given.
+    let goes_past = |_| {
+        let proxy = Proxy::start(server.port());
+        let store = Store::open(&patient(&proxy.url())).unwrap();
+        let [held, other] = [(); 2].map(|()| long(&store, &unique("past")));
+        warm(std::slice::from_ref(&other));
+        held.acquire(Wait::For(ms(60_000)), None).unwrap();
+        proxy.keep_next();
+        let late = code(other.acquire(Wait::For(ms(30)), None));
+        held.refresh(None).unwrap();
+        // Nor has the connection been ended, so that it could.
+        let went_past = proxy.late() == Late::Kept;
+        proxy.send_late();
+        held.release().unwrap();
+        late == Code::Uncertain && went_past
+    };
+    assert!((0..10).any(goes_past));
+}

@@ -33,6 +33,15 @@ const MOST_IDLE: usize = 64;
 /// that is slow has fewer to greet.
 const MOST_MAKERS: u32 = 4;
 
+/// Where a request may go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Turn {
+    /// On any connection.
+    Any,
+    /// Behind no reply that is late: a lease may run out meanwhile.
+    First,
+}
+
 #[derive(Debug)]
 pub(super) struct Redis {
     me: Weak<Redis>,
@@ -127,13 +136,13 @@ impl Redis {
     }
 
     /// A connection to this server that nothing has arrived on, or a new one.
-    pub fn connect(&self, node: &Node, limit: BootTime) -> Result<Connection> {
+    pub fn connect(&self, node: &Node, turn: Turn, limit: BootTime) -> Result<Connection> {
         let process = self.process()?;
-        if let Some(kept) = self.kept(process, node) {
+        if let Some(kept) = self.kept(process, node, turn) {
             return Ok(kept);
         }
         let _maker = process.making.begin(limit)?;
-        if let Some(kept) = self.kept(process, node) {
+        if let Some(kept) = self.kept(process, node, turn) {
             return Ok(kept);
         }
         let looks = !process.looked.swap(true, Ordering::Relaxed);
@@ -155,19 +164,16 @@ impl Redis {
         Ok(connection)
     }
 
-    /// A kept one.
-    pub fn kept(&self, process: &Process, node: &Node) -> Option<Connection> {
+    /// A kept one. Behind a reply that is late it takes longer, but not as long as a new connection takes.
+    pub fn kept(&self, process: &Process, node: &Node, turn: Turn) -> Option<Connection> {
         loop {
             let mut idle = process.idle.lock();
-            let leads = |kept: &Connection| kept.node == *node;
-            // Behind a reply that is late it takes longer, but not as long as a new connection takes.
+            let of_it = |kept: &Connection| kept.node == *node;
+            let behind = |kept: &Connection| turn == Turn::Any && kept.owing.has_room();
             let at = idle
                 .iter()
-                .rposition(|kept| leads(kept) && !kept.owing.is_late())
-                .or_else(|| {
-                    idle.iter()
-                        .rposition(|kept| leads(kept) && kept.owing.has_room())
-                })?;
+                .rposition(|kept| of_it(kept) && !kept.owing.is_late())
+                .or_else(|| idle.iter().rposition(|kept| of_it(kept) && behind(kept)))?;
             let mut kept = idle.swap_remove(at);
             drop(idle);
             // Otherwise the server has closed it, by a restart for instance: nothing is lost yet.
@@ -387,12 +393,17 @@ impl Redis {
         let (bytes, slot) = self.request(form, verb, name, args, false);
         let acks = self.config.min_acks > 0 && verb.grants();
         let token = verb.token(args);
+        let turn = match verb {
+            Verb::Extend => Turn::First,
+            _ => Turn::Any,
+        };
         let send = |first, bytes: &[u8]| {
             let request = Request {
                 bytes,
                 slot,
                 acks,
                 token,
+                turn,
             };
             self.exchange_on(first, request, limit)
         };

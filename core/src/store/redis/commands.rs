@@ -4,7 +4,7 @@
 //! The answers are those of the scripts (`scripts/*.lua`), without a queue: everybody asks again.
 
 use super::answers::{number, text};
-use super::client::Redis;
+use super::client::{Redis, Turn};
 use super::connection::{Broken, check, pack, protocol};
 use super::exchange::{Reply, Request, settle};
 use super::keys::{Keys, slot};
@@ -93,6 +93,7 @@ impl Lock<'_> {
             slot: self.slot,
             acks,
             token: None,
+            turn: Turn::Any,
         };
         let reply = self.redis.exchange(request, self.limit)?;
         self.resent.set(self.resent.get() || reply.resent);

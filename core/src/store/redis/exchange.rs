@@ -1,6 +1,6 @@
 //! Requests and their replies: sent over a kept or a new connection, again after trouble, and to another server.
 
-use super::client::{Process, Redis};
+use super::client::{Process, Redis, Turn};
 use super::config::Place;
 use super::connection::{Broken, Connection, check, pack};
 use super::nodes::{Next, Node};
@@ -29,6 +29,7 @@ pub(super) struct Request<'a> {
     pub acks: bool,
     /// For whom, where a release of that token undoes all that it does.
     pub token: Option<OwnerToken>,
+    pub turn: Turn,
 }
 
 /// What came back.
@@ -158,7 +159,7 @@ impl Redis {
                 .target(&self.config, request.slot, limit)
                 .map_err(unsent)?,
         };
-        let connected = first.map_or_else(|| self.connect(&node, limit), Ok);
+        let connected = first.map_or_else(|| self.connect(&node, request.turn, limit), Ok);
         let mut connection = match connected {
             Ok(connection) => connection,
             Err(error) => {
@@ -215,6 +216,7 @@ impl Redis {
             slot: 0,
             acks: false,
             token: None,
+            turn: Turn::Any,
         };
         self.exchange(request, limit).map(|reply| reply.value)
     }

@@ -5,7 +5,7 @@
 //! that it is late with, and would be slower still. Whatever the same token asks for next goes over the
 //! connection that owes, so that it cannot overtake what is late. Decision 0290.
 
-use super::client::{Process, Redis};
+use super::client::{Process, Redis, Turn};
 use super::connection::Connection;
 use super::nodes::Node;
 use super::owed::{Due, Releasing};
@@ -166,7 +166,9 @@ impl Redis {
         if process.late.has(release.token) {
             return false;
         }
-        let kept = self.only_node().and_then(|node| self.kept(process, node));
+        let kept = self
+            .only_node()
+            .and_then(|node| self.kept(process, node, Turn::Any));
         kept.is_some_and(|kept| self.write_release(process, kept, release).is_ok())
     }
 }

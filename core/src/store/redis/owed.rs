@@ -5,7 +5,7 @@
 //! that says that nothing was done, or that does not come, leaves a release that must be sent again: by whoever
 //! asks for its lock next, or by the service thread, which looks until nothing is owed. Decision 0275.
 
-use super::client::{Process, Redis};
+use super::client::{Process, Redis, Turn};
 use super::connection::Connection;
 use super::left::Left;
 use super::pipe::{released, unknown};
@@ -370,7 +370,7 @@ impl Redis {
             return Some(told);
         }
         // To connect takes longer than to wait for the answer.
-        let Some(connection) = self.kept(process, node) else {
+        let Some(connection) = self.kept(process, node, Turn::Any) else {
             return Some(told);
         };
         let release = Releasing::of(claim, self.limit(claim.deadline), Some(told));

@@ -5,7 +5,7 @@
 //! connection, so that nothing late acts after what replaces it.
 
 use super::answers::{fence_or_lost, number};
-use super::client::Redis;
+use super::client::{Redis, Turn};
 use super::config::Place;
 use super::connection::{Connection, protocol};
 use super::scripts::Verb;
@@ -412,7 +412,7 @@ impl Pipe for Redis {
             state.end(&process.unended);
         }
         let node = process.nodes.target(&self.config, 0, limit)?;
-        let mut connection = self.connect(&node, limit)?;
+        let mut connection = self.connect(&node, Turn::First, limit)?;
         connection.pay(limit)?;
         process.line.state.lock().connection = Some(connection);
         Ok(())

@@ -1,6 +1,6 @@
 //! Several requests to one server in one round trip.
 
-use super::client::Redis;
+use super::client::{Redis, Turn};
 use super::connection::Broken;
 use super::nodes::Node;
 use crate::Result;
@@ -36,7 +36,7 @@ impl Redis {
     ) -> std::result::Result<(), Broken> {
         let unsent = |error| Broken { error, sent: false };
         let process = self.process().map_err(unsent)?;
-        let mut connection = self.connect(node, limit).map_err(unsent)?;
+        let mut connection = self.connect(node, Turn::First, limit).map_err(unsent)?;
         replies.push(connection.exchange(&requests.concat(), limit)?);
         while replies.len() < requests.len() {
             let reply = connection.reply(limit);

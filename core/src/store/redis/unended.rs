@@ -7,7 +7,7 @@ use crate::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// More are not remembered, of servers that do not come back.
-const MOST: usize = 64;
+const MOST: usize = 1024;
 
 #[derive(Debug, Default)]
 pub(super) struct Unended {
