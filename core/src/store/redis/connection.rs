@@ -3,7 +3,7 @@
 use super::config::{Config, Place};
 use super::frame;
 use super::nodes::Node;
-use super::owed::Owing;
+use super::owing::Owing;
 use crate::codes::Code;
 use crate::lease::BootTime;
 use crate::secret::Secret;

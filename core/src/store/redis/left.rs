@@ -8,7 +8,8 @@
 use super::client::{Process, Redis, Turn};
 use super::connection::Connection;
 use super::nodes::Node;
-use super::owed::{Due, Releasing};
+use super::owed::Releasing;
+use super::owing::Due;
 use super::scripts::Verb;
 use super::unended::Unended;
 use crate::lease::BootTime;

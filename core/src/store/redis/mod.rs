@@ -19,6 +19,7 @@ mod nodes;
 #[cfg(feature = "fuzz")]
 mod noise;
 mod owed;
+mod owing;
 mod pipe;
 mod pipeline;
 mod polls;

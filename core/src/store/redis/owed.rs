@@ -7,7 +7,7 @@
 
 use super::client::{Process, Redis, Turn};
 use super::connection::Connection;
-use super::left::Left;
+use super::owing::Owing;
 use super::pipe::{released, unknown};
 use super::scripts::Verb;
 use crate::codes::Code;
@@ -18,16 +18,12 @@ use crate::service;
 use crate::store::{Answer, Claim, Told};
 use crate::sync::{AtomicBool, Mutex};
 use crate::{Error, Result};
-use redis::Value;
-use std::collections::VecDeque;
+use std::sync::Weak;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// How often the service thread looks while something is owed.
 const LOOK: Duration = Duration::from_millis(50);
-/// What is owed by one connection at most: all of it fits into the buffers of a server that has stopped reading.
-const MOST: usize = 16;
 /// Releases are sent again for at least so long.
 const SHORTEST: Duration = Duration::from_secs(15);
 /// Between two such attempts, first and at most.
@@ -37,17 +33,17 @@ const MOMENT: Duration = Duration::from_micros(100);
 
 /// A release that has not been heard of yet.
 pub(super) struct Debt {
-    name: Name,
+    pub name: Name,
     token: OwnerToken,
     /// Its reply is late then.
-    limit: BootTime,
+    pub limit: BootTime,
     /// So long it is sent again.
     until: BootTime,
     /// When it is sent again, and how much later after that.
     due: BootTime,
     pause: Duration,
     /// It may have been carried out, or not.
-    in_doubt: bool,
+    pub in_doubt: bool,
     told: Option<Told>,
 }
 
@@ -87,121 +83,6 @@ impl<'a> Releasing<'a> {
             written: limit,
             limit,
             told,
-        }
-    }
-}
-
-/// A reply that comes before any other.
-#[derive(Debug)]
-pub(super) enum Due {
-    /// To a release.
-    Release(Debt),
-    /// That nobody waits for.
-    Left(Left),
-}
-
-impl Due {
-    fn limit(&self) -> BootTime {
-        match self {
-            Due::Release(debt) => debt.limit,
-            Due::Left(left) => left.limit,
-        }
-    }
-}
-
-/// What one connection owes, in order. If it goes, releases are to be sent again.
-#[derive(Debug, Default)]
-pub(super) struct Owing {
-    book: Option<Arc<Owed>>,
-    dues: VecDeque<Due>,
-}
-
-impl Owing {
-    pub fn is_empty(&self) -> bool {
-        self.dues.is_empty()
-    }
-
-    /// Whether the reply to a release is among it.
-    fn has_release(&self) -> bool {
-        let mut dues = self.dues.iter();
-        dues.any(|due| matches!(due, Due::Release(_)))
-    }
-
-    fn owes(&self, name: &Name) -> bool {
-        let mut dues = self.dues.iter();
-        dues.any(|due| matches!(due, Due::Release(debt) if debt.name == *name))
-    }
-
-    /// Whether something is late.
-    pub fn is_late(&self) -> bool {
-        let mut dues = self.dues.iter();
-        dues.any(|due| matches!(due, Due::Left(_)))
-    }
-
-    /// Whether something is late that was asked for this token.
-    pub fn has_left(&self, token: OwnerToken) -> bool {
-        let mut dues = self.dues.iter();
-        dues.any(|due| matches!(due, Due::Left(left) if left.token == token))
-    }
-
-    pub fn has_room(&self) -> bool {
-        self.dues.len() < MOST
-    }
-
-    /// Until when the next reply must have come, if one is owed.
-    pub fn limit(&self) -> Option<BootTime> {
-        self.dues.front().map(Due::limit)
-    }
-
-    /// The next reply has come.
-    pub fn settle(&mut self, value: &Value) -> Result<()> {
-        let mut debt = match self.dues.pop_front() {
-            Some(Due::Release(debt)) => debt,
-            Some(Due::Left(left)) => {
-                left.has_come();
-                return Ok(());
-            }
-            None => return Ok(()),
-        };
-        let Some(book) = &self.book else {
-            return Ok(());
-        };
-        match released(value) {
-            // Nothing was done: the script is not known any more, or the server serves nobody now.
-            _ if matches!(value, Value::ServerError(_)) => {
-                book.learn(false);
-                book.lose(debt);
-            }
-            Ok(answer) => book.settle(debt, Ok(answer)),
-            Err(error) => {
-                debt.in_doubt = true;
-                book.lose(debt);
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-
-    pub fn add(&mut self, due: Due) {
-        self.dues.push_back(due);
-    }
-
-    fn add_release(&mut self, book: &Arc<Owed>, debt: Debt) {
-        self.book.get_or_insert_with(|| book.clone());
-        self.add(Due::Release(debt));
-    }
-}
-
-impl Drop for Owing {
-    fn drop(&mut self) {
-        // Those that are late put an end to the connection first.
-        for due in std::mem::take(&mut self.dues) {
-            if let (Due::Release(mut debt), Some(book)) = (due, &self.book)
-                && !cfg!(canary = "drop_debts")
-            {
-                debt.in_doubt = true;
-                book.lose(debt);
-            }
         }
     }
 }
@@ -287,7 +168,7 @@ impl Owed {
     }
 
     /// To be sent again.
-    fn lose(&self, debt: Debt) {
+    pub fn lose(&self, debt: Debt) {
         self.state.lock().lost.push(debt);
     }
 
@@ -305,7 +186,7 @@ impl Owed {
     }
 
     /// It has been heard of.
-    fn settle(&self, debt: Debt, answer: Result<Answer>) {
+    pub fn settle(&self, debt: Debt, answer: Result<Answer>) {
         let redis = self.redis.upgrade();
         if let Some(redis) = &redis {
             redis.forget_token(debt.token);
@@ -332,29 +213,6 @@ impl Owed {
             }
         }
         Some(BootTime::now().after(LOOK))
-    }
-}
-
-impl Connection {
-    /// Reads what is owed.
-    pub fn pay(&mut self, deadline: BootTime) -> Result<()> {
-        while let Some(limit) = self.owing.limit() {
-            let value = self.reply(deadline.min(limit))?;
-            self.owing.settle(&value)?;
-        }
-        Ok(())
-    }
-
-    /// Whether it is open, owes nothing that is late, and nothing has arrived that nobody asked for.
-    pub fn is_sound(&mut self) -> bool {
-        while let Some(limit) = self.owing.limit() {
-            match self.reply_now() {
-                Ok(Some(value)) if self.owing.settle(&value).is_ok() => {}
-                Ok(None) => return !limit.has_passed(),
-                Ok(Some(_)) | Err(_) => return false,
-            }
-        }
-        self.is_quiet()
     }
 }
 
