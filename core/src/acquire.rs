@@ -51,6 +51,7 @@ impl Shared {
             ttl: self.kept_for(self.ttl),
             deadline: None,
             fence_block: 1,
+            fence_least: 0,
             label: self.options.label.clone(),
             fair: self.options.fair,
             asked: BootTime::from_nanos(0),

@@ -504,6 +504,31 @@ fn tokens_grow_though_the_members_count_apart() {
     }
 }
 
+/// A Redis that has forgotten its counter begins at its clock, hours ahead of those that have not.
+#[test]
+fn tokens_grow_though_a_member_began_to_count_long_after_the_others() {
+    const THREE_HOURS: u64 = 3 * 3600 * 1_000_000;
+    let servers = three();
+    let (url, name) = (url(&servers, "", "fencing=1&cold_start=1"), unique("ahead"));
+    let quorum = lock(&url, &name);
+    let alone: Vec<Lock> = servers.iter().map(|one| lock(&one.url(), &name)).collect();
+    let grant = |absent: usize| {
+        alone[absent].acquire(Wait::For(SOON), None).unwrap();
+        let fence = quorum.acquire(Wait::For(SOON), None).unwrap().fence;
+        quorum.release().unwrap();
+        alone[absent].release().unwrap();
+        fence.unwrap()
+    };
+    let mut last = grant(0).max(grant(1));
+    let counter = servers[2].command(&["KEYS", "synlock:*}f"]);
+    servers[2].command(&["INCRBY", &counter, &THREE_HOURS.to_string()]);
+    for round in 0..9 {
+        let fence = grant(round % 3);
+        assert!(fence > last, "round {round}: {fence} after {last}");
+        last = fence;
+    }
+}
+
 #[test]
 fn a_quorum_of_quorums_is_one() {
     let inner = |n: u32| {

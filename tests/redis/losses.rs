@@ -1,7 +1,9 @@
 //! Holds that are lost, replies that are lost, and requests and words that come late.
 
 use crate::{code, leased, lock, ms, until};
+use synlock_core::store::{Attempt, Claim};
 use synlock_core::{Code, LockOptions, Store, Wait};
+use synlock_tests::claims::claim;
 use synlock_tests::load::SOON;
 use synlock_tests::names::unique;
 use synlock_tests::process::is_full_load;
@@ -35,6 +37,40 @@ fn losses_are_told_and_tokens_grow_over_flushes_and_restarts() {
         one.try_acquire().unwrap().unwrap();
         server.restart();
         assert_eq!(code(one.release()), Code::Lost);
+    }
+}
+
+/// For a quorum, whose members may have begun to count at different times.
+#[test]
+fn tokens_are_raised_as_far_as_asked_and_no_further() {
+    let server = RedisServer::start();
+    for dialect in ["native", "plain", "symfony", "redisson"] {
+        let store = Store::open(&format!("{}?dialect={dialect}", server.url())).unwrap();
+        let name = unique("raised");
+        let draw = |least: u64| {
+            let claim = Claim {
+                fence_least: least,
+                ..claim(&name)
+            };
+            let answer = store.backend().attempt(&claim, None).unwrap();
+            store.backend().release(&claim).unwrap();
+            match answer {
+                Attempt::Granted(grant) => grant.fence.unwrap(),
+                Attempt::Busy(busy) => panic!("{busy:?}"),
+            }
+        };
+        let first = draw(0);
+        let far = first + 3 * 3600 * 1_000_000;
+        assert_eq!(draw(far), far, "{dialect}");
+        assert_eq!(draw(0), far + 1, "{dialect}");
+        assert_eq!(draw(first), far + 2, "{dialect}");
+        // Nor is what was asked for added to a counter that begins anew.
+        server.command(&["FLUSHALL"]);
+        let fresh = draw(first);
+        let clock = server.command(&["TIME"]);
+        let parts: Vec<u64> = clock.lines().map(|part| part.parse().unwrap()).collect();
+        let micros = parts[0] * 1_000_000 + parts[1];
+        assert!(fresh <= micros, "{dialect}: {fresh} at {micros}");
     }
 }
 

@@ -13,6 +13,7 @@ pub fn claim(name: &str) -> Claim {
         ttl: Some(Duration::from_secs(60)),
         deadline: None,
         fence_block: 1,
+        fence_least: 0,
         label: None,
         fair: true,
         asked: BootTime::now(),

@@ -58,6 +58,7 @@ fn claim(id: &Arc<str>, name: &Name, token: OwnerToken, ttl: Duration) -> Claim 
         ttl: Some(ttl),
         deadline: None,
         fence_block: 1,
+        fence_least: 0,
         label: Some(id.clone()),
         fair: true,
         asked: BootTime::now(),

@@ -119,6 +119,9 @@ pub struct Claim {
     pub deadline: Option<BootTime>,
     /// How many fencing tokens to reserve, for stores built on others; 1 otherwise.
     pub fence_block: u32,
+    /// What the last of them must be at least, for stores built on others that [raise](Backend::raises_fences)
+    /// theirs; 0 otherwise.
+    pub fence_least: u64,
     /// Words for whoever inspects the lock.
     pub label: Option<Arc<str>>,
     /// First come, first served; otherwise a newcomer may take a free lock before those who wait.
@@ -288,6 +291,13 @@ pub trait Backend: Send + Sync + Debug {
     /// Whether a claim may ask for several fencing tokens at once (`fence_block`).
     fn reserves_fences(&self) -> bool {
         self.capabilities().fence != crate::capability::Fence::None
+    }
+
+    /// Whether a claim may ask for tokens above others that the store does not know of (`fence_least`). A store
+    /// whose counters may begin anew must: one that has, and draws a block instead that was to bring it as far, comes to
+    /// tokens that it will not know of when it begins anew the next time.
+    fn raises_fences(&self) -> bool {
+        false
     }
 
     /// When holds get their owner tokens. A store whose tokens nobody else sees may let them wait:

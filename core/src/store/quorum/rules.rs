@@ -117,7 +117,7 @@ pub struct Draw {
 /// before the vote was had again, and then its first token is higher than all of before.
 pub fn level(draws: &[Draw], block: u64, need: usize) -> (u64, Option<usize>) {
     let highest = draws.iter().map(|draw| draw.first).max().unwrap_or(0);
-    let is_behind = |draw: &&Draw| draw.last < highest + block - 1;
+    let is_behind = |draw: &&Draw| draw.last < last(highest, block);
     let behind = draws.iter().filter(is_behind).count();
     if draws.len() - behind >= need || cfg!(canary = "no_level") {
         return (highest, None);
@@ -125,9 +125,14 @@ pub fn level(draws: &[Draw], block: u64, need: usize) -> (u64, Option<usize>) {
     (highest, draws.iter().position(|draw| is_behind(&draw)))
 }
 
-/// How many tokens a member that is behind must draw.
+/// The last token of a hold.
+pub fn last(highest: u64, block: u64) -> u64 {
+    highest + block - 1
+}
+
+/// How many tokens a member that is behind must draw, if that is how it gets there.
 pub fn lift(draw: Draw, highest: u64, block: u64) -> u64 {
-    (highest + block - 1).saturating_sub(draw.last).max(block)
+    last(highest, block).saturating_sub(draw.last).max(block)
 }
 
 #[cfg(test)]

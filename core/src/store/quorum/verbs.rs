@@ -130,6 +130,10 @@ impl Backend for Quorum {
         }
     }
 
+    fn raises_fences(&self) -> bool {
+        self.members.iter().all(|member| member.raises_fences())
+    }
+
     fn may_be_late(&self) -> bool {
         self.members.iter().any(|member| member.may_be_late())
     }

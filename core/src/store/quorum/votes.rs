@@ -170,14 +170,8 @@ impl Quorum {
             let Some(member) = self.members.get(place) else {
                 break;
             };
-            let count = rules::lift(before, highest, block) + HEADROOM;
-            let count = u32::try_from(count).map_err(|_| {
-                Error::unsupported("the members' fencing tokens are too far apart to be levelled")
-            })?;
-            let raised = Claim {
-                fence_block: count,
-                ..claim.clone()
-            };
+            let raised = raised(&**member, claim, before, highest)?;
+            let count = raised.fence_block.max(1);
             // Copies alone: the seat of a claim is one store's. Nothing has been promised yet: a member lost
             // meanwhile is a vote less.
             let again = member.release(&claim.clone());
@@ -251,6 +245,21 @@ impl Quorum {
             burn_at(member, claim);
         }
     }
+}
+
+/// The claim with which a member draws tokens that reach as far as the highest.
+fn raised(member: &dyn Backend, claim: &Claim, before: Draw, highest: u64) -> Result<Claim> {
+    let block = u64::from(claim.fence_block.max(1));
+    let mut raised = claim.clone();
+    if member.raises_fences() && !cfg!(canary = "lift_blindly") {
+        raised.fence_least = raised.fence_least.max(rules::last(highest, block));
+        return Ok(raised);
+    }
+    let count = rules::lift(before, highest, block) + HEADROOM;
+    raised.fence_block = u32::try_from(count).map_err(|_| {
+        Error::unsupported("the members' fencing tokens are too far apart to be levelled")
+    })?;
+    Ok(raised)
 }
 
 /// One member's vote: its answer, unless it has come up too lately to remember.

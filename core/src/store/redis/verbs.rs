@@ -97,7 +97,10 @@ impl Asking {
         Asking {
             head: record_head(claim),
             ttl: millis(ttl(claim)),
-            block: claim.fence_block.max(1).to_string(),
+            block: match (claim.fence_block.max(1), claim.fence_least) {
+                (block, 0) => block.to_string(),
+                (block, least) => format!("{block}@{least}"),
+            },
             who,
             fair: claim.fair,
             life: millis(QUEUE_LIFE),
@@ -493,6 +496,10 @@ impl Backend for Redis {
             Answer::NotOurs if reply.resent && !cfg!(canary = "no_resent") => Err(pipe::unknown()),
             answer => Ok(answer),
         }
+    }
+
+    fn raises_fences(&self) -> bool {
+        true
     }
 
     fn release_later(&self, claim: &Claim) -> bool {
