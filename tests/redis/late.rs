@@ -147,3 +147,21 @@ fn a_renewal_goes_past_a_reply_that_is_late() {
     };
     assert!((0..10).any(goes_past));
 }
+
+#[test]
+fn a_server_that_begins_anew_owes_nothing() {
+    let mut server = RedisServer::start();
+    let store = Store::open(&patient(&server.url())).unwrap();
+    let names: Vec<String> = (0..THREADS).map(|_| unique("anew")).collect();
+    let locks: Vec<Lock> = names.iter().map(|name| long(&store, name)).collect();
+    warm(&locks);
+    server.pause();
+    std::thread::scope(|scope| {
+        for lock in &locks {
+            scope.spawn(|| assert_ne!(code(lock.acquire(Wait::For(ms(30)), None)), Code::Ok));
+        }
+    });
+    server.restart();
+    warm(&locks);
+    assert!(nobody_holds(&server, &names));
+}
