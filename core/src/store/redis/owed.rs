@@ -1,4 +1,5 @@
-//! Releases whose replies nobody has read yet (`release=async`).
+//! Releases whose replies nobody has read yet: those of `release=async`, and of what a request that is late or a
+//! wake-up for nobody may have left behind.
 //!
 //! Such a release is written on a kept connection, which *owes* its reply from then on and lies among the idle
 //! ones like any other. Whatever is asked on it next is written at once, and what it owes is read first. A reply

@@ -4,8 +4,8 @@
 local L, Q, W, F = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 
 -- The first of so many tokens, and its digits; `block` is a text, since a server takes its time over
--- numbers, and `block@least` where the last of them must be so high. Monotone across a flush as well: a counter that starts anew starts at the clock's microseconds.
--- Not %d, which has 32 bits on some servers.
+-- numbers, and `block@least` where the last of them must be so high. Monotone across a flush as well: a
+-- counter that starts anew starts at the clock's microseconds. Not %d, which has 32 bits on some servers.
 local function fence(block)
   local least
   if #block > 10 then block, least = string.match(block, '^(%d+)@(%d+)$') end
