@@ -20,6 +20,8 @@ use Synlock\Store;
  */
 final class Lock extends Base
 {
+    /** Seconds that stand for "until somebody removes it", as in Laravel's table. */
+    private const DAY = 86_400.0;
     /** So many may be kept before those that have ended are looked for. */
     private const MANY = 100;
     /** @var array<string, Hold> held by this process: place, name and owner => hold */
@@ -81,6 +83,30 @@ final class Lock extends Base
         }
     }
 
+    /**
+     * Makes a lease last so long from now, and never shortens it; whether it was held.
+     *
+     * @param int|null $seconds null: as many as it was made with
+     */
+    public function refresh($seconds = null): bool
+    {
+        try {
+            $hold = $this->find();
+            $ttl = $this->lease((int) ($seconds ?? $this->seconds));
+            $ttl === null ? $hold?->ensureHeld() : $hold?->refresh($ttl);
+
+            return $hold !== null;
+        } catch (LockLost | NotHeld | ForkedHandle) {
+            return false;
+        }
+    }
+
+    /** Whether anybody holds it. */
+    public function isLocked(): bool
+    {
+        return $this->store->isLocked($this->name);
+    }
+
     /** Takes it from whoever holds it, who finds it lost. */
     public function forceRelease(): void
     {
@@ -98,8 +124,7 @@ final class Lock extends Base
         if ($this->hold?->state() === State::Held) {
             return false;
         }
-        $ttl = $this->seconds > 0 && $this->store->capabilities()->ttl ? (float) $this->seconds : null;
-        $hold = $this->store->createLock($this->name, $ttl, false);
+        $hold = $this->store->createLock($this->name, $this->lease($this->seconds), false);
         if (!($wait === null ? $hold->acquire() : $hold->acquire(true, $wait))) {
             return false;
         }
@@ -113,6 +138,20 @@ final class Lock extends Base
         self::$holds[$this->key()] = $hold;
 
         return true;
+    }
+
+    /**
+     * The lease of so many seconds. Zero is to outlast its process, which may only have queued the job that is to
+     * release it; where the store sees its holder die, and on a quorum, whose leases are bounded, it cannot.
+     */
+    private function lease(int $seconds): ?float
+    {
+        $can = $this->store->capabilities();
+        if ($seconds > 0) {
+            return $can->ttl ? (float) $seconds : null;
+        }
+
+        return $can->ttl && !$can->freesOnDeath && $can->store !== 'quorum' ? self::DAY : null;
     }
 
     /** Its hold, taken over from where it was taken. */

@@ -22,7 +22,8 @@ final class LockProvider implements Contract
 
     /**
      * @param string      $name
-     * @param int         $seconds 0: until release, or the end of the process
+     * @param int         $seconds 0: until release, and a day at most; where the store sees its holder die, and on
+     *                             a quorum, until release or the end of the process
      * @param string|null $owner   its own, if a process must find the lock again by a word that it knows
      */
     public function lock($name, $seconds = 0, $owner = null): Lock
