@@ -1,19 +1,26 @@
 """The application of test_guard_http.py, in every framework: `GUARD_APP` says which, `app` is it.
 
+Handlers are what is usual under their server: functions under WSGI, coroutine functions under ASGI; in the
+applications called `odd_…` they are the other kind.
+
 `/POLICY/ID?do=…&key=…`; files in `GUARD_PLACE` tell who is inside, and let them go.
 """
 
 import asyncio
+import inspect
 import os
 import pathlib
 import time
 from urllib.parse import parse_qs
+
+import anyio.from_thread
 
 from synlock import LockLost
 from synlock.guard import Guards, Policy, Request, User
 
 PLACE = pathlib.Path(os.environ["GUARD_PLACE"])
 KIND = os.environ["GUARD_APP"]
+IS_ODD = KIND.startswith("odd_")
 guards = Guards(os.environ["GUARD_URL"])
 RULES = {
     "open": [],
@@ -30,13 +37,15 @@ RULES = {
     "own": [Policy(name="x_{id}", user_isolation=True)],
     "session": [Policy(name="x_{id}", user_isolation=True, anonymous="session")],
     "shared": [Policy(name="x_{id}", user_isolation=True, anonymous="share")],
+    "ip": [Policy(name="x_{id}", user_isolation=True, anonymous="ip")],
     "end": [Policy(name="x_{id}", release="terminate")],
     "unnamed": [Policy()],
 }
 
 
 def user_of(name):
-    return User(name or None)
+    """`?` stands for an application that has no notion of users."""
+    return None if name in ("?", b"?") else User(name or None)
 
 
 class Work:
@@ -74,7 +83,13 @@ class Work:
     def now(self):
         try:
             for step in self.steps():
-                while step() is False:
+                while True:
+                    done = step()
+                    if inspect.iscoroutine(done):
+                        # An endpoint in a thread of Starlette's, whose locks are those of its loop.
+                        done = anyio.from_thread.run(awaited, done)
+                    if done is not False:
+                        break
                     time.sleep(0.005)
         except LockLost as lost:
             return 409, str(lost)
@@ -85,7 +100,7 @@ class Work:
             for step in self.steps():
                 while True:
                     done = step()
-                    if asyncio.iscoroutine(done):
+                    if inspect.iscoroutine(done):
                         done = await done
                     if done is not False:
                         break
@@ -99,7 +114,7 @@ class Work:
 
     @property
     def streams(self):
-        return self.do in ("stream", "drip", "deaf", "sized")
+        return self.do in ("stream", "drip", "deaf", "sized", "broken")
 
     def pieces(self):
         """The bodies that come in pieces: None is a wait."""
@@ -110,6 +125,8 @@ class Work:
                 yield b"x" * 65536
         while not self.file("go").exists():
             yield None
+        if self.do == "broken":
+            raise ZeroDivisionError("asked to")
         yield b"last!"
         # The client has it all, and this goes on.
         while self.do == "sized" and not self.file("done").exists():
@@ -145,6 +162,10 @@ class Work:
             while not self.file("go").exists():
                 await asyncio.sleep(0.005)
             self.tell("ended")
+
+
+async def awaited(coroutine):
+    return await coroutine
 
 
 def query_of(text):
@@ -260,18 +281,28 @@ def flask():
 
     guard = Own(app, guards, user=lambda: user_of(request.headers.get("X-User")))
 
-    def view(id):
-        work = Work(*query_of(request.query_string.decode()), request.environ["synlock.held"])
-        if work.streams:
-            work.tell()
-            return Response(work.stream(), headers=work.headers)
-        status, text = work.now()
+    def begun():
+        return Work(*query_of(request.query_string.decode()), request.environ["synlock.held"])
+
+    def streamed(work):
+        work.tell()
+        return Response(work.stream(), headers=work.headers)
+
+    def ended(work, status, text):
         response = Response(text, status)
         response.call_on_close(work.linger)
         return response
 
+    def view(id):
+        work = begun()
+        return streamed(work) if work.streams else ended(work, *work.now())
+
+    async def coroutine(id):
+        work = begun()
+        return streamed(work) if work.streams else ended(work, *await work.later())
+
     for name, rules in RULES.items():
-        decorated = view
+        decorated = coroutine if IS_ODD else view
         for rule in reversed(rules):
             decorated = guard(rule)(decorated)
         app.add_url_rule(f"/{name}/<id>", name, decorated)
@@ -292,19 +323,36 @@ def fastapi():
     app = FastAPI()
     app.add_middleware(GuardMiddleware, guards=guards, user=user)
 
-    def add(name, rules):
-        @app.get(f"/{name}/{{id}}", dependencies=[guarded(rule) for rule in rules])
-        async def view(request: HTTPRequest):
-            work = Work(*query_of(request.url.query), request.scope["synlock.held"])
-            if work.streams:
-                work.tell()
-                return StreamingResponse(work.astream(), headers=work.headers)
-            status, text = await work.later()
-            return Response(text, status, background=BackgroundTask(work.alinger))
+    begun, streamed, ended = by_starlette(Response, StreamingResponse, BackgroundTask)
+
+    async def coroutine(request: HTTPRequest):
+        work = begun(request)
+        return streamed(work) if work.streams else ended(work, *await work.later())
+
+    def function(request: HTTPRequest):
+        work = begun(request)
+        return streamed(work) if work.streams else ended(work, *work.now())
 
     for name, rules in RULES.items():
-        add(name, rules)
+        dependencies = [guarded(rule) for rule in rules]
+        app.get(f"/{name}/{{id}}", dependencies=dependencies)(function if IS_ODD else coroutine)
     return app
+
+
+def by_starlette(response, streaming, task):
+    """What its and FastAPI's endpoints begin and end with."""
+
+    def begun(request):
+        return Work(*query_of(request.url.query), request.scope["synlock.held"])
+
+    def streamed(work):
+        work.tell()
+        return streaming(work.astream(), headers=work.headers)
+
+    def ended(work, status, text):
+        return response(text, status, background=task(work.alinger))
+
+    return begun, streamed, ended
 
 
 def starlette():
@@ -316,20 +364,22 @@ def starlette():
 
     from synlock.guard.starlette import GuardMiddleware, guarded
 
-    async def endpoint(request):
-        work = Work(*query_of(request.url.query), request.scope["synlock.held"])
-        if work.streams:
-            work.tell()
-            return StreamingResponse(work.astream(), headers=work.headers)
-        status, text = await work.later()
-        return Response(text, status, background=BackgroundTask(work.alinger))
+    begun, streamed, ended = by_starlette(Response, StreamingResponse, BackgroundTask)
+
+    async def coroutine(request):
+        work = begun(request)
+        return streamed(work) if work.streams else ended(work, *await work.later())
+
+    def function(request):
+        work = begun(request)
+        return streamed(work) if work.streams else ended(work, *work.now())
 
     async def user(scope):
         return user_of(dict(scope["headers"]).get(b"x-user"))
 
     routes = []
     for name, rules in RULES.items():
-        decorated = endpoint
+        decorated = function if IS_ODD else coroutine
         for rule in reversed(rules):
             decorated = guarded(rule)(decorated)
         routes.append(Route(f"/{name}/{{id}}", decorated))
@@ -357,7 +407,8 @@ def identify(get_response):
     """A middleware that knows users and sessions by headers."""
 
     def know(request):
-        request.user = Somebody(request.headers.get("X-User"))
+        if request.headers.get("X-User") != "?":
+            request.user = Somebody(request.headers.get("X-User"))
         request.session = Session(request.headers.get("X-Session"))
 
     async def later(request):
@@ -387,63 +438,62 @@ def django_settings():
     )
 
 
-def django_urls(view):
+def django_urls(by_loop):
+    """By one that sends streams of its own kind alone, whatever the views are."""
+    from django.http import HttpResponse, StreamingHttpResponse
     from django.urls import path
 
     from synlock.guard.django import guarded
 
+    def begun(request):
+        return Work(*query_of(request.META["QUERY_STRING"]), request.synlock_held)
+
+    def streamed(work):
+        work.tell()
+        return StreamingHttpResponse(work.astream() if by_loop else work.stream(), headers=work.headers)
+
+    def ended(work, status, text):
+        response = HttpResponse(text, status=status)
+        close = response.close
+
+        def closed():
+            close()
+            work.linger()
+
+        response.close = closed
+        return response
+
+    def function(request, id):
+        work = begun(request)
+        return streamed(work) if work.streams else ended(work, *work.now())
+
+    async def coroutine(request, id):
+        work = begun(request)
+        return streamed(work) if work.streams else ended(work, *await work.later())
+
     for name, rules in RULES.items():
-        decorated = view
+        decorated = coroutine if by_loop != IS_ODD else function
         for rule in reversed(rules):
             decorated = guarded(rule)(decorated)
         urlpatterns.append(path(f"{name}/<id>", decorated, name=name))
 
 
-def lingering(response, work):
-    close = response.close
-
-    def closed():
-        close()
-        work.linger()
-
-    response.close = closed
-    return response
-
-
 def django():
     django_settings()
     from django.core.wsgi import get_wsgi_application
-    from django.http import HttpResponse, StreamingHttpResponse
-
-    def view(request, id):
-        work = Work(*query_of(request.META["QUERY_STRING"]), request.synlock_held)
-        if work.streams:
-            work.tell()
-            return StreamingHttpResponse(work.stream(), headers=work.headers)
-        status, text = work.now()
-        return lingering(HttpResponse(text, status=status), work)
 
     app = get_wsgi_application()
-    django_urls(view)
+    django_urls(by_loop=False)
     return app
 
 
 def adjango():
     django_settings()
     from django.core.asgi import get_asgi_application
-    from django.http import HttpResponse, StreamingHttpResponse
-
-    async def view(request, id):
-        work = Work(*query_of(request.META["QUERY_STRING"]), request.synlock_held)
-        if work.streams:
-            work.tell()
-            return StreamingHttpResponse(work.astream(), headers=work.headers)
-        status, text = await work.later()
-        return lingering(HttpResponse(text, status=status), work)
 
     app = get_asgi_application()
-    django_urls(view)
+    django_urls(by_loop=True)
     return app
 
 
-app = globals()[KIND]()
+app = globals()[KIND.removeprefix("odd_")]()

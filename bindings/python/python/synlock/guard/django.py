@@ -9,6 +9,7 @@ def pay(request, id): ...
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, TypeVar
@@ -65,8 +66,11 @@ class GuardMiddleware:
     async def _later(self, request: HttpRequest, held: Held) -> Any:
         try:
             response = await self.get_response(request)
+        except asyncio.CancelledError:
+            # The client is gone. A view in the request's thread works on all the same, and this comes after it.
+            await asyncio.shield(asyncio.ensure_future(sync_to_async(held.release)()))
+            raise
         except BaseException:
-            # Also when the client is gone: the server ends the task.
             await held.arelease()
             raise
         if _watch(request, response, held):
@@ -100,18 +104,27 @@ def _watch(request: HttpRequest, response: Any, held: Held) -> bool:
 
 
 def _last(body: Iterator[bytes], rest: Response, held: Held) -> Iterator[bytes]:
-    for chunk in body:
-        if rest.ends_with(len(chunk)):
-            held.release("response")
-        yield chunk
+    try:
+        for chunk in body:
+            if rest.ends_with(len(chunk)):
+                held.release("response")
+            yield chunk
+    except BaseException:
+        # Django closes no response that breaks.
+        held.release()
+        raise
     held.release("response")
 
 
 async def _alast(body: AsyncIterator[bytes], rest: Response, held: Held) -> AsyncIterator[bytes]:
-    async for chunk in body:
-        if rest.ends_with(len(chunk)):
-            await held.arelease("response")
-        yield chunk
+    try:
+        async for chunk in body:
+            if rest.ends_with(len(chunk)):
+                await held.arelease("response")
+            yield chunk
+    except BaseException:
+        await held.arelease()
+        raise
     await held.arelease("response")
 
 
