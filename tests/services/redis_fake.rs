@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What to answer to everything but the login.
 #[derive(Clone, Debug)]
@@ -413,7 +413,10 @@ fn copy(mut from: TcpStream, mut to: TcpStream, state: &State, link: &Link, repl
         if replies && state.left.fetch_sub(1, Ordering::SeqCst) == 1 {
             let fault = *state.fault.lock().expect("a socket or a lock");
             match fault {
-                Fault::Cut => break,
+                Fault::Cut => {
+                    let_finish(&mut from);
+                    break;
+                }
                 Fault::Reply(bytes) => {
                     if to.write_all(bytes).is_err() {
                         break;
@@ -457,6 +460,17 @@ fn copy(mut from: TcpStream, mut to: TcpStream, state: &State, link: &Link, repl
     thread::sleep(Duration::from_millis(1));
     let _ = from.shutdown(Shutdown::Both);
     let _ = to.shutdown(Shutdown::Both);
+}
+
+/// The server is to carry out what it was sent. It would not read the rest of it if the connection were closed
+/// over replies that nobody has read: that resets it.
+fn let_finish(server: &mut TcpStream) {
+    const LONGEST: Duration = Duration::from_secs(2);
+    let began = Instant::now();
+    let _ = server.shutdown(Shutdown::Write);
+    let _ = server.set_read_timeout(Some(LONGEST));
+    let mut chunk = [0; 65536];
+    while began.elapsed() < LONGEST && matches!(server.read(&mut chunk), Ok(got) if got > 0) {}
 }
 
 /// Ends a connection with RST rather than FIN.
