@@ -205,7 +205,7 @@ fn launch(folder: &Path, port: u16, options: &Options) -> Child {
             "--innodb-use-native-aio=0",
             // A disk may take a second for what a table is made of.
             "--debug-no-sync",
-            "--max-connections=200",
+            "--max-connections=1000",
             "--plugin-load-add=metadata_lock_info",
             // So that a session's process can be seen.
             "--performance-schema=ON",

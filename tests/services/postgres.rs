@@ -222,7 +222,7 @@ fn launch(folder: &Path, port: u16, options: &Options) -> Child {
         "fsync=off",
         "full_page_writes=off",
         "shared_buffers=16MB",
-        "max_connections=200",
+        "max_connections=1000",
         "autovacuum=off",
         "wal_level=minimal",
         "max_wal_senders=0",

@@ -265,7 +265,7 @@ fn faults_of_mariadb_are_told_and_end() {
     assert_eq!(refused.code(), Code::Exhausted, "{refused}");
     held.ensure_held().unwrap();
     drop(crowd);
-    sql("SET GLOBAL max_connections = 200");
+    sql("SET GLOBAL max_connections = 1000");
     insist(&after.lock("m").unwrap());
     held.release().unwrap();
 }

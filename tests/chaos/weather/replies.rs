@@ -16,10 +16,14 @@ fn is_told(found: Code) -> bool {
     matches!(found, Code::Ok | Code::Busy | Code::Uncertain)
 }
 
+/// Longer than anybody waits here for a ghost to go; no longer, since a store that was given up goes on releasing
+/// for as long, on a session.
+const TTL: u64 = 30_000;
+
 /// `replies` are so many as there are until the end of a release.
 fn lost_replies(remote: &Remote, query: &str, replies: i64, least: u32) {
     let direct = remote.store(query);
-    let known = lock(&direct, "known", ms(60_000));
+    let known = lock(&direct, "known", ms(TTL));
     known.acquire(Wait::For(SOON), None).unwrap();
     known.release().unwrap();
     let has_leases = direct.capabilities().ttl;
@@ -30,7 +34,7 @@ fn lost_replies(remote: &Remote, query: &str, replies: i64, least: u32) {
             let proxy = remote.proxy();
             let store = remote.store_behind(&proxy, query);
             let name = unique("lost");
-            let (ours, other) = (lock(&store, &name, ms(60_000)), direct.lock(&name).unwrap());
+            let (ours, other) = (lock(&store, &name, ms(TTL)), direct.lock(&name).unwrap());
             let what = format!("{query}: reply {k}");
             proxy.lose(k);
             let acquired = match ours.try_acquire() {
@@ -63,7 +67,7 @@ fn lost_replies(remote: &Remote, query: &str, replies: i64, least: u32) {
             // No ghost stays behind, not even for its TTL, and the same handle asks again.
             other.acquire(Wait::For(SOON), None).unwrap();
             other.release().unwrap();
-            let again = lock(&store, &name, ms(60_000));
+            let again = lock(&store, &name, ms(TTL));
             again.acquire(Wait::For(SOON), None).unwrap();
             assert!(other.try_acquire().unwrap().is_none(), "{what}");
             again.release().unwrap();
