@@ -258,7 +258,7 @@ impl Shared {
         }
     }
 
-    fn burn_if_uncertain(&self, claim: &Claim, error: &Error) {
+    pub(crate) fn burn_if_uncertain(&self, claim: &Claim, error: &Error) {
         if error.code() == Code::Uncertain && !cfg!(canary = "keep_ghost") {
             service::burn(self.store.clone(), claim.clone());
         }

@@ -422,7 +422,16 @@ impl Shared {
             asked: now,
             ..self.new_claim()
         });
-        match self.store.backend().adopt(&claim, heir)? {
+        let adopted = match self.store.backend().adopt(&claim, heir) {
+            Err(error) => {
+                // It may be the heir's, whom nobody knows. Whose it was before is left as it is.
+                claim.token = heir;
+                self.burn_if_uncertain(&claim, &error);
+                return Err(error);
+            }
+            adopted => adopted?,
+        };
+        match adopted {
             Some(grant) => {
                 claim.token = heir;
                 let lease = self.lease(grant.lease);

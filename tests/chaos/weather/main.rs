@@ -4,6 +4,7 @@
 mod calls;
 mod clocks;
 mod composed;
+mod heirs;
 mod network;
 mod redis;
 mod remote;
