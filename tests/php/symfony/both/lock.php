@@ -275,24 +275,66 @@ return static function (Runner $t, Setup $setup): void {
 
     $t->test("{$setup->mode} factory::what DSNs say", static function (): void {
         $here = getcwd();
+        $read = static fn (string $dsn, array $attributes = []): ?array => \Synlock\Symfony\Internal\Url::database(
+            $dsn,
+            ['db_username' => 'me', 'db_password' => 'word', 'db_connection_options' => $attributes],
+        );
         foreach ([
             'mysql:host=h;port=5;dbname=d;charset=utf8' => ['mysql://h:5/d', 'me', 'word', null],
             'mysql:unix_socket=/s;dbname=d' => ['mysql:///d', 'me', 'word', '/s'],
+            'mysql:host=h;dbname=my locks' => ['mysql://h/my%20locks', 'me', 'word', null],
+            'mysql:host=localhost;dbname=d' => ['mysql:///d', 'me', 'word', ini_get('pdo_mysql.default_socket')],
             'mysql:///d?unix_socket=/s' => ['mysql:///d', null, null, '/s'],
             'mysql2://u%40:p%3Aw@h:33/d?serverVersion=8' => ['mysql://h:33/d', 'u@', 'p:w', null],
-            'pgsql:host=h port=5 dbname=d user=u' => ['postgres://h:5/d', 'u', 'word', null],
-            'pgsql:host=/run/pg;dbname=d' => ['postgres:///d', 'me', 'word', '/run/pg'],
-            'postgresql://[::1]:5/d' => ['postgres://[::1]:5/d', null, null, null],
+            'pgsql:host=h port=5 dbname=d user=me' => ['postgres://h:5/d', 'me', 'word', null],
+            'pgsql:host=/run/pg;dbname=d;sslmode=prefer' => ['postgres:///d', 'me', 'word', '/run/pg'],
+            'postgresql://u@[::1]:5/d' => ['postgres://[::1]:5/d', 'u', null, null],
             'sqlite:/a b/x.db' => ['sqlite:/a%20b/x.db', null, null, null],
             'sqlite:////a/x.db' => ['sqlite:/a/x.db', null, null, null],
             'sqlite:///x.db' => ["sqlite:{$here}/x.db", null, null, null],
         ] as $dsn => $wanted) {
-            [$url, $options] = \Synlock\Symfony\Internal\Url::database($dsn, ['db_username' => 'me', 'db_password' => 'word']);
+            [$url, $options] = $read($dsn, [\PDO::ATTR_ERRMODE => \PDO::ERRMODE_WARNING]);
             same($wanted, [$url, $options['username'] ?? null, $options['password'] ?? null, $options['socket'] ?? null], $dsn);
         }
-        foreach (['sqlite::memory:', 'sqlite:', 'oci:dbname=x', 'sqlsrv:x'] as $dsn) {
-            same(null, \Synlock\Symfony\Internal\Url::database($dsn, []));
+        foreach ([
+            'sqlite::memory:', 'sqlite:', 'sqlite:file:x.db?mode=ro', 'sqlite:///x.db?mode=ro', 'sqlite://x.db', 'oci:dbname=x', 'sqlsrv:x', 'uri:file:///dsn',
+            'pgsql:service=locks', "pgsql:host=h;dbname='my locks'", 'pgsql:host=h;dbname=d;options=-csearch_path=locks', 'pgsql:host=a,b;dbname=d',
+            'pgsql:dbname=d', 'pgsql:host=h', 'pgsql:host = h dbname=d', 'pgsql:host=h;dbname=d;user=another', 'postgresql://[::1]:5/d',
+            'pgsql:host=h;dbname=d;sslmode=require', 'postgresql://u@h/d?sslmode=verify-ca', 'postgresql://u@h/d?sslmode=verify-full', 'pgsql:host=h;dbname=d;sslrootcert=/ca',
+            'mysql:host=h;dbname=a;;b', 'mysql:host=h;what=ever', 'mysql://u@h/d?ssl_ca=/ca', 'mysql://u@h/d?driverOptions[1]=1',
+        ] as $dsn) {
+            same(null, $read($dsn), $dsn);
         }
+        same(null, $read('mysql:host=h;dbname=d', [\PDO::MYSQL_ATTR_SSL_CA => '/ca']), 'certificates');
+        putenv('PGSSLMODE=require');
+        same(null, $read('pgsql:host=h;dbname=d'));
+        putenv('PGSSLMODE');
+    });
+
+    $t->test("{$setup->mode} factory::what only PDO or Doctrine understands is connected to by them", static function () use ($setup, $clients): void {
+        require_once 'Doctrine/DBAL/autoload.php';
+        $pdo = $clients->pdo('pgsql');
+        $named = fn (string $name): int => (int) $pdo->query("SELECT count(*) FROM pg_stat_activity WHERE application_name = '{$name}'")->fetchColumn();
+        $mark = strtr(basename(dirname($setup->temp)) . $setup->mode, '-', '_');
+        $login = ['db_username' => 'postgres', 'db_password' => ''];
+        $quoted = fn (string $name): string => str_replace('=postgres', "='postgres'", $clients->dsn('pgsql')) . ";application_name={$name}";
+        $url = fn (string $name): string => $clients->url('pgsql') . "?application_name={$name}";
+        foreach ([
+            new S\PdoStore($quoted("{$mark}0"), $login), new S\PostgreSqlStore($quoted("{$mark}1"), $login),
+            new S\PdoStore($url("{$mark}2")), new S\DoctrineDbalStore($url("{$mark}3")), new S\DoctrineDbalPostgreSqlStore($url("{$mark}4")),
+        ] as $number => $store) {
+            $factory = new LockFactory($store);
+            $lock = $factory->createLock("understood {$mark}", 30);
+            same([true, false, 1], [$lock->acquire(), $factory->createLock("understood {$mark}", 30)->acquire(), $named("{$mark}{$number}")], "number {$number}");
+            $lock->release();
+        }
+        $clients->pdo('mysql')->exec('CREATE DATABASE IF NOT EXISTS `my locks`');
+        $blank = str_replace('dbname=test', 'dbname=my locks', $clients->dsn('mysql'));
+        $lock = (new LockFactory(new S\PdoStore($blank, ['db_username' => 'locker', 'db_password' => ''])))->createLock("blank {$mark}");
+        same(true, $lock->acquire());
+        $rows = $clients->pdo('mysql')->query("SELECT count(*) FROM `my locks`.lock_keys WHERE key_id = '" . hash('sha256', "blank {$mark}") . "'");
+        same(1, (int) $rows->fetchColumn());
+        $lock->release();
     });
 
     $t->test("{$setup->mode} factory::a password and a database of a DSN", static function () use ($setup, $clients): void {
@@ -306,33 +348,6 @@ return static function (Runner $t, Setup $setup): void {
         $admin->auth(['locker', 's:cret']);
         same(false, (new LockFactory(new S\RedisStore($admin)))->createLock("where {$setup->mode}")->acquire(), 'and of a client');
         $lock->release();
-    });
-
-    $t->test("{$setup->mode} tables::a transaction of the program is left alone", static function () use ($setup, $clients): void {
-        foreach (['sqlite', 'mysql', 'pgsql'] as $engine) {
-            $pdo = $clients->pdo($engine);
-            $dbal = $clients->dbal($engine);
-            $stores = [[new S\PdoStore($pdo), $pdo], [new S\DoctrineDbalStore($dbal), $dbal]];
-            if ($engine === 'pgsql') {
-                $stores[] = [new S\PostgreSqlStore($pdo), $pdo];
-            }
-            foreach ($stores as [$store, $connection]) {
-                $factory = new LockFactory($store);
-                $lock = $factory->createLock("outside {$setup->mode}", 30);
-                $lock->acquire();
-                $connection->beginTransaction();
-                try {
-                    $error = throws(LockAcquiringException::class, static fn () => $factory->createLock("inside {$setup->mode}", 30)->acquire());
-                    ok(str_contains($error->getPrevious()->getMessage(), 'transaction'), $error->getPrevious()->getMessage());
-                    throws(LockReleasingException::class, static fn () => $lock->release());
-                } finally {
-                    $connection->rollBack();
-                }
-                same(true, $lock->isAcquired(), 'the roll-back took nothing back');
-                $lock->refresh();
-                $lock->release();
-            }
-        }
     });
 
     $t->test("{$setup->mode} tables::keys of a PDO travel, and rows that are over are dropped", static function () use ($setup, $clients): void {

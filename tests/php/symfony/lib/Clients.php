@@ -107,10 +107,10 @@ final class Clients
         };
     }
 
-    public function dbal(string $engine): \Doctrine\DBAL\Connection
+    public function dbal(string $engine, ?string $file = null): \Doctrine\DBAL\Connection
     {
         require_once 'Doctrine/DBAL/autoload.php';
-        $parts = $engine === 'sqlite' ? ['path' => "{$this->setup->folder('tables')}/locks.db"] : [
+        $parts = $engine === 'sqlite' ? ['path' => $file ?? "{$this->setup->folder('tables')}/locks.db"] : [
             'host' => '127.0.0.1',
             'port' => $this->setup->ports[$engine === 'mysql' ? 'mariadb' : 'postgres'],
             'user' => $this->user($engine),

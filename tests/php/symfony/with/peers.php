@@ -19,6 +19,7 @@ return static function (Runner $t, Setup $setup): void {
     $memcached = $clients->memcached();
     $memcached->setOption(\Memcached::OPT_PREFIX_KEY, 'app-');
     $server = $clients->cluster();
+    $clients->pdo('pgsql')->exec('CREATE SCHEMA IF NOT EXISTS app');
     $pairs = [
         'RedisStore of RedisCluster' => [new T\RedisStore($clients->redisCluster()), new S\RedisStore($clients->redisCluster())],
         'RedisStore of RedisCluster and of Predis\'' => [new T\RedisStore($clients->redisCluster()), new S\RedisStore($clients->predisCluster())],
@@ -46,6 +47,11 @@ return static function (Runner $t, Setup $setup): void {
         $pairs["PdoStore of {$engine}'s DSN"] = [new T\PdoStore($clients->pdo($engine)), new S\PdoStore($clients->dsn($engine), $login)];
         $pairs["PdoStore of {$engine}, own names"] = [new T\PdoStore($clients->pdo($engine), $own), new S\PdoStore($clients->dsn($engine), $own + $login)];
         $pairs["PdoStore of {$engine}"] = [new T\PdoStore($clients->pdo($engine), $own), new S\PdoStore($clients->pdo($engine), $own)];
+        foreach (['Lock_Keys_By_Case', ['sqlite' => 'main', 'mysql' => 'test', 'pgsql' => 'app'][$engine] . '.lock_keys', ['mysql' => '`quoted keys`'][$engine] ?? '"Quoted Keys"'] as $table) {
+            $named = ['db_table' => $table, 'db_id_col' => 'Key_Id'];
+            $pairs["PdoStore of {$engine}, table {$table}"] = [new T\PdoStore($clients->pdo($engine), $named), new S\PdoStore($clients->pdo($engine), $named)];
+            $pairs["PdoStore of {$engine}'s DSN, table {$table}"] = [new T\PdoStore($clients->pdo($engine), $named), new S\PdoStore($clients->dsn($engine), $named + $login)];
+        }
         $pairs["DoctrineDbalStore of {$engine}"] = [new T\DoctrineDbalStore($clients->dbal($engine)), new S\DoctrineDbalStore($clients->dbal($engine))];
         $pairs["DoctrineDbalStore of {$engine}'s URL"] = [new T\DoctrineDbalStore($clients->dbal($engine)), S\StoreFactory::createStore($clients->url($engine))];
     }

@@ -23,20 +23,15 @@ final class Advisory implements CustomStore
     public bool $shared = true;
     public bool $freesOnDeath = true;
     public string $scope = 'cluster';
-    /** @var \WeakMap<object, self>|null one for each session */
+    /** @var \WeakMap<object, \ArrayObject<string, array<string, string>>>|null connection => its holds */
     private static ?\WeakMap $known = null;
-    /** @var array<string, array<string, string>> key => owner => mode */
-    private array $holds = [];
+    /** @var \ArrayObject<string, array<string, string>> key => owner => mode */
+    private readonly \ArrayObject $holds;
 
-    private function __construct(private readonly Sql $sql)
-    {
-    }
-
-    public static function of(Sql $sql): self
+    public function __construct(private readonly Sql $sql)
     {
         self::$known ??= new \WeakMap();
-
-        return self::$known[$sql->session()] ??= new self($sql);
+        $this->holds = self::$known[$sql->session()] ??= new \ArrayObject();
     }
 
     /** Throws inside a transaction, before the core begins what it could not end. */
@@ -53,7 +48,7 @@ final class Advisory implements CustomStore
     public function attempt(Ask $ask): Attempt|bool
     {
         $key = self::key($ask->name);
-        $holds = $this->holds[$key] ?? [];
+        $holds = $this->held($key);
         if (isset($holds[$ask->owner])) {
             return $holds[$ask->owner] === $ask->mode;
         }
@@ -63,7 +58,7 @@ final class Advisory implements CustomStore
         if (!$this->ask('pg_try_advisory_lock', $key, $ask->mode)) {
             return Attempt::busy(poll: 0.05);
         }
-        $this->holds[$key][$ask->owner] = $ask->mode;
+        $this->holds[$key] = [$ask->owner => $ask->mode] + $holds;
 
         return true;
     }
@@ -71,15 +66,16 @@ final class Advisory implements CustomStore
     public function changeMode(Ask $ask): Attempt|bool
     {
         $key = self::key($ask->name);
-        $mode = $this->holds[$key][$ask->owner] ?? throw new LockLost('not held in this session');
+        $holds = $this->held($key);
+        $mode = $holds[$ask->owner] ?? throw new LockLost('not held in this session');
         if ($mode === $ask->mode) {
             return true;
         }
-        if (\count($this->holds[$key]) > 1 || !$this->ask('pg_try_advisory_lock', $key, $ask->mode)) {
+        if (\count($holds) > 1 || !$this->ask('pg_try_advisory_lock', $key, $ask->mode)) {
             return Attempt::busy(poll: 0.05);
         }
         $this->ask('pg_advisory_unlock', $key, $mode);
-        $this->holds[$key][$ask->owner] = $ask->mode;
+        $this->holds[$key] = [$ask->owner => $ask->mode];
 
         return true;
     }
@@ -87,32 +83,57 @@ final class Advisory implements CustomStore
     public function release(Ask $ask): bool
     {
         $key = self::key($ask->name);
-        $mode = $this->holds[$key][$ask->owner] ?? null;
+        $holds = $this->held($key);
+        $mode = $holds[$ask->owner] ?? null;
+        unset($holds[$ask->owner]);
         $held = $mode !== null && $this->ask('pg_advisory_unlock', $key, $mode);
-        unset($this->holds[$key][$ask->owner]);
-        if (($this->holds[$key] ?? []) === []) {
-            unset($this->holds[$key]);
-        }
+        $this->remember($key, $holds);
 
         return $held;
     }
 
-    /** The session may be another one by now. */
     public function isHeld(Ask $ask): bool
     {
-        $key = self::key($ask->name);
-        $mode = $this->holds[$key][$ask->owner] ?? null;
-
-        return $mode !== null && self::outside($this->sql)->value(
-            "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND classid = 0 AND objid = {$key} AND objsubid = 1"
-            . " AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND mode = ?",
-            [$mode === 'shared' ? 'ShareLock' : 'ExclusiveLock'],
-        ) !== null;
+        return isset($this->held(self::key($ask->name))[$ask->owner]);
     }
 
     public function ping(Ask $ask): void
     {
         self::outside($this->sql)->value('SELECT 1');
+    }
+
+    /**
+     * The holds of this process, without those that the session does not have: a connection that was closed is another
+     * session when it is used again, and the program may have unlocked all.
+     *
+     * @return array<string, string> owner => mode
+     */
+    private function held(string $key): array
+    {
+        $sql = self::outside($this->sql);
+        $holds = $this->holds[$key] ?? [];
+        if ($holds === []) {
+            return [];
+        }
+        $modes = (string) $sql->value(
+            "SELECT string_agg(mode, ' ') FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND classid = 0 AND objid = {$key} AND objsubid = 1"
+            . ' AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())',
+        );
+        $isThere = static fn (string $mode): bool => \str_contains($modes, $mode === 'shared' ? 'ShareLock' : 'ExclusiveLock');
+
+        return $this->remember($key, \array_filter($holds, $isThere));
+    }
+
+    /** @param array<string, string> $holds */
+    private function remember(string $key, array $holds): array
+    {
+        if ($holds === []) {
+            unset($this->holds[$key]);
+        } else {
+            $this->holds[$key] = $holds;
+        }
+
+        return $holds;
     }
 
     private function ask(string $function, string $key, string $mode): bool

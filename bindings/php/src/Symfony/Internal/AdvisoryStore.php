@@ -17,18 +17,17 @@ use Synlock\Symfony\SynlockStore;
 abstract class AdvisoryStore extends SynlockStore
 {
     private ?Store $store = null;
-    private readonly ?Sql $sql;
+    private ?Sql $sql = null;
+    private ?Advisory $locks = null;
 
     /** @param array<string, mixed> $options `db_username`, `db_password` */
     public function __construct(private readonly object|string $connection, private readonly array $options = [])
     {
-        $this->sql = match (true) {
-            \is_string($connection) => null,
-            $connection instanceof \PDO => new PdoSql($connection),
-            default => new DbalSql($connection),
-        };
-        if ($this->sql !== null && $this->sql->engine() !== 'pgsql') {
-            throw new InvalidArgumentException(\sprintf('%s takes connections to PostgreSQL, not of "%s".', static::class, $this->sql->engine()));
+        if (!\is_string($connection)) {
+            $this->sql = Connect::wrap($connection);
+            if ($this->sql->engine() !== 'pgsql') {
+                throw new InvalidArgumentException(\sprintf('%s takes connections to PostgreSQL, not of "%s".', static::class, $this->sql->engine()));
+            }
         }
         parent::__construct('');
     }
@@ -36,22 +35,31 @@ abstract class AdvisoryStore extends SynlockStore
     protected function storeFor(string $name): Store
     {
         if ($this->sql === null) {
-            return $this->store ??= $this->own();
+            $this->store ??= $this->own();
+            if ($this->store !== null) {
+                return $this->store;
+            }
+            $this->sql = Connect::to($this->dsn(), $this->options);
         }
-        $locks = Advisory::of($this->sql);
-        $locks->check();
+        $this->locks ??= new Advisory($this->sql);
+        $this->locks->check();
 
-        return $this->store ??= $locks->open();
+        return $this->store ??= $this->locks->open();
     }
 
-    private function own(): Store
+    /** Null if only the program's kind of connection can be opened by the DSN. */
+    private function own(): ?Store
     {
-        $dsn = \preg_replace('~^([a-z]+)\+advisory:~', '$1:', $this->connection);
-        $place = Url::database($dsn, $this->options, '+advisory');
-        if ($place === null || !\str_starts_with($place[0], 'postgres')) {
+        if (Url::engine($this->dsn()) !== 'pgsql') {
             throw new InvalidArgumentException(\sprintf('%s takes a DSN of PostgreSQL.', static::class));
         }
+        $place = Url::database($this->dsn(), $this->options, '+advisory');
 
-        return Store::open($place[0], $place[1] + ['dialect' => 'symfony']);
+        return $place === null ? null : Store::open($place[0], $place[1] + ['dialect' => 'symfony']);
+    }
+
+    private function dsn(): string
+    {
+        return \preg_replace('~^([a-z]+)\+advisory:~', '$1:', $this->connection);
     }
 }

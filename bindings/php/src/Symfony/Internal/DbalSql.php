@@ -34,7 +34,16 @@ final class DbalSql implements Sql
 
     public function inTransaction(): bool
     {
-        return $this->connection->isTransactionActive();
+        if ($this->connection->isTransactionActive()) {
+            return true;
+        }
+        $native = \method_exists($this->connection, 'getNativeConnection') ? $this->connection->getNativeConnection() : null;
+
+        return match (true) {
+            $native instanceof \PDO => $native->inTransaction(),
+            $native instanceof \PgSql\Connection => \pg_transaction_status($native) > \PGSQL_TRANSACTION_IDLE,
+            default => false,
+        };
     }
 
     public function run(string $sql, array $values = []): int

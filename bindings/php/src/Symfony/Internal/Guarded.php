@@ -17,7 +17,7 @@ trait Guarded
 {
     private static function outside(Sql $sql): Sql
     {
-        if ($sql->inTransaction()) {
+        if ($sql->inTransaction() || self::isBegun($sql)) {
             throw new Unsupported(
                 'the connection is in a transaction, which a lock must not be part of: lock before it begins, or give the'
                 . ' store a connection of its own, or a DSN',
@@ -29,16 +29,56 @@ trait Guarded
         return $sql;
     }
 
+    /** Whether statements have begun a transaction, or the first one will. */
+    private static function isBegun(Sql $sql): bool
+    {
+        if ($sql->engine() === 'mysql') {
+            return $sql->value('SELECT @@autocommit') === '0';
+        }
+        if ($sql->engine() !== 'sqlite') {
+            return false; // drivers of PostgreSQL are told with each answer
+        }
+        try {
+            // Takes no lock, and asks nobody but this process.
+            $sql->run('BEGIN');
+        } catch (\Exception $thrown) {
+            return \str_contains($thrown->getMessage(), 'within a transaction') ? true : throw $thrown;
+        }
+        $sql->run('COMMIT');
+
+        return false;
+    }
+
     /** A name for the store, equal in every process that uses this database, and in no other. */
     private static function name(Sql $sql, string $what): string
     {
         $place = $sql->value(match ($sql->engine()) {
-            'mysql' => "SELECT CONCAT(@@hostname, ':', @@port, '/', COALESCE(DATABASE(), ''))",
-            'pgsql' => "SELECT concat(inet_server_addr(), ':', current_setting('port'), '/', current_database())",
+            'mysql' => "SELECT CONCAT(@@hostname, ':', @@port, @@datadir, '/', COALESCE(DATABASE(), ''))",
+            'pgsql' => "SELECT concat(current_setting('port'), '/', current_database())",
             'sqlite' => "SELECT NULLIF(file, '') FROM pragma_database_list WHERE name = 'main'",
         });
         $place ??= 'of ' . \spl_object_id($sql->session()); // in memory: nobody else can reach it
+        $server = self::server($sql);
 
-        return $sql->engine() . '-' . \substr(\hash('sha256', "{$what} {$place}"), 0, 40);
+        return $sql->engine() . '-' . \substr(\hash('sha256', "{$what} {$server} {$place}"), 0, 40);
+    }
+
+    /** What tells a server from others, by whatever address it is reached. */
+    private static function server(Sql $sql): string
+    {
+        $questions = match ($sql->engine()) {
+            'mysql' => ['SELECT @@server_uuid', 'SELECT @@server_uid'], // MySQL's, MariaDB's
+            'pgsql' => ['SELECT system_identifier FROM pg_control_system()', 'SELECT inet_server_addr()'],
+            'sqlite' => [],
+        };
+        foreach ($questions as $question) {
+            try {
+                return (string) $sql->value($question);
+            } catch (\Exception) {
+                // It does not know that, or does not say.
+            }
+        }
+
+        return '';
     }
 }

@@ -14,6 +14,7 @@ interface Sql
     /** `sqlite`, `mysql` or `pgsql`. */
     public function engine(): string;
 
+    /** As far as this object knows: it may not see what was begun by a statement. */
     public function inTransaction(): bool;
 
     /**

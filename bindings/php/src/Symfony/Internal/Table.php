@@ -33,12 +33,10 @@ final class Table implements CustomStore, Inheritable
     /** @param array<string, mixed> $options `db_table`, `db_id_col`, `db_token_col`, `db_expiration_col` */
     public function __construct(private readonly Sql $sql, private readonly array $options, private readonly float $gcProbability)
     {
-        $mark = $sql->engine() === 'mysql' ? '`' : '"';
-        $quote = static fn (mixed $name): string => $mark . \str_replace($mark, $mark . $mark, (string) $name) . $mark;
-        $this->table = $quote($options['db_table'] ?? 'lock_keys');
-        $this->id = $quote($options['db_id_col'] ?? 'key_id');
-        $this->token = $quote($options['db_token_col'] ?? 'key_token');
-        $this->end = $quote($options['db_expiration_col'] ?? 'key_expiration');
+        $this->table = $this->quote($options['db_table'] ?? 'lock_keys');
+        $this->id = $this->quote($options['db_id_col'] ?? 'key_id');
+        $this->token = $this->quote($options['db_token_col'] ?? 'key_token');
+        $this->end = $this->quote($options['db_expiration_col'] ?? 'key_expiration');
     }
 
     /** Throws inside a transaction, before the core begins what it could not end. */
@@ -132,8 +130,10 @@ final class Table implements CustomStore, Inheritable
 
     public function create(): void
     {
-        $ddl = Store::open('sqlite:/dev/null', Url::table($this->options))->ddl($this->sql->engine());
-        self::outside($this->sql)->run($ddl);
+        $plain = ['table' => 'a_table', 'id_col' => 'an_id', 'token_col' => 'a_token', 'expiration_col' => 'an_end'];
+        $ddl = Store::open('sqlite:/dev/null', ['dialect' => 'symfony'] + $plain)->ddl($this->sql->engine());
+        $names = \array_combine(\array_map($this->quote(...), $plain), [$this->table, $this->id, $this->token, $this->end]);
+        self::outside($this->sql)->run(\strtr($ddl, $names));
     }
 
     private function change(string $sql, array $values): int
@@ -184,6 +184,18 @@ final class Table implements CustomStore, Inheritable
     private function later(string $until): string
     {
         return ($this->sql->engine() === 'sqlite' ? 'MAX' : 'GREATEST') . "({$this->end}, {$until})";
+    }
+
+    /**
+     * Symfony writes names as they come: what is more than a plain name is the database's to read, and a plain one in
+     * quotes means what it means there without.
+     */
+    private function quote(string $name): string
+    {
+        $plain = Url::identifier($name, $this->sql->engine());
+        $mark = $this->sql->engine() === 'mysql' ? '`' : '"';
+
+        return $plain === null ? $name : $mark . \str_replace('.', "{$mark}.{$mark}", $plain) . $mark;
     }
 
     private static function key(string $name): string

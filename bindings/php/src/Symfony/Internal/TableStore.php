@@ -29,7 +29,7 @@ abstract class TableStore extends SynlockStore
      * @throws InvalidArgumentException
      */
     public function __construct(
-        private object|string $connection,
+        private readonly object|string $connection,
         private readonly array $options,
         private readonly float $gcProbability,
         int $initialTtl,
@@ -41,22 +41,9 @@ abstract class TableStore extends SynlockStore
             throw new InvalidTtlException(\sprintf('%s expects an initial TTL of a second at least, not %d.', static::class, $initialTtl));
         }
         if (!\is_string($connection)) {
-            $this->table = new Table(static::sql($connection), $options, $gcProbability);
+            $this->table = new Table(Connect::wrap($connection), $options, $gcProbability);
         }
         parent::__construct('', [], $initialTtl);
-    }
-
-    /** A connection to what only PDO or Doctrine can open. */
-    abstract protected function connect(string $dsn): object;
-
-    /** @throws InvalidArgumentException */
-    protected static function sql(object $connection): Sql
-    {
-        return match (true) {
-            $connection instanceof \PDO => new PdoSql($connection),
-            $connection instanceof \Doctrine\DBAL\Connection => new DbalSql($connection),
-            default => throw new InvalidArgumentException(\sprintf('%s takes a PDO, a connection of Doctrine or a DSN, not %s.', static::class, $connection::class)),
-        };
     }
 
     /**
@@ -97,13 +84,14 @@ abstract class TableStore extends SynlockStore
         if ($this->store !== null) {
             return $this->store;
         }
-        if (\is_string($this->connection)) {
+        if ($this->table === null) {
             $place = Url::database($this->connection, $this->options);
-            if ($place !== null) {
-                return $this->store = Store::open($place[0], $place[1] + Url::table($this->options));
+            $table = Url::table($this->options, (string) Url::engine($this->connection));
+            if ($place !== null && $table !== null) {
+                return $this->store = Store::open($place[0], $place[1] + $table);
             }
-            $this->connection = $this->connect($this->connection);
-            $this->table = new Table(static::sql($this->connection), $this->options, $this->gcProbability);
+            $this->table = new Table(Connect::to($this->connection, $this->options), $this->options, $this->gcProbability);
+            $this->table->check();
         }
 
         return $this->store = $this->table->open();

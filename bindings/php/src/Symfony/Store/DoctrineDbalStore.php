@@ -5,8 +5,6 @@ declare(strict_types=1);
 namespace Synlock\Symfony\Store;
 
 use Doctrine\DBAL\Connection;
-use Doctrine\DBAL\DriverManager;
-use Synlock\Symfony\Exception\InvalidArgumentException;
 use Synlock\Symfony\Internal\TableStore;
 
 /** Locks in the table that Symfony's store of this name keeps. */
@@ -20,14 +18,5 @@ class DoctrineDbalStore extends TableStore
     public function __construct(Connection|string $connOrUrl, array $options = [], float $gcProbability = 0.01, int $initialTtl = 300)
     {
         parent::__construct($connOrUrl, $options, $gcProbability, $initialTtl);
-    }
-
-    protected function connect(string $dsn): object
-    {
-        if (!\class_exists(DriverManager::class)) {
-            throw new InvalidArgumentException('Only Doctrine\'s DBAL can open this URL, and it is not installed.');
-        }
-
-        return DriverManager::getConnection(['url' => $dsn]);
     }
 }

@@ -17,15 +17,8 @@ class PdoStore extends TableStore
      *                                                             `db_connection_options`
      * @param float                                 $gcProbability how often an acquire drops rows that have ended
      */
-    public function __construct(\PDO|\Doctrine\DBAL\Connection|string $connOrDsn, private readonly array $options = [], float $gcProbability = 0.01, int $initialTtl = 300)
+    public function __construct(\PDO|\Doctrine\DBAL\Connection|string $connOrDsn, array $options = [], float $gcProbability = 0.01, int $initialTtl = 300)
     {
         parent::__construct($connOrDsn, $options, $gcProbability, $initialTtl);
-    }
-
-    protected function connect(string $dsn): object
-    {
-        $options = [\PDO::ATTR_ERRMODE => \PDO::ERRMODE_EXCEPTION] + ($this->options['db_connection_options'] ?? []);
-
-        return new \PDO($dsn, $this->options['db_username'] ?? null, $this->options['db_password'] ?? null, $options);
     }
 }

@@ -17,7 +17,8 @@ class ZookeeperStore extends SynlockStore
 {
     public function __construct(\Zookeeper $zookeeper)
     {
-        parent::__construct(Store::custom(new Nodes($zookeeper), 'zookeeper'));
+        // A key remembers each hold by its store's name, and holds of a session travel nowhere.
+        parent::__construct(Store::custom(new Nodes($zookeeper), 'zookeeper-' . \bin2hex(\random_bytes(8))));
     }
 
     /**
