@@ -42,7 +42,10 @@ export class Lock {
   acquire(blocking?: boolean, wait?: Wait): Promise<boolean>;
   /** Takes the lock together with other readers; a writer becomes a reader. */
   acquireRead(blocking?: boolean, wait?: Wait): Promise<boolean>;
-  /** Lengthens the lease; never shortens it. Rejects with LockLost or NotHeld. */
+  /**
+   * Sets what is left of the lease to `ttl` ms from now, or to the lock's own. In the store a lease is never shortened:
+   * should the process die, it lasts for the longest TTL. Rejects with LockLost or NotHeld.
+   */
   refresh(ttl?: number): Promise<void>;
   /** Asks the store. */
   isAcquired(): Promise<boolean>;

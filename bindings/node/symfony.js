@@ -28,6 +28,7 @@ function asked(state, request) {
 async function forget(state) {
   const held = state.held;
   state.held = null;
+  state.end = null;
   try {
     if (held !== null) await asked(state, () => held.release());
   } catch (error) {
@@ -35,9 +36,24 @@ async function forget(state) {
   }
 }
 
+/** Whether the last TTL that was asked for is over; the store may think that there is time. */
+const isOver = (state) => state.end !== null && performance.now() >= state.end;
+
+/** The clock of this process, which tells nothing elsewhere, as that of the wall. */
+const wall = () => Date.now() - performance.now();
+
 /** The name of a lock, and its owner. Turning it into JSON hands what it holds over. */
 class Key {
-  #state = { held: null, text: null, isLost: false, adopting: undefined, last: Promise.resolve(), asking: Promise.resolve() };
+  #state = {
+    held: null,
+    text: null,
+    isLost: false,
+    /** When the hold ends by the last TTL, though the lease in the store may last longer. */
+    end: null,
+    adopting: undefined,
+    last: Promise.resolve(),
+    asking: Promise.resolve(),
+  };
 
   static {
     of = (key) => key.#state;
@@ -49,9 +65,9 @@ class Key {
 
   /** A key that came as JSON, or as what JSON says. */
   static from(json) {
-    const { resource, hex, text, isLost } = typeof json === 'string' ? JSON.parse(json) : json;
+    const { resource, hex, text, isLost, end = null } = typeof json === 'string' ? JSON.parse(json) : json;
     const key = new Key(hex === undefined ? resource : Buffer.from(hex, 'hex'));
-    Object.assign(key.#state, { text, isLost });
+    Object.assign(key.#state, { text, isLost, end: end === null ? null : end - wall() });
     return key;
   }
 
@@ -68,13 +84,13 @@ class Key {
     }
     state.held = null;
     const resource = typeof this.resource === 'string' ? { resource: this.resource } : { hex: Buffer.from(this.resource).toString('hex') };
-    return { ...resource, text: state.text, isLost: state.isLost };
+    return { ...resource, text: state.text, isLost: state.isLost, end: state.end === null ? null : state.end + wall() };
   }
 }
 
-// A key may live on in a variable of the program's.
-const collected = new FinalizationRegistry((state) => {
-  forget(state).catch(() => {});
+// A key may live on in a variable of the program's, and with it what another lock of it has acquired.
+const collected = new FinalizationRegistry(({ state, mine }) => {
+  if (mine !== null && mine === state.held) forget(state).catch(() => {});
 });
 
 /** Makes locks of one store, which a URL names. */
@@ -101,6 +117,8 @@ class Lock {
   #ttl;
   #options;
   #canShare;
+  /** What this object has acquired, or lengthened. */
+  #own;
 
   constructor(store, key, ttl = null, autoRelease = true) {
     const can = store.capabilities;
@@ -112,7 +130,8 @@ class Lock {
     this.#canShare = can.shared;
     // Stores without leases take no notice of a TTL.
     this.#options = { ttl: can.ttl ? this.#ttl : undefined, autoRelease };
-    if (autoRelease) collected.register(this, this.#state);
+    this.#own = { state: this.#state, mine: null };
+    if (autoRelease) collected.register(this, this.#own);
   }
 
   /** Takes the lock, whether or not this object has it; a reader becomes the only one, or stays a reader. */
@@ -154,11 +173,22 @@ class Lock {
     } catch (error) {
       if (!(error instanceof LockTimeout)) throw error;
     }
-    if (this.#state.held !== null) this.#state.isLost = false;
-    return this.#state.held !== null;
+    const { held } = this.#state;
+    if (held !== null) Object.assign(this.#state, { isLost: false, end: null });
+    this.#own.mine = held;
+    return held !== null;
   }
 
-  /** What holds; a hold that was handed over is taken first. */
+  /** What holds; a hold whose TTL is over is given back. */
+  async #current() {
+    const held = await this.#adopted();
+    if (held === null || !isOver(this.#state)) return held;
+    this.#state.isLost = true;
+    await forget(this.#state);
+    return null;
+  }
+
+  /** What holds, as far as is known; a hold that was handed over is taken first. */
   async #adopted() {
     const state = this.#state;
     if (state.text) {
@@ -166,7 +196,7 @@ class Lock {
       state.text = null;
       // Asked twice at once, both wait for the one answer.
       state.adopting = this.#store.adopt(text, this.#options).then(
-        (held) => (state.held = held),
+        (held) => (state.held = this.#own.mine = held),
         (error) => {
           if (!(error instanceof LockLost)) {
             state.text = text;
@@ -182,7 +212,7 @@ class Lock {
 
   /** What holds, its lease renewed; a hold that is lost is forgotten. */
   async #holding() {
-    const held = await this.#adopted();
+    const held = await this.#current();
     try {
       if (held !== null) await this.#lengthen(held, this.#ttl);
     } catch (error) {
@@ -193,13 +223,22 @@ class Lock {
   }
 
   #lengthen(held, ttl) {
-    return asked(this.#state, () => (this.#store.capabilities.ttl ? held.refresh(ttl) : held.ensureHeld()));
+    const state = this.#state;
+    return asked(state, async () => {
+      const begin = performance.now();
+      if (this.#store.capabilities.ttl) await held.refresh(ttl);
+      else await held.ensureHeld();
+      // Released meanwhile, it is of no concern to what comes next.
+      if (state.held !== held) return;
+      state.end = this.#store.capabilities.ttl && ttl ? begin + ttl : null;
+      this.#own.mine = held;
+    });
   }
 
-  /** Lengthens the lease to `ttl` ms from now, or to the lock's own; never shortens it. */
+  /** Sets what is left of the lease to `ttl` ms from now, or to the lock's own; in the store it is never shortened. */
   async refresh(ttl) {
     if (!(ttl || this.#ttl)) throw make({ status: statusOf.INVALID_ARGUMENT, message: 'refresh() needs a TTL: the lock has none' });
-    const held = await this.#adopted();
+    const held = await this.#current();
     if (held === null) {
       throw this.#state.isLost
         ? make({ status: statusOf.LOST, message: 'the lock was lost' })
@@ -210,7 +249,7 @@ class Lock {
 
   /** Asks the store. */
   async isAcquired() {
-    const held = await this.#adopted();
+    const held = await this.#current();
     return held !== null && asked(this.#state, () => held.isAcquired());
   }
 
@@ -222,12 +261,14 @@ class Lock {
 
   /** Whether the lease is over or the lock was lost, as far as this process knows. */
   isExpired() {
-    return this.#state.held === null ? this.#state.isLost : this.#state.held.lost;
+    return this.#state.held === null ? this.#state.isLost : this.#state.held.lost || isOver(this.#state);
   }
 
   /** ms of the lease that are left at least; null without a lease. */
   getRemainingLifetime() {
-    return this.#state.held === null ? null : this.#state.held.remaining;
+    const left = this.#state.held === null ? null : this.#state.held.remaining;
+    const { end } = this.#state;
+    return left === null || end === null ? left : Math.min(left, Math.max(0, end - performance.now()));
   }
 
   async [Symbol.asyncDispose]() {

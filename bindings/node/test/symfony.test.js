@@ -1,6 +1,6 @@
 'use strict';
 
-// `synlock/symfony`, and the samples of Symfony's documentation of its Lock component in JavaScript.
+// `synlock/symfony`. The samples of Symfony's documentation: symfony-samples.test.js.
 
 const assert = require('node:assert');
 const fs = require('node:fs');
@@ -9,7 +9,14 @@ const path = require('node:path');
 const { after, before, describe, it } = require('node:test');
 const synlock = require('..');
 const { Key, LockFactory } = require('synlock/symfony');
-const { PATIENCE, startRedis, flockUrl, shmUrl, script, briefly, name } = require('./support.js');
+const { setFlagsFromString } = require('node:v8');
+const { runInNewContext } = require('node:vm');
+const { PATIENCE, startRedis, flockUrl, shmUrl, script, briefly, until, name } = require('./support.js');
+
+setFlagsFromString('--expose-gc');
+const gc = runInNewContext('gc');
+/** Collects what nobody has; undefined. */
+const collect = () => void gc();
 
 const code = (wanted) => (error) => error instanceof synlock.SynlockError && error.code === `SYNLOCK_${wanted}`;
 const setups = {
@@ -29,7 +36,7 @@ for (const [kind, setup] of Object.entries(setups)) {
     });
     after(() => server.stop());
 
-    // The samples, in the order of the documentation.
+    // Two samples of the documentation, on every store.
 
     it('usage', async () => {
       let done = false;
@@ -63,63 +70,6 @@ for (const [kind, setup] of Object.entries(setups)) {
       await lock.release();
     });
 
-    it('expiring locks', async () => {
-      // create an expiring lock that lasts 30 seconds
-      const lock = factory.createLock('charts-generation', 30_000);
-      await lock.acquire();
-      try {
-        // perform a job during less than 30 seconds
-      } finally {
-        await lock.release();
-      }
-      assert.equal(await lock.isAcquired(), false);
-    });
-
-    it('refreshing', async () => {
-      const lock = factory.createLock('charts-generation', 30_000);
-      await lock.acquire();
-      try {
-        for (let i = 0; i < 3; i++) {
-          // perform a small part of the job.
-
-          // renew the lock for 30 more seconds.
-          await lock.refresh();
-        }
-      } finally {
-        await lock.release();
-      }
-    });
-
-    it('another TTL', async () => {
-      const lock = factory.createLock('charts-generation', 30_000);
-      await lock.acquire();
-      // refresh the lock for 30 seconds
-      await lock.refresh();
-      // refresh the lock for 600 seconds; a lease is never shortened, so the next refresh() leaves it
-      await lock.refresh(600_000);
-      await lock.refresh();
-      const left = lock.getRemainingLifetime();
-      assert.ok(kind === 'flock' ? left === null : left > 540_000, `${left}`);
-      await lock.release();
-    });
-
-    it('health', async () => {
-      const lock = factory.createLock('invoice-publication', 30_000);
-      await lock.acquire();
-      for (let i = 0; i < 3; i++) {
-        if (lock.getRemainingLifetime() <= 5_000) {
-          if (lock.isExpired()) {
-            // lock was lost, perform a rollback or send a notification
-            throw new Error('Lock lost during the overall process');
-          }
-          await lock.refresh();
-        }
-        // Perform the task whose duration MUST be less than 5 minutes
-      }
-      assert.equal(await lock.isAcquired(), true);
-      await lock.release();
-    });
-
     // What the documentation says around them.
 
     it('acquire can be called repeatedly, and instances are told apart', async () => {
@@ -134,6 +84,71 @@ for (const [kind, setup] of Object.entries(setups)) {
       await lock.release();
       await lock.release();
       assert.equal(await other.acquire(false), true);
+      await other.release();
+    });
+
+    it('a bare acquire waits, as in Node', async () => {
+      const first = factory.createLock('bare');
+      for (const bare of [(lock) => lock.acquire(), (lock) => lock.acquireRead()]) {
+        const lock = factory.createLock('bare');
+        await first.acquire(false);
+        let got;
+        const waiting = bare(lock).then((granted) => (got = granted));
+        await until(async () => (await factory.store.inspect('bare')).waiters === 1, 'it waits');
+        assert.equal(got, undefined);
+        await first.release();
+        await waiting;
+        assert.deepEqual([got, await lock.isAcquired()], [true, true]);
+        await lock.release();
+      }
+    });
+
+    it('a TTL that is over ends the hold, though the lease was longer', async () => {
+      if (kind === 'flock') return;
+      const [lock, other] = [factory.createLock('over', 30_000), factory.createLock('over', 30_000)];
+      assert.equal(await lock.acquire(false), true);
+      await lock.refresh(600_000);
+      await lock.refresh(200);
+      await until(() => lock.isExpired(), 'it is over');
+      assert.equal(lock.getRemainingLifetime(), 0);
+      assert.equal(await other.acquire(false), false, 'a lease is never shortened');
+      await assert.rejects(lock.refresh(), code('LOST'));
+      assert.equal(await lock.isAcquired(), false);
+      assert.equal(await other.acquire(false), true, 'what was over is given back');
+      await other.release();
+      // An acquire begins anew.
+      assert.equal(await lock.acquire(false), true);
+      await lock.refresh(600_000);
+      assert.equal(await lock.acquire(false), true);
+      assert.ok(lock.getRemainingLifetime() <= 30_000);
+      await lock.refresh(600_000);
+      await lock.release();
+      assert.equal(await lock.acquire(false), true);
+      assert.ok(lock.getRemainingLifetime() <= 30_000);
+      await lock.release();
+    });
+
+    it('a lock of a key frees what it has acquired, and nothing else', async () => {
+      const key = new Key('one of two');
+      const holder = factory.createLockFromKey(key);
+      const other = factory.createLock('one of two');
+      assert.equal(await holder.acquire(false), true);
+      const collected = [];
+      const seen = new FinalizationRegistry((word) => collected.push(word));
+      // In functions of their own, whose variables are gone with them.
+      await (async () => {
+        const idle = factory.createLockFromKey(key);
+        seen.register(idle, 'idle');
+        assert.equal(await idle.isAcquired(), true);
+      })();
+      await until(() => collect() || collected.includes('idle'), 'the idle one is collected');
+      assert.deepEqual([await holder.isAcquired(), await other.acquire(false)], [true, false]);
+      await holder.release();
+      await (async () => {
+        const own = factory.createLockFromKey(key);
+        assert.equal(await own.acquire(false), true);
+      })();
+      await until(async () => collect() || (await other.acquire(false)), 'what was acquired is freed');
       await other.release();
     });
 
@@ -269,6 +284,19 @@ describe('keys', () => {
     assert.deepEqual([await late.isAcquired(), late.isExpired()], [false, true]);
     await late.release();
     assert.equal(await factory.createLock(key.resource).acquire(false), false);
+  });
+
+  it('a key as JSON takes its last TTL along', async () => {
+    const factory = new LockFactory(server.url);
+    const key = new Key(name());
+    const lock = factory.createLockFromKey(key, 30_000);
+    assert.ok(await lock.acquire(false));
+    await lock.refresh(600_000);
+    await lock.refresh();
+    const copy = factory.createLockFromKey(Key.from(JSON.stringify(key)), 30_000);
+    assert.ok(await copy.isAcquired());
+    assert.ok(copy.getRemainingLifetime() > 0 && copy.getRemainingLifetime() <= 31_000);
+    await copy.release();
   });
 
   it('a key as JSON that nobody took is still held', async () => {

@@ -1,9 +1,10 @@
-"""`synlock.symfony`, and the samples of Symfony's documentation of its Lock component in Python."""
+"""`synlock.symfony`. The samples of Symfony's documentation: test_symfony_samples.py."""
 
 import pickle
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -20,7 +21,7 @@ def has_lease(factory):
     return factory.store.capabilities["ttl"]
 
 
-# The samples, in the order of the documentation.
+# Two samples of the documentation, on every store.
 
 
 def test_usage(factory):
@@ -40,55 +41,6 @@ def test_blocking(factory):
     threading.Timer(0.05, holder.release).start()
     lock = factory.createLock("notification-flush")
     assert lock.acquire(True)
-
-
-def test_expiring(factory):
-    # create an expiring lock that lasts 30 seconds
-    lock = factory.createLock("charts-generation", 30)
-    lock.acquire()
-    try:
-        pass  # perform a job during less than 30 seconds
-    finally:
-        lock.release()
-    assert not lock.isAcquired()
-
-
-def test_refreshing(factory):
-    lock = factory.createLock("charts-generation", 30)
-    lock.acquire()
-    try:
-        for _ in range(3):
-            # perform a small part of the job.
-
-            # renew the lock for 30 more seconds.
-            lock.refresh()
-    finally:
-        lock.release()
-
-
-def test_another_ttl(factory):
-    lock = factory.createLock("charts-generation", 30)
-    lock.acquire()
-    # refresh the lock for 30 seconds
-    lock.refresh()
-    # refresh the lock for 600 seconds; a lease is never shortened, so the next refresh() leaves it
-    lock.refresh(600)
-    lock.refresh()
-    left = lock.getRemainingLifetime()
-    assert (left > 590) if has_lease(factory) else left is None
-
-
-def test_health(factory):
-    lock = factory.createLock("invoice-publication", 30)
-    lock.acquire()
-    for _ in range(3):
-        if (lock.getRemainingLifetime() or 0) <= 5:
-            if lock.isExpired():
-                # lock was lost, perform a rollback or send a notification
-                raise RuntimeError("Lock lost during the overall process")
-            lock.refresh()
-        # Perform the task whose duration MUST be less than 5 minutes
-    assert lock.isAcquired()
 
 
 # What the documentation says around them.
@@ -112,6 +64,53 @@ def test_a_lock_is_released_with_its_object(factory):
     lock.acquire()
     del lock
     assert factory.createLock("dropped").acquire(False)
+
+
+def test_a_bare_acquire_waits_as_in_python(factory):
+    for bare in (lambda lock: lock.acquire(), lambda lock: lock.acquireRead(), lambda lock: lock.__enter__()):
+        holder, lock, got = factory.createLock("bare"), factory.createLock("bare"), []
+        assert holder.acquire(False)
+        waiter = threading.Thread(target=lambda bare=bare, lock=lock, got=got: got.append(bare(lock)))
+        waiter.start()
+        while factory.store.inspect("bare")["waiters"] != 1:
+            time.sleep(0.01)
+        assert not got
+        holder.release()
+        waiter.join(60)
+        assert got == [True] or got == [lock]
+        assert lock.isAcquired()
+        lock.release()
+    assert not lock.isAcquired()
+
+
+def test_a_ttl_that_is_over_ends_the_hold_though_the_lease_was_longer(factory):
+    if not has_lease(factory):
+        return
+    lock, other = factory.createLock("over", 30), factory.createLock("over", 30)
+    assert lock.acquire(False)
+    lock.refresh(600)
+    lock.refresh(0.2)
+    for _ in range(6000):
+        if lock.isExpired():
+            break
+        time.sleep(0.01)
+    assert lock.isExpired()
+    assert lock.getRemainingLifetime() == 0
+    assert not other.acquire(False), "a lease is never shortened"
+    with pytest.raises(synlock.LockLost):
+        lock.refresh()
+    assert not lock.isAcquired()
+    assert other.acquire(False), "what was over is given back"
+    other.release()
+    # An acquire begins anew.
+    assert lock.acquire(False)
+    lock.refresh(600)
+    assert lock.acquire(False)
+    assert lock.getRemainingLifetime() <= 30
+    lock.refresh(600)
+    lock.release()
+    assert lock.acquire(False)
+    assert lock.getRemainingLifetime() <= 30
 
 
 def test_without_automatic_release_a_lease_stays(redis):
@@ -204,6 +203,27 @@ def test_a_lock_of_a_key_is_released_with_its_object(factory):
     factory.createLockFromKey(key).release()
 
 
+def test_a_lock_of_a_key_frees_what_it_has_acquired_and_nothing_else(factory):
+    key = Key("one of two")
+    holder, other = factory.createLockFromKey(key), factory.createLock("one of two")
+    assert holder.acquire(False)
+    idle = factory.createLockFromKey(key)
+    assert idle.isAcquired()
+    del idle
+    assert holder.isAcquired()
+    assert not other.acquire(False)
+    holder.release()
+    # What the other one of the key has acquired since is not its own.
+    successor = factory.createLockFromKey(key)
+    assert successor.acquire(False)
+    del holder
+    assert successor.isAcquired()
+    again = factory.createLockFromKey(key)
+    assert again.acquire(False)
+    del again
+    assert other.acquire(False), "an acquire that finds the key's hold makes it the object's own, as Symfony's does"
+
+
 WORKER = """
 import pickle, sys
 from synlock.symfony import LockFactory
@@ -240,6 +260,18 @@ def test_a_pickled_key_hands_its_hold_over(kind, request, tmp_path):
     worker.communicate("")
     assert worker.returncode == 0
     assert lock.acquire(False) and not lock.isExpired()
+
+
+def test_a_pickled_key_takes_its_last_ttl_along(redis):
+    factory = LockFactory(redis)
+    lock = factory.createLockFromKey(key := Key("taken along"), 30)
+    assert lock.acquire(False)
+    lock.refresh(600)
+    lock.refresh()
+    copy = factory.createLockFromKey(pickle.loads(pickle.dumps(key)), 30)
+    assert copy.isAcquired()
+    assert 0 < copy.getRemainingLifetime() <= 31
+    copy.release()
 
 
 def test_a_pickled_key_that_nobody_took_is_still_held(redis):

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
+import time
 from types import TracebackType
 from typing import Any
 
@@ -63,6 +65,8 @@ class Key:
         #: A hold that no copy has taken yet.
         self._text: str | None = None
         self._lost = False
+        #: When the hold ends by the last TTL (monotonic), though the lease in the store may last longer.
+        self._end: float | None = None
 
     def __str__(self) -> str:
         return self.resource if isinstance(self.resource, str) else self.resource.decode("utf-8", "backslashreplace")
@@ -77,7 +81,14 @@ class Key:
                 self._held = None
             except (LockLost, NotHeld):
                 self._forget()
-        return {"resource": self.resource, "_text": self._text, "_lost": self._lost, "_held": None}
+        end = None if self._end is None else self._end - time.monotonic() + time.time()
+        return {"resource": self.resource, "_text": self._text, "_lost": self._lost, "_held": None, "_end": end}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self._end is not None:
+            # The monotonic clock of another machine tells nothing here.
+            self._end += time.monotonic() - time.time()
 
     def _adopt(self, store: _lock.Store, options: dict[str, Any]) -> _lock.Lock | None:
         """What holds; a hold that was handed over is taken first."""
@@ -89,11 +100,15 @@ class Key:
             self._text = None
         return self._held
 
+    def _is_over(self) -> bool:
+        """Whether the last TTL that was asked for is over; the store may think that there is time."""
+        return self._end is not None and time.monotonic() >= self._end
+
     def _take(self, held: _lock.Lock) -> None:
-        self._held, self._lost = held, False
+        self._held, self._lost, self._end = held, False, None
 
     def _forget(self) -> None:
-        held, self._held = self._held, None
+        held, self._held, self._end = self._held, None, None
         if held is not None:
             try:
                 held.release()
@@ -118,10 +133,13 @@ class Lock:
         self._exclusive = store.lock(self._key.resource, **options)
         # Readers are writers where nobody can read beside others.
         self._shared = store.lock(self._key.resource, shared=True, **options) if can["shared"] else self._exclusive
+        #: What this object has acquired, or lengthened: a key's other locks may hold as well.
+        self._mine: _lock.Lock | None = None
 
     def __del__(self) -> None:
         # The key may live on, in a variable of the program's; what it handed over is not ours any more.
-        if self.__dict__.get("_auto_release"):
+        mine = self.__dict__.get("_mine")
+        if mine is not None and mine is self._key._held and self._auto_release and not sys.is_finalizing():
             with contextlib.suppress(SynlockError):
                 self._key._forget()
 
@@ -147,10 +165,25 @@ class Lock:
         if not lock.acquire(blocking, timeout):
             return False
         self._key._take(lock)
+        self._mine = lock
         return True
 
+    def _known(self) -> _lock.Lock | None:
+        """What holds, as far as this process knows; a hold that was handed over is taken first."""
+        is_new = self._key._held is None
+        held = self._key._adopt(self._store, self._options)
+        if is_new and held is not None:
+            self._mine = held
+        return held
+
     def _held(self) -> _lock.Lock | None:
-        return self._key._adopt(self._store, self._options)
+        """What holds; a hold whose TTL is over is given back."""
+        held = self._known()
+        if held is None or not self._key._is_over():
+            return held
+        self._key._lost = True
+        self._key._forget()
+        return None
 
     def _holding(self) -> _lock.Lock | None:
         """What holds, its lease renewed; a hold that is lost is forgotten."""
@@ -166,17 +199,21 @@ class Lock:
 
     def _lengthen(self, held: _lock.Lock, ttl: float | None) -> None:
         if self._has_lease:
+            begin = time.monotonic()
             held.refresh(ttl)
+            self._key._end = None if ttl is None else begin + ttl
         else:
             held.ensure_held()
+        self._mine = held
 
     @staticmethod
     def _is_read(held: _lock.Lock) -> bool:
         return held._hold().mode == "shared"
 
     def refresh(self, ttl: float | None = None) -> None:
-        """Lengthens the lease to `ttl` seconds from now, or to the lock's own; never shortens it.
+        """Sets what is left of the lease to `ttl` seconds from now, or to the lock's own.
 
+        The lease in the store is never shortened: should this process die, it lasts for the longest TTL.
         Raises `LockLost` if somebody else may have the lock, `NotHeld` if it was not acquired.
         """
         if not (ttl or self._ttl):
@@ -198,13 +235,16 @@ class Lock:
 
     def isExpired(self) -> bool:
         """Whether the lease is over or the lock was lost, as far as this process knows."""
-        held = self._held()
-        return self._key._lost if held is None else held.lost
+        held = self._known()
+        return self._key._lost if held is None else held.lost or self._key._is_over()
 
     def getRemainingLifetime(self) -> float | None:
         """Seconds of the lease that are left at least; None without a lease."""
-        held = self._held()
-        return None if held is None else held.remaining
+        held = self._known()
+        left = None if held is None else held.remaining
+        if left is None or self._key._end is None:
+            return left
+        return min(left, max(0.0, self._key._end - time.monotonic()))
 
     def __enter__(self) -> Lock:
         self.acquire()
