@@ -1,15 +1,14 @@
 'use strict';
 
 const assert = require('node:assert');
-const { execFileSync, spawn } = require('node:child_process');
+const { spawn } = require('node:child_process');
 const net = require('node:net');
 const path = require('node:path');
-const { once } = require('node:events');
 const { createInterface } = require('node:readline');
 const { it } = require('node:test');
 const pg = require('pg');
 const { Store, fencing, InvalidArgument, Unsupported } = require('..');
-const { PATIENCE, startRedis, name } = require('./support.js');
+const { PATIENCE, startRedis, startServices, name } = require('./support.js');
 
 it('the checking half of fencing has its texts', () => {
   for (const engine of ['sqlite', 'postgres', 'mysql']) {
@@ -32,17 +31,6 @@ it('a store refuses what is required and it lacks', async () => {
   await assert.rejects(store.acquire('x'), /quorum/);
   assert.throws(() => new Store('memory:?require=wings'), InvalidArgument);
 });
-
-const ROOT = path.join(__dirname, '../../..');
-
-/** A private PostgreSQL, as the suites in Rust have it; it ends with its input. */
-async function startPostgres() {
-  execFileSync('cargo', ['build', '-q', '-p', 'synlock-tests', '--bin', 'services'], { cwd: ROOT, stdio: 'inherit' });
-  const target = process.env.CARGO_TARGET_DIR ?? path.join(ROOT, 'target');
-  const server = spawn(path.join(target, 'debug/services'), ['postgres'], { stdio: ['pipe', 'pipe', 'inherit'] });
-  const [line] = await once(createInterface({ input: server.stdout }), 'line');
-  return { place: `postgres://postgres@127.0.0.1:${line.split(' ')[1]}/postgres`, stop: () => server.stdin.end() };
-}
 
 /** One command to a Redis; its answer, with the mark before it. */
 function ask(place, ...words) {
@@ -95,13 +83,14 @@ async function paused(url, write) {
 }
 
 it('PostgreSQL refuses a holder that was stopped for longer than its lease', async () => {
-  const server = await startPostgres();
-  const client = new pg.Client(server.place);
+  const server = await startServices('postgres');
+  const place = `postgres://postgres@${server.postgres}/postgres`;
+  const client = new pg.Client(place);
   await client.connect();
   try {
     await client.query("CREATE TABLE data (v TEXT, fence BIGINT); INSERT INTO data VALUES ('', NULL)");
     for (const sql of [...fencing.ddl('postgres'), ...fencing.trigger('postgres', 'data', 'fence')]) await client.query(sql);
-    await paused(`${server.place}?connect_timeout=20000&io_timeout=20000`, async (key, token, value) => {
+    await paused(`${place}?connect_timeout=20000&io_timeout=20000`, async (key, token, value) => {
       await client.query('BEGIN');
       try {
         await client.query(fencing.statement('postgres'), [key, token]);

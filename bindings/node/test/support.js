@@ -1,8 +1,9 @@
 'use strict';
 
 const assert = require('node:assert');
-const { spawn } = require('node:child_process');
+const { execFileSync, spawn } = require('node:child_process');
 const { once } = require('node:events');
+const { createInterface } = require('node:readline');
 const fs = require('node:fs');
 const net = require('node:net');
 const os = require('node:os');
@@ -49,6 +50,22 @@ async function startRedis() {
       fs.rmSync(folder, { recursive: true, force: true });
     },
   };
+}
+
+const ROOT = path.join(__dirname, '../../..');
+
+/** Private servers, as the suites in Rust have them, and where each is; they end with their input. */
+async function startServices(...names) {
+  execFileSync('cargo', ['build', '-q', '-p', 'synlock-tests', '--bin', 'services'], { cwd: ROOT, stdio: 'inherit' });
+  const target = process.env.CARGO_TARGET_DIR ?? path.join(ROOT, 'target');
+  const program = spawn(path.join(target, 'debug/services'), names, { stdio: ['pipe', 'pipe', 'inherit'] });
+  const found = { stop: () => program.stdin.end() };
+  for await (const line of createInterface({ input: program.stdout })) {
+    if (line === '') return found;
+    const [server, port] = line.split(' ');
+    found[server] = `127.0.0.1:${port}`;
+  }
+  throw new Error('the servers do not start');
 }
 
 function flockUrl() {
@@ -100,4 +117,4 @@ async function briefly(call) {
   }
 }
 
-module.exports = { PATIENCE, startRedis, flockUrl, shmUrl, script, sleep, until, briefly, name: () => `node-${randomUUID()}` };
+module.exports = { PATIENCE, startRedis, startServices, flockUrl, shmUrl, script, sleep, until, briefly, name: () => `node-${randomUUID()}` };

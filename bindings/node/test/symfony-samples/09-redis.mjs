@@ -1,0 +1,3 @@
+import { LockFactory } from 'synlock/symfony';
+
+export const factory = new LockFactory('redis://localhost');

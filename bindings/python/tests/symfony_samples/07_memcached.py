@@ -1,0 +1,3 @@
+from synlock.symfony import LockFactory
+
+factory = LockFactory("memcached://localhost:11211")

@@ -1,0 +1,3 @@
+from synlock.symfony import LockFactory
+
+factory = LockFactory("semaphore")

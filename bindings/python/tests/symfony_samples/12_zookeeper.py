@@ -1,0 +1,5 @@
+from synlock.symfony import LockFactory
+
+factory = LockFactory("zookeeper://localhost:2181")
+# use the following to define a high-availability cluster:
+# factory = LockFactory("zookeeper://localhost1:2181,localhost2:2181,localhost3:2181")
