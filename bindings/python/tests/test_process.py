@@ -5,8 +5,10 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 
+import billiard
 import pytest
 
 import synlock
@@ -115,6 +117,82 @@ def test_multiprocessing(method, redis, name):
     assert queue.get(timeout=60) is True
     process.join(60)
     assert process.exitcode == 0
+
+
+#: As a program has them that keeps what it made in a module.
+KEPT = []
+
+
+def holder(url, name, log):
+    """Returns while it holds, and while a thread of it is at work."""
+    logging.basicConfig(filename=log, format="%(message)s", force=True)
+    lock, busy = synlock.Lock(url, name), synlock.Lock(url, f"{name}-busy")
+    manager, session = synlock.SemaphoreManager(url, prefix=""), synlock.Session(url)
+    KEPT.extend([lock, busy, manager, session])
+    assert lock.acquire(False) and busy.acquire(False) and session.acquire(f"{name}-session")
+    manager.acquire(f"{name}-manager")
+
+    def work():
+        time.sleep(0.5)
+        logging.warning("still held: %s", busy.is_acquired())
+
+    threading.Thread(target=work).start()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver", "billiard"])
+def test_the_end_of_a_child_releases(method, redis, name, tmp_path):
+    """A child of multiprocessing ends by `os._exit`, and one of billiard, which is Celery's."""
+    context = billiard if method == "billiard" else multiprocessing.get_context(method)
+    process = context.Process(target=holder, args=(redis, name, str(tmp_path / "log")))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    for part in ["", "-busy", "-manager", "-session"]:
+        assert synlock.Lock(redis, name + part).acquire(False), part
+    said = (tmp_path / "log").read_text()
+    assert f"{name}-manager" in said, said
+    # Celery's ends whatever its threads do.
+    assert ("still held: True" in said) == (method != "billiard"), said
+
+
+def look(log):
+    logging.basicConfig(filename=log, level=logging.DEBUG, format="%(message)s", force=True)
+    logging.warning("began")
+
+
+@pytest.mark.parametrize("context", [multiprocessing.get_context("fork"), billiard])
+def test_the_end_of_a_child_releases_nothing_of_its_parent(context, url, name, tmp_path):
+    lock, manager, session = synlock.Lock(url, name), synlock.SemaphoreManager(url, prefix=""), synlock.Session(url)
+    lock.acquire()
+    manager.acquire(f"{name}-manager")
+    assert session.acquire(f"{name}-session")
+    process = context.Process(target=look, args=(str(tmp_path / "log"),))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    assert (tmp_path / "log").read_text() == "began\n"
+    assert lock.is_acquired()
+    assert manager.is_acquired(f"{name}-manager")
+    for part in ["", "-manager", "-session"]:
+        assert synlock.Store(url).is_locked(name + part), part
+    manager.close()
+    session.release_all()
+
+
+def test_a_package_that_is_imported_in_the_child_minds_its_end(redis, name):
+    script = """
+import multiprocessing, sys
+def child():
+    import synlock
+    global lock
+    lock = synlock.Lock(*sys.argv[1:])
+    lock.acquire()
+process = multiprocessing.get_context("fork").Process(target=child)
+process.start()
+process.join()
+"""
+    assert start(script, redis, name).wait(60) == 0
+    assert synlock.Lock(redis, name).acquire(False)
 
 
 def test_fork(url, name):

@@ -7,6 +7,7 @@ import functools
 import logging
 import os
 import sys
+import threading
 import warnings
 import weakref
 from collections.abc import Callable
@@ -41,6 +42,38 @@ def _release_at_exit() -> None:
     for session in list(_sessions):
         session._owner.end()
     _synlock.collect_releases()
+
+
+def _release_at_end_of_child() -> None:
+    """As above, of a child of multiprocessing: it ends by `os._exit`, without what `atexit` was told."""
+    if sys.modules["multiprocessing.process"].parent_process() is not None:
+        # What such a child does next: a thread that is at work keeps what it holds. Celery's children wait for none.
+        getattr(threading, "_shutdown", lambda: None)()
+    _release_at_exit()
+
+
+_minds_children = False
+
+
+def _mind_children() -> None:
+    """Has children of multiprocessing release at their end, if that module is in use; once, as forks inherit it."""
+    global _minds_children
+    util: Any = sys.modules.get("multiprocessing.util")
+    if _minds_children or not hasattr(util, "Finalize"):
+        return
+    _minds_children = True
+
+    def tell(release: Callable[[], None]) -> None:
+        # After all that has an end to await.
+        util.Finalize(None, release, exitpriority=-1000)
+
+    # This process may be such a child; those to come forget what was told before they began.
+    tell(_release_at_end_of_child)
+    util.register_after_fork(_release_at_end_of_child, tell)
+
+
+_mind_children()
+os.register_at_fork(after_in_child=_mind_children)
 
 
 def _log(event: dict[str, Any]) -> None:
