@@ -39,7 +39,11 @@ final class SynlockSemaphoreStore implements PersistingStoreInterface
         $store = $this->store();
         $can = $store->capabilities();
         $hold = $this->find($key);
-        if ($hold !== null && !$hold->isOver() && $hold->isHeld($store, (string) $key, null)) {
+        if ($hold?->isOver()) {
+            $this->delete($key); // its own lease may last longer
+            $hold = null;
+        }
+        if ($hold?->isHeld($store, (string) $key, null)) {
             $lock = $hold->lock($store, (string) $key, null);
         } else {
             $hold = null;

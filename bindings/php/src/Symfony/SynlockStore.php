@@ -179,7 +179,11 @@ class SynlockStore implements BlockingStoreInterface, BlockingSharedLockStoreInt
             $ttl = $this->lease($wish, $can);
             $hold = self::find($key, $store);
             $read = $read && $can->shared;
-            if ($hold !== null && !$hold->isOver() && $hold->isHeld($store, (string) $key, $this->inheritable())) {
+            if ($hold?->isOver()) {
+                $this->delete($key); // its own lease may last longer
+                $hold = null;
+            }
+            if ($hold?->isHeld($store, (string) $key, $this->inheritable())) {
                 $lock = $this->lockOf($hold, $key, $store);
             } else {
                 $hold = null;
@@ -192,7 +196,7 @@ class SynlockStore implements BlockingStoreInterface, BlockingSharedLockStoreInt
             $isTtl = isset($ttl) && ($ttl < 1 || $ttl > 30 * 86400);
             $class = $isTtl ? InvalidTtlException::class : InvalidArgumentException::class;
             throw new $class($invalid->getMessage(), 0, $invalid);
-        } catch (SynlockException $trouble) {
+        } catch (SynlockException | LockReleasingException $trouble) {
             throw new LockAcquiringException($trouble->getMessage(), 0, $trouble);
         }
         if (!$granted) {

@@ -201,6 +201,21 @@ return static function (Runner $t, Setup $setup): void {
         same([[false, false, true], [true, false, false]], [$met(new UnanimousStrategy(), 2), $can(new UnanimousStrategy(), 2)]);
     });
 
+    $t->test("{$setup->mode} lock::one whose last TTL is over is taken anew, although its lease lasts", static function () use ($setup): void {
+        foreach (['redis', 'shm', 'memory', 'sqlite'] as $name) {
+            $factory = new LockFactory(new SynlockStore($setup->urls()[$name]));
+            $lock = $factory->createLock('short', 30);
+            foreach (['acquire', 'acquireRead'] as $again) {
+                $lock->acquire();
+                $lock->refresh(600);
+                $lock->refresh(0.1);
+                until(static fn (): bool => $lock->isExpired(), 30, 'it ends');
+                same([true, true], [$lock->$again(), $lock->isAcquired()], $name);
+                $lock->release();
+            }
+        }
+    });
+
     $t->test("{$setup->mode} combined::it stops when it is hopeless, gives back, and members that are down count against it", static function () use ($conflict): void {
         $make = static fn (array $stores, object $strategy = new ConsensusStrategy()) => new S\CombinedStore($stores, $strategy);
         $key = new Key('name');

@@ -59,6 +59,18 @@ return static function (Runner $t, Setup $setup): void {
         until(static fn (): bool => $factory->createSemaphore('lost', 2)->acquire(), 30, 'its permits are free');
     });
 
+    $t->test('semaphore::one whose last TTL is over is taken anew, although its lease lasts', static function () use ($setup): void {
+        foreach (['redis', 'shm'] as $name) {
+            $semaphore = (new SemaphoreFactory(new SynlockSemaphoreStore($setup->urls()[$name])))->createSemaphore('short', 2, 2, 30);
+            $semaphore->acquire();
+            $semaphore->refresh(600);
+            $semaphore->refresh(0.1);
+            until(static fn (): bool => $semaphore->isExpired(), 30, 'it ends');
+            same([true, true], [$semaphore->acquire(), $semaphore->isAcquired()], $name);
+            $semaphore->release();
+        }
+    });
+
     $t->test('semaphore::a process that dies leaves nothing on a store that sees it', static function () use ($setup): void {
         $url = $setup->urls()['shm'];
         $process = $setup->process(
