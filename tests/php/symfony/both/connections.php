@@ -136,7 +136,7 @@ return static function (Runner $t, Setup $setup): void {
         same(true, (new LockFactory($stores[0]))->createLock("members {$setup->mode}")->acquire(), 'and nothing is left');
     });
 
-    // What is dead is asked until the time is over: once is enough.
+    // Servers of their own, and what is dead is asked until the time is over: once is enough.
     $setup->mode === 'with' || $t->test("{$setup->mode} combined, Redis::one server of three may die, and not two", static function () use ($setup): void {
         $servers = $stores = [];
         foreach ([0, 1, 2] as $n) {
@@ -159,5 +159,29 @@ return static function (Runner $t, Setup $setup): void {
         $servers[1]->wait();
         same([false, false], [$lock->isAcquired(), $factory->createLock('another', 300)->acquire()]);
         $servers[2]->signal(SIGKILL);
+    });
+
+    $setup->mode === 'with' || $t->test("{$setup->mode} Cluster::a key finds its lock after a fail-over", static function () use ($setup, $clients): void {
+        $server = $clients->cluster();
+        [$replica, $failOver] = $clients->replica();
+        foreach ([$clients->redisCluster(...), $clients->predisCluster(...)] as $at => $client) {
+            $factory = new LockFactory(new S\RedisStore($used = $client()));
+            [$key, $sent] = [$setup->key("stays {$at}"), $setup->key("travels {$at}")];
+            $lock = $factory->createLockFromKey($key, 300, false);
+            same([true, true], [$lock->acquire(), $factory->createLockFromKey($sent, 300, false)->acquire()]);
+            $text = serialize($sent);
+            $failOver();
+            if (!$used instanceof \RedisCluster) { // which dies of it, whoever asks
+                $used->get('whatever else the program asks for'); // the client learns who is the master
+            }
+            same([true, false], [$lock->isAcquired(), $factory->createLock("stays {$at}")->acquire()], "number {$at}");
+            $lock->refresh(600);
+            $lock->release();
+            $heir = (new LockFactory(new S\RedisStore($client())))->createLockFromKey(unserialize($text), 300, false);
+            same(true, $heir->isAcquired(), 'whoever connects later');
+            $heir->release();
+        }
+        $replica->signal(SIGKILL);
+        $server->signal(SIGKILL);
     });
 };

@@ -8,6 +8,7 @@ namespace Synlock\Tests;
 final class Clients
 {
     private string $clusterAt = '';
+    private int $clusterBus = 0;
 
     public function __construct(private readonly Setup $setup)
     {
@@ -38,19 +39,51 @@ final class Clients
     /** A Cluster of one server, which ends with its object. */
     public function cluster(): Process
     {
-        [$port, $bus] = [Ports::free(), Ports::free()];
+        [$server, $redis, $port, $this->clusterBus] = $this->clusterServer();
         $this->clusterAt = "127.0.0.1:{$port}";
-        $server = new Process([
-            'redis-server', '--port', (string) $port, '--cluster-enabled', 'yes', '--cluster-port', (string) $bus,
-            '--cluster-announce-ip', '127.0.0.1', '--bind', '127.0.0.1', '--save', '', '--dir', $this->setup->folder('cluster'),
-        ]);
-        until(static fn (): bool => @stream_socket_client("tcp://127.0.0.1:{$port}") !== false, 30, 'the server answers');
-        $redis = new \Redis();
-        $redis->connect('127.0.0.1', $port);
         $redis->rawCommand('CLUSTER', 'ADDSLOTSRANGE', '0', '16383');
         until(static fn (): bool => str_contains($redis->rawCommand('CLUSTER', 'INFO'), 'cluster_state:ok'), 30, 'the Cluster is ready');
 
         return $server;
+    }
+
+    /**
+     * Gives the Cluster a replica.
+     *
+     * @return array{Process, \Closure(): void} it, and what makes the other one the master
+     */
+    public function replica(): array
+    {
+        [$server, $replica] = $this->clusterServer();
+        [$host, $port] = explode(':', $this->clusterAt);
+        $master = new \Redis();
+        $master->connect($host, (int) $port);
+        $replica->rawCommand('CLUSTER', 'MEET', $host, $port, (string) $this->clusterBus);
+        $id = $master->rawCommand('CLUSTER', 'MYID');
+        until(static fn (): bool => @$replica->rawCommand('CLUSTER', 'REPLICATE', $id) === true, 30, 'it knows the master');
+        $follows = static fn (\Redis $redis): bool => ($redis->info('replication')['master_link_status'] ?? '') === 'up';
+        until(static fn (): bool => $follows($replica), 60, 'it follows');
+
+        return [$server, static function () use (&$master, &$replica, $follows): void {
+            until(static fn (): bool => @$replica->rawCommand('CLUSTER', 'FAILOVER', 'TAKEOVER') === true, 30, 'it may');
+            until(static fn (): bool => $replica->info('replication')['role'] === 'master' && $follows($master), 60, 'it has taken over');
+            [$master, $replica] = [$replica, $master];
+        }];
+    }
+
+    /** @return array{Process, \Redis, int, int} */
+    private function clusterServer(): array
+    {
+        [$port, $bus] = [Ports::free(), Ports::free()];
+        $server = new Process([
+            'redis-server', '--port', (string) $port, '--cluster-enabled', 'yes', '--cluster-port', (string) $bus,
+            '--cluster-announce-ip', '127.0.0.1', '--bind', '127.0.0.1', '--save', '', '--dir', $this->setup->folder("cluster{$port}"),
+        ]);
+        until(static fn (): bool => @stream_socket_client("tcp://127.0.0.1:{$port}") !== false, 30, 'the server answers');
+        $redis = new \Redis();
+        $redis->connect('127.0.0.1', $port);
+
+        return [$server, $redis, $port, $bus];
     }
 
     public function redisCluster(): \RedisCluster

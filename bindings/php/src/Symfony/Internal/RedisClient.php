@@ -15,6 +15,8 @@ use Synlock\Symfony\Exception\LockStorageException;
 final class RedisClient
 {
     private const DIALECT = ['dialect' => 'symfony'];
+    /** @var \WeakMap<object, array{string, array<string, string|null>}>|null client of a Cluster => its place */
+    private static ?\WeakMap $clusters = null;
 
     public static function check(object $client): void
     {
@@ -29,9 +31,11 @@ final class RedisClient
     /** @return array{string, array<string, string|int|null>} */
     public static function place(object $client, string $name): array
     {
-        return match (true) {
+        self::$clusters ??= new \WeakMap();
+
+        return self::$clusters[$client] ?? match (true) {
             $client instanceof \RedisArray => self::phpredis($client->_instance($client->_target($name))),
-            $client instanceof \RedisCluster => self::cluster($client),
+            $client instanceof \RedisCluster => self::$clusters[$client] = self::cluster($client),
             $client instanceof \Predis\ClientInterface => self::predis($client, $name),
             default => self::phpredis($client), // and lazy proxies of it
         };
@@ -55,8 +59,34 @@ final class RedisClient
     private static function cluster(\RedisCluster $client): array
     {
         $masters = \array_map(static fn (array $server): string => self::host($server[0]) . ":{$server[1]}", $client->_masters());
+        try {
+            $at = $client->_masters()[0];
+            $nodes = self::nodes((string) $client->rawCommand($at, 'CLUSTER', 'NODES'), $at[0]);
+        } catch (\RedisClusterException) {
+            $nodes = []; // it may not be asked
+        }
 
-        return ['redis+cluster://' . \implode(',', $masters), self::DIALECT + ['prefix' => $client->getOption(\RedisCluster::OPT_PREFIX) ?: null]];
+        return ['redis+cluster://' . \implode(',', $nodes ?: $masters), self::DIALECT + ['prefix' => $client->getOption(\RedisCluster::OPT_PREFIX) ?: null]];
+    }
+
+    /**
+     * All nodes of a Cluster, whatever they are at present: a key remembers where its hold is, and must find it again
+     * when another node has become the master.
+     *
+     * @return list<string>
+     */
+    private static function nodes(string $table, string $asked): array
+    {
+        $nodes = [];
+        foreach (\explode("\n", $table) as $line) {
+            if (\preg_match('/^\S+ (\S*):(\d+)(?:@\S*)? (\S+) /', $line, $found) && !\preg_match('/handshake|noaddr/', $found[3])) {
+                // One that nobody has met does not know its own address.
+                $nodes[] = self::host($found[1] === '' ? $asked : $found[1]) . ":{$found[2]}";
+            }
+        }
+        \sort($nodes);
+
+        return $nodes;
     }
 
     private static function predis(\Predis\ClientInterface $client, string $name): array
@@ -67,14 +97,17 @@ final class RedisClient
         $prefix = $client->getOptions()->prefix;
         $prefix = \is_object($prefix) ? $prefix->getPrefix() : (string) $prefix;
         if ($kind === 'RedisCluster') {
-            $nodes = [];
-            foreach ($connection as $node) {
-                $nodes[] = $node->getParameters();
+            $known = \iterator_to_array($connection, false);
+            $at = $known[0]->getParameters();
+            try {
+                $nodes = self::nodes((string) $known[0]->executeCommand(\Predis\Command\RawCommand::create('CLUSTER', 'NODES')), $at->host);
+            } catch (\Predis\PredisException) {
+                $nodes = []; // it may not be asked
             }
-            $hosts = \array_map(static fn (object $at): string => self::host($at->host) . ":{$at->port}", $nodes);
+            $hosts = \array_map(static fn (object $node): string => self::host($node->getParameters()->host) . ":{$node->getParameters()->port}", $known);
 
-            return ['redis+cluster://' . \implode(',', $hosts), self::DIALECT + [
-                'prefix' => $prefix ?: null, 'username' => $nodes[0]->username ?? null, 'password' => $nodes[0]->password ?? null,
+            return self::$clusters[$client] = ['redis+cluster://' . \implode(',', $nodes ?: $hosts), self::DIALECT + [
+                'prefix' => $prefix ?: null, 'username' => $at->username ?? null, 'password' => $at->password ?? null,
             ]];
         }
         $node = match ($kind) {
