@@ -146,6 +146,11 @@ export interface MiddlewareOptions<R = any, A extends unknown[] = any[]> extends
   describe?: (request: R) => Later<GuardRequest>;
   /** Answers a refused request; has what the framework's middleware has after it. */
   refuse?: (refused: Refused, request: R, ...more: A) => unknown;
+  /**
+   * Under Node's `http`: answers what is no refusal, such as a store that is out of reach; by default a warning of the
+   * process and a 500. Frameworks have handlers of their own.
+   */
+  onError?: (error: unknown, request: R, ...more: A) => unknown;
 }
 
 export interface GuardsOptions extends MiddlewareOptions {

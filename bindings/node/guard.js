@@ -7,105 +7,12 @@ const native = require('./native.js');
 const { STATUS_CODES } = require('node:http');
 const { isUtf8 } = require('node:buffer');
 const { tools } = require('./internal.js');
+const { Policy, rules, asked, pathOf } = require('./policy.js');
 const { watch } = require('./response.js');
 
 const { hub, run, check, make, statusOf, insides } = tools;
 const { Store, LockBusy, SynlockError } = synlock;
 const POINTS = ['response', 'terminate'];
-const DEFAULTS = {
-  mode: 'block',
-  name: undefined,
-  service: undefined,
-  ttl: undefined,
-  maxWait: undefined,
-  userIsolation: false,
-  anonymous: 'refuse',
-  status: 423,
-  message: 'Resource is not available at this moment.',
-  domain: undefined,
-  autoRelease: true,
-  release: undefined,
-  strict: false,
-  label: undefined,
-};
-
-const encode = (text) => (text instanceof Uint8Array ? new Uint8Array(text) : new TextEncoder().encode(String(text)));
-const maybe = (text) => (text === undefined || text === null ? undefined : encode(text));
-
-/** How requests are guarded; frozen. */
-class Policy {
-  constructor(options = {}) {
-    for (const key of Object.keys(options)) {
-      if (!(key in DEFAULTS)) throw make({ status: statusOf.UNKNOWN_OPTION, message: `there is no option \`${key}\`` });
-    }
-    for (const [key, value] of Object.entries(DEFAULTS)) this[key] = options[key] ?? value;
-    check(native.checkPolicy(rules(this)));
-    Object.freeze(this);
-  }
-
-  static of(given) {
-    return given instanceof Policy ? given : new Policy(given);
-  }
-}
-
-function rules(policy, maxWait) {
-  return {
-    mode: String(policy.mode),
-    name: maybe(policy.name),
-    service: policy.service,
-    ttl: policy.ttl,
-    maxWait: policy.maxWait ?? maxWait,
-    userIsolation: Boolean(policy.userIsolation),
-    anonymous: String(policy.anonymous),
-    status: Number(policy.status),
-    autoRelease: Boolean(policy.autoRelease),
-    release: policy.release,
-    strict: Boolean(policy.strict),
-    label: policy.label,
-  };
-}
-
-/** What can stand in a name, of what routers give. */
-function texts(params) {
-  const found = [];
-  for (const [name, value] of Object.entries(params ?? {})) {
-    if (['string', 'number', 'bigint', 'boolean'].includes(typeof value) || value instanceof Uint8Array) found.push(encode(name), encode(value));
-  }
-  return found;
-}
-
-function asked({ route = '', path = '', params, user, session, ip, token } = {}) {
-  return {
-    route: encode(route),
-    path: encode(path),
-    params: texts(params),
-    hasUsers: user !== undefined,
-    provider: maybe(user?.provider),
-    user: maybe(user?.id),
-    session: maybe(session),
-    ip: maybe(ip),
-    token: maybe(token),
-  };
-}
-
-const PLAIN = new Set(Buffer.from("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/-._~!$&'()*+,;=:@"));
-
-/** The path of a URL without the query, encoded in one way, however its client has spelled it. */
-function pathOf(url) {
-  const path = url.replace(/^[a-z][a-z0-9+.-]*:\/\/[^/?#]*/i, '').replace(/[?#].*$/s, '');
-  let out = '';
-  const add = (byte) => {
-    out += PLAIN.has(byte) ? String.fromCharCode(byte) : `%${byte.toString(16).toUpperCase().padStart(2, '0')}`;
-  };
-  for (const [piece] of path.matchAll(/%[0-9a-f]{2}|./gisu)) {
-    if (piece.length === 3 && piece[0] === '%') add(parseInt(piece.slice(1), 16));
-    // Node shows bytes as Latin 1.
-    else if (piece.charCodeAt(0) <= 0xff) add(piece.charCodeAt(0));
-    else for (const byte of Buffer.from(piece)) add(byte);
-  }
-  return out;
-}
-
 /** A request was refused: somebody holds the lock. */
 class Refused extends LockBusy {
   constructor(policy, lockName, service, answer) {
@@ -166,7 +73,7 @@ class Admission {
 }
 
 function tell(admission, error) {
-  process.emitWarning(`the lock "${admission.name}" of a request: ${error.message}`, { type: 'SynlockWarning', code: error.code });
+  process.emitWarning(`the lock "${admission.name}" of a request: ${error?.message ?? error}`, { type: 'SynlockWarning', code: error?.code });
 }
 
 /** What one request was let in with; released at its release points, the latest first. */
@@ -217,13 +124,13 @@ class Held {
     const due = this.#due(point);
     const next = () => {
       for (let admission = due.shift(); admission !== undefined; admission = due.shift()) {
-        // What has happened cannot be undone by failing the request.
-        const failed = (error) => this.#log(admission, error);
+        // What has happened cannot be undone by failing the request, nor does a log that fails.
+        const failed = (error) => new Promise((resolve) => resolve(this.#log(admission, error))).catch((mistake) => tell(admission, mistake));
         try {
           const gone = admission.releaseSoon();
-          if (gone) return gone.catch(failed).then(next);
+          if (gone) return gone.catch((error) => void failed(error)).then(next);
         } catch (error) {
-          failed(error);
+          void failed(error);
         }
       }
       return undefined;
@@ -295,7 +202,7 @@ class Gate {
   }
 }
 
-const OPTIONS = ['dialect', 'default', 'user', 'describe', 'refuse', 'release', 'log'];
+const OPTIONS = ['dialect', 'default', 'user', 'describe', 'refuse', 'onError', 'release', 'log'];
 
 /** Named stores that requests are guarded with. */
 class Guards {
@@ -432,7 +339,13 @@ class Guards {
       });
       const describe = async () => (all.describe ? all.describe(request) : known());
       const refuse = (refused) => (all.refuse ? all.refuse(refused, request, response) : answer(response, refused));
-      if (!(await this.#guard(visit, policies(request), describe, refuse))) return;
+      try {
+        if (!(await this.#guard(visit, policies(request), describe, refuse))) return;
+      } catch (error) {
+        // Nobody takes what a listener of Node's rejects with: it would end the process.
+        await (all.onError ?? fail)(error, request, response);
+        return;
+      }
       try {
         await visit.during(() => listener(request, response));
       } catch (error) {
@@ -526,10 +439,22 @@ function forKoa(error) {
 }
 
 function answer(response, refused) {
-  const body = Buffer.from(refused.message);
-  response.statusCode = refused.statusCode;
   if (STATUS_CODES[refused.statusCode] === undefined) response.statusMessage = 'Refused';
   for (const [name, value] of Object.entries(refused.headers)) response.setHeader(name, value);
+  say(response, refused.statusCode, refused.message);
+}
+
+/** What frameworks do with an error that nobody handles. */
+function fail(error, request, response) {
+  const { code, message } = error instanceof Error ? error : { message: String(error) };
+  process.emitWarning(`a request was not let in: ${message}`, { type: 'SynlockWarning', code });
+  if (response.headersSent) response.destroy();
+  else say(response, 500, STATUS_CODES[500]);
+}
+
+function say(response, status, words) {
+  const body = Buffer.from(words);
+  response.statusCode = status;
   response.setHeader('Content-Type', 'text/plain; charset=utf-8');
   response.setHeader('Content-Length', body.length);
   response.end(response.req?.method === 'HEAD' ? undefined : body);

@@ -49,10 +49,11 @@ function watch(response, method, finish) {
       const gone = finish();
       if (gone) {
         const mine = (waiting = []);
-        gone.finally(() => {
+        const go = () => {
           waiting = undefined;
           for (const later of mine) later();
-        });
+        };
+        gone.then(go, go);
       }
     }
     if (waiting === undefined) return call();
