@@ -15,6 +15,22 @@ use Synlock\Semaphore\Exception\SemaphoreReleaseException;
 use Synlock\Semaphore\SemaphoreManager;
 use Synlock\Store;
 
+enum Suit: string
+{
+    case Hearts = 'H/é';
+    case Spades = 'S';
+}
+
+enum Rank: int
+{
+    case Ace = 1;
+}
+
+enum Plain
+{
+    case Case;
+}
+
 return static function (Runner $t, string $temp, string $package, string $redis): void {
     $fresh = static function (): Store {
         static $number = 0;
@@ -79,6 +95,65 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         $first = [1e15, 0.1 + 0.2, -1.5e-7, 123456789.125, 1e14, 12345678901234.5];
         foreach ($first as $number) {
             same('lock_' . $number . md5((string) json_encode([$number])), $manager->getKey([$number]));
+        }
+    });
+
+    $t->test('manager::objects in a key are what json_encode() makes of them', static function (): void {
+        $manager = new SemaphoreManager('memory:');
+        $own = new class extends \DateTimeImmutable {
+            public int $own = 5;
+            protected int $hidden = 6;
+        };
+        $parent = new class {
+            public int $shown = 1;
+            public ?object $none = null;
+            public int $unset;
+            protected int $hidden = 2;
+            private int $secret = 3;
+        };
+        $text = new class {
+            public int $x = 1;
+
+            public function __toString(): string
+            {
+                return 'text';
+            }
+        };
+        $told = new class implements \JsonSerializable {
+            public int $x = 1;
+            public mixed $told = null;
+
+            public function jsonSerialize(): mixed
+            {
+                return $this->told ?? $this;
+            }
+
+            public function __toString(): string
+            {
+                return 'text';
+            }
+        };
+        $says = clone $told;
+        $says->told = ['at' => new \DateTimeImmutable('2020-01-01 Europe/Berlin')];
+        $parts = [
+            new \DateTimeImmutable('2020-01-01 Europe/Berlin'), new \DateTime('2020-01-02 UTC'), $own, new \DateTimeZone('UTC'),
+            new \DateInterval('P1D'), Suit::Hearts, Rank::Ace, $text, $told, $says, $parent, new \stdClass(),
+            (object) ['5' => 1, '' => 2, 'list' => [1 => 2]], new \ArrayObject([1, 2]), new \ArrayObject(['a' => [Suit::Spades]]),
+            new \ArrayIterator([3]), new \ArrayObject($parent), new \SplFixedArray(2), new \SplObjectStorage(), static fn () => 1,
+        ];
+        $names = [];
+        foreach ($parts as $part) {
+            foreach ([['k', $part], ['k', ['in' => [1, $part]]]] as $key) {
+                $source = json_encode($key, JSON_THROW_ON_ERROR);
+                same('lock_k' . md5($source), $names[] = $manager->getKey($key), $source);
+            }
+        }
+        ok(count(array_unique($names)) >= 32, 'they differ');
+        $first = clone $told;
+        $first->told = 'text';
+        same('lock_text' . md5('["text",1]'), $manager->getKey([$first, 1]), 'first of all');
+        foreach ([['k', Plain::Case], [$text, 1], [$told, 1]] as $bad) {
+            throws(Exception\InvalidArgument::class, static fn () => $manager->getKey($bad));
         }
     });
 

@@ -203,6 +203,11 @@ class SemaphoreManager implements SemaphoreManagerInterface
     /** @param array<mixed>|object|string $srcKey */
     private static function json($srcKey): string
     {
+        $first = \is_array($srcKey) ? \reset($srcKey) : null;
+        if ($first instanceof \Stringable && Json::of($first) !== Json::of((string) $first)) {
+            throw Native::invalid('a key begins with ' . $first::class . ', whose text is not what it is in JSON: give its text');
+        }
+
         return Json::of(match (true) {
             \is_array($srcKey), \is_string($srcKey) => $srcKey,
             \is_object($srcKey) => self::identity($srcKey),
