@@ -258,8 +258,20 @@ export function schemes(): string[];
 /** What the stores that this process measures counted, in Prometheus' text format. */
 export function metrics(): string;
 
-/** A part of a key. A whole number stands for one of PHP and Python if it is safe, or a bigint. */
-export type KeyPart = string | number | bigint | boolean | null | Uint8Array | KeyPart[] | { [name: string]: KeyPart };
+/**
+ * A part of a key. A whole number stands for one of PHP and Python if it is safe, or a bigint. An object is a plain
+ * one, or has a `toJSON()` that says what it is in JSON, as a `Date` has; others are refused.
+ */
+export type KeyPart =
+  | string
+  | number
+  | bigint
+  | boolean
+  | null
+  | Uint8Array
+  | KeyPart[]
+  | { [name: string]: KeyPart }
+  | { toJSON(place: string): unknown };
 /** Text, or a list that begins with text. The same key is the same lock in every language. */
 export type Key = string | Uint8Array | KeyPart[];
 

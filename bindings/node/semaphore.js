@@ -32,9 +32,23 @@ module.exports = ({ hub, run, listen, collected, check, make, statusOf, bytes, m
     return Buffer.from([...out, 34]);
   }
 
+  /** What JSON has for an object that says so itself, such as a date. */
+  function told(value, place) {
+    const tells = typeof value === 'object' && typeof value?.toJSON === 'function' && !(value instanceof Uint8Array);
+    return tells ? value.toJSON(place) : value;
+  }
+
+  /** Whether an object is what its own properties say; a Map would have none. */
+  function isPlain(value) {
+    const kind = Object.getPrototypeOf(value);
+    // That of an object of another realm too.
+    return kind === null || Object.getPrototypeOf(kind) === null;
+  }
+
   /** The pieces of a key's JSON: JavaScript's own writer has neither bytes nor bigints, and no sign of zero. */
-  function write(value, out, depth) {
+  function write(part, out, depth, place = '') {
     if (depth > DEEPEST) throw invalid('a key has lists more than 64 deep');
+    const value = told(part, place);
     if (value === null || typeof value === 'boolean') out.push(Buffer.from(String(value)));
     else if (typeof value === 'string') out.push(Buffer.from(JSON.stringify(value)));
     else if (typeof value === 'number') out.push(Buffer.from(number(value)));
@@ -44,14 +58,15 @@ module.exports = ({ hub, run, listen, collected, check, make, statusOf, bytes, m
       out.push(Buffer.from('['));
       value.forEach((part, place) => {
         if (place > 0) out.push(Buffer.from(','));
-        write(part, out, depth + 1);
+        write(part, out, depth + 1, String(place));
       });
       out.push(Buffer.from(']'));
     } else if (typeof value === 'object') {
+      if (!isPlain(value)) throw invalid(`a key is made of plain objects and of those with a toJSON(), not of ${value.constructor?.name}`);
       out.push(Buffer.from('{'));
       Object.entries(value).forEach(([name, part], place) => {
         out.push(Buffer.from(`${place > 0 ? ',' : ''}${JSON.stringify(name)}:`));
-        write(part, out, depth + 1);
+        write(part, out, depth + 1, name);
       });
       out.push(Buffer.from('}'));
     } else throw invalid(`a key is made of strings, numbers, booleans, null, lists and objects, not of ${typeof value}`);

@@ -62,6 +62,23 @@ test('what is no key', () => {
   assert.deepEqual(keyName(['a', 5]), keyName(['a', 5n]));
 });
 
+test('objects with a text of their own are what JSON makes of them, others are no keys', () => {
+  const at = new Date(0);
+  const own = { toJSON: (place) => [place, at], kept: 1 };
+  for (const part of [at, new URL('http://a/b c'), own, Object.assign(Object.create(null), { a: 1 }), { at, list: [own] }]) {
+    assert.deepEqual(keyName(['k', part]), keyName(['k', JSON.parse(JSON.stringify(['k', part]))[1]]), JSON.stringify(part));
+  }
+  assert.notDeepEqual(keyName(['k', at]), keyName(['k', new Date(1)]));
+  assert.deepEqual(keyName(['k', Buffer.from('a')]), keyName(['k', 'a']));
+  class Order {
+    id = 17;
+  }
+  const parts = [new Map([[1, 2]]), new Set([1]), new Order(), /a/, new Error('a'), Promise.resolve(), new WeakMap(), new Float64Array(1), new ArrayBuffer(1), Object(1), Symbol('a')];
+  for (const part of [...parts, new Date(NaN).valueOf(), { toJSON: () => undefined }, { toJSON: () => new Map() }]) {
+    for (const key of [part, ['k', part], ['k', { part }]]) assert.throws(() => keyName(key), { code: 'SYNLOCK_INVALID_ARGUMENT' });
+  }
+});
+
 test('acquire and release, with an event for each', async () => {
   const one = manager();
   const heard = [];
