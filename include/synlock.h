@@ -799,9 +799,10 @@ typedef struct {
    */
   uint32_t attempts;
   /**
-   * 0.
+   * 1 if this process held the lock already and its lease was lengthened:
+   * whoever gives it back ends that hold.
    */
-  uint32_t reserved;
+  int32_t extended;
 } synlock_acquired;
 
 /**

@@ -168,8 +168,8 @@ module.exports = ({ hub, run, listen, collected, check, make, statusOf, bytes, m
         deaf();
       }
       if (signal?.aborted) {
-        // Granted before the cancel arrived: given back, so that an abort always means "not held".
-        if (outcome.status === 0) await run((id) => this.#native.release(hub, id, text, String(path)));
+        // Granted before the cancel arrived: given back, so that an abort leaves what was held before and no more.
+        if (outcome.status === 0 && !outcome.extended) await run((id) => this.#native.release(hub, id, text, String(path)));
         throw cancelled();
       }
       return how(check(outcome));

@@ -170,7 +170,7 @@ typedef struct {
   int32_t contended;
   int32_t recovered;
   uint32_t attempts;
-  uint32_t reserved;
+  int32_t extended;
 } synlock_acquired;
 typedef struct {
   size_t struct_size;

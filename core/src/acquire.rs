@@ -536,6 +536,7 @@ impl Shared {
             attempts,
             fence: grant.fence,
             recovered: grant.recovered,
+            extended: false,
         };
         let ended = (self.options.reentry != Reentry::Independent).then(|| {
             let ended = Arc::new(AtomicBool::new(false));

@@ -146,6 +146,7 @@ pub fn extended(lock: &Lock) -> Acquired {
     Acquired {
         attempts: 1,
         fence: lock.fencing_token(),
+        extended: true,
         ..Acquired::default()
     }
 }

@@ -98,6 +98,7 @@ fn check_held(lock: &Shared, phase: &mut Phase) -> Result<Option<Acquired>> {
     Ok(Some(Acquired {
         attempts: 1,
         fence,
+        extended: true,
         ..Acquired::default()
     }))
 }

@@ -63,6 +63,8 @@ pub struct Acquired {
     pub fence: Option<u64>,
     /// The previous owner died while it held the lock.
     pub recovered: bool,
+    /// This process held the lock already, and its lease was lengthened: what is given back now is that hold.
+    pub extended: bool,
 }
 
 /// How a release went.

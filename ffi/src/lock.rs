@@ -36,8 +36,9 @@ pub struct synlock_acquired {
     pub recovered: i32,
     /// How often the store was asked.
     pub attempts: u32,
-    /// 0.
-    pub reserved: u32,
+    /// 1 if this process held the lock already and its lease was lengthened:
+    /// whoever gives it back ends that hold.
+    pub extended: i32,
 }
 
 impl synlock_acquired {
@@ -49,7 +50,7 @@ impl synlock_acquired {
             contended: acquired.contended.into(),
             recovered: acquired.recovered.into(),
             attempts: acquired.attempts,
-            reserved: 0,
+            extended: acquired.extended.into(),
         }
     }
 }

@@ -104,7 +104,7 @@ static void holds(void) {
     synlock_acquired how = {.struct_size = sizeof how};
     int32_t held = -1;
     IS(SYNLOCK_OK, synlock_manager_acquire(manager, KEY, SYNLOCK_NTS, "main", 0, NULL, &how, NULL));
-    CHECK(how.attempts == 1 && !how.contended);
+    CHECK(how.attempts == 1 && !how.contended && !how.extended);
     CHECK(is_locked(store, NAME) == 1);
     IS(SYNLOCK_REENTERED, acquire(manager, KEY, "main", 0));
     IS(SYNLOCK_OK, synlock_manager_is_acquired(manager, KEY, SYNLOCK_NTS, &held, NULL));
@@ -143,8 +143,10 @@ static void settings(void) {
                                        .prefix = "p:",
                                        .scope = scope};
     manager = check_manager(store, &options);
+    synlock_acquired how = {.struct_size = sizeof how};
     IS(SYNLOCK_OK, acquire(manager, "\"k\"", NULL, 0));
-    IS(SYNLOCK_OK, acquire(manager, "\"k\"", NULL, 0));
+    IS(SYNLOCK_OK, synlock_manager_acquire(manager, "\"k\"", SYNLOCK_NTS, NULL, 0, NULL, &how, NULL));
+    CHECK(how.extended == 1);
     CHECK(is_locked(store, "p:k") == 1);
     synlock_lock *other = check_lock(store, "p:x", NULL);
     IS(SYNLOCK_OK, synlock_lock_acquire(other, SYNLOCK_NO_WAIT, NULL));

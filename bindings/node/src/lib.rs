@@ -83,6 +83,8 @@ pub struct Outcome {
     pub waited: Option<f64>,
     pub contended: Option<bool>,
     pub attempts: Option<u32>,
+    /// The process held it already.
+    pub extended: Option<bool>,
     pub late: Option<bool>,
     /// JSON of an inspection, a page, an event or a flag.
     pub value: Option<String>,
@@ -113,6 +115,7 @@ impl Outcome {
         outcome.waited = Some(acquired.waited.as_secs_f64() * 1000.0);
         outcome.contended = Some(acquired.contended);
         outcome.attempts = Some(acquired.attempts);
+        outcome.extended = Some(acquired.extended);
     }
 }
 

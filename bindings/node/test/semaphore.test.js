@@ -162,6 +162,23 @@ test('a repetition extends where that was chosen', async () => {
   assert.equal(await one.store.isLocked('lock_k'), false);
 });
 
+test('an abort while a repetition extends leaves the hold', async () => {
+  const one = manager({ repeat: 'extend' });
+  await one.acquire('k');
+  const stop = new AbortController();
+  const again = one.acquire('k', { signal: stop.signal });
+  stop.abort();
+  await fails('CANCELLED', again);
+  assert.equal(await one.isAcquired('k'), true);
+  const other = manager({ repeat: 'extend' }, one.store.url);
+  const end = new AbortController();
+  const shared = other.acquire('k', { signal: end.signal });
+  end.abort();
+  await fails('CANCELLED', shared);
+  assert.equal(await one.isAcquired('k'), true, 'through another manager neither');
+  await one.release('k');
+});
+
 test('a release that meets another call leaves the hold', async () => {
   const one = manager();
   await one.acquire('k');

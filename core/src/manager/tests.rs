@@ -117,17 +117,17 @@ fn a_repetition_extends_where_that_was_chosen() {
     let one = manager(&store, |options| options.repeat = Repeat::Extend);
     let events = heard(&one);
     let short = Some(Duration::from_secs(10));
-    one.acquire(&key("\"k\""), Some("a"), short, None).unwrap();
-    one.acquire(
-        &key("\"k\""),
-        Some("b"),
-        Some(Duration::from_secs(50)),
-        None,
-    )
-    .unwrap();
+    let first = one.acquire(&key("\"k\""), Some("a"), short, None).unwrap();
+    let long = Some(Duration::from_secs(50));
+    let again = one.acquire(&key("\"k\""), Some("b"), long, None).unwrap();
+    assert!(!first.extended && again.extended);
     let left = one.lock(&key("\"k\"")).unwrap().remaining().unwrap();
     assert!(left > Duration::from_secs(20), "{left:?}");
     assert!(events.lock().iter().any(|event| event.level == "warning"));
+    // Another manager of the process lengthens the same hold.
+    let two = manager(&store, |options| options.repeat = Repeat::Extend);
+    let shared = two.acquire(&key("\"k\""), Some("c"), long, None).unwrap();
+    assert!(shared.extended);
     one.release(&key("\"k\""), None).unwrap();
     assert!(!store.is_locked("lock_k").unwrap());
 }

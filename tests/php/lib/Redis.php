@@ -37,6 +37,11 @@ final class Redis
         $this->server->signal($silent ? SIGSTOP : SIGCONT);
     }
 
+    public function pid(): int
+    {
+        return $this->server->pid;
+    }
+
     public function stop(): void
     {
         $this->server->signal(SIGTERM);

@@ -94,6 +94,7 @@ final class Manager
         $native = $this->native();
         $milliseconds = $ttl === null ? 0 : Options::ttl($ttl);
         $status = Code::INTERRUPTED;
+        $how = $native->sized('synlock_acquired');
         try {
             while ($status === Code::INTERRUPTED) {
                 $native->forget();
@@ -105,15 +106,16 @@ final class Manager
                     $caller,
                     $milliseconds,
                     null,
-                    null,
+                    \FFI::addr($how),
                     $native->errorSlot,
                 );
             }
         } catch (\Throwable $thrown) {
-            // A signal handler threw: nothing stays held or queued for a caller who never hears of it.
+            // A signal handler threw: nothing stays held or queued for a caller who never hears of it, but for what
+            // was held before.
             $native->forget();
             $native->ffi->synlock_manager_abandon($this->handle, $key, \strlen($key), null);
-            if ($status === Code::OK) {
+            if ($how->attempts > 0 && $how->extended === 0) {
                 $native->ffi->synlock_manager_release($this->handle, $key, \strlen($key), $caller, null);
             }
             throw $thrown;
