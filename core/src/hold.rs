@@ -137,8 +137,8 @@ impl Shared {
     ) -> Result<Released> {
         match answer {
             Ok(Answer::Done(_)) => Ok(self.released(phase, ending, "released")),
-            Ok(Answer::NotOurs) => self.not_released(phase, None),
-            Err(error) => self.not_released(phase, Some(error)),
+            Ok(Answer::NotOurs) => self.not_released(phase, ending, None),
+            Err(error) => self.not_released(phase, ending, Some(error)),
         }
     }
 
@@ -159,17 +159,30 @@ impl Shared {
 
     /// A release that did not find the hold, or whose answer did not come.
     #[cold]
-    fn not_released(&self, phase: &mut Phase, error: Option<Error>) -> Result<Released> {
+    fn not_released(
+        &self,
+        phase: &mut Phase,
+        ending: Ending,
+        error: Option<Error>,
+    ) -> Result<Released> {
+        let tell = |code: Code, message: &str| {
+            self.tell_with(EventKind::Lost, |facts| {
+                facts.code = code;
+                facts.owner = ending.owner;
+                facts.held = BootTime::now().since(ending.since);
+                facts.message = message;
+            });
+        };
         match error {
             None => {
                 self.set(phase, Phase::Idle(None));
-                self.tell(EventKind::Lost, Code::Lost, LOST);
+                tell(Code::Lost, LOST);
                 Err(Error::outcome(Code::Lost))
             }
             // The store has given back what there was.
             Some(error) if error.ends_hold() => {
                 self.set(phase, Phase::Idle(None));
-                self.tell(EventKind::Lost, error.code(), error.message());
+                tell(error.code(), error.message());
                 Err(error)
             }
             Some(error) => {

@@ -259,6 +259,22 @@ test('numbers', async () => {
   assert.ok(metrics().includes(`synlock_releases_total{store="${one.url}"} 2\n`));
 });
 
+test('waits, refreshes and losses are counted', async () => {
+  const one = manager({ tries: 600, sleep: 100 });
+  one.measure();
+  const holder = await one.store.acquire('lock_k');
+  const waiting = one.acquire('k');
+  while (!(await one.store.inspect('lock_k')).waiters) await sleep(5);
+  await holder.release();
+  await waiting;
+  await one.refresh('k', 90_000);
+  assert.equal(await one.store.breakLock('lock_k'), true);
+  await fails('LOST', one.release('k'));
+  const counted = (what) => Number(metrics().split('\n').find((line) => line.startsWith(`synlock_${what}{store="${one.url}"}`)).split(' ')[1]);
+  for (const what of ['waits_total', 'refreshes_total', 'losses_total', 'waited_seconds_count', 'held_seconds_count']) assert.equal(counted(what), 1, what);
+  for (const what of ['waited_seconds_sum', 'held_seconds_sum']) assert.ok(counted(what) > 0, what);
+});
+
 test('a key that died of its TTL is told of, with who had acquired it', async () => {
   const one = manager();
   const heard = [];

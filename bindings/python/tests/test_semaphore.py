@@ -260,3 +260,30 @@ def test_numbers():
     with store.lock("x"):
         pass
     assert f'synlock_releases_total{{store="{url}"}} 2' in synlock.metrics()
+
+
+def test_waits_refreshes_and_losses_are_counted():
+    one = manager(tries=6000, sleep=0.01)
+    one.measure()
+    holder = one.store.lock("lock_k")
+    holder.acquire()
+    waiter = threading.Thread(target=one.acquire, args=["k"])
+    waiter.start()
+    while not one.store.inspect("lock_k")["waiters"]:
+        time.sleep(0.005)
+    holder.release()
+    waiter.join()
+    one.refresh("k", 90.0)
+    one.acquire("other")
+    assert one.store.break_lock("lock_k")
+    with pytest.raises(synlock.LockLost):
+        one.release("k")
+    label = f'{{store="{one.store.url}"}} '
+    lines = [line.split(label) for line in synlock.metrics().splitlines() if label in line]
+    counted = {name: float(number) for name, number in lines}
+    for name, number in {"waits": 1, "refreshes": 1, "losses": 1, "releases": 0}.items():
+        assert counted[f"synlock_{name}_total"] == number, name
+    assert counted["synlock_waited_seconds_count"] == 2
+    assert counted["synlock_waited_seconds_sum"] > 0
+    assert counted["synlock_held_seconds_count"] == 1
+    assert counted["synlock_held_seconds_sum"] > 0
