@@ -2465,7 +2465,8 @@ synlock_status synlock_session_release(synlock_session *session,
                                        synlock_error **error);
 
 /**
- * Releases all locks of the session (`id` NULL), or of the session of that
+ * Releases all locks of the session (`id` NULL; of a persistent one what this
+ * handle took, not what others took under its id), or of the session of that
  * id; `released` (may be NULL) gets how many there were. Another session's
  * can be released on a table of Drupal's, and where the store lists its
  * locks and that session is persistent: SYNLOCK_UNSUPPORTED otherwise.

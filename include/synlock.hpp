@@ -525,7 +525,8 @@ public:
         });
     }
 
-    /// Releases all locks of this session, or of the one of that id; how many there were.
+    /// Releases all locks of this session (of a persistent one what this object took, not what others took under
+    /// its id), or all of that id; how many there were.
     std::uint64_t release_all(const char *id = nullptr) {
         std::uint64_t count = 0;
         detail::check([&](synlock_error **error) { return synlock_session_release_all(handle_, id, &count, error); });

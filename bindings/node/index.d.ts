@@ -246,7 +246,10 @@ export class Session {
   /** Releases one lock; false if the session did not hold it any more. */
   release(name: Name): Promise<boolean>;
   releaseSync(name: Name): boolean;
-  /** Releases all locks of this session, or of the one of that id; how many there were. */
+  /**
+   * Releases all locks of this session (of a persistent one what this object took, not what others took under its id), or
+   * all of that id; how many there were.
+   */
   releaseAll(id?: string): Promise<number>;
   releaseAllSync(id?: string): number;
   [Symbol.asyncDispose](): Promise<void>;

@@ -199,8 +199,9 @@ impl Session {
         .map_err(|error| self.of(error, "release", name))
     }
 
-    /// Releases all locks of this session, or of the one of that id, and says how many there were. Others'
-    /// can be released on a table of Drupal's, and on stores that list theirs if they are persistent.
+    /// Releases all locks of this session, and says how many there were: of a persistent one what this object
+    /// took, not what others took under its id. With an id all locks of that one, whoever took them. Others' can
+    /// be released on a table of Drupal's, and on stores that list theirs if they are persistent.
     ///
     /// # Errors
     /// The first that a release met, after all were tried; `Unsupported` for another id that the store
@@ -209,7 +210,8 @@ impl Session {
         match (&self.0.kind, id) {
             (_, Some(id)) if *self.id()? != *id => kept::release_all_of(&self.0.store, id),
             (Kind::Own(own), _) => own.release_all(),
-            (Kind::Kept(kept), _) => kept.release_all(),
+            (Kind::Kept(kept), None) => kept.release_own(),
+            (Kind::Kept(kept), Some(_)) => kept.release_all(),
         }
         .map_err(|error| about(error, &self.0.store, "release all"))
     }

@@ -164,6 +164,14 @@ fn persists(case: &Case) {
     assert!(next.renew(&case.name, LONG).unwrap());
     assert_eq!(next.release_all(None).unwrap(), 1);
     assert!(other.may_be_available(&case.name).unwrap());
+
+    // Who has the same id and took nothing releases nothing of the others.
+    let (holder, refused) = (again(), again());
+    assert_eq!(holder.acquire(&case.name, LONG).unwrap(), Taken::New);
+    assert_eq!(refused.acquire(&case.name, LONG).unwrap(), Taken::Busy);
+    assert_eq!(refused.release_all(None).unwrap(), 0);
+    assert!(holder.renew(&case.name, LONG).unwrap());
+    assert_eq!(holder.release_all(None).unwrap(), 1);
 }
 
 /// An id that no other case uses.

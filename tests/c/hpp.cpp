@@ -198,6 +198,10 @@ static void sessions() {
     kept = synlock::Session{server, "persistent"};
     CHECK(!kept.acquire("cpp kept") && other.release_all() == 1);
     CHECK(synlock::Session{server}.release_all("persistent") == 1);
+    // Who has the same id and took nothing releases nothing.
+    synlock::Session holder{server, "persistent"}, refused{server, "persistent"};
+    CHECK(holder.acquire("cpp kept", 60s) && !refused.acquire("cpp kept") && refused.release_all() == 0);
+    CHECK(holder.renew("cpp kept") && holder.release_all() == 1);
 }
 
 static void managers() {

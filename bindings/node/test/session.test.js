@@ -13,6 +13,9 @@ v8.setFlagsFromString('--expose-gc');
 const collect = vm.runInNewContext('gc');
 const code = (wanted) => (error) => error instanceof synlock.SynlockError && error.code === `SYNLOCK_${wanted}`;
 
+/** The lease ends long after all waits: what ends these is a wake-up. */
+const LONG = 10 * PATIENCE;
+
 const setups = {
   memory: async () => ({ url: `memory:${name()}`, stop() {} }),
   shm: async () => shmUrl(),
@@ -128,6 +131,10 @@ for (const [kind, setup] of Object.entries(setups)) {
       assert.equal(await again.renew(key), true);
       assert.equal(await store.session().releaseAll(id), 1);
       assert.equal(await again.mayBeAvailable(key), true);
+      const [holder, refused] = [store.session({ id }), store.session({ id })];
+      assert.equal(await holder.acquire(key, { ttl: LONG }), true);
+      assert.deepEqual([await refused.acquire(key), await refused.releaseAll()], [false, 0], 'who took nothing releases nothing');
+      assert.deepEqual([await holder.renew(key), await holder.releaseAll()], [true, 1]);
       assert.throws(() => store.session({ id: '' }), code('INVALID_ARGUMENT'));
     });
   });

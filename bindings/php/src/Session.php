@@ -144,7 +144,8 @@ final class Session
     }
 
     /**
-     * Releases all locks of this session, or of the one of that id; how many there were.
+     * Releases all locks of this session (of a persistent one what this object took, not what others took under
+     * its id), or all of that id; how many there were.
      *
      * @throws SynlockException `Unsupported` for the locks of another process that the store cannot find
      */

@@ -79,10 +79,19 @@ def test_persistent_sessions(redis, name):
     again = Session(redis, name)
     assert not again.acquire(name) and again.renew(name) and again.release(name)
     assert again.acquire(name) and Session(redis).release_all(name) == 1
+    assert kept_by_two(redis, name)
     with pytest.raises(synlock.InvalidArgument):
         Session(redis, "")
     with pytest.raises(synlock.Unsupported):
         Session("memory:", name)
+
+
+def kept_by_two(redis, name):
+    """Who has the same id and took nothing releases nothing of the other's."""
+    holder, refused = Session(redis, name), Session(redis, name)
+    assert holder.acquire(name, 600.0) and not refused.acquire(name)
+    assert refused.release_all() == 0 and holder.renew(name)
+    return holder.release_all() == 1
 
 
 def test_wrong_use_is_refused(url, name):

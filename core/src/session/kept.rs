@@ -15,7 +15,7 @@ use crate::options::check_ttl;
 use crate::owner::OwnerToken;
 use crate::registry::Store;
 use crate::service;
-use crate::store::{Answer, Attempt, Backend, Claim, Seat};
+use crate::store::{Answer, Attempt, Backend, Claim, Inspection, Seat};
 use crate::sync::Mutex;
 use crate::{Error, Result};
 use sha2::{Digest, Sha256};
@@ -189,20 +189,53 @@ impl Kept {
         Ok(done)
     }
 
-    pub fn release_all(&self) -> Result<u64> {
+    /// Releases what this object took: others share the id, and have done nothing with this one.
+    pub fn release_own(&self) -> Result<u64> {
         let held = std::mem::take(&mut *self.held().lock());
-        let (mut count, mut failed) = (0, None);
-        for name in held.keys() {
-            match self.release(name) {
-                Ok(done) => count += u64::from(done),
-                Err(error) => failed = failed.or(Some(error)),
+        let mut all = Tally::default();
+        // A lease that is over may be another's by now, who has the same token.
+        for (name, lease) in held.into_iter().filter(|(_, lease)| !lease.has_passed()) {
+            let released = self.release(&name);
+            if released.is_err() {
+                self.held().lock().insert(name, lease);
             }
+            all.count(released);
         }
-        // What others took under the id, where that can be found.
+        all.done()
+    }
+
+    /// Releases whatever anybody took under the id, where that can be found.
+    pub fn release_all(&self) -> Result<u64> {
+        let mut all = Tally::default();
+        all.add(self.release_own());
         if self.is_in_rows || self.store.capabilities().list {
-            count += release_all_of(&self.store, &self.id)?;
+            all.add(release_all_of(&self.store, &self.id));
         }
-        failed.map_or(Ok(count), Err)
+        all.done()
+    }
+}
+
+/// What became of several releases, all of which are tried: how many there were, or the first error.
+#[derive(Default)]
+struct Tally {
+    released: u64,
+    failed: Option<Error>,
+}
+
+impl Tally {
+    fn add(&mut self, released: Result<u64>) {
+        match released {
+            Ok(count) => self.released += count,
+            Err(error) => self.failed = self.failed.take().or(Some(error)),
+        }
+    }
+
+    fn count(&mut self, released: Result<bool>) {
+        self.add(released.map(u64::from));
+    }
+
+    fn done(self) -> Result<u64> {
+        self.failed.map_or(Ok(self.released), Err)
     }
 }
 
@@ -214,22 +247,19 @@ pub(super) fn release_all_of(store: &Store, id: &str) -> Result<u64> {
         return own.release_session(None);
     }
     let id: Arc<str> = id.into();
-    let bears = |label: &Option<String>| label.as_deref() == Some(&*id);
-    let (mut count, mut cursor, mut others) = (0, None, false);
+    let (mut all, mut cursor, mut others) = (Tally::default(), None, false);
     loop {
-        let page = base.list(b"", cursor.as_deref(), PAGE, None)?;
-        for found in page.locks {
-            if !found.holders.iter().any(|holder| bears(&holder.label)) {
-                continue;
+        // Behind a page that does not come there is nothing to try.
+        let page = match base.list(b"", cursor.as_deref(), PAGE, None) {
+            Ok(page) => page,
+            Err(error) => {
+                all.add(Err(error));
+                break;
             }
-            let name = Name::new(&found.name)?;
-            let claim = claim(&id, &name, token(&id, &found.name), super::DEFAULT_TTL);
-            match base.release(&claim)? {
-                Answer::Done(_) => count += 1,
-                Answer::NotOurs => {
-                    let now = base.inspect(&name, None)?;
-                    others |= now.holders.iter().any(|holder| bears(&holder.label));
-                }
+        };
+        for found in page.locks {
+            if is_of(&found, &id) {
+                all.count(release_found(store, &id, &found.name, &mut others));
             }
         }
         cursor = page.cursor;
@@ -238,11 +268,30 @@ pub(super) fn release_all_of(store: &Store, id: &str) -> Result<u64> {
         }
     }
     if others {
-        return Err(Error::unsupported(
+        all.add(Err(Error::unsupported(
             "that session is not persistent: its own process alone can release its locks",
-        ));
+        )));
     }
-    Ok(count)
+    all.done()
+}
+
+fn is_of(lock: &Inspection, id: &str) -> bool {
+    let mut holders = lock.holders.iter();
+    holders.any(|holder| holder.label.as_deref() == Some(id))
+}
+
+/// Releases a listed lock of an id; `others` if it still bears the id afterwards.
+fn release_found(store: &Store, id: &Arc<str>, name: &[u8], others: &mut bool) -> Result<bool> {
+    let (base, name) = (store.backend(), Name::new(name)?);
+    let claim = claim(id, &name, token(id, name.as_bytes()), super::DEFAULT_TTL);
+    match base.release(&claim)? {
+        Answer::Done(_) => Ok(true),
+        Answer::NotOurs => {
+            let now = base.inspect(&name, None)?;
+            *others |= is_of(&now, id);
+            Ok(false)
+        }
+    }
 }
 
 #[cfg(test)]

@@ -140,8 +140,7 @@ mod table {
     /// Drupal's column compares without regard to case: one row, and the id of the session in it.
     #[test]
     fn of_two_names_that_share_a_row_the_second_is_refused() {
-        let file = std::env::temp_dir().join(format!("synlock-twins-{}.db", std::process::id()));
-        let _ = std::fs::remove_file(&file);
+        let file = file("twins");
         let store = Store::open(&format!("sqlite:{}?dialect=drupal", file.display())).unwrap();
         store.create_table(crate::Wait::Forever).unwrap();
         let (mine, other) = (Session::new(&store), Session::new(&store));
@@ -159,8 +158,58 @@ mod table {
         assert_eq!(other.acquire("cron", TTL).unwrap(), Taken::New);
         assert_eq!(mine.acquire("Cron", TTL).unwrap(), Taken::Busy);
         drop((mine, other));
+        remove(&file);
+    }
+
+    fn file(name: &str) -> std::path::PathBuf {
+        let name = format!("synlock-{name}-{}.db", std::process::id());
+        let file = std::env::temp_dir().join(name);
+        remove(&file);
+        file
+    }
+
+    fn remove(file: &std::path::Path) {
         for end in ["", "-wal", "-shm"] {
             let _ = std::fs::remove_file(format!("{}{end}", file.display()));
         }
+    }
+
+    /// The row of the lock that is listed first refuses to be written.
+    #[test]
+    fn all_are_tried_though_one_cannot_be_released() {
+        let file = file("stuck");
+        let store = Store::open(&format!("sqlite:{}", file.display())).unwrap();
+        let [mine, other] = ["kept", "other"].map(|id| Session::persistent(&store, id).unwrap());
+        let names = ["a", "b", "c", "d"];
+        for name in names {
+            assert_eq!(mine.acquire(name, TTL).unwrap(), Taken::New);
+        }
+        let first = store.list(b"", None, 1).unwrap().locks;
+        let stuck = String::from_utf8(first[0].name.clone()).unwrap();
+        let table = rusqlite::Connection::open(&file).unwrap();
+        let trigger = |event: &str| {
+            format!(
+                "CREATE TRIGGER stuck_{event} BEFORE {event} ON synlock_locks WHEN old.name = CAST('{stuck}' AS BLOB) \
+                 BEGIN SELECT RAISE(ABORT, 'stuck'); END;"
+            )
+        };
+        table
+            .execute_batch(&(trigger("UPDATE") + &trigger("DELETE")))
+            .unwrap();
+        other.release_all(Some("kept")).unwrap_err();
+        for name in names {
+            assert_eq!(
+                mine.may_be_available(name).unwrap(),
+                name != stuck,
+                "{name}"
+            );
+        }
+        mine.release_all(None).unwrap_err();
+        table
+            .execute_batch("DROP TRIGGER stuck_UPDATE; DROP TRIGGER stuck_DELETE")
+            .unwrap();
+        assert_eq!(mine.release_all(None).unwrap(), 1, "it is tried again");
+        drop((mine, other, table));
+        remove(&file);
     }
 }

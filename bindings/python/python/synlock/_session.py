@@ -41,7 +41,10 @@ class Session(BaseSession):
         return self.store._call(self._owner.release, name_bytes(name))
 
     def release_all(self, id: str | None = None) -> int:
-        """Releases all locks of this session, or of the one of that id; how many there were."""
+        """Releases all locks of this session, or all of that id; how many there were.
+
+        Without an id a persistent session releases what this object took, not what others took under its id.
+        """
         return self.store._call(self._owner.release_all, id)
 
     def __enter__(self) -> Session:

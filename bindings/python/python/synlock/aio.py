@@ -268,7 +268,7 @@ class Session(BaseSession):
         return await in_thread(self._owner.release, name_bytes(name))
 
     async def release_all(self, id: str | None = None) -> int:
-        """Releases all locks of this session, or of the one of that id; how many there were."""
+        """As `synlock.Session.release_all`: all locks of this session, or all of that id; how many there were."""
         return await in_thread(self._owner.release_all, id)
 
     async def __aenter__(self) -> Session:

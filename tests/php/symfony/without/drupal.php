@@ -198,6 +198,25 @@ return static function (Runner $t, Setup $setup): void {
             $a->release('kept');
             same(null, $peer->row('kept'), 'anybody may release it');
         });
+
+        $t->test("drupal::{$engine}: releasing all leaves the persistent locks of others alone", static function () use ($store, $theirs): void {
+            [$a, $refused, $peer] = [new PersistentLockBackend($store), new PersistentLockBackend($store), $theirs('persistent')];
+            same([true, false], [$a->acquire('mine', 300.0), $refused->acquire('mine', 300.0)]);
+            $refused->releaseAll();
+            $theirs('persistent')->releaseAll();
+            same('persistent', $peer->row('mine')['value'] ?? null, 'who holds nothing releases nothing');
+            same(true, $refused->acquire('own', 300.0));
+            $refused->releaseAll();
+            same([null, 'persistent'], [$peer->row('own'), $peer->row('mine')['value'] ?? null], 'its own alone');
+            same([true, false], [$a->acquire('mine', 300.0), $refused->acquire('mine', 300.0)], 'renewed');
+            same(true, $refused->acquire('brief', 0.05));
+            until(static fn (): bool => microtime(true) > $peer->row('brief')['expire'], 20, 'the end of a lease');
+            same(true, $a->acquire('brief', 300.0));
+            $refused->releaseAll();
+            same('persistent', $peer->row('brief')['value'] ?? null, 'what it lost is not its own');
+            $refused->releaseAll('persistent');
+            same([null, null], [$peer->row('mine'), $peer->row('brief')], 'asked for by its id, all of it');
+        });
     }
 
     $t->test('drupal::ids of locks look as Drupal makes them', static function () use ($setup): void {
