@@ -28,6 +28,22 @@ return static function (Runner $t, Setup $setup): void {
         'postgres' => ["postgres://postgres@127.0.0.1:{$setup->ports['postgres']}/postgres?io_timeout=10000", "pgsql:host=127.0.0.1;port={$setup->ports['postgres']};dbname=postgres", 'postgres'],
         'mysql' => ["mysql://locker@127.0.0.1:{$setup->ports['mariadb']}/test?io_timeout=10000", "mysql:host=127.0.0.1;port={$setup->ports['mariadb']};dbname=test", 'locker'],
     ];
+    // The columns of a table's indexes, by the names that Drupal's schema gives them.
+    $indexes = static function (string $engine, \PDO $pdo, string $table = 'semaphore'): array {
+        [$sql, $named] = match ($engine) {
+            'sqlite' => ["SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = '{$table}'", "/^{$table}_(value|expire)$|^sqlite_autoindex_{$table}_1$/"],
+            'postgres' => ["SELECT indexname FROM pg_indexes WHERE tablename = '{$table}'", "/^{$table}__(value|expire)__idx$|^{$table}_pkey$/"],
+            'mysql' => ["SELECT DISTINCT index_name FROM information_schema.statistics WHERE table_name = '{$table}'", '/^(value|expire)$|^PRIMARY$/'],
+        };
+        $found = [];
+        foreach ($pdo->query($sql)->fetchAll(\PDO::FETCH_COLUMN) as $name) {
+            same(1, preg_match($named, $name, $column), $name);
+            $found[] = $column[1] ?? 'name';
+        }
+        sort($found);
+
+        return $found;
+    };
     foreach ($places as $engine => [$url, $dsn, $user]) {
         $url .= '&dialect=drupal';
         $store = Store::open($url);
@@ -180,6 +196,50 @@ return static function (Runner $t, Setup $setup): void {
             $request->send('go');
             $request->wait(30);
             same(null, $peer->row('exit'));
+        });
+
+        $t->test("drupal::{$engine}: a fatal error releases, too", static function () use ($setup, $url, $theirs): void {
+            $request = $setup->process('$lock = new \Synlock\Drupal\LockBackend($arguments[0]); echo (int) $lock->acquire("fatal", 600.0), $lock->getLockId(), "\n"; fgets(STDIN); ini_set("memory_limit", "8M"); str_repeat("x", 1 << 30);', [$url]);
+            $line = $request->line(30);
+            $peer = $theirs();
+            same(['1', substr($line, 1)], [$line[0], $peer->row('fatal')['value']]);
+            $request->send('go');
+            same(255, $request->wait(30), $request->output);
+            ok(str_contains($request->output, 'Allowed memory size'), $request->output);
+            same(null, $peer->row('fatal'));
+        });
+
+        $t->test("drupal::{$engine}: thirty seconds, where no time is given", static function () use ($ours, $theirs): void {
+            [$a, $peer] = [$ours(), $theirs()];
+            $start = microtime(true);
+            same(true, $a->acquire('default'));
+            $ends = $peer->row('default')['expire'];
+            ok($ends >= $start + 29.9 && $ends <= microtime(true) + 30.1, "ends {$ends}, began {$start}");
+            foreach (['acquire' => 30.0, 'wait' => 30] as $method => $default) {
+                same($default, (new \ReflectionMethod(LockBackend::class, $method))->getParameters()[1]->getDefaultValue(), $method);
+            }
+            $a->releaseAll();
+        });
+
+        $t->test("drupal::{$engine}: a table that is gone is made again, whatever is asked of it", static function () use ($engine, $ours, $theirs, $pdo, $indexes): void {
+            $asked = [
+                'acquire' => static fn (LockBackend $lock) => same(true, $lock->acquire('gone')),
+                'lockMayBeAvailable' => static fn (LockBackend $lock) => same(true, $lock->lockMayBeAvailable('gone')),
+                'wait' => static fn (LockBackend $lock) => same(false, $lock->wait('gone', 0)),
+                'release' => static fn (LockBackend $lock) => $lock->release('gone'),
+                'releaseAll' => static fn (LockBackend $lock) => $lock->releaseAll(),
+                'releaseAll of an id' => static fn (LockBackend $lock) => $lock->releaseAll('persistent'),
+            ];
+            foreach ($asked as $what => $ask) {
+                $lock = $ours();
+                same(true, $lock->acquire('kept', 300.0), $what);
+                $pdo->exec('DROP TABLE semaphore');
+                $ask($lock);
+                same(null, $theirs()->row('kept'), "{$what} made the table");
+                same(true, $theirs()->lockMayBeAvailable('gone') || $what === 'acquire');
+                $lock->releaseAll();
+                same(['expire', 'name', 'value'], $indexes($engine, $pdo), "{$what}: Drupal's indexes");
+            }
         });
 
         $t->test("drupal::{$engine}: persistent locks outlive the request", static function () use ($setup, $store, $url, $theirs): void {
@@ -359,6 +419,32 @@ return static function (Runner $t, Setup $setup): void {
         [$url, $options] = StoreFactory::fromConnection(['driver' => 'sqlite', 'database' => "{$folder}/site.db", 'prefix' => '']);
         same(Store::open("{$places['sqlite'][0]}&dialect=drupal")->fingerprint(), Store::open($url, $options)->fingerprint());
         same("redis://x", StoreFactory::create('redis://x')->url());
+    });
+
+    $t->test("drupal::the prefix of a site's tables is locked by", static function () use ($setup, $places, $indexes): void {
+        $at = static fn (string $server): array => ['host' => '127.0.0.1', 'port' => (string) $setup->ports[$server], 'password' => ''];
+        $infos = [
+            'mysql' => ['driver' => 'mysql', 'username' => 'locker', 'database' => 'test', 'prefix' => 'site1_'] + $at('mariadb'),
+            'postgres' => ['driver' => 'pgsql', 'username' => 'postgres', 'database' => 'postgres', 'prefix' => ['default' => 'no_', 'semaphore' => 'site1_'], 'schema' => 'public'] + $at('postgres'),
+        ];
+        foreach ($infos as $engine => $info) {
+            $pdo = DrupalPeer::connect($places[$engine][1], $places[$engine][2]);
+            $pdo->exec('DROP TABLE IF EXISTS site1_semaphore');
+            [$url, $options] = StoreFactory::fromConnection($info);
+            [$lock, $other] = [new LockBackend(Store::open($url, $options)), new LockBackend("{$places[$engine][0]}&dialect=drupal")];
+            same([true, true], [$lock->acquire('cron', 300.0), $other->acquire('cron', 300.0)], 'another table');
+            same([$lock->getLockId()], $pdo->query("SELECT value FROM site1_semaphore WHERE name = 'cron'")->fetchAll(\PDO::FETCH_COLUMN), $engine);
+            same(['expire', 'name', 'value'], $indexes($engine, $pdo, 'site1_semaphore'));
+            $lock->releaseAll();
+            $other->releaseAll();
+            same([], $pdo->query('SELECT name FROM site1_semaphore')->fetchAll());
+        }
+        $folder = $setup->folder('prefixed');
+        [$url, $options] = StoreFactory::fromConnection(['driver' => 'sqlite', 'database' => "{$folder}/site.db", 'prefix' => 'two']);
+        $lock = new LockBackend(Store::open($url, $options));
+        same([true, true], [$lock->acquire('cron', 300.0), is_file("{$folder}/site.db-two")]);
+        $peer = new DrupalPeer(DrupalPeer::connect("sqlite:{$folder}/site.db-two", ''));
+        same([$lock->getLockId(), false], [$peer->row('cron')['value'], $peer->acquire('cron')]);
     });
 
     $t->test('drupal::the examples of the guide run', static function () use ($setup): void {

@@ -238,4 +238,27 @@ pub(super) fn ddl(dialect: Dialect, kind: Kind, columns: &Columns) -> String {
             "CREATE_IT",
             &format!("CREATE TABLE IF NOT EXISTS {}", quote(&columns.table)),
         )
+        + &indexes(dialect, kind, columns)
+}
+
+/// Drupal's indexes, under the names that it gives them; MariaDB has them in its table.
+fn indexes(dialect: Dialect, kind: Kind, columns: &Columns) -> String {
+    if dialect != Dialect::Drupal || kind == Kind::Mysql {
+        return String::new();
+    }
+    let (schema, table) = match columns.table.rsplit_once('.') {
+        Some((schema, table)) => (format!("{schema}."), table),
+        None => (String::new(), &*columns.table),
+    };
+    let index = |column: &str| {
+        // PostgreSQL puts an index beside its table, SQLite finds the table beside its index.
+        let (name, on) = match kind {
+            Kind::Sqlite => (format!("{schema}{table}_{column}"), table),
+            _ => (format!("{table}__{column}__idx"), &*columns.table),
+        };
+        let quote = |name: &str| quoted(name, kind.quote());
+        let (name, on, column) = (quote(&name), quote(on), quote(column));
+        format!(" CREATE INDEX IF NOT EXISTS {name} ON {on} ({column});")
+    };
+    index(&columns.owner) + &index(&columns.expires)
 }
