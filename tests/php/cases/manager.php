@@ -426,6 +426,15 @@ return static function (Runner $t, string $temp, string $package, string $redis)
             same([true, false, true], $found[$adapter], $adapter);
         }
         same(true, $found['prefix'], 'the prefix of the client');
+        same([true, false, ['site:lock_p'], true, []], $found['predis'], 'type: predis');
+        // There is no Monolog in that script.
+        $log = (string) file_get_contents("{$temp}/adapters/test.semaphore.log");
+        $line = static fn (string $level, string $words): string => "/^\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d\] semaphore\.{$level}: \[\d+\] script->{$words}\\. Key: lock_p \"p\" \(store redis:.*\)$/m";
+        foreach ([['DEBUG', 'acquire: acquired \(ttl 10 s\)'], ['DEBUG', 'release: released']] as [$level, $words]) {
+            same(2, preg_match_all($line($level, $words), $log), "{$level} {$words} in {$log}");
+        }
+        same(1, preg_match($line('ERROR', 'acquire: this process holds the key already, through another manager'), $log), $log);
+        ok(preg_match('/\.(?!000)\d{3}[+-]/', $log) === 1 && !str_contains($log, "\n\n"), "to the millisecond: {$log}");
         same(['OwnManager', 'own_lock_x', null], $found['own']);
         same([
             'semaphore wait: lock_x' => ['synlock', 2],

@@ -14,6 +14,8 @@ use Synlock\Semaphore\SemaphoreManager;
 foreach (['DependencyInjection', 'Config', 'HttpKernel', 'Stopwatch'] as $part) {
     require_once "Symfony/Component/{$part}/autoload.php";
 }
+require_once 'Predis/Autoloader.php';
+Predis\Autoloader::register();
 require_once getenv('SYNLOCK_PACKAGE') . '/autoload.php';
 [, $folder, $redis, $memcached] = $argv;
 is_dir($folder) || mkdir($folder, 0o700);
@@ -37,6 +39,8 @@ $manager = static function (array $config, ?Stopwatch &$stopwatch = null) use ($
     $container->setParameter('avtonom_semaphore.sleep_time', 1000);
     $container->register('items', Memcached::class)->addMethodCall('addServer', [$memcached, 0])->addMethodCall('setOption', [Memcached::OPT_PREFIX_KEY, 'site:']);
     $container->register('redis', Redis::class)->addMethodCall('connect', [$redis]);
+    // As SncRedisBundle makes one of `type: predis`.
+    $container->register('predis', Predis\Client::class)->setArguments([['scheme' => 'unix', 'path' => $redis, 'database' => 3], ['prefix' => 'site:']]);
     if ($stopwatch !== null) {
         $container->register('debug.stopwatch', Stopwatch::class)->setPublic(true);
     }
@@ -75,6 +79,17 @@ foreach (['avtonom_semaphore.adapter.redis', 'millwright_semaphore.adapter.redis
     $found[$adapter][] = $acquires($other, $key);
     $other->release($key, 'script');
 }
+
+[$one, $other] = [$manager(['adapter_redis_client' => 'predis']), $manager(['adapter_redis_client' => 'predis'])];
+$found['predis'] = [$acquires($one, 'p'), $acquires($other, 'p')];
+$client = new Redis();
+$client->connect($redis);
+$client->select(3);
+$found['predis'][] = $client->keys('site:*');
+$one->release('p', 'script');
+$found['predis'][] = $acquires($other, 'p');
+$other->release('p', 'script');
+$found['predis'][] = $client->keys('site:*');
 
 $own = $manager(['adapter' => 'memory:own', 'manager_class' => OwnManager::class], $stopwatch);
 $found['own'] = [$own::class, $own->acquire('x', 'script'), $own->release('x', 'script')];

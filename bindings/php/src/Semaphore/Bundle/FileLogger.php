@@ -17,7 +17,7 @@ final class FileLogger
         if (!\is_dir(\dirname($this->file))) {
             @\mkdir(\dirname($this->file), 0o777, true);
         }
-        $line = \sprintf("[%s] %s.%s: %s\n", \date(\DATE_RFC3339_EXTENDED), $this->channel, \strtoupper($level), \str_replace("\n", ' ', (string) $message));
+        $line = \sprintf("[%s] %s.%s: %s\n", (new \DateTimeImmutable())->format(\DATE_RFC3339_EXTENDED), $this->channel, \strtoupper($level), \str_replace("\n", ' ', (string) $message));
         \file_put_contents($this->file, $line, \FILE_APPEND | \LOCK_EX);
     }
 }
