@@ -215,21 +215,70 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         same(true, $other->isAcquired());
     });
 
-    $t->test('manager::a key that died of its TTL is told of, with who had acquired it', static function () use ($fresh, $logger): void {
-        $lines = [];
-        $manager = new SemaphoreManager($store = $fresh(), logger: $logger($lines));
-        $manager->acquire('k', 'Job::dies', 1);
-        // PHP hears of it with the manager's next call, be that about another key.
-        until(static function () use ($manager, &$lines): bool {
-            $manager->isAcquired('another');
+    $t->test('manager::the original\'s loop excludes us, and is excluded', static function () use ($redis): void {
+        $client = new \Redis();
+        $client->connect(substr($redis, strlen('redis+unix://')));
+        // SETNX, EXPIRE, and GET before DEL; the value is the number of the process.
+        $acquire = static function (string $key, int $ttl, int $tries = 1) use ($client): bool {
+            for ($try = 0; $try < $tries; ++$try) {
+                if ($client->setnx($key, (string) getmypid())) {
+                    $client->expire($key, $ttl);
 
-            return count($lines) > 1;
-        }, 60, 'it is told');
-        same(['warning', 'lost', 'Job::dies'], [$lines[1][0], $lines[1][2]['event'], $lines[1][2]['caller']]);
-        ok(str_contains($lines[1][1], 'Job::dies->hold: ') && str_contains($lines[1][1], 'Key: lock_k "k"'), $lines[1][1]);
-        same(false, $store->isLocked('lock_k'));
-        throws(SemaphoreReleaseException::class, static fn () => $manager->release('k', 'Job::late'));
+                    return true;
+                }
+                usleep(50_000);
+            }
+
+            return false;
+        };
+        $release = static function (string $key) use ($client): bool {
+            return $client->get($key) === (string) getmypid() && $client->del($key) === 1;
+        };
+        $store = Store::open("{$redis}?dialect=plain");
+        [$manager, $patient] = [new SemaphoreManager($store, tryCount: 1, sleepTime: 0), new SemaphoreManager($store)];
+        $key = $manager->getKey(['original_', 1]);
+        same(true, $acquire($key, 600));
+        $error = throws(SemaphoreAcquireException::class, static fn () => $manager->acquire(['original_', 1]));
+        ok(str_starts_with($error->getMessage(), 'Key lock time expired: '), $error->getMessage());
+        throws(SemaphoreReleaseException::class, static fn () => $manager->release(['original_', 1]));
+        same(true, $release($key), 'it is as it was');
+        $manager->acquire(['original_', 1], ttl: 600);
+        same([false, false], [$acquire($key, 600, 3), $release($key)]);
+        ok($manager->isAcquired(['original_', 1]) && $client->ttl($key) > 60, 'and so is ours');
+        $manager->release(['original_', 1]);
+        same(true, $acquire($key, 1), 'free again');
+        $patient->acquire(['original_', 1], ttl: 1);
+        same(true, $acquire($key, 600, 1000), 'what has died is taken over, by either');
+        throws(SemaphoreReleaseException::class, static fn () => $patient->release(['original_', 1]));
+        same(true, $release($key));
     });
+
+    $stores = [
+        'memory' => 'memory:died',
+        'shm' => "shm:{$temp}/died/locks",
+        'sqlite' => "sqlite:{$temp}/died/locks.db?io_timeout=10000",
+        'redis' => "{$redis}?prefix=died:",
+        'redis-plain' => "{$redis}?prefix=died:&dialect=plain",
+    ];
+    foreach ($stores as $kind => $url) {
+        $t->test("manager::{$kind}: a key that died of its TTL is told of, with who had acquired it", static function () use ($url, $logger, $temp): void {
+            @mkdir("{$temp}/died", 0o700);
+            $store = Store::open($url);
+            $lines = [];
+            $manager = new SemaphoreManager($store, logger: $logger($lines));
+            $manager->acquire('k', 'Job::dies', 1);
+            // PHP hears of it with the manager's next call, be that about another key.
+            until(static function () use ($manager, &$lines): bool {
+                $manager->isAcquired('another');
+
+                return count($lines) > 1;
+            }, 60, 'it is told');
+            same(['warning', 'lost', 'Job::dies'], [$lines[1][0], $lines[1][2]['event'], $lines[1][2]['caller']]);
+            ok(str_contains($lines[1][1], 'Job::dies->hold: ') && str_contains($lines[1][1], 'Key: lock_k "k"'), $lines[1][1]);
+            until(static fn (): bool => !$store->isLocked('lock_k'), 60, 'it is free');
+            throws(SemaphoreReleaseException::class, static fn () => $manager->release('k', 'Job::late'));
+        });
+    }
 
     $t->test('manager::a repetition extends where that was chosen', static function () use ($fresh, $logger): void {
         $store = $fresh();
