@@ -601,6 +601,54 @@ static void sessions(void) {
     synlock_store_free(store);
 }
 
+/* What is left of the lease of the one who holds a name. */
+static int64_t lease_of(const synlock_store *store, const char *name) {
+    synlock_list *list = NULL;
+    synlock_holder row = {.struct_size = sizeof row};
+    IS(SYNLOCK_OK, synlock_store_inspect(store, name, SYNLOCK_NTS, &list, NULL));
+    IS(SYNLOCK_OK, synlock_list_get(list, 0, &row, NULL));
+    synlock_list_free(list);
+    return row.remaining_ms;
+}
+
+static void default_leases(void) {
+    synlock_store *store = check_store("redis");
+    synlock_session *mine = NULL;
+    IS(SYNLOCK_OK, synlock_session_new(store, NULL, &mine, NULL));
+    IS(SYNLOCK_OK, synlock_session_acquire(mine, "default", SYNLOCK_NTS, 0, NULL));
+    CHECK(lease_of(store, "default") > 5000 && lease_of(store, "default") <= 30000);
+    IS(SYNLOCK_OK, synlock_session_release(mine, "default", SYNLOCK_NTS, NULL));
+    IS(SYNLOCK_OK, synlock_session_acquire(mine, "default", SYNLOCK_NTS, 2500, NULL));
+    IS(SYNLOCK_OK, synlock_session_renew(mine, "default", SYNLOCK_NTS, 0, NULL));
+    CHECK(lease_of(store, "default") > 5000 && lease_of(store, "default") <= 30000);
+    synlock_session_free(mine);
+    synlock_store_free(store);
+}
+
+/* What a process holds that ends with a call of synlock_process_end, or without, far from the end of the lease. */
+static void an_ending_process(void) {
+    synlock_store *store = check_store("redis");
+    synlock_session *mine = NULL;
+    IS(SYNLOCK_OK, synlock_session_new(store, NULL, &mine, NULL));
+    for (int told = 0; told < 2; told++) {
+        pid_t child = fork();
+        if (child == 0) {
+            synlock_session *held = NULL;
+            IS(SYNLOCK_OK, synlock_session_new(store, NULL, &held, NULL));
+            IS(SYNLOCK_OK, synlock_session_acquire(held, told ? "told" : "killed", SYNLOCK_NTS, 600000, NULL));
+            if (told) synlock_process_end();
+            raise(check_bad ? SIGABRT : SIGKILL);
+        }
+        int status = 0;
+        CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    }
+    IS(SYNLOCK_OK, synlock_session_acquire(mine, "told", SYNLOCK_NTS, 0, NULL));
+    IS(SYNLOCK_BUSY, synlock_session_acquire(mine, "killed", SYNLOCK_NTS, 0, NULL));
+    IS(SYNLOCK_OK, synlock_store_break(store, "killed", SYNLOCK_NTS, NULL, NULL));
+    synlock_session_free(mine);
+    synlock_store_free(store);
+}
+
 /* A parent's session is not its child's. */
 static void a_childs_session(void) {
     synlock_store *store = check_store("flock");
@@ -659,6 +707,8 @@ int main(void) {
     CASE(events);
     CASE(warnings);
     CASE(sessions);
+    CASE(default_leases);
+    CASE(an_ending_process);
     CASE(a_childs_session);
     return check_totals();
 }

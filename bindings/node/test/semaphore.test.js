@@ -240,6 +240,54 @@ test('a demo does nothing', async () => {
   await one.release('never');
 });
 
+test('the defaults are Avtonom\'s', async () => {
+  const native = require('../native.js');
+  const Real = native.NativeManager;
+  let given;
+  native.NativeManager = class extends Real {
+    constructor(store, settings) {
+      super(store, settings);
+      given = settings;
+    }
+  };
+  let one;
+  try {
+    one = new SemaphoreManager(`memory:${name()}`);
+  } finally {
+    native.NativeManager = Real;
+  }
+  assert.deepEqual([given.tries, given.sleep, given.jitter, given.ttl], [240, 500, 0, 60_000]);
+  assert.deepEqual([given.repeat, given.demo, Buffer.from(given.prefix).toString()], ['error', false, 'lock_']);
+  await one.acquire('k');
+  const { remaining } = (await one.store.inspect('lock_k')).holders[0];
+  assert.ok(remaining > 30_000 && remaining <= 60_000, String(remaining));
+  await one.release('k');
+});
+
+test('an event says who, how long and how often', async () => {
+  const one = manager({ tries: 600, sleep: 100 });
+  const heard = [];
+  one.on('event', (event) => heard.push(event));
+  const holder = await one.store.acquire('lock_k');
+  const waiting = one.acquire('k', { ttl: 90_000 });
+  while (!(await one.store.inspect('lock_k')).waiters) await sleep(5);
+  await sleep(20);
+  await holder.release();
+  const how = await waiting;
+  const { owner } = (await one.store.inspect('lock_k')).holders[0];
+  await one.release('k');
+  while (heard.length < 3) await sleep(5);
+  const [waits, acquired, released] = heard;
+  assert.deepEqual(heard.map((event) => event.kind), ['waiting', 'acquired', 'released']);
+  assert.equal(waits.waited, 0);
+  assert.ok(acquired.waited > 10 && Math.abs(acquired.waited - how.waited) < 1, `${acquired.waited}, ${how.waited}`);
+  assert.equal(acquired.attempts, how.attempts);
+  assert.ok(acquired.attempts >= 1 && acquired.held === 0);
+  assert.ok(released.held > 0 && released.attempts === 0);
+  assert.match(acquired.owner, /^[0-9a-f]{8}$/);
+  assert.deepEqual([acquired.owner, owner.startsWith(acquired.owner)], [released.owner, true]);
+});
+
 test('settings are checked', () => {
   for (const settings of [{ tries: 0 }, { ttl: 0 }, { sleep: -1 }, { repeat: 'never' }]) {
     assert.throws(() => manager(settings), { code: 'SYNLOCK_INVALID_ARGUMENT' });

@@ -38,7 +38,7 @@ for (const [kind, setup] of Object.entries(setups)) {
       assert.match(mine.id, /^[0-9]{1,10}[0-9a-f]{13}[0-9]\.[0-9]{8}$/);
       assert.equal(mine.id, mine.id);
       assert.notEqual(mine.id, other.id);
-      assert.ok((await mine.acquire(key)) && (await mine.acquire(key, { ttl: 60_000 })) && (await mine.renew(key)));
+      assert.ok((await mine.acquire(key)) && (await mine.acquire(key, { ttl: LONG })) && (await mine.renew(key)));
       assert.ok(!(await other.acquire(key)) && !(await other.renew(key)) && !(await other.release(key)));
       assert.equal(await other.mayBeAvailable(key), false);
       assert.equal(await briefly((delay) => other.wait(key, { delay })), true);
@@ -53,7 +53,7 @@ for (const [kind, setup] of Object.entries(setups)) {
 
     it('end a wait by a signal', async () => {
       const [mine, other, key] = [store.session(), store.session(), name()];
-      assert.ok(await mine.acquire(key));
+      assert.ok(await mine.acquire(key, { ttl: LONG }));
       const end = new AbortController();
       const waits = [other.wait(key, { signal: end.signal }), store.waitFree(key, { signal: end.signal })];
       const stays = store.waitFree(key);
@@ -70,7 +70,7 @@ for (const [kind, setup] of Object.entries(setups)) {
     it('are many, that wait for many', async () => {
       const [mine, other] = [store.session(), store.session()];
       const keys = Array.from({ length: 50 }, name);
-      for (const key of keys) assert.ok(await mine.acquire(key));
+      for (const key of keys) assert.ok(await mine.acquire(key, { ttl: LONG }));
       const waits = Promise.all([...keys, ...keys].map((key) => other.wait(key, { delay: PATIENCE })));
       assert.equal(await mine.releaseAll(), keys.length);
       assert.ok((await waits).every((held) => held === false));
@@ -95,7 +95,7 @@ for (const [kind, setup] of Object.entries(setups)) {
       assert.equal(await other.releaseAll(), 1);
       assert.equal(await mine.acquire(key), true);
       mine[Symbol.dispose]();
-      assert.equal(await mine.acquire(key), true);
+      assert.equal(await mine.acquire(key, { ttl: LONG }), true);
       mine = null;
       await until(() => {
         collect();
@@ -109,11 +109,28 @@ for (const [kind, setup] of Object.entries(setups)) {
       if (kind === 'memory') return;
       const key = name();
       const text = `const s = require(${JSON.stringify(require.resolve('..'))}).Store.openSync(process.argv[1]).session();
-        if (!s.acquireSync(process.argv[2])) process.exit(3); process.exit(0);`;
+        if (!s.acquireSync(process.argv[2], { ttl: ${LONG} })) process.exit(3); process.exit(0);`;
       assert.equal(spawnSync(process.execPath, ['-e', text, server.url, key], { timeout: 2 * PATIENCE }).status, 0);
       const mine = store.session();
       assert.equal(mine.acquireSync(key), true);
       mine.releaseAllSync();
+    });
+
+    it('take thirty seconds where no time is given', async () => {
+      const [mine, other, key] = [store.session(), store.session(), name()];
+      if (store.capabilities.ttl) {
+        const left = async () => (await store.inspect(key)).holders[0].remaining;
+        const isDefault = (ms) => ms > 5000 && ms <= 30_000;
+        assert.ok((await mine.acquire(key)) && isDefault(await left()));
+        assert.ok((await mine.release(key)) && (await mine.acquire(key, { ttl: 2500 })) && (await mine.renew(key)) && isDefault(await left()));
+        assert.ok(mine.releaseSync(key) && mine.acquireSync(key) && isDefault(await left()));
+      }
+      if (kind !== 'memory') return;
+      // A wait never ends early.
+      assert.ok(await mine.acquire(key, { ttl: LONG }));
+      const start = performance.now();
+      assert.equal(await other.wait(key), true);
+      assert.ok(performance.now() - start > 29_000);
     });
 
     it('may be persistent', async () => {

@@ -14,6 +14,7 @@ import uuid
 import pytest
 
 import synlock
+import synlock.aio
 from synlock import semaphore
 from synlock.semaphore import SemaphoreManager
 
@@ -234,6 +235,21 @@ def test_a_demo_does_nothing():
     one.acquire("k")
     one.acquire("k")
     assert not one.store.is_locked("lock_k")
+    one.release("k")
+
+
+def test_the_defaults_are_avtonoms():
+    url = f"memory:{uuid.uuid4()}"
+    for kind in SemaphoreManager, synlock.aio.SemaphoreManager:
+        for settings, patience in ({}, 120.0), ({"sleep": 1.0}, 240.0):
+            errand, _, _ = kind(url, **settings)._native.ask("k")
+            assert patience - 60.0 < errand.patience <= patience
+    one = SemaphoreManager(url)
+    one.acquire("k")
+    assert one.name("k") == b"lock_k"
+    assert 30.0 < one.store.inspect("lock_k")["holders"][0]["remaining"] <= 60.0
+    with pytest.raises(synlock.Reentered):
+        one.acquire("k")
     one.release("k")
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import inspect
 import os
 import re
 import subprocess
@@ -27,7 +28,8 @@ def test_acquires_renews_waits_and_releases(url, name):
     mine, other = Session(store), Session(url)
     assert re.fullmatch(r"[0-9]{1,10}[0-9a-f]{13}[0-9]\.[0-9]{8}", mine.id)
     assert mine.id == mine.id != other.id and not mine.is_persistent
-    assert mine.acquire(name) and mine.acquire(name, 60.0) and mine.renew(name)
+    # The lease ends long after all waits: what ends these is a wake-up.
+    assert mine.acquire(name) and mine.acquire(name, 600.0) and mine.renew(name)
     assert not other.acquire(name) and not other.renew(name) and not other.release(name)
     assert not mine.may_be_available(name) and not other.may_be_available(name)
     assert briefly(lambda seconds: other.wait(name, seconds))
@@ -39,9 +41,9 @@ def test_acquires_renews_waits_and_releases(url, name):
 def test_all_end_with_the_session(url, name):
     mine, other = Session(url), Session(url)
     with mine as same:
-        assert same is mine and mine.acquire(name) and mine.acquire(name + "b")
+        assert same is mine and mine.acquire(name, 600.0) and mine.acquire(name + "b", 600.0)
     assert other.acquire(name) and other.acquire(name + "b") and other.release_all() == 2
-    assert mine.acquire(name)
+    assert mine.acquire(name, 600.0)
     del mine, same
     gc.collect()
     assert other.acquire(name)
@@ -64,9 +66,25 @@ def test_a_lost_lock_is_told_of_once(url, name):
 def test_the_end_of_the_interpreter_releases(url, name):
     if url.startswith("memory:"):
         return
-    code = f"import synlock; s = synlock.Session({url!r}); assert s.acquire({name!r}); kept = [s]; kept.append(kept)"
+    code = f"s = synlock.Session({url!r}); assert s.acquire({name!r}, 600.0); kept = [s]; kept.append(kept)"
+    code = f"import synlock; {code}"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
     assert Session(url).acquire(name)
+
+
+def test_thirty_seconds_where_no_time_is_given(redis, name):
+    mine = Session(redis)
+
+    def left():
+        return Store(redis).inspect(name)["holders"][0]["remaining"]
+
+    assert mine.acquire(name) and 5 < left() <= 30
+    assert mine.acquire(name, 600.0) and mine.release(name)
+    assert mine.acquire(name, 2.0) and mine.renew(name) and 5 < left() <= 30
+    for kind in Session, aio.Session:
+        times = {"acquire": "ttl", "renew": "ttl", "wait": "delay"}
+        for method, time_of in times.items():
+            assert inspect.signature(getattr(kind, method)).parameters[time_of].default == 30.0
 
 
 def test_persistent_sessions(redis, name):
