@@ -303,3 +303,61 @@ def test_waits_refreshes_and_losses_are_counted():
     assert counted["synlock_waited_seconds_sum"] > 0
     assert counted["synlock_held_seconds_count"] == 1
     assert counted["synlock_held_seconds_sum"] > 0
+
+
+GREENLETS = """
+from gevent import monkey; monkey.patch_all()
+import sys, gevent, synlock
+from synlock.semaphore import SemaphoreManager
+class Custom:
+    owner, frees_on_death = None, True
+    def attempt(self, ask):
+        if Custom.owner is None:
+            Custom.owner = ask.owner
+        return Custom.owner == ask.owner
+    def release(self, ask):
+        Custom.owner = None if Custom.owner == ask.owner else Custom.owner
+        return True
+    def is_held(self, ask):
+        return Custom.owner == ask.owner
+url = sys.argv[1]
+store = synlock.Store.custom(Custom()) if url == "custom" else synlock.Store(url)
+manager = SemaphoreManager(store, prefix="", tries=100, sleep=1.0)
+holder = store.lock("key")
+def take():
+    for _ in range(3000):
+        if holder.acquire(False):
+            return True
+        gevent.sleep(0.01)
+print(take())
+waiting = gevent.spawn(manager.acquire, "key")
+# Others run, and it asks.
+for _ in range(30):
+    gevent.sleep(0.01)
+print(waiting.ready())
+waiting.kill()
+holder.release()
+# Whoever is late with it, has it by then.
+for _ in range(50):
+    gevent.sleep(0.01)
+print(manager.held(), manager.is_acquired("key") if manager.held() else None, take())
+waiting = gevent.spawn(manager.acquire, "key")
+gevent.sleep(0.05)
+holder.release()
+print(waiting.get(timeout=60).attempts > 0, manager.is_acquired("key"), holder.acquire(False))
+try:
+    manager.acquire("key")
+except synlock.Reentered:
+    print("again")
+manager.release("key")
+with manager.lock("key"):
+    pass
+print(take())
+"""
+
+
+def test_a_greenlet_that_is_killed_has_acquired_nothing(url):
+    for place in [url, "custom"]:
+        done = subprocess.run([sys.executable, "-c", GREENLETS, place], capture_output=True, text=True, timeout=120)
+        wanted = ["True", "False", "[] None True", "True True False", "again", "True"]
+        assert done.stdout.splitlines() == wanted, (place, done.stdout, done.stderr)

@@ -46,9 +46,20 @@ def run(handle: _synlock.Handle, op: str, argument: float | None = None) -> Any:
     return done[0][2]
 
 
-def call(function: Callable[..., _T], *arguments: Any) -> _T:
-    """Calls what has no operation of dispatch, in a thread of the hub."""
+def call(function: Callable[..., _T], *arguments: Any, undo: Callable[[], object] | None = None) -> _T:
+    """Calls what has no operation of dispatch, in a thread of the hub.
+
+    `undo` is called there too, when a greenlet is killed that would have had the result.
+    """
     import gevent  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
-    result: _T = gevent.get_hub().threadpool.apply(function, arguments)
+    pool = gevent.get_hub().threadpool
+    job = pool.spawn(function, *arguments)
+    try:
+        result: _T = job.get()
+    except BaseException as error:
+        if undo is not None and error is not job.exception:
+            # The thread is still at it, or its result came as the greenlet was killed.
+            job.rawlink(lambda done: pool.spawn(undo) if done.successful() else None)
+        raise
     return result

@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 from . import _gevent, _synlock
 from ._base import _FOLDER, _LEVELS, Acquired, BaseStore, _at_exit, _kind, name_bytes
 from ._base import _warn as _warn_of
+from ._errors import LockLost, NotHeld, Reentered
 from ._lock import Store
 
 #: Text, or a list that begins with text. The same key is the same lock in every language.
@@ -147,7 +148,31 @@ class SemaphoreManager(BaseManager):
 
         `path` says in the log who asks, by default the calling function; `ttl` is the lease.
         """
-        return Acquired(*self._call(self._native.acquire, key, path or _caller(), ttl))
+        acquire = self._acquire_by_greenlet if _gevent.is_patched() else self._native.acquire
+        return Acquired(*acquire(key, path or _caller(), ttl))
+
+    def _acquire_by_greenlet(self, key: Key, path: str, ttl: float | None) -> tuple[float, bool, int, bool]:
+        """The wait is the greenlet's: killed, it has acquired nothing."""
+        while True:
+            errand, handle, lease = self._native.ask(key, path, ttl)
+            if errand is not None:
+                break
+            assert handle is not None
+            # Lost meanwhile, it is asked for anew.
+            with contextlib.suppress(LockLost, NotHeld):
+                self._call(handle.refresh, lease)
+                return 0.0, False, 1, False
+        handle, patience = errand.handle, errand.patience
+        try:
+            if self.store._is_custom:
+                how: tuple[float, bool, int, bool] = _gevent.call(handle.acquire, patience, undo=handle.release)
+            else:
+                how = _gevent.run(handle, "acquire", patience)
+        except Reentered:
+            self._native.refuse(errand)
+            raise
+        self._native.keep(errand)
+        return how
 
     def release(self, key: Key, path: str | None = None) -> None:
         """Releases it; raises `NotHeld`, or `LockLost` if it was lost meanwhile: whoever has it is left alone."""
