@@ -24,7 +24,7 @@ final class Lock extends Base
     private const DAY = 86_400.0;
     /** So many may be kept before those that have ended are looked for. */
     private const MANY = 100;
-    /** @var array<string, Hold> held by this process: place, name and owner => hold */
+    /** @var array<string, array{Hold, ?string}> held by this process: place, name and owner => hold, and its export */
     private static array $holds = [];
     private ?Hold $hold = null;
     /** The owner is no word of the program's, and may become one that can be adopted. */
@@ -133,11 +133,16 @@ final class Lock extends Base
             $this->owner = $this->exported($hold);
         }
         if (\count(self::$holds) >= self::MANY) {
-            self::$holds = \array_filter(self::$holds, static fn (Hold $hold): bool => $hold->state() === State::Held);
+            self::$holds = \array_filter(self::$holds, static fn (array $kept): bool => $kept[0]->state() === State::Held);
         }
-        self::$holds[$this->key()] = $hold;
+        $this->keep($hold);
 
         return true;
+    }
+
+    private function keep(Hold $hold): void
+    {
+        self::$holds[$this->key()] = [$hold, $this->store->capabilities()->export ? $this->exported($hold) : null];
     }
 
     /**
@@ -157,14 +162,20 @@ final class Lock extends Base
     /** Its hold, taken over from where it was taken. */
     private function find(): ?Hold
     {
-        $this->hold ??= self::$holds[$this->key()] ?? null;
-        if ($this->hold?->state() === State::Forked) {
-            $this->hold = null; // the parent's, unless its owner is known here
+        [$kept, $text] = self::$holds[$this->key()] ?? [null, null];
+        $this->hold ??= $kept;
+        $state = $this->hold?->state();
+        if ($state === State::Forked) {
+            [$this->hold, $text] = [null, null]; // the parent's, unless its owner is known here
+        } elseif ($state === State::Idle) {
+            $this->hold = null; // its handle went with the request of a worker that lives on
         }
-        if ($this->hold === null && \str_starts_with($this->owner, 'synlock1:')) {
+        $text ??= \str_starts_with($this->owner, 'synlock1:') ? $this->owner : null;
+        if ($this->hold === null && $text !== null) {
             try {
                 // Adopting never shortens.
-                $this->hold = $this->store->adopt($this->owner, 1.0, false);
+                $this->hold = $this->store->adopt($text, 1.0, false);
+                $this->keep($this->hold); // it has another owner token now
             } catch (LockLost | InvalidArgument) {
                 return null;
             }

@@ -150,6 +150,20 @@ return static function (Runner $t, Setup $setup): void {
         }
     });
 
+    $t->test('laravel::a lock that is held over the end of a worker\'s request', static function () use ($urls): void {
+        foreach (['redis', 'shm', 'postgres', 'memcached'] as $name) {
+            $locks = new LockProvider($urls[$name]);
+            foreach ([null, 'my own word'] as $owner) {
+                $lock = $locks->lock('held over', 60, $owner);
+                same(true, $lock->get());
+                \Synlock\Runtime::endRequest();
+                same([false, true], [$locks->lock('held over', 60)->get(), $lock->refresh(90)], $name);
+                \Synlock\Runtime::endRequest();
+                same([true, false], [$locks->restoreLock('held over', $lock->owner())->release(), $lock->release()]);
+            }
+        }
+    });
+
     $t->test('laravel::tags of a cache that has them', static function () use ($urls): void {
         require_once 'Illuminate/Filesystem/autoload.php';
         $locks = new LockProvider($urls['shm']);
