@@ -193,6 +193,45 @@ return static function (Runner $t, Setup $setup): void {
         same([true, true, false, null], [$none->acquire(), $none->isAcquired(), $none->isExpired(), $none->getRemainingLifetime()]);
     });
 
+    $t->test("{$setup->mode} commands::the trait, with its own store and with a factory", static function () use ($setup): void {
+        $command = static fn (string $name, ?object $factory = null): object => new class ("{$name} " . basename($setup->temp), $factory) {
+            use \Synlock\Symfony\LockableTrait;
+
+            public function __construct(private readonly string $name, ?object $factory)
+            {
+                $this->lockFactory = $factory;
+            }
+
+            public function getName(): string
+            {
+                return $this->name;
+            }
+
+            public function run(?\Closure $inside = null, ?string $name = null): ?array
+            {
+                if (!$this->lock($name)) {
+                    return null;
+                }
+                $seen = [$inside === null ? null : $inside()];
+                throws(\LogicException::class, fn () => $this->lock());
+                $this->release();
+                $this->release();
+
+                return $seen;
+            }
+        };
+        $url = $setup->urls()['shm'];
+        $factories = [null, new LockFactory(new SynlockStore($url)), $setup->factory(new SynlockStore($url))];
+        foreach ($factories as $at => $factory) {
+            [$one, $other] = [$command("nightly {$at}", $factory), $command("nightly {$at}", $factory)];
+            same([null], $one->run(static fn (): ?array => $other->run()), "number {$at}");
+            same([[null]], $one->run(static fn (): ?array => $other->run(name: "{$other->getName()} of another name")));
+            same([null], $other->run());
+        }
+        $theirs = (new LockFactory(new S\SemaphoreStore()))->createLock($one->getName());
+        same([true, null], [$theirs->acquire(), $command('nightly 2')->run()], 'semaphores, as in 6.3 and later');
+    });
+
     $t->test("{$setup->mode} strategies", static function (): void {
         $met = static fn (object $strategy, int $all): array => array_map(static fn (int $n): bool => $strategy->isMet($n, $all), range(0, $all));
         $can = static fn (object $strategy, int $all): array => array_map(static fn (int $n): bool => $strategy->canBeMet($n, $all), range(0, $all));

@@ -218,4 +218,41 @@ return static function (Runner $t, Setup $setup): void {
         same(true, $invoices->report(static fn (): bool => Store::open('memory:reports')->isLocked('report')));
         $testing->shutdown();
     });
+
+    $t->test('framework::a worker that is told to stop while it waits for a lock notes it, and stops after the message', static function () use ($setup): void {
+        $url = $setup->urls()['shm'];
+        $code = <<<'PHP'
+            require_once 'Symfony/Component/Messenger/autoload.php';
+            require_once 'Symfony/Component/EventDispatcher/autoload.php';
+            pcntl_async_signals(true); // as the console does
+            $lock = (new \Symfony\Component\Lock\LockFactory(new \Synlock\Symfony\SynlockStore($arguments[0])))->createLock('worker', 60);
+            $messages = new class implements \Symfony\Component\Messenger\Transport\Receiver\ReceiverInterface {
+                public function get(): iterable { return [new \Symfony\Component\Messenger\Envelope(new \stdClass())]; }
+                public function ack(\Symfony\Component\Messenger\Envelope $envelope): void {}
+                public function reject(\Symfony\Component\Messenger\Envelope $envelope): void {}
+            };
+            $handle = static function () use ($lock): void { echo "waits\n"; $lock->acquire(true); echo "works\n"; $lock->release(); };
+            $bus = new \Symfony\Component\Messenger\MessageBus([new \Symfony\Component\Messenger\Middleware\HandleMessageMiddleware(
+                new \Symfony\Component\Messenger\Handler\HandlersLocator([\stdClass::class => [$handle]]),
+            )]);
+            $told = new class extends \Psr\Log\AbstractLogger {
+                public function log($level, $message, array $context = []): void { echo "told\n"; }
+            };
+            $dispatcher = new \Symfony\Component\EventDispatcher\EventDispatcher();
+            $dispatcher->addSubscriber(new \Symfony\Component\Messenger\EventListener\StopWorkerOnSigtermSignalListener($told));
+            (new \Symfony\Component\Messenger\Worker(['all' => $messages], $bus, $dispatcher))->run();
+            echo "stopped\n";
+            PHP;
+        $holder = Store::open($url)->createLock('worker', 60);
+        $holder->acquire();
+        $process = $setup->process($code, [$url]);
+        $process->expect('waits');
+        $process->signal(SIGTERM);
+        $process->expect('told');
+        same(true, $process->isRunning(), 'the message is not done');
+        $holder->release();
+        $process->expect('works');
+        $process->expect('stopped');
+        same(0, $process->wait());
+    });
 };
