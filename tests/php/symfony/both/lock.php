@@ -296,7 +296,6 @@ return static function (Runner $t, Setup $setup): void {
             [InvalidArgumentException::class, static fn () => new S\PostgreSqlStore($clients->pdo('sqlite'))],
             [InvalidArgumentException::class, static fn () => S\StoreFactory::createStore('nothing://x')],
             [InvalidArgumentException::class, static fn () => S\StoreFactory::createStore(new \stdClass())],
-            [InvalidArgumentException::class, static fn () => S\StoreFactory::createStore('redis://a,b')],
         ] as $at => [$class, $make]) {
             ok(throws($class, $make) instanceof $class, "number {$at}");
         }
@@ -389,6 +388,34 @@ return static function (Runner $t, Setup $setup): void {
         $rows = $clients->pdo('mysql')->query("SELECT count(*) FROM `my locks`.lock_keys WHERE key_id = '" . hash('sha256', "blank {$mark}") . "'");
         same(1, (int) $rows->fetchColumn());
         $lock->release();
+    });
+
+    $t->test("{$setup->mode} factory::options of a DSN, and several servers, as Symfony's cache reads them", static function () use ($setup, $clients): void {
+        [$redis, $memcached] = [$clients->redis()->getPort(), $setup->ports['memcached']];
+        throws(InvalidArgumentException::class, static fn () => S\StoreFactory::createStore('redis:?host[a]&host[b]')); // it is not loaded yet
+        $kept = static function (string $dsn, \Closure $isThere, string $class) use ($setup): void {
+            $store = S\StoreFactory::createStore($dsn);
+            same($class, $store::class, $dsn);
+            $name = "options-{$setup->mode}-" . md5($dsn);
+            $lock = (new LockFactory($store))->createLock($name, 30);
+            same([true, true], [$lock->acquire(), $isThere($name)], $dsn);
+            $lock->release();
+            same(false, $isThere($name), $dsn);
+        };
+        $in = static fn (int $database): \Closure => static fn (string $name): bool => $clients->redis($database)->exists($name) === 1;
+        $kept("redis://127.0.0.1:{$redis}?timeout=5&read_timeout=2.5&persistent=1&persistent_id=x&retry_interval=10&lazy=1&tcp_keepalive=0", $in(0), SynlockStore::class);
+        $kept("redis://127.0.0.1:{$redis}/?dbindex=6", $in(6), SynlockStore::class);
+        $kept("redis://127.0.0.1:{$redis}/7?timeout=0", $in(7), SynlockStore::class);
+        require_once 'Symfony/Component/Cache/autoload.php';
+        $item = static fn (string $name): bool => $clients->memcached()->get($name) !== false;
+        $kept("redis:?host[127.0.0.1:{$redis}]&dbindex=0", $in(0), S\RedisStore::class);
+        $kept("redis:?host[127.0.0.1:{$redis}]&host[127.0.0.1:{$redis}]&class=RedisArray", $in(0), S\RedisStore::class);
+        $kept("memcached:?host[127.0.0.1:{$memcached}]", $item, S\MemcachedStore::class);
+        $kept("memcached://127.0.0.1:{$memcached}?recv_timeout=500", $item, S\MemcachedStore::class);
+        $server = $clients->cluster();
+        $kept("redis:?host[{$clients->clusterAt()}]&redis_cluster=1", static fn (string $name): bool => $clients->redisCluster('')->exists($name) === 1, S\RedisStore::class);
+        $server->signal(SIGKILL);
+        $server->wait();
     });
 
     $t->test("{$setup->mode} factory::a password and a database of a DSN", static function () use ($setup, $clients): void {

@@ -86,10 +86,15 @@ final class Clients
         return [$server, $redis, $port, $bus];
     }
 
-    public function redisCluster(): \RedisCluster
+    public function clusterAt(): string
+    {
+        return $this->clusterAt;
+    }
+
+    public function redisCluster(string $prefix = 'app:'): \RedisCluster
     {
         $cluster = new \RedisCluster(null, [$this->clusterAt]);
-        $cluster->setOption(\RedisCluster::OPT_PREFIX, 'app:');
+        $cluster->setOption(\RedisCluster::OPT_PREFIX, $prefix);
 
         return $cluster;
     }

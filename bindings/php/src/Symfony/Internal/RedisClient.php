@@ -35,7 +35,7 @@ final class RedisClient
 
         return self::$clusters[$client] ?? match (true) {
             $client instanceof \RedisArray => self::phpredis($client->_instance($client->_target($name))),
-            $client instanceof \RedisCluster => self::$clusters[$client] = self::cluster($client),
+            $client instanceof \RedisCluster, $client instanceof \Symfony\Component\Cache\Traits\RedisClusterProxy => self::$clusters[$client] = self::cluster($client),
             $client instanceof \Predis\ClientInterface => self::predis($client, $name),
             default => self::phpredis($client), // and lazy proxies of it
         };
@@ -56,7 +56,8 @@ final class RedisClient
         return self::server($host, $port, (int) $client->getDbNum(), $user, $password, (string) $client->getOption(\Redis::OPT_PREFIX));
     }
 
-    private static function cluster(\RedisCluster $client): array
+    /** @param \RedisCluster $client or a lazy proxy of it */
+    private static function cluster(object $client): array
     {
         $masters = \array_map(static fn (array $server): string => self::host($server[0]) . ":{$server[1]}", $client->_masters());
         try {

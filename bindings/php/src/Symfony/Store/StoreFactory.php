@@ -5,6 +5,7 @@ declare(strict_types=1);
 namespace Synlock\Symfony\Store;
 
 use Doctrine\DBAL\Connection;
+use Symfony\Component\Cache\Adapter\AbstractAdapter;
 use Synlock\Symfony\Exception\InvalidArgumentException;
 use Synlock\Symfony\PersistingStoreInterface;
 use Synlock\Symfony\SynlockStore;
@@ -14,6 +15,9 @@ require_once __DIR__ . '/../Internal/types.php';
 /** Stores out of what Symfony's class of this name takes, and keeping locks where its stores keep them. */
 class StoreFactory
 {
+    /** Options of Redis' DSN that are heeded, or say nothing about the place of a lock. */
+    private const OPTIONS = ['timeout', 'read_timeout', 'retry_interval', 'persistent', 'persistent_id', 'lazy', 'tcp_keepalive', 'dbindex'];
+
     /**
      * @param object|string $connection a client, or a DSN as in Symfony
      *
@@ -51,6 +55,7 @@ class StoreFactory
             $dsn === 'null' => new SynlockStore('null:'),
             \in_array($scheme, ['redis', 'rediss', 'valkey', 'valkeys'], true) => self::redis($dsn),
             $scheme === 'memcached' && \preg_match('~^//([^@,/?]+:\d+|[^@,/?:]+|/[^?]+)$~', $rest) === 1 => self::memcached(\substr($rest, 2)),
+            $scheme === 'memcached' => self::bySymfony($dsn),
             \in_array($scheme, ['pgsql+advisory', 'postgres+advisory', 'postgresql+advisory'], true) => $isUrl ? new DoctrineDbalPostgreSqlStore($dsn) : new PostgreSqlStore($dsn),
             $isUrl && \in_array($scheme, ['mysql', 'mysql2', 'pgsql', 'postgres', 'postgresql', 'sqlite', 'sqlite3'], true) => new DoctrineDbalStore($dsn),
             \in_array($scheme, ['mysql', 'pgsql', 'sqlite'], true) => new PdoStore($dsn),
@@ -59,19 +64,36 @@ class StoreFactory
         };
     }
 
-    /** `redis://[[user:]password@]HOST[:PORT][/DATABASE]` or `redis:///PATH[/DATABASE]` */
-    private static function redis(string $dsn): SynlockStore
+    /** `redis://[[user:]password@]HOST[:PORT][/DATABASE][?OPTIONS]` or `redis:///PATH[/DATABASE][?OPTIONS]` */
+    private static function redis(#[\SensitiveParameter] string $dsn): PersistingStoreInterface
     {
-        $pattern = '~^(?<scheme>redis|valkey)(?<tls>s?)://(?:(?:(?<user>[^:@/]*):)?(?<password>[^@/]*)@)?(?:(?<host>[^/?:,]+|\[[^]]+\])(?::(?<port>\d+))?(?:/(?<db>\d+))?/?|(?<path>/[^?]+?)(?:/(?<pathdb>\d+))?)$~';
+        $pattern = '~^(?<scheme>redis|valkey)(?<tls>s?)://(?:(?:(?<user>[^:@/]*):)?(?<password>[^@/]*)@)?(?:(?<host>[^/?:,]+|\[[^]]+\])(?::(?<port>\d+))?(?:/(?<db>\d+))?/?|(?<path>/[^?]+?)(?:/(?<pathdb>\d+))?)(?:\?(?<query>.*))?$~';
         if (!\preg_match($pattern, $dsn, $found, \PREG_UNMATCHED_AS_NULL)) {
-            throw self::unsupported(\strtok($dsn, ':') . ':… with several servers or options; give the client object');
+            return self::bySymfony($dsn);
+        }
+        \parse_str($found['query'] ?? '', $options);
+        $time = static fn (string $which): ?int => ($options[$which] ?? 0) > 0 ? (int) \ceil($options[$which] * 1000) : null;
+        $database = $found['db'] ?? $found['pathdb'] ?? $options['dbindex'] ?? null;
+        if (\array_diff_key($options, \array_flip(self::OPTIONS)) !== [] || $database !== ($options['dbindex'] ?? $database)) {
+            return self::bySymfony($dsn);
         }
         $decode = static fn (?string $text): ?string => $text === null || $text === '' ? null : \rawurldecode($text);
         $at = $found['path'] !== null ? "redis:{$found['path']}" : "redis{$found['tls']}://{$found['host']}:" . ($found['port'] ?? 6379);
 
         return new SynlockStore($at, [
-            'dialect' => 'symfony', 'username' => $decode($found['user']), 'password' => $decode($found['password']), 'db' => $found['db'] ?? $found['pathdb'],
+            'dialect' => 'symfony', 'username' => $decode($found['user']), 'password' => $decode($found['password']), 'db' => $database,
+            'connect_timeout' => $time('timeout'), 'io_timeout' => $time('read_timeout'),
         ]);
+    }
+
+    /** What only the component's own way to its clients understands: several servers, and more options. */
+    private static function bySymfony(#[\SensitiveParameter] string $dsn): PersistingStoreInterface
+    {
+        if (!\class_exists(AbstractAdapter::class)) {
+            throw self::unsupported(\strtok($dsn, ':') . ':… with several servers or such options; install symfony/cache, or give the client object');
+        }
+
+        return self::byClient(AbstractAdapter::createConnection($dsn, ['lazy' => true]));
     }
 
     private static function memcached(string $at): SynlockStore
