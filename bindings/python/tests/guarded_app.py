@@ -28,6 +28,7 @@ RULES = {
     "leased": [Policy(name="x_{id}", ttl=600)],
     "later": [Policy(name="x_{id}", status=409, message="later")],
     "queue": [Policy(name="x_{id}", mode="queue", max_wait=60)],
+    "patient": [Policy(name="x_{id}", mode="queue", max_wait=600)],
     "hasty": [Policy(name="x_{id}", mode="queue", max_wait=0.05)],
     "steady": [Policy(name="x_{id}", mode="queue", max_wait=5)],
     "check": [Policy(name="x_{id}", mode="check")],

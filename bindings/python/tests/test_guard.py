@@ -240,7 +240,12 @@ def test_force_and_its_victim(redis):
     with pytest.raises(synlock.LockLost, match=rf"broken by the boss, pid {os.getpid()}, host {socket.gethostname()}"):
         victim.lock.ensure_held()
     told = []
-    held = Held(log=lambda admission, error: told.append((admission, error)))
+
+    def log(admission, error):
+        told.append((admission, error))
+        raise OSError("full")
+
+    held = Held(log=log)
     held._of.append((guards, 0, b""))
     held._admissions.append(victim)
     held.release()

@@ -115,20 +115,29 @@ class Server:
         key = str(uuid.uuid4())
         asked = self.ask(policy, id, do, key, **more)
         asked.key = key
-        until(lambda: (self.place / f"inside-{key}").exists(), f"{policy} {id} is inside:\n{self.log.read_text()}")
+        self.until(lambda: self.is_inside(key), f"{policy} {id} is inside")
         return asked
+
+    def is_inside(self, key):
+        return (self.place / f"inside-{key}").exists()
 
     def hang_up(self, asked):
         """And the server has had time to see it: it has answered another request meanwhile."""
         asked.connection.close()
         assert self.status("open", "o") == 200
 
+    def waiters(self, name, number):
+        self.until(lambda: self.store.inspect(name)["waiters"] == number, f"{number} wait for {name}")
+
+    def until(self, true, what):
+        until(true, f"{what}:\n{self.log.read_text()}")
+
     def go(self, *asked):
         for one in asked:
             (self.place / f"go-{one.key}").touch()
 
     def free(self, name):
-        until(lambda: not self.store.is_locked(name), f"{name} is free:\n{self.log.read_text()}")
+        self.until(lambda: not self.store.is_locked(name), f"{name} is free")
 
 
 @pytest.fixture(scope="module", params=APPS)
@@ -175,7 +184,7 @@ def test_queue_serves_all_in_their_order(server):
     (server.place / "order").unlink(missing_ok=True)
     for number in range(3):
         asked.append(server.ask("queue", "q", "alone", f"q{number}"))
-        until(lambda number=number: server.store.inspect("x_q")["waiters"] == number + 1, f"{number} waits")
+        server.waiters("x_q", number + 1)
     server.go(asked[0])
     assert [one.answer()[0] for one in asked] == [200] * 4
     assert (server.place / "order").read_text().split() == ["q0", "q1", "q2"]
@@ -313,6 +322,21 @@ def test_a_client_that_hangs_up_on_a_handler_at_work(server):
         server.go(one)
     server.free("x_g")
     assert server.status("block", "g") == 200
+
+
+def test_a_client_that_hangs_up_in_the_queue(server):
+    one = server.hold("block", "m")
+    gone = server.ask("patient", "m", key="gone")
+    server.waiters("x_m", 1)
+    server.hang_up(gone)
+    if server.is_asgi:
+        server.waiters("x_m", 0)
+    # WSGI tells nobody that a client is gone.
+    server.go(one)
+    assert one.answer()[0] == 200
+    server.free("x_m")
+    assert server.is_inside("gone") != server.is_asgi
+    assert server.status("block", "m") == 200
 
 
 def test_the_policies_before_one_that_refuses_are_let_go_of(server):

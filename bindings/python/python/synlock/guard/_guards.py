@@ -238,9 +238,9 @@ class Guards:
 
     async def aenter(self, policy: Policy, request: Request) -> Admission:
         """As `enter`, awaited; its lock is one of `synlock.aio`. No thread waits."""
-        return await self._aenter(policy, self._gate(policy, request))
+        return await self._aenter(policy, self._gate(policy, request), aio.Lock)
 
-    async def _aenter(self, policy: Policy, gate: _synlock.Gate) -> Admission:
+    async def _aenter(self, policy: Policy, gate: _synlock.Gate, kind: type[Lock] | type[aio.Lock]) -> Admission:
         # Refuses what cannot be asked beside the loop.
         aio.Store._of(self._stores[gate.service][1])
         handle = gate.handle()
@@ -255,7 +255,7 @@ class Guards:
             else:
                 gate.granted()
                 break
-        return self._settle(policy, gate, aio.Lock, handle, how)
+        return self._settle(policy, gate, kind, handle, how)
 
     def _settle(
         self,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from .. import _synlock
+from .. import _synlock, aio
 from .._base import logger
 from .._errors import SynlockError
+from .._lock import Lock
 from ._guards import Admission, Guards
 from ._policy import Policy, Request
 
@@ -40,12 +41,14 @@ class Held:
             return None
         return self._note(guards, gate, guards._enter(policy, gate))
 
-    async def aenter(self, guards: Guards, policy: Policy, request: Request) -> Admission | None:
-        """As `enter`, awaited."""
+    async def aenter(
+        self, guards: Guards, policy: Policy, request: Request, *, kind: type[Lock] | type[aio.Lock] = aio.Lock
+    ) -> Admission | None:
+        """As `enter`, awaited; `kind` is what the handler finds."""
         gate = guards._gate(policy, request)
         if self._has(guards, gate):
             return None
-        return self._note(guards, gate, await guards._aenter(policy, gate))
+        return self._note(guards, gate, await guards._aenter(policy, gate, kind))
 
     def _has(self, guards: Guards, gate: _synlock.Gate) -> bool:
         wanted = (guards, gate.service, gate.name)
@@ -77,8 +80,7 @@ class Held:
             try:
                 admission.release()
             except SynlockError as error:
-                # What has happened cannot be undone by failing the request.
-                self._log(admission, error)
+                self._failed(admission, error)
 
     async def arelease(self, point: str | None = None) -> None:
         """As `release`, awaited."""
@@ -86,7 +88,14 @@ class Held:
             try:
                 await admission.arelease()
             except SynlockError as error:
-                self._log(admission, error)
+                self._failed(admission, error)
+
+    def _failed(self, admission: Admission, error: SynlockError) -> None:
+        """What has happened cannot be undone by failing the request, nor does a log that fails."""
+        try:
+            self._log(admission, error)
+        except Exception:
+            logger.exception("the lock %r of a request: %s", admission.name, error)
 
 
 def _tell(admission: Admission, error: SynlockError) -> None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping
 from typing import Any
 
+from .._loop import _wait_out
 from ._guards import Guards, Refused
 from ._held import Held, _Log
 from ._policy import Policy, Request, User, path_of, policies_of
@@ -28,8 +29,8 @@ HELD = "synlock.held"
 class GuardMiddleware:
     """Lets requests in by policies; the application finds the `Held` in `scope["synlock.held"]`.
 
-    WebSockets and the lifespan pass. When the client is gone the lock goes with the application's end. One
-    that does not listen for `http.disconnect` works on and holds it, until it sends the next piece of a
+    WebSockets and the lifespan pass. A client that hangs up leaves the queue. When it hangs up later the lock
+    goes with the application's end. One that does not listen for `http.disconnect` works on and holds it, until it sends the next piece of a
     stream, which is an `OSError`.
     """
 
@@ -71,6 +72,14 @@ class GuardMiddleware:
             ip=(scope.get("client") or (None,))[0],
         )
 
+    async def enter(self, scope: _Scope, policy: Policy, request: Request) -> None:
+        """Lets the request in by one more policy; a client that hangs up while it waits leaves the queue."""
+        entering = scope[HELD].aenter(self.guards, policy, request)
+        if policy.mode in ("queue", "force"):
+            await scope["synlock.client"].while_here(entering)
+        else:
+            await entering
+
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
@@ -78,13 +87,13 @@ class GuardMiddleware:
         held = scope[HELD] = Held(self._release, self._log)
         # What decorators and dependencies enter by.
         scope["synlock.guard"] = self
-        client = _Client(receive)
+        client = scope["synlock.client"] = _Client(receive)
         response = _Started(scope["method"], client, send, held)
         try:
             try:
                 policies = self._policies(scope) if callable(self._policies) else self._policies
                 for policy in policies:
-                    await held.aenter(self.guards, policy, await _settled(self._describe(scope)))
+                    await self.enter(scope, policy, await _settled(self._describe(scope)))
                 await self.app(scope, client.receive, response.send)
             except Refused as refused:
                 if response.has_started:
@@ -144,6 +153,23 @@ class _Client:
             # Of a request that is there as a whole, only the end is missing.
             self._ahead, self._last = None, message
         return False
+
+    async def while_here(self, work: Coroutine[Any, Any, object]) -> None:
+        """Waits for the work, which is cancelled when the client is gone: `_Gone`, or the task is."""
+        task = asyncio.ensure_future(work)
+        try:
+            while not task.done():
+                if self.is_gone():
+                    raise _Gone("the client has hung up")
+                waited: list[asyncio.Future[Any]] = [task]
+                if self._ahead is not None and not self._ahead.done() and not self._is_listening:
+                    waited.append(self._ahead)
+                await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        except BaseException:
+            task.cancel()
+            await _wait_out(task)
+            raise
+        task.result()
 
     def leave(self) -> None:
         if self._ahead is not None and not self._ahead.cancel() and not self._ahead.cancelled():

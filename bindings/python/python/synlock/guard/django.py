@@ -14,12 +14,14 @@ import functools
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, TypeVar
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings  # type: ignore[import-untyped,unused-ignore]
 from django.core.exceptions import ImproperlyConfigured  # type: ignore[import-untyped,unused-ignore]
+from django.core.handlers.asgi import ASGIRequest  # type: ignore[import-untyped,unused-ignore]
 from django.http import HttpRequest, HttpResponse  # type: ignore[import-untyped,unused-ignore]
 from django.utils.module_loading import import_string  # type: ignore[import-untyped,unused-ignore]
 
+from .._lock import Lock
 from ._guards import Guards, Refused
 from ._held import Held
 from ._policy import Policy, Request, User, path_of
@@ -185,6 +187,14 @@ def guarded(policy: Policy | None = None, /, **options: Any) -> Callable[[_F], _
             raise ImproperlyConfigured("synlock.guard.django.GuardMiddleware is not in MIDDLEWARE")
         return held
 
+    def enter(held: Held, request: HttpRequest, described: Request) -> None:
+        is_long = rules.mode in ("queue", "force") and not guards().store(rules.service)._is_custom
+        if is_long and isinstance(request, ASGIRequest):
+            # The loop can give up, when the client does, what a thread cannot.
+            async_to_sync(held.aenter)(guards(), rules, described, kind=Lock)
+        else:
+            held.enter(guards(), rules, described)
+
     def decorate(view: _F) -> _F:
         if iscoroutinefunction(view):
 
@@ -199,7 +209,7 @@ def guarded(policy: Policy | None = None, /, **options: Any) -> Callable[[_F], _
 
         @functools.wraps(view)
         def now(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            held_by(request).enter(guards(), rules, describe(request, rules.user_isolation))
+            enter(held_by(request), request, describe(request, rules.user_isolation))
             return view(request, *args, **kwargs)
 
         return now  # type: ignore[return-value]

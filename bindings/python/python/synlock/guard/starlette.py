@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HTTPRequest
 
 from ._policy import Policy, Request, User, path_of
-from .asgi import HELD, GuardMiddleware, _settled
+from .asgi import GuardMiddleware, _settled
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -25,7 +25,7 @@ async def enter(request: HTTPRequest, policy: Policy) -> None:
     guard = request.scope.get("synlock.guard")
     if not isinstance(guard, GuardMiddleware):
         raise RuntimeError("synlock.guard.asgi.GuardMiddleware is not around this application")
-    await request.scope[HELD].aenter(guard.guards, policy, await describe(request, guard))
+    await guard.enter(request.scope, policy, await describe(request, guard))
 
 
 async def describe(request: HTTPRequest, guard: GuardMiddleware) -> Request:
