@@ -30,8 +30,8 @@ class GuardMiddleware:
     """Lets requests in by policies; the application finds the `Held` in `scope["synlock.held"]`.
 
     WebSockets and the lifespan pass. A client that hangs up leaves the queue. When it hangs up later the lock
-    goes with the application's end. One that does not listen for `http.disconnect` works on and holds it, until it sends the next piece of a
-    stream, which is an `OSError`.
+    goes with the application's end. One that does not listen for `http.disconnect` works on and holds it,
+    until it sends the next piece of a stream, which is an `OSError`.
     """
 
     def __init__(
