@@ -86,7 +86,8 @@ pay = guarded(name="order_{id}")(pay)
 plain = guarded(**queued)(look)
 isolated = guarded(**queued, user_isolation=True)(look)
 outside = transaction.non_atomic_requests(guarded(**queued, user_isolation=True)(look))
-inside = guarded(**queued, user_isolation=True)(transaction.non_atomic_requests(lambda *words, **more: look(*words, **more)))
+unwrapped = transaction.non_atomic_requests(lambda request, id: look(request, id))
+inside = guarded(**queued, user_isolation=True)(unwrapped)
 """
 BEGIN = """
 import os, sys, threading, time
