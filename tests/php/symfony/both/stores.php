@@ -12,7 +12,8 @@ use Synlock\Symfony\Strategy\UnanimousStrategy;
 
 return static function (Runner $t, Setup $setup): void {
     $clients = new Clients($setup);
-    $leased = ['ttl', 'serializable'];
+    // Waiting for the end of a lease once is enough.
+    $leased = $setup->mode === 'with' ? ['ttl', 'serializable'] : ['ttl', 'ends', 'serializable'];
     $combined = static fn (object $strategy, int $initialTtl = 300): object => new S\CombinedStore(array_map(
         static fn (string $n) => new S\PdoStore("sqlite:{$setup->folder('combined')}/{$n}.db", initialTtl: $initialTtl),
         ['a', 'b', 'c'],
@@ -25,8 +26,8 @@ return static function (Runner $t, Setup $setup): void {
         'RedisStore of Redis' => [static fn () => new S\RedisStore($redis), ['shared', 'promote', ...$leased]],
         'RedisStore of RedisArray' => [static fn () => new S\RedisStore($clients->redisArray()), ['shared', 'promote', ...$leased]],
         'RedisStore of Predis' => [static fn () => new S\RedisStore($clients->predis('predis:')), ['shared', 'promote', ...$leased]],
-        'MemcachedStore' => [static fn () => new S\MemcachedStore($clients->memcached(), 20), $leased],
-        'InMemoryStore' => [static fn () => new S\InMemoryStore(), ['shared', 'promote', 'ttl', 'alone']],
+        'MemcachedStore' => [static fn () => new S\MemcachedStore($clients->memcached(), 20), ['whole', ...$leased]],
+        'InMemoryStore' => [static fn () => new S\InMemoryStore(), ['shared', 'promote', 'ttl', 'ends', 'alone']],
         'ZookeeperStore' => [static fn () => new S\ZookeeperStore($clients->zookeeper()), ['alone']],
         'PostgreSqlStore of a PDO' => [static fn () => new S\PostgreSqlStore($clients->pdo('pgsql')), ['shared', 'promote', 'alone']],
         'PostgreSqlStore of a DSN' => [static fn () => new S\PostgreSqlStore($clients->dsn('pgsql'), ['db_username' => 'postgres']), ['shared', 'promote']],
@@ -39,16 +40,12 @@ return static function (Runner $t, Setup $setup): void {
     ];
     foreach (['sqlite', 'mysql', 'pgsql'] as $engine) {
         $login = ['db_username' => $clients->user($engine), 'db_password' => ''];
-        $stores["PdoStore of {$engine}'s DSN"] = [static fn () => new S\PdoStore($clients->dsn($engine), $login), $leased];
-        $stores["PdoStore of {$engine}"] = [static fn () => new S\PdoStore($clients->pdo($engine)), ['alone', ...$leased]];
-        $stores["DoctrineDbalStore of {$engine}"] = [static fn () => new S\DoctrineDbalStore($clients->dbal($engine)), ['alone', ...$leased]];
-        $stores["DoctrineDbalStore of {$engine}'s URL"] = [static fn () => new S\DoctrineDbalStore($clients->url($engine)), $leased];
+        $stores["PdoStore of {$engine}'s DSN"] = [static fn () => new S\PdoStore($clients->dsn($engine), $login), ['whole', ...$leased]];
+        $stores["PdoStore of {$engine}"] = [static fn () => new S\PdoStore($clients->pdo($engine)), ['alone', 'whole', ...$leased]];
+        $stores["DoctrineDbalStore of {$engine}"] = [static fn () => new S\DoctrineDbalStore($clients->dbal($engine)), ['alone', 'whole', ...$leased]];
+        $stores["DoctrineDbalStore of {$engine}'s URL"] = [static fn () => new S\DoctrineDbalStore($clients->url($engine)), ['whole', ...$leased]];
     }
     foreach ($stores as $name => [$make, $kinds]) {
-        if ($setup->mode === 'with' || preg_match('/Array|Predis|Retry|Dbal/', $name)) {
-            // Waiting for the end of a lease once is enough.
-            $kinds = array_diff($kinds, ['ttl']);
-        }
         // Tables and memcached count in whole seconds.
         behaviours($t, $setup, $name, $make, $kinds, 0.11);
     }

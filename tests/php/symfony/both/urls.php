@@ -15,8 +15,9 @@ return static function (Runner $t, Setup $setup): void {
         $kinds = array_keys(array_filter([
             'shared' => $can->shared, 'promote' => $can->promote, 'ttl' => $can->ttl, 'serializable' => $can->export,
             'alone' => $can->scope === 'process',
+            'ends' => $can->ttl, 'whole' => in_array($name, ['memcached', 'etcd'], true),
         ]));
         // A lease of a store that counts in whole seconds.
-        behaviours($t, $setup, $name, static fn (): object => new SynlockStore($url, initialTtl: 300.0), $kinds, in_array($name, ['memcached', 'etcd'], true) ? 0.2 : 0.05);
+        behaviours($t, $setup, $name, static fn (): object => new SynlockStore($url, initialTtl: 300.0), $kinds, in_array('whole', $kinds, true) ? 0.2 : 0.05);
     }
 };
