@@ -177,6 +177,17 @@ static void exports() {
     heir.release();
 }
 
+/// Whether what a name is held for is what is left of thirty seconds.
+static bool is_default(const synlock::Store &store, const char *name) {
+    synlock_list *list = nullptr;
+    synlock_holder row{};
+    row.struct_size = sizeof row;
+    IS(SYNLOCK_OK, synlock_store_inspect(store.get(), name, SYNLOCK_NTS, &list, nullptr));
+    IS(SYNLOCK_OK, synlock_list_get(list, 0, &row, nullptr));
+    synlock_list_free(list);
+    return row.remaining_ms > 5000 && row.remaining_ms <= 30000;
+}
+
 static void sessions() {
     synlock::Store store{check_url("memory")};
     synlock::Session mine{store}, other{store};
@@ -202,6 +213,9 @@ static void sessions() {
     synlock::Session holder{server, "persistent"}, refused{server, "persistent"};
     CHECK(holder.acquire("cpp kept", 60s) && !refused.acquire("cpp kept") && refused.release_all() == 0);
     CHECK(holder.renew("cpp kept") && holder.release_all() == 1);
+    CHECK(holder.acquire("cpp default") && is_default(server, "cpp default") && holder.release("cpp default"));
+    CHECK(refused.acquire("cpp default", 3s) && refused.renew("cpp default") && is_default(server, "cpp default"));
+    CHECK(refused.release_all() == 1);
 }
 
 static void managers() {

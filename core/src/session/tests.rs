@@ -38,6 +38,11 @@ fn ids_are_drupals_by_their_looks_and_differ() {
 }
 
 #[test]
+fn thirty_seconds_are_drupals_default() {
+    assert_eq!(DEFAULT_TTL, Duration::from_secs(30));
+}
+
+#[test]
 fn an_id_that_is_given_must_be_readable() {
     assert!(id::check("persistent").is_ok() && id::check(&"x".repeat(255)).is_ok());
     for bad in ["", "é", "a\nb", "nul\0", &"x".repeat(256)] {

@@ -350,6 +350,22 @@ return static function (Runner $t, Setup $setup): void {
         same(true, $other->renew('a'), "the child's end did nothing to it");
     });
 
+    $t->test('session::thirty seconds where PHP gives no time', static function () use ($setup): void {
+        $store = Store::open("redis://127.0.0.1:{$setup->ports['redis']}?prefix=default:");
+        $mine = $store->createSession();
+        $isDefault = static function () use ($store): bool {
+            $left = $store->inspect('x')->holders[0]->remaining;
+
+            return $left > 5.0 && $left <= 30.0;
+        };
+        same([true, true], [$mine->acquire('x'), $isDefault()]);
+        same([true, true, true, true], [$mine->release('x'), $mine->acquire('x', 2.5), $mine->renew('x'), $isDefault()]);
+        foreach (['acquire', 'renew', 'wait'] as $method) {
+            same(30.0, (new \ReflectionMethod($mine, $method))->getParameters()[1]->getDefaultValue(), $method);
+        }
+        $mine->releaseAll();
+    });
+
     $t->test('drupal::the null backend', static function (): void {
         $lock = new NullLockBackend();
         same([true, true, false], [$lock->acquire('x'), $lock->lockMayBeAvailable('x'), $lock->wait('x')]);
