@@ -80,6 +80,18 @@ return static function (Runner $t, Setup $setup): void {
         }
     });
 
+    $t->test("{$setup->mode} pgsql::a key finds its lock by whatever address the server is reached", static function () use ($setup, $clients): void {
+        $pdo = $clients->pdo('pgsql');
+        $folder = $pdo->query('SHOW unix_socket_directories')->fetchColumn();
+        $beside = new \PDO("pgsql:host={$folder};port={$setup->ports['postgres']};dbname=postgres", 'postgres', '', [\PDO::ATTR_ERRMODE => \PDO::ERRMODE_EXCEPTION]);
+        $key = $setup->key("addresses {$setup->mode}");
+        same(true, (new LockFactory(new S\PdoStore($pdo)))->createLockFromKey($key, 60, false)->acquire());
+        $heir = (new LockFactory(new S\PdoStore($beside)))->createLockFromKey(unserialize(serialize($key)), 60, false);
+        same(true, $heir->isAcquired());
+        $heir->release();
+        same(true, (new LockFactory(new S\PdoStore($pdo)))->createLock("addresses {$setup->mode}")->acquire());
+    });
+
     /** Each member of a CombinedStore, and whether it has a lock of this name. */
     $three = [11, 12, 13];
     $databases = array_map(static fn (int $n): string => "locks_{$setup->mode}_{$n}", $three);
