@@ -1,6 +1,9 @@
 import asyncio
 import gc
+import pathlib
 import pickle
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -228,3 +231,54 @@ def test_it_is_let_go_of():
     del lock
     gc.collect()
     assert gone() is None
+
+
+GREENLETS = """
+from gevent import monkey; monkey.patch_all()
+import sys; sys.path.insert(0, sys.argv[1])
+import gevent, synlock
+from test_custom import Cabinet
+store = synlock.Store.custom(Cabinet())
+held = store.lock("x")
+print(held.acquire())
+got = []
+def work():
+    with store.lock("x") as lock:
+        got.append(lock.last_acquired.contended)
+jobs = [gevent.spawn(work) for _ in range(5)]
+killed = gevent.spawn(lambda: store.lock("x").acquire())
+late = store.lock("x").acquire(timeout=0.05)
+gevent.sleep(0.1)
+print(late, got)
+killed.kill()
+held.release()
+gevent.joinall(jobs, timeout=60, raise_error=True)
+print(got, store.is_locked("x"))
+class Readers(Cabinet):
+    shared, owners = True, set()
+    def attempt(self, ask):
+        self.owners.add(ask.owner)
+        return True
+    def release(self, ask):
+        self.owners.discard(ask.owner)
+        return True
+    def is_held(self, ask):
+        return ask.owner in self.owners
+    def change_mode(self, ask):
+        return self.owners == {ask.owner}
+store = synlock.Store.custom(Readers())
+readers = [store.lock("y", shared=True) for _ in range(2)]
+for reader in readers:
+    reader.acquire()
+promoting = gevent.spawn(readers[0].promote, 60)
+gevent.sleep(0.05)
+readers[1].release()
+print(promoting.get(timeout=60))
+"""
+
+
+def test_under_gevent_a_wait_lets_other_greenlets_run():
+    folder = str(pathlib.Path(__file__).parent)
+    done = subprocess.run([sys.executable, "-c", GREENLETS, folder], capture_output=True, text=True, timeout=120)
+    wanted = ["True", "False []", "[True, True, True, True, True] False", "True"]
+    assert done.stdout.splitlines() == wanted, done.stdout + done.stderr

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from . import _synlock
-from ._errors import SynlockError
+from ._errors import LockBusy, LockTimeout, SynlockError, Unsupported
 
+#: How long the hub stands still, in seconds, while a custom store is asked.
+_SLICE = 0.001
 _T = TypeVar("_T")
 
 
@@ -24,7 +27,12 @@ def run(handle: _synlock.Handle, op: str, argument: float | None = None) -> Any:
     from gevent.socket import wait_read  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
     dispatch = _synlock.Dispatch()
-    ticket = dispatch.submit(handle, op, argument)
+    try:
+        ticket = dispatch.submit(handle, op, argument)
+    except Unsupported:
+        if op not in ("acquire", "promote"):
+            raise
+        return _ask_again(handle, op, argument)
     done: list[tuple[int, BaseException | None, Any]] = []
     killed: BaseException | None = None
     while not done:
@@ -44,6 +52,25 @@ def run(handle: _synlock.Handle, op: str, argument: float | None = None) -> Any:
     if done[0][1] is not None:
         raise done[0][1]
     return done[0][2]
+
+
+def _ask_again(handle: _synlock.Handle, op: str, wait: float | None) -> Any:
+    """A wait on a custom store, which threads of the program ask and no other: in between, other greenlets run."""
+    from gevent import sleep  # type: ignore[import-untyped,import-not-found,unused-ignore]
+
+    begin, pauses = time.monotonic(), 0
+    while True:
+        left = _SLICE if wait is None else max(0.0, min(_SLICE, begin + wait - time.monotonic()))
+        try:
+            if op == "promote":
+                return handle.promote(left)
+            _, contended, attempts, recovered = handle.acquire(left)
+            return time.monotonic() - begin, contended or pauses > 0, attempts + pauses, recovered
+        except (LockBusy, LockTimeout):
+            if wait is not None and time.monotonic() >= begin + wait:
+                raise
+        pauses += 1
+        sleep(min(0.1, 0.01 * pauses))
 
 
 def call(function: Callable[..., _T], *arguments: Any, undo: Callable[[], object] | None = None) -> _T:
