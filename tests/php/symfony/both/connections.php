@@ -54,6 +54,22 @@ return static function (Runner $t, Setup $setup): void {
         }
     }
 
+    $t->test("{$setup->mode} sqlite::a statement of the program that is not finished stays as it is", static function () use ($setup, $clients): void {
+        $pdo = $clients->pdo('sqlite');
+        $pdo->exec('CREATE TABLE IF NOT EXISTS orders (id INTEGER)');
+        $pdo->exec('DELETE FROM orders');
+        $pending = $pdo->query('INSERT INTO orders VALUES (1), (2) RETURNING id');
+        same(1, $pending->fetchColumn());
+        $lock = (new LockFactory(new S\PdoStore($pdo)))->createLock("pending {$setup->mode}", 30);
+        same(true, $lock->acquire());
+        same([2, false], [$pending->fetchColumn(), $pending->fetchColumn()]);
+        unset($pending);
+        $other = $clients->pdo('sqlite');
+        same(2, (int) $other->query('SELECT count(*) FROM orders')->fetchColumn(), 'it is no part of a transaction');
+        same(false, (new LockFactory(new S\PdoStore($other)))->createLock("pending {$setup->mode}", 30)->acquire());
+        $lock->release();
+    });
+
     $t->test("{$setup->mode} advisory::a connection that was closed, or has unlocked all, holds nothing", static function () use ($setup, $clients): void {
         $name = "closed {$setup->mode}";
         $peer = new LockFactory(new S\PostgreSqlStore($clients->pdo('pgsql')));

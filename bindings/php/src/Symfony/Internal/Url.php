@@ -201,7 +201,7 @@ final class Url
         // What encrypts where it can, but need not, is left unencrypted.
         $isPlain = \in_array($at['sslmode'] ?? 'prefer', ['disable', 'allow', 'prefer'], true);
         $isTold = isset($at['host'], $at['user']) && !\str_contains($at['host'], ',') && ($at['dbname'] ?? '') !== '';
-        $isElsewhere = \preg_grep('/^PG/', \array_keys(\getenv())) !== []
+        $isElsewhere = \preg_grep('/^PG(?!DATA$)[A-Z]+$/', \array_keys(\getenv())) !== []
             || (!isset($at['password']) && \is_file(\getenv('HOME') . '/.pgpass'));
         if (!$isPlain || !$isTold || $isElsewhere) {
             return null; // libpq knows
