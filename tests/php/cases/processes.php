@@ -166,8 +166,7 @@ return static function (Runner $t, string $temp, string $package, string $redis)
 
         foreach (FATES as $fate) {
             $t->test("fork::{$scheme}: the parent keeps its lock when a child {$fate}", static function () use ($url, $fate, $scripts, $package): void {
-                $rounds = getenv('SYNLOCK_LOAD') === 'full' ? 100 : 2;
-                for ($i = 0; $i < $rounds; ++$i) {
+                for ($i = 0; $i < rounds(); ++$i) {
                     $name = 'fate ' . bin2hex(random_bytes(4));
                     $parent = new Process([PHP_BINARY, "{$scripts}/fork.php", $package, $url, $name, $fate]);
                     $parent->expect('as it should be');
@@ -192,21 +191,24 @@ return static function (Runner $t, string $temp, string $package, string $redis)
 
         if ($scheme !== 'memory') {
             $t->test("fork::{$scheme}: a child that outlives its parent keeps nothing", static function () use ($url, $scheme, $scripts, $package): void {
-                $name = 'orphan ' . bin2hex(random_bytes(4));
                 // Long enough to be found held.
                 $ttl = $scheme === 'redis' ? [getenv('SYNLOCK_LOAD') === 'full' ? '1.0' : '4.0'] : [];
-                $parent = new Process([PHP_BINARY, "{$scripts}/fork.php", $package, $url, $name, 'outlives its parent', ...$ttl]);
-                $parent->expect('as it should be');
-                $parent->expect('held');
-                $lock = Store::open($url)->createLock($name);
-                same(false, $lock->acquire());
-                $parent->signal(SIGKILL);
-                $start = microtime(true);
-                same(true, $lock->acquire(true, 60), 'free while the child lives');
-                $took = microtime(true) - $start;
-                ok($took < soon($scheme === 'redis' ? 1.05 : 0.1), "free after {$took} s");
-                // The child lives until its input ends.
-                same(-SIGKILL, $parent->end());
+                for ($i = 0; $i < rounds(); ++$i) {
+                    $name = 'orphan ' . bin2hex(random_bytes(4));
+                    $parent = new Process([PHP_BINARY, "{$scripts}/fork.php", $package, $url, $name, 'outlives its parent', ...$ttl]);
+                    $parent->expect('as it should be');
+                    $parent->expect('held');
+                    $lock = Store::open($url)->createLock($name);
+                    same(false, $lock->acquire());
+                    $parent->signal(SIGKILL);
+                    $start = microtime(true);
+                    same(true, $lock->acquire(true, 60), 'free while the child lives');
+                    $took = microtime(true) - $start;
+                    ok($took < soon($scheme === 'redis' ? 1.05 : 0.1), "free after {$took} s");
+                    $lock->release();
+                    // The child lives until its input ends.
+                    same(-SIGKILL, $parent->end());
+                }
             });
         }
 

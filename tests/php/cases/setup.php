@@ -81,6 +81,22 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         ok(str_contains($text, $other), $text);
     });
 
+    $t->test('setup::a library of another ABI is refused', static function () use ($package, $temp): void {
+        $code = '';
+        foreach (file(ROOT . '/include/symbols.txt') as $line) {
+            if ($line[0] !== '#') {
+                $name = strtok($line, " \n");
+                $code .= "int {$name}(void) { return " . ($name === 'synlock_abi_version' ? 7 : 0) . "; }\n";
+            }
+        }
+        file_put_contents("{$temp}/other.c", $code);
+        exec("gcc -shared -fPIC -o {$temp}/other.so {$temp}/other.c 2>&1", $out, $status);
+        same(0, $status, implode("\n", $out));
+        $text = opens($package, ['-d', "synlock.library={$temp}/other.so"]);
+        ok(str_contains($text, 'this synlock package speaks ABI 0 and the library that was found speaks ABI 7'), $text);
+        ok(str_contains($text, "{$temp}/other.so"), $text);
+    });
+
     $t->test('setup::synlock-check', static function () use ($package, $temp): void {
         $ini = "{$temp}/check.d";
         mkdir($ini);

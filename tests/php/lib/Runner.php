@@ -79,6 +79,12 @@ function soon(float $bound): float
     return getenv('SYNLOCK_LOAD') === 'full' ? $bound : 20.0;
 }
 
+/** How often a row of the bar does what it does. */
+function rounds(): int
+{
+    return getenv('SYNLOCK_LOAD') === 'full' ? 100 : 2;
+}
+
 /**
  * What `$ask` found out while a lease was running: it takes one of so many seconds, which is longer each time until the
  * answer came in half of it, whatever the machine does besides.
