@@ -4,6 +4,31 @@ from typing import Any, TypeAlias, final
 
 from typing_extensions import Self, disjoint_base
 
+# PyO3 makes it of all that is in the module; what is missing here is missed by stubtest.
+__all__ = [
+    "Backing",
+    "Book",
+    "Dispatch",
+    "Errand",
+    "Gate",
+    "Handle",
+    "Owner",
+    "Semaphores",
+    "Services",
+    "_panic",
+    "check_policy",
+    "codes",
+    "collect_releases",
+    "fencing_ddl",
+    "fencing_redis",
+    "fencing_statement",
+    "fencing_trigger",
+    "key_name",
+    "metrics",
+    "schemes",
+    "template_name",
+]
+
 _How: TypeAlias = tuple[float, bool, int, bool]
 
 def codes() -> list[tuple[int, str, str, str, bool]]: ...
