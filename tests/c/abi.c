@@ -192,6 +192,10 @@ static void one_lock(const char *kind) {
     synlock_holder holder = {.struct_size = sizeof holder};
     IS(SYNLOCK_OK, synlock_list_get(list, 0, &holder, NULL));
     CHECK(holder.name_length == 1 && *holder.name == 'x' && holder.pid > 0);
+    char host[65] = "";
+    CHECK(gethostname(host, sizeof host - 1) == 0);
+    SAME(host, holder.host);
+    CHECK(holder.held_ms >= 0 && holder.held_ms <= PATIENCE_MS);
     SAME("who", holder.label);
     SAME("exclusive", holder.mode);
     IS(SYNLOCK_INVALID_ARGUMENT, synlock_list_get(list, 1, &holder, NULL));

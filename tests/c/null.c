@@ -1,5 +1,5 @@
 /* NULL in every pointer of every function: an error or what the header says, never a crash. The run
-   fails if a function of symbols.txt is not here. */
+   fails if a pointer of the header gets none here (tests/c/nulls). */
 #define _POSIX_C_SOURCE 200809L
 #include "check.h"
 
@@ -36,7 +36,7 @@ static void stores(void) {
     synlock_list *list = NULL;
     synlock_capabilities can = {.struct_size = sizeof can};
     const char *words[] = {NULL}, *keys[] = {"ttl"};
-    char text[256];
+    char text[256], table[4096];
     size_t length = 0;
     int32_t number = 0;
     uint64_t findings = 0;
@@ -65,8 +65,20 @@ static void stores(void) {
     FINE(synlock_store_break(store, "x", 1, NULL, NULL));
     REFUSED(synlock_store_check(NULL, &findings, text, sizeof text, &length, NULL));
     REFUSED(synlock_store_check(store, NULL, text, sizeof text, &length, NULL));
+    made = check_store("shm");
+    FINE(synlock_store_check(made, &findings, NULL, 0, &length, NULL));
+    FINE(synlock_store_check(made, &findings, text, sizeof text, NULL, NULL));
+    FINE(synlock_store_check(made, &findings, NULL, 0, NULL, NULL));
+    synlock_store_free(made);
+    made = NULL;
     REFUSED(synlock_store_create_table(NULL, 0, NULL));
     REFUSED(synlock_store_ddl(NULL, NULL, text, sizeof text, &length, NULL));
+    FINE(synlock_store_open("sqlite:/nowhere/null.db", NULL, NULL, 0, &made, NULL));
+    FINE(synlock_store_ddl(made, NULL, NULL, 0, &length, NULL));
+    FINE(synlock_store_ddl(made, NULL, table, sizeof table, NULL, NULL));
+    REFUSED(synlock_store_ddl(made, NULL, NULL, 0, NULL, NULL));
+    synlock_store_free(made);
+    made = NULL;
     REFUSED(synlock_store_wait_free(NULL, "x", 1, 0, NULL));
     REFUSED(synlock_store_wait_free(store, NULL, 1, 0, NULL));
     REFUSED(synlock_store_schemes(NULL, 0, NULL, NULL));
@@ -92,7 +104,12 @@ static void stores(void) {
     FINE(synlock_fencing_ddl("sqlite", NULL, NULL, 0, &length, NULL));
     REFUSED(synlock_fencing_trigger(NULL, "t", NULL, text, sizeof text, &length, NULL));
     REFUSED(synlock_fencing_trigger("sqlite", NULL, NULL, text, sizeof text, &length, NULL));
+    FINE(synlock_fencing_trigger("sqlite", "t", NULL, NULL, 0, &length, NULL));
+    FINE(synlock_fencing_trigger("sqlite", "t", NULL, table, sizeof table, NULL, NULL));
+    REFUSED(synlock_fencing_trigger("sqlite", "t", NULL, NULL, 0, NULL, NULL));
     REFUSED(synlock_fencing_statement(NULL, NULL, text, sizeof text, &length, NULL));
+    REFUSED(synlock_fencing_statement("mysql", NULL, NULL, 0, NULL, NULL));
+    FINE(synlock_fencing_statement("mysql", NULL, NULL, 0, &length, NULL));
     FINE(synlock_fencing_statement("mysql", NULL, text, sizeof text, NULL, NULL));
     CHECK(strstr(synlock_fencing_redis(), "STALE"));
 
@@ -192,6 +209,7 @@ static void scopes_and_queues(void) {
     CHECK(synlock_dispatch_fd(NULL) == -1);
     REFUSED(synlock_dispatch_submit(NULL, lock, SYNLOCK_OP_CHECK, 0, 0, &ticket, NULL));
     REFUSED(synlock_dispatch_submit(dispatch, NULL, SYNLOCK_OP_CHECK, 0, 0, &ticket, NULL));
+    FINE(synlock_dispatch_submit(dispatch, lock, SYNLOCK_OP_CHECK, 0, 0, NULL, NULL));
     REFUSED(synlock_dispatch_cancel(NULL, 1, NULL));
     REFUSED(synlock_dispatch_reap(NULL, &done, 1, sizeof done, &count, NULL));
     REFUSED(synlock_dispatch_reap(dispatch, NULL, 1, sizeof done, &count, NULL));
