@@ -11,7 +11,7 @@
 #include <synlock.h>
 
 enum { THREADS = 8, OWN = 6, SHARED = 4, STALE = 64, STATUSES = 1000 };
-enum kind { STORE, LOCK, CANCEL, SCOPE, DISPATCH, EVENTS, ERROR, LIST, SESSION, KINDS };
+enum kind { STORE, LOCK, CANCEL, SCOPE, DISPATCH, EVENTS, ERROR, LIST, SESSION, MANAGER, GUARD, KINDS };
 /* What a call must say of the handle that it was given. */
 enum expected { ANY, GOOD, BAD, NONE };
 
@@ -104,6 +104,8 @@ static void free_any(enum kind kind, uintptr_t handle) {
         case EVENTS: synlock_events_free(given); break;
         case ERROR: synlock_error_free(given); break;
         case SESSION: synlock_session_free(given); break;
+        case MANAGER: synlock_manager_free(given); break;
+        case GUARD: synlock_guard_free(given); break;
         default: synlock_list_free(given);
     }
 }
@@ -176,6 +178,26 @@ static int64_t wait_ms(struct run *run) {
         if (run->made) keep(run, kind, (uintptr_t)fresh); \
     } while (0)
 
+static void make_manager(struct run *run) {
+    enum expected expected;
+    synlock_store *store = (void *)pick(run, STORE, &expected);
+    synlock_manager_options options = {.struct_size = sizeof options, .sleep_ms = below(run, 4) ? SYNLOCK_OPT_TRY : 1, .tries = 2};
+    if (!below(run, 3)) options.ttl_ms = 1 + (int64_t)below(run, 50);
+    if (!below(run, 10)) options.interruptible = SYNLOCK_ON;
+    if (!below(run, 10)) options.repeat = (int32_t)below(run, 3);
+    NEW(MANAGER, synlock_manager, synlock_manager_new(store, &options, &fresh, to));
+}
+
+static void make_guard(struct run *run) {
+    enum expected expected;
+    static const char *const dialects[] = {NULL, "native", "ixarlie", "ixarlie2"};
+    const char *dialect = dialects[below(run, 4)];
+    /* Never in a living scope: who has it would free what is taken for living here. */
+    synlock_scope *scope = (void *)pick(run, SCOPE, &expected);
+    if (expected != BAD) scope = NULL, expected = GOOD;
+    NEW(GUARD, synlock_guard, synlock_guard_new(dialect, scope, &fresh, to));
+}
+
 static void make(struct run *run) {
     enum expected expected = ANY, second;
     const char *name = names[below(run, 4)];
@@ -209,6 +231,10 @@ static void make(struct run *run) {
     } else if (dice < 47) {
         synlock_store *store = (void *)pick(run, STORE, &expected);
         NEW(LOCK, synlock_lock, synlock_store_adopt(store, "synlock:nonsense", NULL, &fresh, to));
+    } else if (dice < 51) {
+        make_manager(run);
+    } else if (dice < 55) {
+        make_guard(run);
     } else {
         synlock_store *store = (void *)pick(run, STORE, &expected);
         synlock_lock_options options = SYNLOCK_LOCK_OPTIONS_INIT;
@@ -303,6 +329,63 @@ static void use_session(struct run *run) {
         case 5: WITH(synlock_session_wait(session, name, length, (int64_t)below(run, 2), to)); break;
         case 6: WITH(synlock_session_release(session, name, length, to)); break;
         default: WITH(synlock_session_release_all(session, below(run, 2) ? NULL : "fuzz", below(run, 2) ? &released : NULL, to));
+    }
+}
+
+static void use_manager(struct run *run) {
+    enum expected expected, second;
+    synlock_manager *manager = (void *)pick(run, MANAGER, &expected);
+    static const char *const keys[] = {"\"a\"", "\"b\"", "[\"a\", 1]"};
+    const char *key = keys[below(run, 3)], *caller = below(run, 2) ? "fuzz" : NULL;
+    synlock_acquired how = {.struct_size = sizeof how};
+    int32_t held;
+    switch (below(run, 10)) {
+        case 0: case 1: case 2: {
+            synlock_cancel *cancel = (void *)pick(run, CANCEL, &second);
+            if (second == NONE) second = GOOD;
+            expected = both(expected, second);
+            int64_t ttl_ms = (int64_t)below(run, 60);
+            WITH(synlock_manager_acquire(manager, key, SYNLOCK_NTS, caller, ttl_ms, cancel, below(run, 2) ? &how : NULL, to));
+            break;
+        }
+        case 3: case 4: case 5: WITH(synlock_manager_release(manager, key, strlen(key), caller, to)); break;
+        case 6: WITH(synlock_manager_refresh(manager, key, strlen(key), (int64_t)below(run, 60), to)); break;
+        case 7: WITH(synlock_manager_is_acquired(manager, key, strlen(key), &held, to)); break;
+        case 8: WITH(synlock_manager_abandon(manager, key, strlen(key), to)); break;
+        default: NEW(STORE, synlock_store, synlock_manager_store(manager, &fresh, to));
+    }
+}
+
+static void use_guard(struct run *run) {
+    enum expected expected, second;
+    synlock_guard *guard = (void *)pick(run, GUARD, &expected);
+    const char *name = names[below(run, 4)], *service = below(run, 3) ? "default" : "other";
+    synlock_guard_policy policy = {.struct_size = sizeof policy, .name = name, .name_length = strlen(name), .max_wait_ms = 1};
+    synlock_guard_answer answer = {.struct_size = sizeof answer};
+    char text[300];
+    size_t length;
+    policy.mode = (int32_t)below(run, 5);
+    if (!below(run, 2)) policy.ttl_ms = 1 + (int64_t)below(run, 50);
+    if (!below(run, 10)) policy.service = service;
+    switch (below(run, 10)) {
+        case 0: case 1: {
+            synlock_store *store = (void *)pick(run, STORE, &second);
+            expected = both(expected, second);
+            WITH(synlock_guard_add(guard, service, store, (int32_t)below(run, 3) - 1, to));
+            break;
+        }
+        case 2: WITH(synlock_guard_set_default(guard, service, to)); break;
+        case 3: WITH(synlock_guard_find(guard, below(run, 2) ? service : NULL, &length, to)); break;
+        case 4: WITH(synlock_guard_name(guard, &policy, NULL, text, below(run, sizeof text), &length, to)); break;
+        default: {
+            synlock_cancel *cancel = (void *)pick(run, CANCEL, &second);
+            synlock_list *list = NULL;
+            if (second == NONE) second = GOOD;
+            expected = both(expected, second);
+            NEW(LOCK, synlock_lock, synlock_guard_enter(guard, &policy, NULL, cancel, &fresh, below(run, 2) ? &list : NULL, &answer, to));
+            if (run->made) drop(run, LIST, (uintptr_t)list);
+            else if (list) die(run, "a list is written on failure", 0);
+        }
     }
 }
 
@@ -432,7 +515,9 @@ static void *work(void *given) {
     for (run->calls = 0; run->calls < calls_each; run->calls++) {
         uint64_t dice = below(run, 100);
         if (dice < 15) make(run);
-        else if (dice < 58) use_lock(run);
+        else if (dice < 50) use_lock(run);
+        else if (dice < 54) use_manager(run);
+        else if (dice < 58) use_guard(run);
         else if (dice < 65) use_session(run);
         else if (dice < 75) use_store(run);
         else if (dice < 88) use_queue(run);
