@@ -6,8 +6,11 @@ use std::time::{Duration, Instant};
 use synlock_core::session::Taken;
 use synlock_core::{Code, Session, Wait};
 
-/// Longer than any test takes.
+/// Longer than any test takes, and than [`BRIEF`].
 const LONG: Duration = Duration::from_secs(50);
+
+/// The end of a [`LONG`] lease comes later: what ends a wait of this before is a wake-up.
+const BRIEF: Wait = Wait::For(Duration::from_secs(30));
 
 pub fn tests(list: &mut List) {
     list.add("a_session_acquires_renews_and_releases", acquires);
@@ -60,7 +63,8 @@ fn waits(case: &Case) {
     assert!(other.wait(&case.name, Wait::For(ms(60))).unwrap());
     assert!(start.elapsed() >= ms(60));
     let name = case.name.clone();
-    let waiter = std::thread::spawn(move || other.wait(name, PATIENCE).unwrap());
+    assert_eq!(mine.acquire(&case.name, LONG).unwrap(), Taken::Renewed);
+    let waiter = std::thread::spawn(move || other.wait(name, BRIEF).unwrap());
     std::thread::sleep(ms(50));
     mine.release(&case.name).unwrap();
     assert!(!waiter.join().unwrap());

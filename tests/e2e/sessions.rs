@@ -6,6 +6,10 @@ use crate::script::{can, hex, lease};
 use libtest_mimic::Failed;
 use synlock_tests::names::unique;
 
+/// Longer than [`WAIT`]: what ends a wait is a wake-up, or the holder's end. (A quorum's leases are of 120 s at most.)
+const HOLD: u64 = 110_000;
+const WAIT: u64 = 60_000;
+
 /// The same requests, the same answers.
 pub(crate) fn run(setup: &Setup, language: &'static str) -> Result<(), Failed> {
     let mut it = Running::start(language, &setup.url);
@@ -21,31 +25,31 @@ pub(crate) fn run(setup: &Setup, language: &'static str) -> Result<(), Failed> {
     assert_ne!(it.ask("s_id o"), id, "{language}");
     it.expect(&format!("s_free m {a}"), "0 1");
     it.expect(&format!("s_wait m {a} 0"), "0 0");
-    it.expect(&format!("s_acquire m {a} 50000"), "0 1");
-    it.expect(&format!("s_acquire m {a} 50000"), "0 1");
-    it.expect(&format!("s_renew m {a} 50000"), "0 1");
+    it.expect(&format!("s_acquire m {a} {HOLD}"), "0 1");
+    it.expect(&format!("s_acquire m {a} {HOLD}"), "0 1");
+    it.expect(&format!("s_renew m {a} {HOLD}"), "0 1");
     it.expect(&format!("s_free m {a}"), "0 0");
-    it.expect(&format!("s_acquire o {a} 50000"), "0 0");
-    it.expect(&format!("s_renew o {a} 50000"), "0 0");
+    it.expect(&format!("s_acquire o {a} {HOLD}"), "0 0");
+    it.expect(&format!("s_renew o {a} {HOLD}"), "0 0");
     it.expect(&format!("s_release o {a}"), "0 0");
     it.runs_out(|ms| format!("s_wait o {a} {ms}"), "0 1");
     it.expect(&format!("take h s {a} 0"), "1");
-    it.expect(&format!("s_acquire m {b} 50000"), "0 1");
+    it.expect(&format!("s_acquire m {b} {HOLD}"), "0 1");
     it.expect(&format!("s_release m {a}"), "0 1");
     it.expect(&format!("s_release m {a}"), "0 0");
     it.expect("s_release_all m", "0 1");
     it.expect("s_release_all m", "0 0");
-    it.expect(&format!("s_wait o {b} 60000"), "0 0");
+    it.expect(&format!("s_wait o {b} {WAIT}"), "0 0");
 
     if can("ttl") {
         let brief = |ttl| format!("s_acquire m {a} {ttl}");
         it.leases(brief, "0 1", lease(setup, 80));
-        it.expect(&format!("s_wait o {a} 60000"), "0 0");
-        it.expect(&format!("s_acquire o {a} 50000"), "0 1");
-        it.expect(&format!("s_acquire m {a} 50000"), "0 0");
-        it.expect(&format!("s_acquire m {a} 50000"), "0 0");
+        it.expect(&format!("s_wait o {a} {WAIT}"), "0 0");
+        it.expect(&format!("s_acquire o {a} {HOLD}"), "0 1");
+        it.expect(&format!("s_acquire m {a} {HOLD}"), "0 0");
+        it.expect(&format!("s_acquire m {a} {HOLD}"), "0 0");
         it.expect("s_release_all o", "0 1");
-        it.expect(&format!("s_acquire m {a} 50000"), "0 1");
+        it.expect(&format!("s_acquire m {a} {HOLD}"), "0 1");
         it.expect("s_release_all m", "0 1");
     }
     if can("ttl") && can("export") && !can("frees_on_death") {
@@ -56,13 +60,13 @@ pub(crate) fn run(setup: &Setup, language: &'static str) -> Result<(), Failed> {
     if setup.shared {
         beside(setup, &mut it, &a);
     }
-    it.expect(&format!("s_acquire m {b} 50000"), "0 1");
+    it.expect(&format!("s_acquire m {b} {HOLD}"), "0 1");
     assert_eq!(it.finish(), Some(0));
     if setup.shared {
         // Its end has released it, however the host ends.
         let mut rust = Running::start("rust", &setup.url);
         rust.expect("session o s", "0");
-        rust.expect(&format!("s_wait o {b} 60000"), "0 0");
+        rust.expect(&format!("s_wait o {b} {WAIT}"), "0 0");
     }
     Ok(())
 }
@@ -73,13 +77,13 @@ fn persistent(setup: &Setup, it: &mut Running, name: &str) {
     it.expect(&format!("session p s {id}"), "0");
     rust.expect(&format!("session p s {id}"), "0");
     it.expect("s_id p", &format!("0 {id}"));
-    it.expect(&format!("s_acquire p {name} 50000"), "0 1");
-    it.expect(&format!("s_acquire p {name} 50000"), "0 1");
-    rust.expect(&format!("s_acquire p {name} 50000"), "0 0");
-    rust.expect(&format!("s_renew p {name} 50000"), "0 1");
+    it.expect(&format!("s_acquire p {name} {HOLD}"), "0 1");
+    it.expect(&format!("s_acquire p {name} {HOLD}"), "0 1");
+    rust.expect(&format!("s_acquire p {name} {HOLD}"), "0 0");
+    rust.expect(&format!("s_renew p {name} {HOLD}"), "0 1");
     rust.expect(&format!("s_release p {name}"), "0 1");
-    it.expect(&format!("s_acquire p {name} 50000"), "0 0");
-    rust.expect(&format!("s_acquire p {name} 50000"), "0 1");
+    it.expect(&format!("s_acquire p {name} {HOLD}"), "0 0");
+    rust.expect(&format!("s_acquire p {name} {HOLD}"), "0 1");
     it.expect(&format!("s_release p {name}"), "0 1");
     it.expect(&format!("s_free p {name}"), "0 1");
 }
@@ -87,13 +91,13 @@ fn persistent(setup: &Setup, it: &mut Running, name: &str) {
 fn beside(setup: &Setup, it: &mut Running, name: &str) {
     let mut rust = Running::start("rust", &setup.url);
     rust.expect("session o s", "0");
-    it.expect(&format!("s_acquire m {name} 50000"), "0 1");
-    rust.expect(&format!("s_acquire o {name} 50000"), "0 0");
-    rust.send(&format!("s_wait o {name} 60000"));
+    it.expect(&format!("s_acquire m {name} {HOLD}"), "0 1");
+    rust.expect(&format!("s_acquire o {name} {HOLD}"), "0 0");
+    rust.send(&format!("s_wait o {name} {WAIT}"));
     it.expect(&format!("s_release m {name}"), "0 1");
     assert_eq!(rust.answer(), "0 0", "{}", it.language);
-    rust.expect(&format!("s_acquire o {name} 50000"), "0 1");
-    it.expect(&format!("s_acquire m {name} 50000"), "0 0");
+    rust.expect(&format!("s_acquire o {name} {HOLD}"), "0 1");
+    it.expect(&format!("s_acquire m {name} {HOLD}"), "0 0");
     it.expect(&format!("s_free m {name}"), "0 0");
     rust.expect("s_release_all o", "0 1");
 }
