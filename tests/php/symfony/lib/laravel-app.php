@@ -100,6 +100,18 @@ function bootGuide(Setup $setup, string $folder, string $environment = ''): Appl
     return $app;
 }
 
+/** A job that waits for a lock. */
+final class Patient implements \Illuminate\Contracts\Queue\ShouldQueue
+{
+    use \Illuminate\Queue\InteractsWithQueue;
+
+    public function handle(): void
+    {
+        echo "waits\n";
+        \Illuminate\Support\Facades\Cache::lock('patience', 60)->block(600, static fn () => print("works\n"));
+    }
+}
+
 /** As `queue:work --once`. */
 function workOnce(Application $app): void
 {

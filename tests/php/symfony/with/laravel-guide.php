@@ -102,6 +102,28 @@ return static function (Runner $t, Setup $setup): void {
         same([false, false], [$outer->isAcquired(), Forgetful::$lock->isAcquired()]);
     });
 
+    $t->test('laravel guide::a worker that is told to stop while it waits for a lock stops after the job', static function () use ($setup, $folder, $app): void {
+        $lock = Cache::lock('patience', 600);
+        $lock->get();
+        foreach ([1, 2] as $ignored) {
+            $app['queue']->connection('database')->push(new Patient());
+        }
+        $process = $setup->process(
+            'require $arguments[0]; $app = bootGuide($setup, $arguments[1]);'
+            . '$app["queue.worker"]->setCache($app["cache"]->store())->daemon("database", "default", new \Illuminate\Queue\WorkerOptions(sleep: 0, timeout: 0)); echo "stopped\n";',
+            [dirname(__DIR__) . '/lib/laravel-app.php', $folder],
+        );
+        $process->expect('waits');
+        $process->signal(SIGTERM);
+        usleep(300_000);
+        same(true, $process->isRunning(), 'the job is not done');
+        $lock->release();
+        $process->expect('works');
+        $process->expect('stopped');
+        same([0, 1], [$process->wait(), $app['db']->table('jobs')->count()], 'the next one is left');
+        $app['db']->table('jobs')->delete();
+    });
+
     $t->test('laravel guide::tests in memory', static function () use ($setup, $folder): void {
         $process = $setup->process(
             'require $arguments[0]; class_alias(\Illuminate\Support\Facades\Cache::class, "Cache"); bootGuide($setup, $arguments[1], ".testing"); $reports = new \App\Reports();'
