@@ -209,7 +209,13 @@ return static function (Runner $t, Setup $setup): void {
             same(true, $heir->isAcquired(), 'whoever connects later');
             $heir->release();
         }
+        // The last fail-over has made the first server the master again.
+        same(true, (new LockFactory(new S\RedisStore($clients->predisCluster())))->createLockFromKey($sent = $setup->key('survives'), 300, false)->acquire());
         $replica->signal(SIGKILL);
+        $replica->wait();
+        $heir = (new LockFactory(new S\RedisStore($clients->predisCluster())))->createLockFromKey(unserialize(serialize($sent)), 300, false);
+        same(true, $heir->isAcquired(), 'one of the nodes is dead');
+        $heir->release();
         $server->signal(SIGKILL);
     });
 };

@@ -37,7 +37,11 @@ final class DbalSql implements Sql
         if ($this->connection->isTransactionActive()) {
             return true;
         }
-        $native = \method_exists($this->connection, 'getNativeConnection') ? $this->connection->getNativeConnection() : null;
+        try {
+            $native = \method_exists($this->connection, 'getNativeConnection') ? $this->connection->getNativeConnection() : null;
+        } catch (\LogicException) {
+            $native = null; // what wraps the driver hides it
+        }
 
         return match (true) {
             $native instanceof \PDO => $native->inTransaction(),

@@ -35,7 +35,7 @@ final class RedisClient
 
         return self::$clusters[$client] ?? match (true) {
             $client instanceof \RedisArray => self::phpredis($client->_instance($client->_target($name))),
-            $client instanceof \RedisCluster, $client instanceof \Symfony\Component\Cache\Traits\RedisClusterProxy => self::$clusters[$client] = self::cluster($client),
+            $client instanceof \RedisCluster, $client instanceof \Symfony\Component\Cache\Traits\RedisClusterProxy => self::cluster($client),
             $client instanceof \Predis\ClientInterface => self::predis($client, $name),
             default => self::phpredis($client), // and lazy proxies of it
         };
@@ -59,15 +59,12 @@ final class RedisClient
     /** @param \RedisCluster $client or a lazy proxy of it */
     private static function cluster(object $client): array
     {
-        $masters = \array_map(static fn (array $server): string => self::host($server[0]) . ":{$server[1]}", $client->_masters());
-        try {
-            $at = $client->_masters()[0];
-            $nodes = self::nodes((string) $client->rawCommand($at, 'CLUSTER', 'NODES'), $at[0]);
-        } catch (\RedisClusterException) {
-            $nodes = []; // it may not be asked
+        $ask = [];
+        foreach ($client->_masters() as $at) {
+            $ask[self::host($at[0]) . ":{$at[1]}"] = static fn (): mixed => $client->rawCommand($at, 'CLUSTER', 'NODES');
         }
 
-        return ['redis+cluster://' . \implode(',', $nodes ?: $masters), self::DIALECT + ['prefix' => $client->getOption(\RedisCluster::OPT_PREFIX) ?: null]];
+        return self::nodesOf($client, $ask, ['prefix' => $client->getOption(\RedisCluster::OPT_PREFIX) ?: null]);
     }
 
     /**
@@ -80,7 +77,7 @@ final class RedisClient
     {
         $nodes = [];
         foreach (\explode("\n", $table) as $line) {
-            if (\preg_match('/^\S+ (\S*):(\d+)(?:@\S*)? (\S+) /', $line, $found) && !\preg_match('/handshake|noaddr/', $found[3])) {
+            if (\preg_match('/^\S+ (\S*):(\d+)(?:@\S*)? (\S+) /', $line, $found) && $found[2] !== '0' && !\preg_match('/handshake|noaddr/', $found[3])) {
                 // One that nobody has met does not know its own address.
                 $nodes[] = self::host($found[1] === '' ? $asked : $found[1]) . ":{$found[2]}";
             }
@@ -88,6 +85,27 @@ final class RedisClient
         \sort($nodes);
 
         return $nodes;
+    }
+
+    /**
+     * @param array<string, \Closure(): mixed> $ask     address of a node that the client knows => what asks it for all
+     * @param array<string, string|null>       $options
+     */
+    private static function nodesOf(object $client, array $ask, array $options): array
+    {
+        $place = static fn (array $nodes): array => ['redis+cluster://' . \implode(',', $nodes), self::DIALECT + $options];
+        foreach ($ask as $address => $question) {
+            try {
+                $nodes = self::nodes((string) $question(), \preg_replace('/:\d+$/', '', $address));
+            } catch (\RedisClusterException | \RedisException | \Predis\PredisException) {
+                continue; // it is down, or may not be asked
+            }
+            if ($nodes !== []) {
+                return self::$clusters[$client] = $place($nodes);
+            }
+        }
+
+        return $place(\array_keys($ask));
     }
 
     private static function predis(\Predis\ClientInterface $client, string $name): array
@@ -98,18 +116,15 @@ final class RedisClient
         $prefix = $client->getOptions()->prefix;
         $prefix = \is_object($prefix) ? $prefix->getPrefix() : (string) $prefix;
         if ($kind === 'RedisCluster') {
-            $known = \iterator_to_array($connection, false);
-            $at = $known[0]->getParameters();
-            try {
-                $nodes = self::nodes((string) $known[0]->executeCommand(\Predis\Command\RawCommand::create('CLUSTER', 'NODES')), $at->host);
-            } catch (\Predis\PredisException) {
-                $nodes = []; // it may not be asked
+            $ask = [];
+            foreach ($connection as $node) {
+                $at = $node->getParameters();
+                $ask[self::host($at->host) . ":{$at->port}"] = static fn (): mixed => $node->executeCommand(\Predis\Command\RawCommand::create('CLUSTER', 'NODES'));
             }
-            $hosts = \array_map(static fn (object $node): string => self::host($node->getParameters()->host) . ":{$node->getParameters()->port}", $known);
 
-            return self::$clusters[$client] = ['redis+cluster://' . \implode(',', $nodes ?: $hosts), self::DIALECT + [
+            return self::nodesOf($client, $ask, [
                 'prefix' => $prefix ?: null, 'username' => $at->username ?? null, 'password' => $at->password ?? null,
-            ]];
+            ]);
         }
         $node = match ($kind) {
             'PredisCluster' => $connection->getConnectionByKey($prefix . $name),
