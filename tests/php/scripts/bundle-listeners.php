@@ -9,16 +9,21 @@ use Symfony\Component\Config\Loader\LoaderInterface;
 use Symfony\Component\DependencyInjection\ContainerBuilder;
 use Symfony\Component\HttpFoundation\Request;
 use Symfony\Component\HttpFoundation\Response;
+use Symfony\Component\HttpKernel\Event\ControllerEvent;
 use Symfony\Component\HttpKernel\Exception\HttpException;
 use Symfony\Component\HttpKernel\HttpKernelInterface;
 use Symfony\Component\HttpKernel\Kernel;
+use Symfony\Component\Security\Core\Authentication\Token\Storage\TokenStorage;
+use Symfony\Component\Security\Core\Authentication\Token\UsernamePasswordToken;
+use Symfony\Component\Security\Core\User\InMemoryUser;
 use Synlock\Guard\Bundle\EventListener;
 use Synlock\Guard\Bundle\IXarlieMutexBundle;
+use Synlock\Guard\Guards;
 use Synlock\Guard\MutexRequest;
 use Synlock\Runtime;
 use Synlock\Store;
 
-foreach (['Bundle/FrameworkBundle', 'Component/Yaml', 'Component/Translation'] as $part) {
+foreach (['Bundle/FrameworkBundle', 'Component/Yaml', 'Component/Translation', 'Component/Security/Core'] as $part) {
     require_once "Symfony/{$part}/autoload.php";
 }
 require_once getenv('SYNLOCK_PACKAGE') . '/autoload.php';
@@ -127,6 +132,7 @@ $found = [];
 // Which listener comes when.
 $plain = $kernel([]);
 $order = static function (Kernel $kernel): array {
+    $order = [];
     $dispatcher = $kernel->getContainer()->get('event_dispatcher');
     foreach (['kernel.controller', 'kernel.exception', 'kernel.response', 'kernel.finish_request', 'kernel.terminate'] as $event) {
         foreach ($dispatcher->getListeners($event) as $listener) {
@@ -140,7 +146,7 @@ $order = static function (Kernel $kernel): array {
 };
 $found['order'] = $order($plain);
 $found['other order'] = $order($kernel(['priority' => 7, 'autorelease' => false]));
-$found['disabled'] = array_keys(array_filter((fn () => $this->methodMap)->bindTo($off = $kernel(['enabled' => false])->getContainer(), $off::class)(), static fn (string $id): bool => str_contains($id, '_listener') && str_starts_with($id, 'ixarlie_mutex'), ARRAY_FILTER_USE_KEY));
+$found['disabled'] = $order($disabled = $kernel(['enabled' => false]));
 
 // When it lets go.
 Controllers::$do = static function () use (&$found, $isHeld): Response {
@@ -185,6 +191,7 @@ $found['sub request'][] = $isHeld();
 // Refusals.
 $other = $store->createLock('here', 60);
 $other->acquire();
+$found['unguarded'] = [$ask($disabled, '/plain')[0], $ask($disabled, '/plain')[2]->getContent()];
 $refused = null;
 $plain->getContainer()->get('event_dispatcher')->addListener('kernel.exception', static function ($event) use (&$refused): void {
     $refused = $event->getThrowable();
@@ -194,5 +201,19 @@ foreach (['translated', 'plain'] as $path) {
     $found[$path] = [$status, $refused->getMessage(), $refused instanceof HttpException, isset($refused->getHeaders()['Retry-After'])];
 }
 $other->release();
+
+// The names of users in the dialects of the original, and what they are made of.
+$user = new InMemoryUser('bob', 'secret', ['ROLE_USER']);
+$token = new UsernamePasswordToken($user, 'main', ['ROLE_USER']);
+$tokens = new TokenStorage();
+$tokens->setToken($token);
+foreach (['ixarlie', 'ixarlie2'] as $dialect) {
+    $guards = new Guards(['main' => 'memory:'], $dialect);
+    $request = Request::create('/here');
+    $policy = #[MutexRequest(name: 'cart', userIsolation: true)] static fn () => null;
+    (new EventListener\MutexDecoratorListener($guards, $dialect, $tokens))->onController(new ControllerEvent($plain, $policy, $request, HttpKernelInterface::MAIN_REQUEST));
+    $found['users'][$dialect] = $guards->name(...$request->attributes->get(EventListener\MutexDecoratorListener::POLICIES)[0]);
+}
+$found['token'] = ['ixarlie' => md5(serialize($token->__serialize())), 'ixarlie2' => md5(serialize($token))];
 $found['log'] = array_values(array_unique(Lines::$events, SORT_REGULAR));
 echo json_encode($found, JSON_THROW_ON_ERROR);

@@ -87,9 +87,18 @@ final class MutexDecoratorListener
             (string) $controller,
             $request->attributes->get('_route_params', []),
             $this->tokens === null ? null : self::user($token),
-            // As the original did: in its dialect alone, since it is costly and says more than who it is.
-            $token === null || $this->dialect === 'native' ? null : \serialize($token->__serialize()),
+            $token === null ? null : $this->serialized($token),
         );
+    }
+
+    /** As the original did, before 2.0 or in 2.1: in its dialects alone, since it is costly and says more than who it is. */
+    private function serialized(TokenInterface $token): ?string
+    {
+        return match ($this->dialect) {
+            'ixarlie' => \serialize($token->__serialize()),
+            'ixarlie2' => \serialize($token),
+            default => null,
+        };
     }
 
     private static function user(?TokenInterface $token): User
