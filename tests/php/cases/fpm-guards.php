@@ -31,4 +31,16 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         });
         $site->stop();
     }
+    $t->test('fpm psr15::request_terminate_timeout ends a request, and its locks', static function () use ($temp, $package): void {
+        $site = new FpmSite($package, "{$temp}/fpm-timeout", "{$temp}/scripts/guarded.php", ['request_terminate_timeout' => '3s']);
+        $site->start();
+        // The handler sleeps, where PHP's own limit does not run.
+        $site->hold('slow', ['name' => 'slow']);
+        same(423, $site->ask(['name' => 'slow'])->answer()->status);
+        until(static fn (): bool => !$site->store->isLocked('slow'), 60, 'free');
+        same(false, is_file("{$site->place}/go-slow"));
+        same(200, $site->ask(['name' => 'slow'])->answer()->status);
+        ok(str_contains($site->log(), 'execution timed out'), 'it was the limit');
+        $site->stop();
+    });
 };

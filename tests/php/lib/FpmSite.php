@@ -9,7 +9,8 @@ final class FpmSite extends Site
 {
     private Fpm $fpm;
 
-    public function __construct(private readonly string $package, string $place, private readonly string $script)
+    /** @param array<string, string> $pool settings of the pool besides */
+    public function __construct(private readonly string $package, string $place, private readonly string $script, private readonly array $pool = [])
     {
         parent::__construct($place, "shm:{$place}/segment?group=www-data");
         register_shutdown_function($this->stop(...));
@@ -27,7 +28,7 @@ final class FpmSite extends Site
             $settings["env[{$name}]"] = "\"{$value}\"";
         }
         $ini = (string) shell_exec(PHP_BINARY . " {$this->package}/bin/synlock-check --ini 2>/dev/null");
-        $this->fpm = new Fpm(dirname($this->place), $ini, $settings);
+        $this->fpm = new Fpm(dirname($this->place), $ini, [...$settings, ...$this->pool]);
         file_put_contents("{$this->place}/nginx.conf", $this->configuration());
         $this->server = new Process(['nginx', '-p', $this->place, '-c', "{$this->place}/nginx.conf", '-e', "{$this->place}/nginx.log"], getenv(), "{$this->place}/nginx.out");
         parent::start();

@@ -14,11 +14,15 @@ final class Http
     public array $headers = [];
     public string $body = '';
 
-    /** @param array<string, string> $headers */
-    public function __construct(int $port, string $target, array $headers = [])
+    /**
+     * @param array<string, string> $headers
+     * @param string                $from    the client's address
+     */
+    public function __construct(int $port, string $target, array $headers = [], private readonly string $method = 'GET', string $from = '127.0.0.1')
     {
-        $this->socket = stream_socket_client("tcp://127.0.0.1:{$port}", $code, $why, 30) ?: throw new \RuntimeException((string) $why);
-        $lines = "GET {$target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
+        $context = stream_context_create(['socket' => ['bindto' => "{$from}:0"]]);
+        $this->socket = stream_socket_client("tcp://127.0.0.1:{$port}", $code, $why, 30, context: $context) ?: throw new \RuntimeException((string) $why);
+        $lines = "{$method} {$target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
         foreach ($headers as $name => $value) {
             $lines .= "{$name}: {$value}\r\n";
         }
@@ -41,6 +45,9 @@ final class Http
                 $this->headers[strtolower($name)] = trim($value);
             }
         }
+        if ($this->method === 'HEAD') {
+            return $this;
+        }
         while (($left = (int) ($this->headers['content-length'] ?? 0) - \strlen($this->body)) > 0) {
             $this->more($left);
         }
@@ -55,6 +62,14 @@ final class Http
         $this->body .= stream_get_contents($this->socket);
 
         return $this;
+    }
+
+    /** Whether an answer has begun to arrive. */
+    public function isAnswered(): bool
+    {
+        [$read, $none] = [[$this->socket], null];
+
+        return $this->body !== '' || stream_select($read, $none, $none, 0) === 1;
     }
 
     /** Waits for the status line, and hangs up. */

@@ -50,26 +50,26 @@ abstract class Site
     abstract public function log(): string;
 
     /** @param array<string, string> $headers */
-    public function get(string $target, array $headers = []): Http
+    public function get(string $target, array $headers = [], string $method = 'GET', string $from = '127.0.0.1'): Http
     {
-        return new Http($this->port, $target, $headers);
+        return new Http($this->port, $target, $headers, $method, $from);
     }
 
     /**
      * @param array<mixed>          $policy
      * @param array<string, string> $headers
      */
-    public function ask(array $policy, string $path = '/demo', string $do = 'answer', string $id = '', bool $linger = false, array $headers = []): Http
+    public function ask(array $policy, string $path = '/demo', string $do = 'answer', string $id = '', bool $linger = false, array $headers = [], string $method = 'GET', string $from = '127.0.0.1'): Http
     {
         $query = ['policy' => json_encode($policy), 'do' => $do, 'id' => $id] + ($linger ? ['linger' => '1'] : []);
 
-        return $this->get("{$path}?" . http_build_query($query), $headers);
+        return $this->get("{$path}?" . http_build_query($query), $headers, $method, $from);
     }
 
     /** A request whose handler waits for go. */
-    public function hold(string $id, array $policy, string $path = '/demo', array $headers = []): Http
+    public function hold(string $id, array $policy, string $path = '/demo', array $headers = [], string $from = '127.0.0.1'): Http
     {
-        $holder = $this->ask($policy, $path, 'wait', $id, headers: $headers);
+        $holder = $this->ask($policy, $path, 'wait', $id, headers: $headers, from: $from);
         $this->inside($id);
 
         return $holder;

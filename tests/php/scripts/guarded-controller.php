@@ -36,8 +36,12 @@ function declareController(array $policies, bool $annotations): void
     }
     $lines = $annotations ? "/**\n{$lines} */" : $lines;
     $file = getenv('GUARD_PLACE') . '/' . md5($lines) . '.php';
+    $methods = '';
+    foreach (['run', '__invoke'] as $name) {
+        $methods .= "{$lines}\npublic function {$name}(\\Symfony\\Component\\HttpFoundation\\Request \$request) { return \$this->answer(\$request); }\n";
+    }
     // A reader of annotations wants the file, for its imports.
-    file_put_contents($own = "{$file}." . getmypid(), "<?php\nuse Synlock\\Guard\\MutexRequest;\nclass Guarded\n{\n    use Answers;\n\n{$lines}\npublic function run(\\Symfony\\Component\\HttpFoundation\\Request \$request) { return \$this->answer(\$request); }\n}\n");
+    file_put_contents($own = "{$file}." . getmypid(), "<?php\nuse Synlock\\Guard\\MutexRequest;\nclass Guarded\n{\n    use Answers;\n\n{$methods}}\n");
     rename($own, $file);
     require $file;
 }
@@ -80,6 +84,13 @@ trait Answers
                 throw new DomainException('broken');
             case 'stream': // its size is not known
                 return new StreamedResponse(static fn () => print 'streamed');
+            case 'unchanged':
+                return new StreamedResponse(static fn () => print 'never sent', 304);
+            case 'crumble':
+                return new StreamedResponse(static function (): void {
+                    echo 'crumb';
+                    throw new DomainException('crumbled');
+                });
             case 'sized':
                 return new StreamedResponse(static function (): void {
                     echo 'sized ';

@@ -41,7 +41,9 @@ final class GuardedKernel extends Kernel
 {
     public function registerBundles(): iterable
     {
-        return [new FrameworkBundle(), new SecurityBundle(), new TwigBundle(), new WebProfilerBundle(), new IXarlieMutexBundle()];
+        $security = $this->environment === 'nobody' ? [] : [new SecurityBundle()];
+
+        return [new FrameworkBundle(), ...$security, new TwigBundle(), new WebProfilerBundle(), new IXarlieMutexBundle()];
     }
 
     public function getProjectDir(): string
@@ -51,8 +53,8 @@ final class GuardedKernel extends Kernel
 
     public function registerContainerConfiguration(LoaderInterface $loader): void
     {
-        $loader->load(static function (ContainerBuilder $container): void {
-            file_put_contents($routes = getenv('GUARD_PLACE') . '/routes.yaml', "wdt:\n    resource: '@WebProfilerBundle/Resources/config/routing/wdt.xml'\n    prefix: /_wdt\nprofiler:\n    resource: '@WebProfilerBundle/Resources/config/routing/profiler.xml'\n    prefix: /_profiler\norder:\n    path: /orders/{id}\n    controller: Guarded::run\nany:\n    path: /{any}\n    controller: Guarded::run\n");
+        $loader->load(function (ContainerBuilder $container): void {
+            file_put_contents($routes = getenv('GUARD_PLACE') . '/routes.yaml', "wdt:\n    resource: '@WebProfilerBundle/Resources/config/routing/wdt.xml'\n    prefix: /_wdt\nprofiler:\n    resource: '@WebProfilerBundle/Resources/config/routing/profiler.xml'\n    prefix: /_profiler\norder:\n    path: /orders/{id}\n    controller: Guarded::run\ninvoked:\n    path: /invoked/{id}\n    controller: Guarded\nany:\n    path: /{any}\n    controller: Guarded::run\n");
             $container->loadFromExtension('framework', [
                 'secret' => 'x', 'http_method_override' => false, 'router' => ['resource' => $routes, 'utf8' => true],
                 'session' => ['storage_factory_id' => 'session.storage.factory.native', 'save_path' => (string) getenv('GUARD_PLACE')],
@@ -60,7 +62,7 @@ final class GuardedKernel extends Kernel
                 'php_errors' => ['log' => false],
                 'annotations' => ['cache' => 'none'], // the controller is another one with each request
             ]);
-            $container->loadFromExtension('security', [
+            $this->environment === 'nobody' || $container->loadFromExtension('security', [
                 'enable_authenticator_manager' => true,
                 'password_hashers' => ['Symfony\Component\Security\Core\User\InMemoryUser' => 'plaintext'],
                 'providers' => ['people' => ['memory' => ['users' => ['bob' => ['password' => 'x'], 'eve' => ['password' => 'x']]]]],
@@ -77,9 +79,10 @@ final class GuardedKernel extends Kernel
 }
 
 // Only where it debugs it has a timeline.
-$kernel = new GuardedKernel('prod', isset($_SERVER['HTTP_X_DEBUG']));
+$kernel = new GuardedKernel(isset($_SERVER['HTTP_X_NO_USERS']) ? 'nobody' : 'prod', isset($_SERVER['HTTP_X_DEBUG']));
 if (PHP_SAPI === 'cli') {
     $kernel->boot();
+    (new GuardedKernel('nobody', false))->boot();
 
     return;
 }

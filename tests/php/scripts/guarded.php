@@ -35,6 +35,34 @@ $wait = static function () use ($place): void {
     }
 };
 
+/** A stream that breaks when it is read. */
+final class Crumbling
+{
+    /** @var resource|null */
+    public $context;
+
+    public function stream_open(): bool
+    {
+        return true;
+    }
+
+    public function stream_read(): string
+    {
+        throw new DomainException('crumbled');
+    }
+
+    public function stream_eof(): bool
+    {
+        return false;
+    }
+
+    public function stream_seek(): bool
+    {
+        return false;
+    }
+}
+stream_wrapper_register('crumbling', Crumbling::class);
+
 $handler = new class ($place, $wait) implements RequestHandlerInterface {
     public function __construct(private readonly string $place, private readonly Closure $wait)
     {
@@ -85,6 +113,10 @@ $handler = new class ($place, $wait) implements RequestHandlerInterface {
                 return $factory->createResponse()->withBody($factory->createStreamFromResource(popen('exec yes', 'r')));
             case 'empty':
                 return $factory->createResponse(204);
+            case 'unchanged':
+                return $factory->createResponse(304)->withBody($factory->createStreamFromResource(popen('printf never', 'r')));
+            case 'crumble':
+                return $factory->createResponse()->withBody($factory->createStreamFromResource(fopen('crumbling://', 'r')));
         }
 
         return $factory->createResponse()->withBody($factory->createStream($text));
@@ -97,6 +129,11 @@ $emit = static function (ResponseInterface $response): void {
         header("{$name}: {$values[0]}");
     }
     $body = $response->getBody();
+    if ($_SERVER['REQUEST_METHOD'] === 'HEAD' || $response->getStatusCode() === 304) {
+        flush();
+
+        return;
+    }
     if ($body->isSeekable()) {
         header("Content-Length: {$body->getSize()}");
         $body->rewind();
@@ -117,7 +154,7 @@ $describe = static function (ServerRequestInterface $request): Request {
 };
 $middleware = new GuardMiddleware($guards, $policies, new Psr17Factory(), $describe);
 
-$request = new ServerRequest('GET', $_SERVER['REQUEST_URI'], [], null, '1.1', $_SERVER);
+$request = new ServerRequest($_SERVER['REQUEST_METHOD'], $_SERVER['REQUEST_URI'], [], null, '1.1', $_SERVER);
 $name = $_SERVER['HTTP_X_USER'] ?? null;
 $request = $request->withAttribute(User::class, $name === null ? User::anonymous() : new User($name, 'main'));
 try {
@@ -126,8 +163,11 @@ try {
     $response = (new Psr17Factory())->createResponse(500);
     $response->getBody()->write($error::class . ': ' . $error->getMessage());
 }
-$emit($response);
-$headersAlone = $response->getStatusCode() === 204 && PHP_SAPI === 'fpm-fcgi'; // which flush() does not send there
+try {
+    $emit($response);
+} catch (DomainException) { // of a body
+}
+$headersAlone = ($_SERVER['REQUEST_METHOD'] === 'HEAD' || in_array($response->getStatusCode(), [204, 304], true)) && PHP_SAPI === 'fpm-fcgi'; // which flush() does not send there
 if (($_GET['do'] ?? '') === 'finished' || $headersAlone) {
     fastcgi_finish_request(); // frameworks do that by themselves
 }

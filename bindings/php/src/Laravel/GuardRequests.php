@@ -57,7 +57,7 @@ final class GuardRequests
         }
 
         return $held->holdsUntil(MutexRequest::RELEASE_RESPONSE)
-            ? ResponseEnd::watch($response, static fn () => $held->release(MutexRequest::RELEASE_RESPONSE))
+            ? ResponseEnd::watch($request, $response, static fn () => $held->release(MutexRequest::RELEASE_RESPONSE))
             : $response;
     }
 

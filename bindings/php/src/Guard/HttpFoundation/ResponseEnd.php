@@ -4,12 +4,13 @@ declare(strict_types=1);
 
 namespace Synlock\Guard\HttpFoundation;
 
+use Symfony\Component\HttpFoundation\Request;
 use Symfony\Component\HttpFoundation\Response;
 use Symfony\Component\HttpFoundation\StreamedResponse;
 
 /**
- * Tells when the body of a response is finished: at once if it is there as a whole, as nothing is computed any more;
- * else when what writes it has returned, which is before the answer's end is sent.
+ * Tells when the body of a response is finished: at once if it is there as a whole, or none is sent, as nothing is
+ * computed any more; else when what writes it has returned, which is before the answer's end is sent.
  *
  * @internal
  */
@@ -20,9 +21,9 @@ final class ResponseEnd
      *
      * @return Response the one to send
      */
-    public static function watch(Response $response, \Closure $finished): Response
+    public static function watch(Request $request, Response $response, \Closure $finished): Response
     {
-        if ($response->getContent() !== false) {
+        if ($response->getContent() !== false || $request->isMethod('HEAD') || self::isBare($response)) {
             $finished();
 
             return $response;
@@ -42,6 +43,13 @@ final class ResponseEnd
         $whole->setCallback(self::around($whole, static fn () => $response->sendContent(), $finished));
 
         return $whole;
+    }
+
+    /** Without a body, or with one that was sent already: what would write it is not called. */
+    private static function isBare(Response $response): bool
+    {
+        return $response->isInformational() || $response->isEmpty()
+            || $response instanceof StreamedResponse && (fn (): bool => $this->streamed)->bindTo($response, StreamedResponse::class)();
     }
 
     private static function around(Response $response, callable $write, \Closure $finished): \Closure

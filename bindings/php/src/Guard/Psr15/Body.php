@@ -8,7 +8,7 @@ use Psr\Http\Message\StreamInterface;
 
 /**
  * A body that tells when it has been read: before its last byte is handed on, since the client may ask again as
- * soon as it has that; at the latest when it is closed or nobody has it any more.
+ * soon as it has that; at the latest when it is closed, breaks, or nobody has it any more.
  *
  * Parameters have no types, so that it fits the interfaces of psr/http-message 1 and 2.
  *
@@ -34,7 +34,7 @@ final class Body implements StreamInterface
 
     public function __toString(): string
     {
-        $text = (string) $this->body;
+        $text = $this->reading(fn (): string => (string) $this->body);
         $this->finish();
 
         return $text;
@@ -104,7 +104,7 @@ final class Body implements StreamInterface
 
     public function read($length): string
     {
-        $bytes = $this->body->read($length);
+        $bytes = $this->reading(fn (): string => $this->body->read($length));
         if ($this->finished !== null && $this->isAtEnd()) {
             $this->finish();
         }
@@ -114,7 +114,7 @@ final class Body implements StreamInterface
 
     public function getContents(): string
     {
-        $text = $this->body->getContents();
+        $text = $this->reading($this->body->getContents(...));
         $this->finish();
 
         return $text;
@@ -140,6 +140,17 @@ final class Body implements StreamInterface
     public static function size(StreamInterface $body): ?int
     {
         return $body->isSeekable() ? $body->getSize() : null;
+    }
+
+    /** A body that breaks will not be read to its end. */
+    private function reading(\Closure $read): string
+    {
+        try {
+            return $read();
+        } catch (\Throwable $broken) {
+            $this->finish();
+            throw $broken;
+        }
     }
 
     private function finish(): void

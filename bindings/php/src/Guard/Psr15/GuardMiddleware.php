@@ -67,7 +67,7 @@ final class GuardMiddleware implements MiddlewareInterface
             $this->pending[] = $held;
         }
 
-        return $this->finish($response, $held);
+        return $this->finish($request, $response, $held);
     }
 
     /**
@@ -126,12 +126,13 @@ final class GuardMiddleware implements MiddlewareInterface
         return $response;
     }
 
-    private function finish(ResponseInterface $response, Held $held): ResponseInterface
+    private function finish(ServerRequestInterface $request, ResponseInterface $response, Held $held): ResponseInterface
     {
         if (!$held->holdsUntil(MutexRequest::RELEASE_RESPONSE)) {
             return $response;
         }
-        if (Body::size($response->getBody()) === 0) {
+        $status = $response->getStatusCode();
+        if ($request->getMethod() === 'HEAD' || $status < 200 || $status === 204 || $status === 304 || Body::size($response->getBody()) === 0) {
             $held->release(MutexRequest::RELEASE_RESPONSE); // nobody need read it
 
             return $response;

@@ -25,7 +25,7 @@ final class MutexReleaseListener
         }
         $event->getRequest()->attributes->set(self::ANSWERED, true);
         if ($held->holdsUntil(MutexRequest::RELEASE_RESPONSE)) {
-            $event->setResponse(ResponseEnd::watch($event->getResponse(), static fn () => $held->release(MutexRequest::RELEASE_RESPONSE)));
+            $event->setResponse(ResponseEnd::watch($event->getRequest(), $event->getResponse(), static fn () => $held->release(MutexRequest::RELEASE_RESPONSE)));
         }
     }
 
