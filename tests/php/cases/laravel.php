@@ -29,6 +29,14 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         $site->go('n');
         same(200, $one->answer()->status);
         same([false, false], [$site->store->isLocked('outer'), $site->store->isLocked('inner_1')]);
+        $between = $site->ask(['name' => 'inner_{id}'], '/between/1', linger: true, id: 'between')->answer();
+        same([200, 'held'], [$between->status, $between->headers['x-outer']], 'until what is between the two is done');
+        same([false, false], [$site->store->isLocked('outer'), $site->store->isLocked('inner_1')]);
+        $site->go('between');
+        $inner = $site->store->createLock('inner_1');
+        $inner->acquire();
+        same([423, false], [$site->ask(['name' => 'inner_{id}'], '/between/1')->answer()->status, $site->store->isLocked('outer')]);
+        $inner->release();
     });
     $t->test('laravel::closures with attributes, and cached ones that have lost them', static function () use ($site): void {
         $lock = $site->store->createLock('closure_17');

@@ -47,6 +47,18 @@ final class Errors extends Handler
     }
 }
 
+/** Tells whether the guard around it still holds when the one inside it is done. */
+final class Between
+{
+    public function handle(Request $request, Closure $next): mixed
+    {
+        $response = $next($request);
+        $response->headers->set('X-Outer', app(Guards::class)->store()->isLocked('outer') ? 'held' : 'free');
+
+        return $response;
+    }
+}
+
 final class WebKernel extends Kernel
 {
     protected $middlewareGroups = ['web' => [StartSession::class, SubstituteBindings::class]];
@@ -65,6 +77,7 @@ final class WebProvider extends ServiceProvider
         Route::middleware('web')->group(static function (): void {
             Route::get('/worded/{id}', 'Guarded@run')->middleware('guard:name=worded_{id},mode=queue,maxWait=0.05,ttl=600');
             Route::get('/nested/{id}', 'Guarded@run')->middleware(['guard:name=outer', 'guard']);
+            Route::get('/between/{id}', 'Guarded@run')->middleware(['guard:name=outer', Between::class, 'guard']);
             Route::get('/misspelt', 'Guarded@run')->middleware('guard:nmae=x');
             Route::get('/closure/{id}', #[\Synlock\Guard\MutexRequest(name: 'closure_{id}')] static fn () => plain('closure'))->middleware('guard');
             // As it comes out of `route:cache`.

@@ -39,24 +39,22 @@ final class GuardRequests
 
     public function handle(HttpRequest $request, \Closure $next, string ...$words): Response
     {
-        // A middleware around this one may hold something already.
-        $held = $request->attributes->get(Held::class) ?? Held::logging($this->release, $this->logger);
+        // A guard around this one holds something already, until what is between them is finished too: it lets go of all.
+        $around = $request->attributes->get(Held::class);
+        $held = $around ?? Held::logging($this->release, $this->logger);
         $request->attributes->set(Held::class, $held);
         try {
             foreach ($words === [] ? self::policies($request->route()) : [self::policy($words)] as $policy) {
                 $held->enter($this->guards, $policy, $this->describe($request, $policy));
             }
             $response = $next($request);
-        } catch (MutexException $refused) {
-            $held->releaseAll();
-            throw $this->refusal($refused);
         } catch (\Throwable $failed) {
             // Before the exception handler answers.
-            $held->releaseAll();
-            throw $failed;
+            $around ?? $held->releaseAll();
+            throw $failed instanceof MutexException ? $this->refusal($failed) : $failed;
         }
 
-        return $held->holdsUntil(MutexRequest::RELEASE_RESPONSE)
+        return $around === null && $held->holdsUntil(MutexRequest::RELEASE_RESPONSE)
             ? ResponseEnd::watch($request, $response, static fn () => $held->release(MutexRequest::RELEASE_RESPONSE))
             : $response;
     }
