@@ -152,7 +152,7 @@ $describe = static function (ServerRequestInterface $request): Request {
 
     return new Request('demo', $simple->path, ['id' => basename($simple->path)], $simple->user, $_SERVER['HTTP_X_SESSION'] ?? null, $simple->ip);
 };
-$middleware = new GuardMiddleware($guards, $policies, new Psr17Factory(), $describe);
+$middleware = new GuardMiddleware($guards, $policies, new Psr17Factory(), $describe, translate: static fn (string $message, string $domain): string => "{$message} ({$domain})");
 
 $request = new ServerRequest($_SERVER['REQUEST_METHOD'], $_SERVER['REQUEST_URI'], [], null, '1.1', $_SERVER);
 $name = $_SERVER['HTTP_X_USER'] ?? null;

@@ -35,6 +35,8 @@ final class GuardMiddleware implements MiddlewareInterface
      * @param (\Closure(ServerRequestInterface): Request)|null $describe what is known of a request; null: see
      *                                                                   `describe()`
      * @param string $release the release point of policies that name none
+     * @param (\Closure(string, string): string)|null $translate the words of a refusal whose policy has a `domain`, by the
+     *                                                           message and that, for the answer to it
      */
     public function __construct(
         private readonly Guards $guards,
@@ -42,6 +44,7 @@ final class GuardMiddleware implements MiddlewareInterface
         private readonly ?ResponseFactoryInterface $responses = null,
         private readonly ?\Closure $describe = null,
         private readonly string $release = MutexRequest::RELEASE_RESPONSE,
+        private readonly ?\Closure $translate = null,
     ) {
         $this->policies = $policies instanceof MutexRequest ? [$policies] : $policies;
     }
@@ -121,7 +124,9 @@ final class GuardMiddleware implements MiddlewareInterface
         foreach ($refused->getHeaders() as $name => $value) {
             $response = $response->withHeader($name, $value);
         }
-        $response->getBody()->write($refused->getMessage());
+        $domain = $refused->getDomain();
+        $message = $refused->getMessage();
+        $response->getBody()->write($this->translate === null || $domain === null ? $message : ($this->translate)($message, $domain));
 
         return $response;
     }
