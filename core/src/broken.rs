@@ -12,11 +12,19 @@ use crate::registry::Store;
 use crate::store::Holder;
 use std::time::Duration;
 
-/// Notes last as long as the lease that was broken, within these bounds.
+/// Notes last as long as the lease that was broken, within these bounds; the longest where their age is told
+/// from what is left of them.
 const SHORTEST: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(600);
 /// What servers count in, so that they round the beginning and the end of a note.
 const GRAIN: Duration = Duration::from_millis(1);
+/// Servers that do not tell ages count what is left in whole seconds, and may be one behind.
+const WHOLE_SECONDS: Duration = Duration::from_secs(2);
+
+/// Whether it ends them, and shows them to whoever looks.
+fn keeps_notes(store: &Store) -> bool {
+    store.capabilities().ttl && store.inspects()
+}
 
 fn note_name(name: &Name) -> Vec<u8> {
     [b"broken:", name.as_bytes()].concat()
@@ -25,14 +33,14 @@ fn note_name(name: &Name) -> Vec<u8> {
 /// Tells the holders of `name`, as they were before, that it was broken by one with this label. In vain
 /// where the store keeps no labels, or ends no lease: it would have to stay for ever.
 pub(crate) fn note(store: &Store, name: &Name, victims: &[Holder], label: &str) {
-    let can = store.capabilities();
     let keeps_labels = victims.iter().any(|victim| victim.label.is_some());
-    if !can.ttl || !can.list || !keeps_labels {
+    if !keeps_notes(store) || !keeps_labels {
         return;
     }
-    let left = victims
-        .iter()
-        .map(|victim| victim.remaining.unwrap_or(LONGEST));
+    let left = victims.iter().map(|victim| match victim.held {
+        Some(_) => victim.remaining.unwrap_or(LONGEST),
+        None => LONGEST,
+    });
     let ttl = left.max().unwrap_or(LONGEST).clamp(SHORTEST, LONGEST);
     let name = note_name(name);
     let options = LockOptions {
@@ -51,6 +59,13 @@ pub(crate) fn note(store: &Store, name: &Name, victims: &[Holder], label: &str) 
     drop(left);
 }
 
+/// A store that does not tell how long something is held tells how much is left of it.
+fn age_of(note: &Holder) -> Duration {
+    note.held.unwrap_or_else(|| {
+        LONGEST.saturating_sub(note.remaining.unwrap_or(LONGEST) + WHOLE_SECONDS)
+    })
+}
+
 /// Whether a note that is so old is about a hold before the one that is so old.
 fn is_of_before(note: Duration, hold: Duration) -> bool {
     let is_rounded = note.as_nanos().is_multiple_of(GRAIN.as_nanos());
@@ -59,8 +74,7 @@ fn is_of_before(note: Duration, hold: Duration) -> bool {
 
 /// “broken by label, pid, host”, if a note says so of a hold that began at `since`.
 pub(crate) fn by_whom(store: &Store, name: &Name, since: BootTime) -> Option<String> {
-    let can = store.capabilities();
-    if !can.ttl || !can.list {
+    if !keeps_notes(store) {
         return None;
     }
     let note = store
@@ -70,7 +84,7 @@ pub(crate) fn by_whom(store: &Store, name: &Name, since: BootTime) -> Option<Str
         .into_iter()
         .next()?;
     let age = BootTime::now().since(since);
-    if note.held.is_some_and(|held| is_of_before(held, age)) {
+    if is_of_before(age_of(&note), age) {
         return None;
     }
     let parts = [
@@ -85,6 +99,22 @@ pub(crate) fn by_whom(store: &Store, name: &Name, since: BootTime) -> Option<Str
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_age_of_a_note_is_told_from_what_is_left_of_it_too() {
+        let note = |held, left| Holder {
+            held,
+            remaining: Some(Duration::from_secs(left)),
+            ..Holder::default()
+        };
+        let age = |held, left| age_of(&note(held, left)).as_secs();
+        assert_eq!(age(Some(Duration::from_secs(7)), 53), 7);
+        assert_eq!(
+            [602, 600, 599, 590].map(|left| age(None, left)),
+            [0, 0, 0, 8]
+        );
+        assert_eq!(age_of(&Holder::default()), Duration::ZERO);
+    }
 
     #[test]
     fn a_note_counts_whose_age_is_only_rounded_up() {

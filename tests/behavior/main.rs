@@ -4,6 +4,7 @@
 mod acquire;
 mod custom;
 mod fork;
+mod guards;
 mod hold;
 mod host;
 mod manage;
@@ -32,6 +33,7 @@ fn main() {
         hold::tests(&mut list);
         modes::tests(&mut list);
         manage::tests(&mut list);
+        guards::tests(&mut list);
         host::tests(&mut list);
         process::tests(&mut list);
         fork::tests(&mut list);

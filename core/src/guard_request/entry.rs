@@ -53,7 +53,8 @@ impl Entry {
         self.waited
     }
 
-    /// Refused: who held the lock, if the store tells. Admitted by force: from whom it was taken.
+    /// Refused: who held the lock, if the store tells. Admitted by force: who held it when it was taken, as seen
+    /// just before; one that let go in that moment is among them, and one that came is not.
     pub fn holders(&self) -> &[Holder] {
         &self.holders
     }
@@ -165,7 +166,11 @@ impl Entering {
 
     fn take_away(&mut self) -> Result<()> {
         let (store, name) = (self.plan.store(), self.plan.name());
-        let victims = store.inspect(name.as_bytes())?.holders;
+        let victims = if store.inspects() {
+            store.inspect(name.as_bytes())?.holders
+        } else {
+            Vec::new()
+        };
         if store.break_lock(name.as_bytes())? {
             broken::note(store, name, &victims, self.plan.label());
             self.broken.extend(victims);

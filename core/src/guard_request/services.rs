@@ -149,7 +149,9 @@ impl Guards {
         };
         match policy.mode {
             GuardMode::Queue if !service.can_wait => return refuse("waits"),
-            GuardMode::Check if !can.list => return refuse("tells who holds a lock"),
+            GuardMode::Check if !service.store.inspects() => {
+                return refuse("tells who holds a lock");
+            }
             GuardMode::Force if !can.break_lock => return refuse("breaks locks"),
             _ => {}
         }

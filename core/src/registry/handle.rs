@@ -293,6 +293,11 @@ impl Store {
         })
     }
 
+    /// Whether [`Store::inspect`] works; it may where `list` does not.
+    pub fn inspects(&self) -> bool {
+        self.0.backend.inspects()
+    }
+
     /// Whether anybody holds the lock.
     ///
     /// # Errors

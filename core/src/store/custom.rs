@@ -526,6 +526,10 @@ impl Backend for Custom {
         Ok(true)
     }
 
+    fn inspects(&self) -> bool {
+        self.can.inspect
+    }
+
     fn inspect(&self, name: &Name, deadline: Option<BootTime>) -> Result<Inspection> {
         self.needs(
             self.can.inspect,

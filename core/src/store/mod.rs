@@ -491,6 +491,11 @@ pub trait Backend: Send + Sync + Debug {
         ))
     }
 
+    /// Whether `inspect` works: a store may tell of a lock that it is asked about, though it cannot list them.
+    fn inspects(&self) -> bool {
+        true
+    }
+
     /// Who holds and how many wait.
     fn inspect(&self, name: &Name, deadline: Option<BootTime>) -> Result<Inspection> {
         let _ = (name, deadline);

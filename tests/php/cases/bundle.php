@@ -25,10 +25,19 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         ok(str_contains($found['two servers'], 'one server'), $found['two servers']);
         ok(str_contains($found['odd strategy'], 'not a Redis'), $found['odd strategy']);
         ok(str_contains($found['in a circle'], '"combined.b" is none'), $found['in a circle']);
+        same(array_map(static fn (string $default): string => "i_xarlie_mutex.default: there is no store \"{$default}\", there are: synlock.main.", ['redis.nobody', 'nobody', 'ixarlie_mutex.redis_factory.nobody']), $found['unknown default']);
         same([true, false, null, true, false, null, null, true], $found['beside the component']);
         foreach (['flock.files', 'semaphore.main', 'combined.all', 'combined.most', 'combined.nested', 'custom.own', 'custom.component', 'synlock.shm'] as $service) {
             same([true, false, true], array_slice($found[$service], 0, 3), $service);
         }
+        // Free: check, block. Held: block, check, queue, force, which takes it from the second one.
+        $all = 'in in 423 423 423 in lost 1';
+        $noForce = 'in in 423 423 423 UNSUPPORTED';
+        $services = ['flock.files', 'semaphore.main', 'redis.cache', 'memcached.cache', 'combined.all', 'combined.most', 'combined.nested', 'custom.own', 'custom.component', 'synlock.shm'];
+        $modes = [...array_fill_keys($services, $all), 'custom.component' => 'UNSUPPORTED in 423 UNSUPPORTED 423 UNSUPPORTED'];
+        same($modes, $found['modes']['native']);
+        // A file that a peer waits for cannot be replaced.
+        same([...$modes, ...array_fill_keys(['flock.files', 'combined.all', 'combined.most', 'combined.nested'], $noForce)], $found['modes']['ixarlie']);
     });
     $t->test('bundle::listeners: their order, when they let go, translation, the logger of a store', static function () use ($temp): void {
         $process = new Process([PHP_BINARY, '-d', 'error_reporting=-1', "{$temp}/scripts/bundle-listeners.php", "{$temp}/bundle-listeners"], null, "{$temp}/bundle-listeners.log");

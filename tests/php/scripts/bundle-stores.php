@@ -10,7 +10,13 @@ use Symfony\Component\DependencyInjection\Exception\InvalidArgumentException;
 use Symfony\Component\DependencyInjection\Reference;
 use Symfony\Component\Lock\Store\PdoStore;
 use Symfony\Component\Lock\Strategy\UnanimousStrategy;
+use Synlock\Exception\LockLost;
+use Synlock\Exception\SynlockException;
 use Synlock\Guard\Bundle\DependencyInjection\IXarlieMutexExtension;
+use Synlock\Guard\Guards;
+use Synlock\Guard\MutexException;
+use Synlock\Guard\MutexRequest;
+use Synlock\Guard\Request as GuardRequest;
 use Synlock\Store;
 use Synlock\Symfony\LockFactory;
 
@@ -20,15 +26,20 @@ foreach (['DependencyInjection', 'Config', 'HttpKernel', 'Lock'] as $part) {
 require_once getenv('SYNLOCK_PACKAGE') . '/autoload.php';
 [, $folder, $socket, $memcached] = $argv;
 
-$container = new ContainerBuilder();
-$container->register('client', Redis::class)->addMethodCall('connect', [$socket]);
-$container->register('items', Memcached::class)->addMethodCall('addServer', [$memcached, 0]);
-$container->register('two', Memcached::class)->addMethodCall('addServer', [$memcached, 0])->addMethodCall('addServer', ['localhost', 1]);
-$container->register('own', Store::class)->setFactory([Store::class, 'open'])->setArguments(['memory:own']);
-$container->register('theirs', PdoStore::class)->setArguments(["sqlite:{$folder}/theirs.db"]);
-$container->register('their strategy', UnanimousStrategy::class);
+$clients = static function () use ($folder, $socket, $memcached): ContainerBuilder {
+    $container = new ContainerBuilder();
+    $container->register('client', Redis::class)->addMethodCall('connect', [$socket]);
+    $container->register('items', Memcached::class)->addMethodCall('addServer', [$memcached, 0]);
+    $container->register('two', Memcached::class)->addMethodCall('addServer', [$memcached, 0])->addMethodCall('addServer', ['localhost', 1]);
+    $container->register('own', Store::class)->setFactory([Store::class, 'open'])->setArguments(['memory:own']);
+    $container->register('theirs', PdoStore::class)->setArguments(["sqlite:{$folder}/theirs.db"]);
+    $container->register('their strategy', UnanimousStrategy::class);
+
+    return $container;
+};
+$container = $clients();
 $container->registerExtension($extension = new IXarlieMutexExtension());
-$container->loadFromExtension($extension->getAlias(), [
+$configuration = [
     'default' => 'combined.all',
     'flock' => ['files' => ['lock_dir' => "{$folder}/made"]],
     'semaphore' => ['main' => []],
@@ -43,7 +54,8 @@ $container->loadFromExtension($extension->getAlias(), [
     'custom' => ['own' => ['service' => 'own'], 'component' => ['service' => 'theirs']],
     'synlock' => ['shm' => ['url' => "shm:{$folder}/shm"], 'more' => ['url' => "shm:{$folder}/more"]],
     'request_listener' => ['enabled' => false],
-]);
+];
+$container->loadFromExtension($extension->getAlias(), $configuration);
 $services = ['flock.files', 'semaphore.main', 'redis.cache', 'memcached.cache', 'combined.all', 'combined.most', 'combined.nested', 'custom.own', 'custom.component', 'synlock.shm'];
 foreach ($services as $service) {
     // As whoever has it injected.
@@ -76,10 +88,52 @@ try {
 } catch (InvalidArgumentException $refused) {
     $found['in a circle'] = $refused->getMessage();
 }
+foreach (['redis.nobody', 'nobody', 'ixarlie_mutex.redis_factory.nobody'] as $default) {
+    try {
+        $extension->load([['default' => $default, 'synlock' => ['main' => ['url' => 'memory:']]]], new ContainerBuilder());
+    } catch (InvalidArgumentException $refused) {
+        $found['unknown default'][] = $refused->getMessage();
+    }
+}
 // What the component holds by itself, and what ours does, by the same table.
 $theirs = (new Symfony\Component\Lock\LockFactory(new PdoStore("sqlite:{$folder}/theirs.db")))->createLock('shared', 60);
 $ours = $container->get('ixarlie_mutex.custom_factory.component')->createLock('shared', 60);
 $found['beside the component'] = [$theirs->acquire(), $ours->acquire(), $theirs->release(), $ours->acquire(), $theirs->acquire(), $ours->refresh(), $ours->release(), $theirs->acquire()];
+
+// What each mode comes to where the lock is free, and beside somebody who holds it: `in`, the refusal's status, or the error.
+$try = static function (Guards $guards, string $service, string $mode) use (&$held): string|int {
+    try {
+        $held[] = $guards->enter(new MutexRequest($mode, name: 'modes', service: $service, maxWait: 0.05), new GuardRequest('r', '/'));
+
+        return 'in';
+    } catch (MutexException $refused) {
+        return $refused->getStatusCode();
+    } catch (SynlockException $error) {
+        return $error->getStatus();
+    }
+};
+foreach (['native', 'ixarlie'] as $dialect) {
+    $own = $clients();
+    $own->registerExtension($extension);
+    $own->loadFromExtension($extension->getAlias(), ['dialect' => $dialect] + $configuration);
+    $own->compile();
+    $guards = $own->get('ixarlie_mutex.guards');
+    foreach ($services as $service) {
+        $held = [];
+        $modes = [$try($guards, $service, 'check')];
+        foreach (['block', 'block', 'check', 'queue', 'force'] as $mode) {
+            $modes[] = $try($guards, $service, $mode);
+        }
+        foreach ($held as $number => $admission) {
+            try {
+                $admission->release();
+            } catch (LockLost) {
+                $modes[] = "lost {$number}";
+            }
+        }
+        $found['modes'][$dialect][$service] = implode(' ', $modes);
+    }
+}
 $default = $container->get('ixarlie_mutex.default_factory')->createLock('default');
 $found['default'] = [$default->acquire(), $container->get('ixarlie_mutex.combined_factory.all')->createLock('default')->acquire()];
 echo json_encode($found, JSON_THROW_ON_ERROR);

@@ -1,7 +1,9 @@
 use super::*;
 use crate::guard_request::{Guards, Policy, Request};
 use crate::registry::Store;
-use crate::{Cancel, Code, LockOptions};
+use crate::store::custom::{Ask, Callbacks, Reply, Traits, Verb};
+use crate::sync::Mutex;
+use crate::{Cancel, Code, Fence, LockOptions, Scope};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -327,4 +329,68 @@ fn a_ttl_on_a_store_without_leases_is_the_owners_life_unless_strict() {
         .unwrap_err();
     assert_eq!(refused.code(), Code::Unsupported);
     std::fs::remove_dir_all(dir).unwrap();
+}
+
+/// A store that gives, takes back and takes away one lock, and tells nobody who holds it.
+struct Blind(Mutex<Option<String>>);
+
+impl Callbacks for Blind {
+    fn call(&self, verb: Verb, ask: &Ask<'_>) -> crate::Result<Reply> {
+        let mut owner = self.0.lock();
+        let is_ours = owner.as_ref() == Some(&ask.owner);
+        Ok(Reply::of(match verb {
+            Verb::Attempt if owner.is_some() && !is_ours => Code::Busy,
+            Verb::Attempt => {
+                *owner = Some(ask.owner.clone());
+                Code::Ok
+            }
+            Verb::BreakLock if owner.is_some() => {
+                *owner = None;
+                Code::Ok
+            }
+            Verb::BreakLock => Code::NotHeld,
+            Verb::Release if is_ours => {
+                *owner = None;
+                Code::Ok
+            }
+            Verb::Release | Verb::IsHeld if !is_ours => Code::Lost,
+            _ => Code::Ok,
+        }))
+    }
+}
+
+#[test]
+fn a_store_that_does_not_tell_who_holds_blocks_and_forces_and_does_not_check() {
+    let can = Traits {
+        shared: false,
+        permits: false,
+        ttl: false,
+        frees_on_death: true,
+        change_mode: false,
+        inspect: false,
+        list: false,
+        break_lock: true,
+        ping: false,
+        survives_restart: false,
+        fence: Fence::None,
+        scope: Scope::Process,
+    };
+    let blind = Box::new(Blind(Mutex::new(None)));
+    let mut guards = Guards::new();
+    guards
+        .add("default", Store::custom("blind", can, blind, &[]).unwrap())
+        .unwrap();
+    let victim = enter(&guards, &policy(GuardMode::Block));
+    assert!(!enter(&guards, &policy(GuardMode::Block)).is_admitted());
+    let request = Request {
+        params: &[(b"id", b"17")],
+        ..Request::default()
+    };
+    let refused = guards.plan(&policy(GuardMode::Check), &request);
+    assert_eq!(refused.unwrap_err().code(), Code::Unsupported);
+    let forced = enter(&guards, &policy(GuardMode::Force));
+    assert!(forced.is_admitted() && forced.holders().is_empty());
+    let lost = victim.lock().unwrap().ensure_held().unwrap_err();
+    assert_eq!(lost.code(), Code::Lost);
+    forced.release().unwrap();
 }

@@ -360,6 +360,10 @@ impl Backend for Quorum {
         }
     }
 
+    fn inspects(&self) -> bool {
+        self.members.iter().all(|member| member.inspects())
+    }
+
     /// Holders whom enough members name.
     fn inspect(&self, name: &Name, deadline: Option<BootTime>) -> Result<Inspection> {
         let pool = self.remote.then(|| &self.process().pool);

@@ -564,6 +564,10 @@ impl Backend for Tiered {
         Ok(self.remote.wait_free(name, until)? && self.local.wait_free(name, until)?)
     }
 
+    fn inspects(&self) -> bool {
+        self.remote.inspects()
+    }
+
     fn inspect(&self, name: &Name, deadline: Option<BootTime>) -> Result<Inspection> {
         self.look_at(name, deadline)
     }
