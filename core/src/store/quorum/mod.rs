@@ -10,6 +10,7 @@
 mod brand;
 mod config;
 mod count;
+mod holders;
 mod line;
 mod members;
 mod pool;

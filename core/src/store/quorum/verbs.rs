@@ -2,6 +2,7 @@
 
 use super::config::Quorum;
 use super::count::{never, until};
+use super::holders::in_common;
 use super::line::{Apart, DOWN_PAUSE, SPLIT_PAUSE};
 use super::round::{Answers, Rules, ask};
 use super::rules::nth;
@@ -13,10 +14,9 @@ use crate::mode::Mode;
 use crate::name::Name;
 use crate::owner::OwnerToken;
 use crate::signal::{Signal, Wake};
-use crate::store::{Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Holder, Inspection};
+use crate::store::{Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Inspection};
 use crate::sync::Mutex;
 use crate::{Error, Result};
-use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -372,35 +372,18 @@ impl Backend for Quorum {
             move |member: &dyn Backend| member.inspect(&name, deadline)
         };
         let answers = ask(pool, &self.places(), question, until(never));
-        let mut seen: HashMap<String, Vec<Holder>> = HashMap::new();
-        let (mut up, mut waiters) = (0, None);
+        let mut told = Vec::new();
+        let mut waiters = None;
         for (place, answer) in &answers {
             if let Ok(found) = answer {
-                up += 1;
                 waiters = if *place == 0 { found.waiters } else { waiters };
-                for holder in &found.holders {
-                    let same = seen.entry(holder.owner.clone()).or_default();
-                    same.push(holder.clone());
-                }
+                told.push(found.holders.clone());
             }
         }
-        if !self.rule.is_met(up) {
+        if !self.rule.is_met(told.len()) {
             return Err(self.unknown(&answers));
         }
-        let holders = seen
-            .into_values()
-            .filter(|same| self.rule.is_met(same.len()))
-            .filter_map(|same| {
-                let left = nth(same.iter().map(|holder| holder.remaining), self.rule.need);
-                let holder = same.into_iter().next()?;
-                Some(Holder {
-                    remaining: left,
-                    // The members' own tokens are not the quorum's.
-                    fence: None,
-                    ..holder
-                })
-            })
-            .collect();
+        let holders = in_common(told.into_iter(), self.rule.need);
         Ok(Inspection {
             name: name.as_bytes().to_vec(),
             holders,
