@@ -1467,7 +1467,8 @@ typedef struct {
    */
   uint32_t service;
   /**
-   * How often the store was asked for the lock.
+   * How often the store was asked for the lock; refused: how many acquires
+   * came to nothing.
    */
   uint32_t attempts;
   /**

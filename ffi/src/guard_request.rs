@@ -229,7 +229,8 @@ pub struct synlock_guard_answer {
     pub fencing_token: i64,
     /// The service's place in the order of `synlock_guard_add`.
     pub service: u32,
-    /// How often the store was asked for the lock.
+    /// How often the store was asked for the lock; refused: how many acquires
+    /// came to nothing.
     pub attempts: u32,
     /// 1 if somebody else held the lock first.
     pub contended: i32,
@@ -485,7 +486,7 @@ fn answer_of(plan: &Plan, entry: &Entry) -> synlock_guard_answer {
         waited_ms: millis(entry.waited()),
         fencing_token: fence(acquired.and_then(|acquired| acquired.fence)),
         service: u32::try_from(plan.service()).unwrap_or(u32::MAX),
-        attempts: acquired.map_or(0, |acquired| acquired.attempts),
+        attempts: entry.attempts(),
         contended: acquired
             .map_or(!entry.is_admitted(), |acquired| acquired.contended)
             .into(),

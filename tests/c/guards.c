@@ -128,6 +128,7 @@ static void modes(void) {
 
     answer = enter(guard, policy_of(SYNLOCK_GUARD_BLOCK), &other, &list);
     CHECK(answer.admitted == 0 && answer.status == 423 && other == NULL && answer.contended == 1);
+    CHECK(answer.attempts == 1);
     CHECK(answer.retry_after_ms > 0 && answer.retry_after_ms <= 600000);
     CHECK(synlock_list_count(list) == 1);
     synlock_holder holder = {.struct_size = sizeof holder};

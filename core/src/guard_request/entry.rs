@@ -16,6 +16,7 @@ pub struct Entry {
     acquired: Option<Acquired>,
     admitted: bool,
     waited: Duration,
+    refusals: u32,
     holders: Vec<Holder>,
 }
 
@@ -51,6 +52,13 @@ impl Entry {
     /// How long the request waited.
     pub fn waited(&self) -> Duration {
         self.waited
+    }
+
+    /// How often the lock was asked for; refused: how many acquires came to nothing, each counted once.
+    pub fn attempts(&self) -> u32 {
+        self.acquired
+            .as_ref()
+            .map_or(self.refusals, |acquired| acquired.attempts)
     }
 
     /// Refused: who held the lock, if the store tells. Admitted by force: who held it when it was taken, as seen
@@ -102,6 +110,7 @@ pub enum Step {
 pub struct Entering {
     plan: Plan,
     began: BootTime,
+    refusals: u32,
     broken: Vec<Holder>,
 }
 
@@ -111,6 +120,7 @@ impl Entering {
         Entering {
             plan,
             began: BootTime::now(),
+            refusals: 0,
             broken: Vec::new(),
         }
     }
@@ -148,6 +158,7 @@ impl Entering {
     /// # Errors
     /// Trouble of the store.
     pub fn busy(&mut self) -> Result<Step> {
+        self.refusals = self.refusals.saturating_add(1);
         if self.plan.policy().mode == GuardMode::Force && self.has_time() {
             self.take_away()?;
             return Ok(Step::Acquire(Wait::No));
@@ -183,6 +194,7 @@ impl Entering {
             lock: None,
             admitted,
             waited: BootTime::now().since(self.began),
+            refusals: self.refusals,
             acquired: None,
             holders,
         }

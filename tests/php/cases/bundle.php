@@ -86,7 +86,14 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         same(1, preg_match('/Holder panel_17 synlock\.main block ([\d.]+) ms ([\d.]+) ms 1 /', $panel, $times), $panel);
         ok((float) $times[2] > 0, 'it was held for a while');
         $panel = $shown($refused, 'ixarlie_mutex');
-        same(1, preg_match('/Holder panel_17 synlock\.main block, refused the first pid \d+/', $panel), $panel);
+        same(1, preg_match('/Holder panel_17 synlock\.main block, refused ([\d.]+) ms 1 the first pid \d+/', $panel), $panel);
+        $waits = $site->hold('panel2', [...$policy, 'name' => 'panel2']);
+        $refused = $site->ask(['mode' => 'queue', 'name' => 'panel2', 'maxWait' => 0.05])->answer();
+        $site->go('panel2');
+        $waits->answer();
+        $panel = $shown($refused, 'ixarlie_mutex');
+        same(1, preg_match('/Holder panel2 synlock\.main queue, refused ([\d.]+) ms 1 the first/', $panel, $times), $panel);
+        ok((float) $times[1] >= 50, $times[1]);
         $panel = $shown($site->ask([], do: 'profile')->answer(), 'ixarlie_mutex');
         ok(str_contains($panel, 'It was not guarded.'), $panel);
         $timeline = $site->get("/_profiler/{$first->headers['x-debug-token']}?panel=time")->whole()->body;

@@ -14,6 +14,7 @@ final class MutexException extends \RuntimeException
      * @param string       $name    of the lock
      * @param string       $service short name of the store's service
      * @param list<Holder> $holders who held it, if the store tells
+     * @param float        $waited  seconds
      */
     public function __construct(
         private readonly MutexRequest $policy,
@@ -21,6 +22,8 @@ final class MutexException extends \RuntimeException
         private readonly string $service,
         private readonly ?int $retryAfter,
         private readonly array $holders,
+        private readonly float $waited = 0.0,
+        private readonly int $attempts = 0,
     ) {
         parent::__construct($policy->message, $policy->status);
     }
@@ -73,5 +76,17 @@ final class MutexException extends \RuntimeException
     public function getHolders(): array
     {
         return $this->holders;
+    }
+
+    /** How long it had waited, in seconds. */
+    public function getWaited(): float
+    {
+        return $this->waited;
+    }
+
+    /** How many acquires came to nothing; none in the mode `check`. */
+    public function getAttempts(): int
+    {
+        return $this->attempts;
     }
 }

@@ -111,7 +111,9 @@ final class Guard
         if ($answer->admitted !== 1) {
             $left = $answer->retry_after_ms;
 
-            throw new MutexException($policy, $name, $service, $left < 0 ? null : \max(1, \intdiv($left + 999, 1000)), $holders);
+            $left = $left < 0 ? null : \max(1, \intdiv($left + 999, 1000));
+
+            throw new MutexException($policy, $name, $service, $left, $holders, $answer->waited_ms / 1000, $answer->attempts);
         }
 
         return new Admission($policy, $name, $service, $held, $answer->waited_ms / 1000, $answer->attempts, $holders);

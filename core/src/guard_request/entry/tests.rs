@@ -62,6 +62,7 @@ fn block_lets_one_in_and_the_lock_has_the_name_of_the_template() {
     assert!(store(&guards).is_locked("order_17").unwrap());
     let second = enter(&guards, &policy(GuardMode::Block));
     assert!(!second.is_admitted());
+    assert_eq!((first.attempts(), second.attempts()), (1, 1));
     assert!(second.lock().is_none());
     let label = second.holders()[0].label.as_deref();
     assert_eq!(label, Some("request pay /orders/17/pay"));

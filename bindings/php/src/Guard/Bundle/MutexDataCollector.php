@@ -50,9 +50,9 @@ final class MutexDataCollector extends DataCollector implements LateDataCollecto
                 'name' => $this->refused->getLockName(),
                 'store' => $this->refused->getService(),
                 'mode' => $this->refused->getPolicy()->mode,
-                'waited' => null,
+                'waited' => $this->refused->getWaited(),
                 'held' => null,
-                'attempts' => null,
+                'attempts' => $this->refused->getAttempts(),
                 'holder' => self::words($this->refused->getHolders()),
                 'refused' => true,
             ];
@@ -72,7 +72,7 @@ final class MutexDataCollector extends DataCollector implements LateDataCollecto
     }
 
     /**
-     * @return list<array{name: string, store: string, mode: string, waited: float|null, held: float|null, attempts: int|null, holder: string, refused: bool}>
+     * @return list<array{name: string, store: string, mode: string, waited: float, held: float|null, attempts: int, holder: string, refused: bool}>
      *         `holder`: who refused it, or whose lock `force` took
      */
     public function getLocks(): array
