@@ -154,6 +154,10 @@ static void modes(void) {
     IS(SYNLOCK_LOST, synlock_lock_ensure_held(held, &error));
     CHECK(strstr(synlock_error_message(error), "broken by the boss, pid "));
     synlock_error_free(error);
+    error = NULL;
+    IS(SYNLOCK_LOST, synlock_lock_refresh(held, 600000, &error));
+    CHECK(strstr(synlock_error_message(error), "broken by the boss, pid "));
+    synlock_error_free(error);
     IS(SYNLOCK_OK, synlock_lock_release(other, NULL));
     synlock_lock_free(held);
     synlock_lock_free(other);

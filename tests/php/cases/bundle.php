@@ -111,6 +111,16 @@ return static function (Runner $t, string $temp, string $package, string $redis)
             same(409, $site->ask($queue, '/orders/17', headers: $as)->answer()->status, 'after the service\'s patience');
         }
         same(200, $site->ask(['name' => 'resource_{id}', 'mode' => 'block', 'service' => 'flock.files'], '/orders/17', headers: $as)->answer()->status, 'another store');
+        $both = [['name' => 'one_{id}', 'mode' => 'block'], ['name' => 'two_{id}', 'mode' => 'block']];
+        foreach (['several' => '/orders/17', 'invoked' => '/invoked/17'] as $id => $path) {
+            $two = $site->hold($id, $both, $path, $as);
+            same([true, true], [$site->store->isLocked('one_17'), $site->store->isLocked('two_17')], $id);
+            foreach ($both as $policy) {
+                same(423, $site->ask($policy, $path, headers: $as)->answer()->status, $id);
+            }
+            $site->go($id);
+            same([200, false, false], [$two->answer()->status, $site->store->isLocked('one_17'), $site->store->isLocked('two_17')], $id);
+        }
         $site->go('a');
         same(200, $one->answer()->status);
     });

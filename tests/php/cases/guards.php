@@ -100,6 +100,8 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         $error = throws(Exception\InvalidArgument::class, static fn () => $guards->find('no'));
         ok(str_contains($error->getMessage(), 'default, redis.queued'), $error->getMessage());
         throws(Exception\InvalidArgument::class, static fn () => $guards->add('default', $fresh()));
+        $error = throws(Exception\InvalidArgument::class, static fn () => $guards->setDefault('nobody')->find());
+        ok(str_contains($error->getMessage(), '“nobody”') && str_contains($error->getMessage(), 'default, redis.queued'), $error->getMessage());
         same('redis.queued', $guards->setDefault('redis.queued')->find());
         $admission = $guards->enter(new MutexRequest(), $request);
         same(['redis.queued', 1], [$admission->service, $opened]);
@@ -128,10 +130,28 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         same('block', $boss->broken[0]->label);
         $lost = throws(Exception\LockLost::class, static fn () => $first->lock->ensureHeld());
         ok(str_contains($lost->getMessage(), 'broken by force'), $lost->getMessage());
+        $lost = throws(Exception\LockLost::class, static fn () => $first->lock->refresh());
+        ok(str_contains($lost->getMessage(), 'broken by force'), $lost->getMessage());
         $boss->release();
         $boss->release();
         same(true, $boss->isReleased());
         $guards->enter($policy('block'), $request)->release();
+    });
+
+    $t->test('guards::a lease on Redis runs out under its holder', static function () use ($redis, $request): void {
+        $guards = new Guards([$redis]);
+        $policy = new MutexRequest(name: 'runs out', ttl: 0.2);
+        $first = $guards->enter($policy, $request);
+        until(static fn (): bool => !$guards->store()->isLocked('runs out'), 60, 'its lease is over');
+        $second = $guards->enter(new MutexRequest(name: 'runs out', ttl: 600), $request);
+        $lost = throws(Exception\LockLost::class, static fn () => $first->lock->ensureHeld());
+        ok(!str_contains($lost->getMessage(), 'broken by'), $lost->getMessage());
+        // Neither it nor the end of its request takes anything from the next one.
+        throws(Exception\LockLost::class, $first->release(...));
+        $held = new Held(log: static fn () => null);
+        same(true, $second->lock->isAcquired());
+        throws(MutexException::class, static fn () => $held->enter($guards, $policy, $request));
+        $second->release();
     });
 
     $t->test('guards::what a request holds is released at its points', static function () use ($fresh, $request): void {
