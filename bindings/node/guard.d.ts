@@ -24,7 +24,7 @@ export interface PolicyOptions {
   status?: number;
   /** Words of a refusal. */
   message?: string;
-  /** Domain for the translation of the message. */
+  /** Domain for the translation of the message, for a `refuse` that translates: nothing here does. */
   domain?: string;
   /** Release at the release point; otherwise the lease, or the process' end, ends the hold. */
   autoRelease?: boolean;

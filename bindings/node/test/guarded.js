@@ -4,7 +4,7 @@
 
 const assert = require('node:assert');
 const http = require('node:http');
-const { Readable } = require('node:stream');
+const { Readable, pipeline } = require('node:stream');
 const { heldBy } = require('synlock/guard');
 const { sleep } = require('./support.js');
 
@@ -14,6 +14,7 @@ const RULES = {
   leased: { name: 'x_{id}', ttl: 600_000 },
   later: { name: 'x_{id}', status: 409, message: 'later' },
   queue: { name: 'x_{id}', mode: 'queue', maxWait: 60_000 },
+  patient: { name: 'x_{id}', mode: 'queue', maxWait: 600_000 },
   hasty: { name: 'x_{id}', mode: 'queue', maxWait: 50 },
   steady: { name: 'x_{id}', mode: 'queue', maxWait: 5_000 },
   check: { name: 'x_{id}', mode: 'check' },
@@ -22,6 +23,7 @@ const RULES = {
   twice: [{ name: 'x_{id}' }, { name: 'x_{id}', mode: 'queue' }],
   own: { name: 'x_{id}', userIsolation: true },
   shared: { name: 'x_{id}', userIsolation: true, anonymous: 'share' },
+  ip: { name: 'x_{id}', userIsolation: true, anonymous: 'ip' },
   session: { name: 'x_{id}', userIsolation: true, anonymous: 'session' },
   end: { name: 'x_{id}', release: 'terminate' },
   unnamed: {},
@@ -65,6 +67,9 @@ async function work(url, held) {
     order.push(key);
   } else if (task === 'throw') {
     throw new RangeError('asked to');
+  } else if (task === 'linger') {
+    // What is still done when the response is out.
+    return { status: 200, body: 'out', rest: here.go };
   } else if (task === 'empty') {
     return { status: 204 };
   } else if (task !== 'answer') {
@@ -72,33 +77,37 @@ async function work(url, held) {
       yield Buffer.from('first');
       if (task === 'drip') for (;;) yield await sleep(2, Buffer.alloc(1000)).then(() => Buffer.alloc(1000));
       await here.go;
+      if (task === 'broken') throw new RangeError('asked to');
       yield Buffer.from('last!');
       // The client has it all, and this goes on.
       if (task === 'sized') await here.done;
     };
-    return { status: 200, headers: task === 'sized' ? { 'Content-Length': '10' } : {}, body: Readable.from(pieces(), { objectMode: false }) };
+    const status = task === 'unchanged' ? 304 : 200;
+    return { status, headers: task === 'sized' ? { 'Content-Length': '10' } : {}, body: Readable.from(pieces(), { objectMode: false }) };
   }
   return { status: 200, body: held.all.map(({ name }) => name).join() };
 }
 
-const user = ({ headers }) => (headers['x-user'] ? { id: headers['x-user'] } : null);
+/** `?` stands for an application that has no notion of users. */
+const user = ({ headers }) => (headers['x-user'] ? (headers['x-user'] === '?' ? undefined : { id: headers['x-user'] }) : null);
 const wordsOf = (url) => new URL(url, 'http://x').pathname.split('/').slice(1);
 
 const apps = {
   http(guards) {
     const listener = async (request, response) => {
       try {
-        const { status, headers, body } = await work(request.url, heldBy(request));
+        const { status, headers, body, rest } = await work(request.url, heldBy(request));
         response.writeHead(status, headers);
-        if (body instanceof Readable) body.pipe(response).on('close', () => body.destroy());
+        if (body instanceof Readable) pipeline(body, response, () => {});
         else response.end(body);
+        await rest;
       } catch {
         response.writeHead(500).end();
       }
     };
     const describe = (request) => {
       const { pathname } = new URL(request.url, 'http://x');
-      return { route: 'app', path: decodeURI(pathname), params: { id: wordsOf(request.url)[1] }, user: user(request), session: request.headers['x-session'] };
+      return { route: 'app', path: decodeURI(pathname), params: { id: wordsOf(request.url)[1] }, user: user(request), session: request.headers['x-session'], ip: request.socket.remoteAddress };
     };
     const guarded = guards.http((request) => RULES[wordsOf(request.url)[0]], listener, { describe });
     const server = http.createServer(guarded);
@@ -117,7 +126,7 @@ const apps = {
       app.get(`/${name}/:id`, guards.express(rules, { user }), async (request, response) => {
         const { status, headers = {}, body = '' } = await work(request.url, heldBy(request));
         response.status(status).set(headers);
-        if (body instanceof Readable) body.pipe(response).on('close', () => body.destroy());
+        if (body instanceof Readable) pipeline(body, response, () => {});
         else response.send(body);
       });
     }
@@ -129,6 +138,11 @@ const apps = {
 
   async fastify(guards) {
     const app = require('fastify')();
+    // As @fastify/session does.
+    app.decorateRequest('session', null);
+    app.addHook('onRequest', async (request) => {
+      request.session = { sessionId: request.headers['x-session'] };
+    });
     for (const [name, rules] of Object.entries(RULES)) {
       app.get(`/${name}/:id`, { preHandler: guards.fastify(rules, { user }) }, async (request, reply) => {
         const { status, headers = {}, body } = await work(request.raw.url, heldBy(request));
@@ -141,21 +155,21 @@ const apps = {
 
   koa(guards) {
     const Koa = require('koa');
+    const { Router } = require('@koa/router');
     const app = new Koa();
     app.silent = true;
-    const byName = Object.fromEntries(Object.entries(RULES).map(([name, rules]) => [name, guards.koa(rules, { user })]));
-    app.use(async (context, next) => {
-      const [name, id] = wordsOf(context.url);
-      context.params = { id };
-      context._matchedRoute = `/${name}/:id`;
-      return byName[name](context, next);
-    });
-    app.use(async (context) => {
-      const { status, headers = {}, body } = await work(context.url, heldBy(context));
-      context.status = status;
-      if (body !== undefined) context.body = body;
-      context.set(headers);
-    });
+    const router = new Router();
+    for (const [name, rules] of Object.entries(RULES)) {
+      router.get(`/${name}/:id`, guards.koa(rules, { user }), async (context) => {
+        const { status, headers = {}, body, rest } = await work(context.url, heldBy(context));
+        context.status = status;
+        if (body !== undefined) context.body = body;
+        context.set(headers);
+        if (rest) context.res.end(body);
+        await rest;
+      });
+    }
+    app.use(router.routes());
     return new Promise((resolve) => {
       const server = app.listen(0, '127.0.0.1', () => resolve(server));
     });

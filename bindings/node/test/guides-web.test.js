@@ -8,6 +8,7 @@ const http = require('node:http');
 const path = require('node:path');
 const { it } = require('node:test');
 const { Store } = require('..');
+const { Guards } = require('synlock/guard');
 const { shmUrl, sleep } = require('./support.js');
 
 const folder = path.join(__dirname, '..');
@@ -54,6 +55,71 @@ it('express.md', async () => {
     assert.equal((await post('/cart/add')).status, 500, 'nobody');
     await bob.release();
     assert.match((await post('/import')).body, /^\{"token":"\d+"\}$/);
+  } finally {
+    server.closeAllConnections();
+    server.close();
+    backing.stop();
+  }
+});
+
+it('sessions of express-session', async () => {
+  const express = require('express');
+  const session = require('express-session');
+  const backing = shmUrl();
+  const guards = new Guards(backing.url, { user: () => null });
+  const saved = [];
+  const memory = new session.MemoryStore();
+  const save = memory.set.bind(memory);
+  memory.set = async (...words) => {
+    saved.push(await guards.store().isLocked('all'));
+    save(...words);
+  };
+  const app = express();
+  // Before the session, so that it is saved under the lock.
+  app.use(guards.express([]));
+  app.use(session({ secret: 'x', resave: false, saveUninitialized: true, store: memory }));
+  let inside;
+  let letGo;
+  const go = new Promise((resolve) => (letGo = resolve));
+  const own = guards.express({ name: 'own', userIsolation: true, anonymous: 'session' });
+  app.get('/hold', own, async (request, response) => {
+    inside();
+    await go;
+    response.end('done');
+  });
+  app.get('/', own, (request, response) => response.end('done'));
+  app.get('/count', guards.express({ name: 'all' }), (request, response) => {
+    request.session.count = (request.session.count ?? 0) + 1;
+    response.end(String(request.session.count));
+  });
+  const server = await new Promise((resolve) => {
+    const made = app.listen(0, '127.0.0.1', () => resolve(made));
+  });
+  const get = (url, cookie) =>
+    new Promise((resolve, reject) => {
+      const headers = cookie ? { Cookie: cookie } : {};
+      const request = http.get({ host: '127.0.0.1', port: server.address().port, path: url, headers, agent: false });
+      request.on('error', reject).on('response', async (response) => {
+        const body = (await response.toArray()).join('');
+        resolve({ status: response.statusCode, body, cookie: response.headers['set-cookie']?.[0].split(';')[0] });
+      });
+    });
+  try {
+    // A new visitor's session is new, and has an identifier.
+    const [one, two] = [await get('/'), await get('/')];
+    assert.deepEqual([one.status, two.status], [200, 200]);
+    assert.notEqual(one.cookie, two.cookie);
+    const entered = new Promise((resolve) => (inside = resolve));
+    const held = get('/hold', one.cookie);
+    await entered;
+    assert.equal((await get('/', one.cookie)).status, 423);
+    assert.equal((await get('/', two.cookie)).status, 200);
+    assert.equal((await get('/')).status, 200);
+    letGo();
+    assert.equal((await held).status, 200);
+    saved.length = 0;
+    for (let i = 1; i <= 20; i++) assert.deepEqual(await get('/count', one.cookie), { status: 200, body: String(i), cookie: undefined });
+    assert.deepEqual(saved, Array(20).fill(true));
   } finally {
     server.closeAllConnections();
     server.close();

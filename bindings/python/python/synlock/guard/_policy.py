@@ -44,7 +44,8 @@ class Policy:
     status: int = 423
     #: Words of a refusal.
     message: str = "Resource is not available at this moment."
-    #: Domain for the translation of the message.
+    #: Domain for the translation of the message, for an application that answers refusals itself: nothing
+    #: here translates.
     domain: str | None = None
     #: Release at the release point; otherwise the lease, or the process' end, ends the hold.
     auto_release: bool = True
