@@ -68,7 +68,7 @@ function work(string $url, string $files, string $word): mixed
         'overlap is over' => $cache->store()->lock((new WithoutOverlapping('account 3'))->getLockKey($job))->forceRelease(),
         'schedule' => $mutex->create($event),
         'scheduled' => $mutex->forget($event),
-        // As the CacheEventMutex of 9 and later.
+        // As the CacheEventMutex since the last versions of 9.
         'schedule 9' => $cache->store()->getStore()->lock($event->mutexName(), $event->expiresAt * 60)->acquire(),
         'exists 9' => !$cache->store()->getStore()->lock($event->mutexName(), $event->expiresAt * 60)->get(static fn (): bool => true),
         'scheduled 9' => $cache->store()->getStore()->lock($event->mutexName(), $event->expiresAt * 60)->forceRelease(),
