@@ -299,6 +299,25 @@ describe('keys', () => {
     await copy.release();
   });
 
+  it('a key travels on', async () => {
+    const factory = new LockFactory(server.url);
+    const other = name();
+    const keys = [new Key(other)];
+    let lock = factory.createLockFromKey(keys[0], 60_000);
+    assert.ok(await lock.acquire(false));
+    for (let i = 0; i < 3; i++) {
+      keys.unshift(Key.from(JSON.stringify(keys[0])));
+      lock = factory.createLockFromKey(keys[0], 60_000);
+      await lock.refresh();
+      assert.ok(await lock.isAcquired());
+      assert.equal(await factory.createLock(other).acquire(false), false);
+    }
+    for (const late of keys.slice(1)) assert.equal(await factory.createLockFromKey(late).isAcquired(), false);
+    assert.ok(await lock.isAcquired());
+    await lock.release();
+    assert.equal(await factory.createLock(other).acquire(false), true);
+  });
+
   it('a key as JSON that nobody took is still held', async () => {
     const factory = new LockFactory(server.url);
     const lock = factory.createLockFromKey(new Key(Buffer.from([255, 1])), 60_000);

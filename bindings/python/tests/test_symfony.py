@@ -274,6 +274,25 @@ def test_a_pickled_key_takes_its_last_ttl_along(redis):
     copy.release()
 
 
+def test_a_key_travels_on(redis):
+    factory = LockFactory(redis)
+    lock, keys = factory.createLockFromKey(key := Key("travels on"), 60), []
+    assert lock.acquire(False)
+    for _ in range(3):
+        key = pickle.loads(pickle.dumps(key))
+        keys.append(key)
+        lock = factory.createLockFromKey(key, 60)
+        lock.refresh()
+        assert lock.isAcquired()
+        assert not factory.createLock("travels on").acquire(False)
+    for late in keys[:-1]:
+        assert not factory.createLockFromKey(late).isAcquired()
+    assert lock.isAcquired()
+    # What an object has taken by adopting it goes with that object, though its key stays.
+    del lock
+    assert factory.createLock("travels on").acquire(False)
+
+
 def test_a_pickled_key_that_nobody_took_is_still_held(redis):
     factory = LockFactory(redis)
     lock = factory.createLockFromKey(key := Key("taken back"), 60)

@@ -117,7 +117,10 @@ class Key:
 
 
 class Lock:
-    """A lock, and its owner: two of them for one resource keep each other out, unless they have one key."""
+    """A lock, and its owner: two of them for one resource keep each other out, unless they have one key.
+
+    An object, or two of one key, is for one thread at a time: another call meanwhile may be `ConcurrentUse`.
+    """
 
     def __init__(
         self, store: _lock.Store, key: Key | str | bytes, ttl: float | None = None, autoRelease: bool = True
