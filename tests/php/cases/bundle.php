@@ -38,6 +38,8 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         same($modes, $found['modes']['native']);
         // A file that a peer waits for cannot be replaced.
         same([...$modes, ...array_fill_keys(['flock.files', 'combined.all', 'combined.most', 'combined.nested'], $noForce)], $found['modes']['ixarlie']);
+        // Held by another process.
+        same(array_fill_keys(['native', 'ixarlie'], array_fill_keys(['combined.all', 'combined.most', 'combined.host'], ['in', 423, 'in'])), $found['far']);
     });
     $t->test('bundle::listeners: their order, when they let go, translation, the logger of a store', static function () use ($temp): void {
         $process = new Process([PHP_BINARY, '-d', 'error_reporting=-1', "{$temp}/scripts/bundle-listeners.php", "{$temp}/bundle-listeners"], null, "{$temp}/bundle-listeners.log");

@@ -49,6 +49,7 @@ $configuration = [
         'all' => ['stores' => ['flock.files', 'ixarlie_mutex.semaphore_store.main']],
         'most' => ['stores' => ['flock.files', 'semaphore.main', 'synlock.shm'], 'strategy' => 'consensus'],
         'nested' => ['stores' => ['combined.most', 'synlock.more'], 'strategy' => 'their strategy'],
+        'host' => ['stores' => ['flock.files', 'synlock.shm']],
         'odd' => ['stores' => ['flock.files'], 'strategy' => 'client'],
     ],
     'custom' => ['own' => ['service' => 'own'], 'component' => ['service' => 'theirs']],
@@ -101,9 +102,9 @@ $ours = $container->get('ixarlie_mutex.custom_factory.component')->createLock('s
 $found['beside the component'] = [$theirs->acquire(), $ours->acquire(), $theirs->release(), $ours->acquire(), $theirs->acquire(), $ours->refresh(), $ours->release(), $theirs->acquire()];
 
 // What each mode comes to where the lock is free, and beside somebody who holds it: `in`, the refusal's status, or the error.
-$try = static function (Guards $guards, string $service, string $mode) use (&$held): string|int {
+$try = static function (Guards $guards, string $service, string $mode, string $name = 'modes') use (&$held): string|int {
     try {
-        $held[] = $guards->enter(new MutexRequest($mode, name: 'modes', service: $service, maxWait: 0.05), new GuardRequest('r', '/'));
+        $held[] = $guards->enter(new MutexRequest($mode, name: $name, service: $service, maxWait: 0.05), new GuardRequest('r', '/'));
 
         return 'in';
     } catch (MutexException $refused) {
@@ -132,6 +133,22 @@ foreach (['native', 'ixarlie'] as $dialect) {
             }
         }
         $found['modes'][$dialect][$service] = implode(' ', $modes);
+    }
+    // Each member tells of a holder in a way of its own, and of one in another process in still another.
+    foreach (['combined.all', 'combined.most', 'combined.host'] as $service) {
+        [$near, $far] = stream_socket_pair(STREAM_PF_UNIX, STREAM_SOCK_STREAM, 0);
+        if (($child = pcntl_fork()) === 0) {
+            fclose($near);
+            fwrite($far, $try($guards, $service, 'block', 'far'));
+            fgets($far);
+            $held[array_key_last($held)]->release();
+            exit;
+        }
+        fclose($far);
+        $seen = [fread($near, 2), $try($guards, $service, 'check', 'far')];
+        fclose($near);
+        pcntl_waitpid($child, $status);
+        $found['far'][$dialect][$service] = [...$seen, $try($guards, $service, 'check', 'far')];
     }
 }
 $default = $container->get('ixarlie_mutex.default_factory')->createLock('default');
