@@ -7,6 +7,7 @@ applications called `odd_…` they are the other kind.
 """
 
 import asyncio
+import dataclasses
 import inspect
 import os
 import pathlib
@@ -65,7 +66,7 @@ class Work:
     def steps(self):
         """Yields what it waits for; returns status and body."""
         self.tell()
-        if self.do == "wait":
+        if self.do in ("wait", "slow"):
             yield self.file("go").exists
             for admission in self.held:
                 if admission.lock is not None:
@@ -111,7 +112,8 @@ class Work:
         return self.answer()
 
     def answer(self):
-        return (204, "") if self.do == "empty" else (200, ",".join(str(admission.name) for admission in self.held))
+        status = {"empty": 204, "unchanged": 304}.get(self.do, 200)
+        return status, ",".join(str(admission.name) for admission in self.held) if status == 200 else ""
 
     @property
     def streams(self):
@@ -205,7 +207,7 @@ def wsgi():
         # A length of its own, or none: then the server marks the end.
         headers = list(work.headers.items())
         if not work.streams:
-            headers = [] if status == 204 else [("Content-Length", str(len(text.encode())))]
+            headers = [] if status in (204, 304) else [("Content-Length", str(len(text.encode())))]
         if work.streams:
             work.tell()
         start_response(f"{status} X", headers)
@@ -214,7 +216,8 @@ def wsgi():
     def describe(environ):
         policy, id = words_of(environ["PATH_INFO"])
         user = user_of(environ.get("HTTP_X_USER"))
-        return Request("app", environ["PATH_INFO"], {"id": id}, user, environ.get("HTTP_X_SESSION"))
+        session, ip = environ.get("HTTP_X_SESSION"), environ.get("REMOTE_ADDR")
+        return Request("app", environ["PATH_INFO"], {"id": id}, user, session, ip)
 
     def policies(environ):
         return RULES[words_of(environ["PATH_INFO"])[0]]
@@ -248,7 +251,7 @@ def asgi():
             watch.cancel()
             await send({"type": "http.response.body"})
         else:
-            if status != 204:
+            if status not in (204, 304):
                 headers = [(b"content-length", str(len(text.encode())).encode())]
             await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": text.encode()})
@@ -257,7 +260,8 @@ def asgi():
     async def describe(scope):
         headers = dict(scope["headers"])
         user = user_of(headers.get(b"x-user"))
-        return Request("app", scope["path"], {"id": words_of(scope["path"])[1]}, user, headers.get(b"x-session"))
+        params, ip = {"id": words_of(scope["path"])[1]}, scope["client"][0]
+        return Request("app", scope["path"], params, user, headers.get(b"x-session"), ip)
 
     def policies(scope):
         return RULES[words_of(scope["path"])[0]]
@@ -278,7 +282,7 @@ def flask():
     class Own(Guard):
         def describe(self):
             known = super().describe()
-            return Request(known.route, known.path, known.params, known.user, request.headers.get("X-Session"))
+            return dataclasses.replace(known, session=request.headers.get("X-Session"))
 
     guard = Own(app, guards, user=lambda: user_of(request.headers.get("X-User")))
 
@@ -335,8 +339,14 @@ def fastapi():
         return streamed(work) if work.streams else ended(work, *work.now())
 
     for name, rules in RULES.items():
+        endpoint = function if IS_ODD else coroutine
         dependencies = [guarded(rule) for rule in rules]
-        app.get(f"/{name}/{{id}}", dependencies=dependencies)(function if IS_ODD else coroutine)
+        # They are decorators as well.
+        if IS_ODD or len(rules) > 1:
+            for rule in reversed(dependencies):
+                endpoint = rule(endpoint)
+            dependencies = []
+        app.api_route(f"/{name}/{{id}}", methods=["GET", "HEAD"], dependencies=dependencies)(endpoint)
     return app
 
 
@@ -497,4 +507,32 @@ def adjango():
     return app
 
 
+def timed(app):
+    """Gives slow handlers half a second, as an application may around the guard."""
+
+    async def timing(scope, receive, send):
+        if b"do=slow" not in scope["query_string"]:
+            return await app(scope, receive, send)
+        # By whom the response is begun: Django's own task goes on, and may be the one.
+        begun_by = None
+
+        async def sending(message):
+            nonlocal begun_by
+            begun_by = begun_by or "the application"
+            if begun_by == "the application":
+                await send(message)
+
+        try:
+            await asyncio.wait_for(app(scope, receive, sending), 0.5)
+        except asyncio.TimeoutError:
+            if begun_by is None:
+                begun_by = "its end"
+                await send({"type": "http.response.start", "status": 504, "headers": []})
+                await send({"type": "http.response.body"})
+
+    return timing
+
+
 app = globals()[KIND.removeprefix("odd_")]()
+if os.environ["GUARD_SERVER"] == "uvicorn":
+    app = timed(app)

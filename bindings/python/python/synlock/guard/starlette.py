@@ -6,6 +6,7 @@ async def pay(request): ...
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HTTPRequest
 
+from .._loop import _wait_out
 from ._policy import Policy, Request, User, path_of
 from .asgi import GuardMiddleware, _settled
 
@@ -55,6 +57,15 @@ def _user_of(user: Any) -> User | None:
         return User(user.display_name)
 
 
+async def in_thread(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """As Starlette does, but whoever cancels the task waits for the thread: what it holds goes after its work."""
+    work = asyncio.ensure_future(run_in_threadpool(function, *arguments, **named))
+    if (cancelled := await _wait_out(work)) is not None:
+        work.exception()  # nobody asks for it any more
+        raise cancelled
+    return work.result()
+
+
 def guarded(policy: Policy | None = None, /, **options: Any) -> Callable[[_F], _F]:
     """A decorator of endpoints that take the request. Several apply from the top."""
     rules = policy or Policy(**options)
@@ -65,7 +76,7 @@ def guarded(policy: Policy | None = None, /, **options: Any) -> Callable[[_F], _
             await enter(request, rules)
             if inspect.iscoroutinefunction(endpoint):
                 return await endpoint(request)
-            return await run_in_threadpool(endpoint, request)
+            return await in_thread(endpoint, request)
 
         return guarding  # type: ignore[return-value]
 
