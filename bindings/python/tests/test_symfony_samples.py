@@ -170,6 +170,7 @@ def test_combined():
         one = LockFactory(patient(servers[0][0])).createLock("taken at one")
         assert one.acquire(False)
         assert not taken.acquire(False), "all have to grant"
+        one.release()
         os.kill(servers[2][1], signal.SIGKILL)
         assert made.factory.createLock("two of three").acquire(False)
         with pytest.raises(synlock.SynlockError):
