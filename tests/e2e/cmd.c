@@ -99,7 +99,7 @@ static void hex(char **to, const char *bytes, size_t length) {
     for (size_t i = 0; i < length; i++) *to += sprintf(*to, "%02x", (unsigned char)bytes[i]);
 }
 
-static synlock_status who(synlock_store *store, const char *name, size_t length) {
+static synlock_status first_holder(synlock_store *store, const char *name, size_t length, int place) {
     synlock_list *list;
     synlock_holder holder = {0};
     holder.struct_size = sizeof holder;
@@ -107,9 +107,13 @@ static synlock_status who(synlock_store *store, const char *name, size_t length)
     if (status != SYNLOCK_OK) return status;
     status = synlock_list_get(list, 0, &holder, NULL);
     if (status == SYNLOCK_OK) {
-        char *to = text + sprintf(text, "%s %u %u ", holder.mode, (unsigned)holder.permits, (unsigned)holder.pid);
-        if (holder.label) hex(&to, holder.label, strlen(holder.label));
-        else strcpy(to, "-");
+        const char *words = place ? holder.host : holder.label;
+        char *to = text;
+        if (!place) to += sprintf(to, "%s %u %u ", holder.mode, (unsigned)holder.permits, (unsigned)holder.pid);
+        if (words) hex(&to, words, strlen(words));
+        else *to++ = '-';
+        *to = 0;
+        if (place) sprintf(to, " %lld", (long long)holder.held_ms);
     }
     synlock_list_free(list);
     return status;
@@ -176,7 +180,8 @@ static synlock_status ask_store(synlock_store *store, char **words, int count) {
     char *name = count > 2 ? words[2] : text;
     size_t size = count > 2 ? bytes(name) : 0;
     if (!strcmp(verb, "wait_free")) return synlock_store_wait_free(store, name, size, atoll(words[3]), NULL);
-    if (!strcmp(verb, "who")) return who(store, name, size);
+    if (!strcmp(verb, "who")) return first_holder(store, name, size, 0);
+    if (!strcmp(verb, "where")) return first_holder(store, name, size, 1);
     if (!strcmp(verb, "list")) return list_all(store, name, size, (size_t)atoll(words[3]));
     if (!strcmp(verb, "inspect")) {
         synlock_list *list;

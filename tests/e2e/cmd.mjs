@@ -62,6 +62,10 @@ const ofStore = {
     const [first] = (await store.inspect(bytes(name))).holders;
     return `${first.mode} ${first.permits} ${first.pid} ${Buffer.from(first.label ?? '').toString('hex') || '-'}`;
   },
+  where: async (store, name) => {
+    const [first] = (await store.inspect(bytes(name))).holders;
+    return `${Buffer.from(first.host ?? '').toString('hex') || '-'} ${Math.floor(first.held ?? -1)}`;
+  },
   inspect: async (store, name) => {
     const found = await store.inspect(bytes(name));
     return `${found.holders.length} ${found.waiters ?? -1}`;

@@ -139,6 +139,10 @@ final class Command
                 $first = $store->inspect($name)->holders[0];
 
                 return "{$first->mode} {$first->permits} {$first->pid} " . (bin2hex($first->label ?? '') ?: '-');
+            case 'where':
+                $first = $store->inspect($name)->holders[0];
+
+                return (bin2hex($first->host ?? '') ?: '-') . ' ' . ($first->held === null ? -1 : (int) ($first->held * 1000));
             case 'list':
                 $names = [];
                 foreach ($store->list($name) as $found) {

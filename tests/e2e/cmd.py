@@ -6,7 +6,7 @@ import sys
 import synlock
 from synlock import _synlock
 
-OF_STORE = "locked break inspect who list ping wait_free fingerprint capabilities".split()
+OF_STORE = "locked break inspect who where list ping wait_free fingerprint capabilities".split()
 stores: dict = {}
 holds: dict = {}
 sessions: dict = {}
@@ -100,6 +100,10 @@ def ask_store(store: synlock.Store, verb: str, *words: str):
     if verb == "who":
         first = store.inspect(name)["holders"][0]
         return f"{first['mode']} {first['permits']} {first['pid']} {(first['label'] or '').encode().hex() or '-'}"
+    if verb == "where":
+        first = store.inspect(name)["holders"][0]
+        held = -1 if first["held"] is None else int(first["held"] * 1000)
+        return f"{(first['host'] or '').encode().hex() or '-'} {held}"
     if verb == "inspect":
         found = store.inspect(name)
         waiters = found["waiters"]

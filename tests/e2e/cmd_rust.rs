@@ -170,6 +170,15 @@ fn ask_store(store: &Store, verb: &str, words: &[&str]) -> Result<String> {
             let pid = first.pid.unwrap_or(0);
             format!("{} {} {pid} {label}", first.mode, first.permits)
         }
+        "where" => {
+            let found = store.inspect(name)?;
+            let first = &found.holders[0];
+            let host = first.host.as_deref().unwrap_or("");
+            let host: String = host.bytes().map(|byte| format!("{byte:02x}")).collect();
+            let host = if host.is_empty() { "-" } else { &host };
+            let held = first.held.map_or(-1, |held| held.as_millis() as i64);
+            format!("{host} {held}")
+        }
         "list" => list(store, &name, number(words[1]) as usize)?,
         "capabilities" => {
             let can = store.capabilities();

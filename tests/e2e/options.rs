@@ -71,6 +71,20 @@ pub(crate) fn defaults(setup: &Setup, language: &'static str) -> Result<(), Fail
     Ok(())
 }
 
+/// Whether the host of a holder and the age of its hold are known; they are right, or not said.
+fn place(it: &mut Running, name: &str) -> [bool; 2] {
+    let answer = it.ask(&format!("where s {name}"));
+    let words: Vec<&str> = answer.split(' ').collect();
+    let [_, host, held] = words[..] else {
+        panic!("where: {answer}");
+    };
+    let here = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    assert!(host == "-" || host == hex(here.trim()), "{answer}");
+    let held: i64 = held.parse().unwrap();
+    assert!((-1..3_600_000).contains(&held), "{answer}");
+    [host != "-", held >= 0]
+}
+
 /// Options given to a lock.
 pub(crate) fn given(setup: &Setup, language: &'static str) -> Result<(), Failed> {
     let mut it = Running::start(language, &setup.url);
@@ -87,6 +101,12 @@ pub(crate) fn given(setup: &Setup, language: &'static str) -> Result<(), Failed>
     );
     it.expect(&format!("who s {name}"), &own);
     other.expect(&format!("who s {name}"), &shown);
+    // The same as the core says of a hold of its own.
+    let theirs = hex(unique("theirs"));
+    other.expect(&format!("take p s {theirs} 0"), "0");
+    let (seen, wanted) = (place(&mut it, &name), place(&mut other, &theirs));
+    assert_eq!(seen, wanted, "{language}: what is known of a holder");
+    other.expect("release p", "0");
     it.expect("how l", "0 0");
     it.expect("release l", "0");
     it.expect(
