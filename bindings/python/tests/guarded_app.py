@@ -1,179 +1,24 @@
 """The application of test_guard_http.py, in every framework: `GUARD_APP` says which, `app` is it.
 
 Handlers are what is usual under their server: functions under WSGI, coroutine functions under ASGI; in the
-applications called `odd_…` they are the other kind.
+applications called `odd_…` they are the other kind. Those called `own_…` know users by the framework's own means.
 
 `/POLICY/ID?do=…&key=…`; files in `GUARD_PLACE` tell who is inside, and let them go.
 """
 
 import asyncio
 import dataclasses
-import inspect
 import os
-import pathlib
-import time
-from urllib.parse import parse_qs
 
-import anyio.from_thread
+from guarded_work import PLACE, RULES, Work, query_of, user_of
 
-from synlock import LockLost
-from synlock.guard import Guards, Policy, Request, User
+from synlock.guard import Guards, Request
 
-PLACE = pathlib.Path(os.environ["GUARD_PLACE"])
 KIND = os.environ["GUARD_APP"]
 IS_ODD = KIND.startswith("odd_")
+#: Users and sessions are the framework's own, by cookies and by its authentication; elsewhere headers say who asks.
+KNOWS_USERS = KIND.startswith("own_")
 guards = Guards(os.environ["GUARD_URL"])
-RULES = {
-    "open": [],
-    "block": [Policy(name="x_{id}")],
-    "leased": [Policy(name="x_{id}", ttl=600)],
-    "later": [Policy(name="x_{id}", status=409, message="later")],
-    "queue": [Policy(name="x_{id}", mode="queue", max_wait=60)],
-    "patient": [Policy(name="x_{id}", mode="queue", max_wait=600)],
-    "hasty": [Policy(name="x_{id}", mode="queue", max_wait=0.05)],
-    "steady": [Policy(name="x_{id}", mode="queue", max_wait=5)],
-    "check": [Policy(name="x_{id}", mode="check")],
-    "force": [Policy(name="x_{id}", mode="force", ttl=600, label="the boss")],
-    "two": [Policy(name="y_{id}"), Policy(name="x_{id}")],
-    "twice": [Policy(name="x_{id}"), Policy(name="x_{id}", mode="queue")],
-    "own": [Policy(name="x_{id}", user_isolation=True)],
-    "session": [Policy(name="x_{id}", user_isolation=True, anonymous="session")],
-    "shared": [Policy(name="x_{id}", user_isolation=True, anonymous="share")],
-    "ip": [Policy(name="x_{id}", user_isolation=True, anonymous="ip")],
-    "end": [Policy(name="x_{id}", release="terminate")],
-    "unnamed": [Policy()],
-}
-
-
-def user_of(name):
-    """`?` stands for an application that has no notion of users."""
-    return None if name in ("?", b"?") else User(name or None)
-
-
-class Work:
-    """What a handler does, whatever it is written for; its waits are given back to the host."""
-
-    def __init__(self, do, key, held):
-        self.do, self.key, self.held = do, key, held
-
-    def file(self, word):
-        return PLACE / f"{word}-{self.key}"
-
-    def tell(self, word="inside"):
-        self.file(word).with_suffix(".new").write_text(str(os.getpid()))
-        self.file(word).with_suffix(".new").rename(self.file(word))
-
-    def steps(self):
-        """Yields what it waits for; returns status and body."""
-        self.tell()
-        if self.do in ("wait", "slow"):
-            yield self.file("go").exists
-            for admission in self.held:
-                if admission.lock is not None:
-                    yield admission.lock.ensure_held
-        elif self.do == "alone":
-            (PLACE / "alone").mkdir()
-            # Whoever is let in beside it finds it there.
-            until = time.monotonic() + 0.02
-            yield lambda: time.monotonic() > until
-            (PLACE / "alone").rmdir()
-            with (PLACE / "order").open("a") as order:
-                order.write(self.key + "\n")
-        elif self.do == "throw":
-            raise ZeroDivisionError("asked to")
-
-    def now(self):
-        try:
-            for step in self.steps():
-                while True:
-                    done = step()
-                    if inspect.iscoroutine(done):
-                        # An endpoint in a thread of Starlette's, whose locks are those of its loop.
-                        done = anyio.from_thread.run(awaited, done)
-                    if done is not False:
-                        break
-                    time.sleep(0.005)
-        except LockLost as lost:
-            return 409, str(lost)
-        return self.answer()
-
-    async def later(self):
-        try:
-            for step in self.steps():
-                while True:
-                    done = step()
-                    if inspect.iscoroutine(done):
-                        done = await done
-                    if done is not False:
-                        break
-                    await asyncio.sleep(0.005)
-        except LockLost as lost:
-            return 409, str(lost)
-        return self.answer()
-
-    def answer(self):
-        status = {"empty": 204, "unchanged": 304}.get(self.do, 200)
-        return status, ",".join(str(admission.name) for admission in self.held) if status == 200 else ""
-
-    @property
-    def streams(self):
-        return self.do in ("stream", "drip", "deaf", "sized", "broken")
-
-    def pieces(self):
-        """The bodies that come in pieces: None is a wait."""
-        yield b"first"
-        if self.do in ("drip", "deaf"):
-            while True:
-                yield None
-                yield b"x" * 65536
-        while not self.file("go").exists():
-            yield None
-        if self.do == "broken":
-            raise ZeroDivisionError("asked to")
-        yield b"last!"
-        # The client has it all, and this goes on.
-        while self.do == "sized" and not self.file("done").exists():
-            yield None
-
-    def stream(self):
-        for piece in self.pieces():
-            if piece is None:
-                time.sleep(0.005)
-            else:
-                yield piece
-
-    async def astream(self):
-        for piece in self.pieces():
-            if piece is None:
-                await asyncio.sleep(0.005)
-            else:
-                yield piece
-
-    @property
-    def headers(self):
-        return {"Content-Length": "10"} if self.do == "sized" else {}
-
-    def linger(self):
-        """What is still done when the response is out."""
-        if self.do == "linger":
-            while not self.file("go").exists():
-                time.sleep(0.005)
-            self.tell("ended")
-
-    async def alinger(self):
-        if self.do == "linger":
-            while not self.file("go").exists():
-                await asyncio.sleep(0.005)
-            self.tell("ended")
-
-
-async def awaited(coroutine):
-    return await coroutine
-
-
-def query_of(text):
-    found = parse_qs(text)
-    return found.get("do", ["answer"])[0], found.get("key", [""])[0]
 
 
 # ---- by the middleware alone
@@ -368,8 +213,10 @@ def by_starlette(response, streaming, task):
 
 def starlette():
     from starlette.applications import Starlette
+    from starlette.authentication import AuthCredentials, AuthenticationBackend, SimpleUser
     from starlette.background import BackgroundTask
     from starlette.middleware import Middleware
+    from starlette.middleware.authentication import AuthenticationMiddleware
     from starlette.responses import Response, StreamingResponse
     from starlette.routing import Route
 
@@ -388,13 +235,29 @@ def starlette():
     async def user(scope):
         return user_of(dict(scope["headers"]).get(b"x-user"))
 
+    class Identified(SimpleUser):
+        """One whose identity is not its name."""
+
+        @property
+        def identity(self):
+            return self.username.removeprefix("id:")
+
+    class ByHeader(AuthenticationBackend):
+        async def authenticate(self, connection):
+            name = connection.headers.get("X-User")
+            kind = Identified if name and name.startswith("id:") else SimpleUser
+            return name and (AuthCredentials(), kind(name))
+
     routes = []
     for name, rules in RULES.items():
         decorated = function if IS_ODD else coroutine
         for rule in reversed(rules):
             decorated = guarded(rule)(decorated)
         routes.append(Route(f"/{name}/{{id}}", decorated))
-    return Starlette(routes=routes, middleware=[Middleware(GuardMiddleware, guards=guards, user=user)])
+    if not KNOWS_USERS:
+        return Starlette(routes=routes, middleware=[Middleware(GuardMiddleware, guards=guards, user=user)])
+    known = Middleware(AuthenticationMiddleware, backend=ByHeader())
+    return Starlette(routes=routes, middleware=[Middleware(GuardMiddleware, guards=guards), known])
 
 
 # ---- Django, in both ways
@@ -407,6 +270,9 @@ class Session:
 
     def __init__(self, session_key):
         self.session_key = session_key
+
+    def create(self):
+        """It cannot: as one whose key is made when it is saved."""
 
 
 class Somebody:
@@ -437,16 +303,43 @@ identify.sync_capable = identify.async_capable = True
 
 
 def django_settings():
+    import django
     from django.conf import settings
 
+    sessions = "django.contrib.sessions"
+    auth = ["django.contrib.contenttypes", "django.contrib.auth"]
+    known = [f"{sessions}.middleware.SessionMiddleware", f"{auth[1]}.middleware.AuthenticationMiddleware"]
     settings.configure(
         ALLOWED_HOSTS=["*"],
         ROOT_URLCONF=__name__,
         SECRET_KEY="x",
-        MIDDLEWARE=["synlock.guard.django.GuardMiddleware", f"{__name__}.identify"],
+        INSTALLED_APPS=[*auth, sessions] if KNOWS_USERS else [],
+        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": PLACE / "db"}} if KNOWS_USERS else {},
+        MIDDLEWARE=["synlock.guard.django.GuardMiddleware", *(known if KNOWS_USERS else [f"{__name__}.identify"])],
         SYNLOCK_GUARD={"stores": {"default": os.environ["GUARD_URL"]}},
         LOGGING_CONFIG=None,
     )
+    if KNOWS_USERS:
+        django.setup()
+        django_users()
+
+
+def django_users():
+    """Two sessions of Bob's and one of Eve's; files tell their keys."""
+    from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+    from django.contrib.auth.models import User as Account
+    from django.contrib.sessions.backends.db import SessionStore
+    from django.core.management import call_command
+
+    call_command("migrate", verbosity=0)
+    bob, eve = Account.objects.create_user("bob"), Account.objects.create_user("eve")
+    for name, account in ("bob", bob), ("bob2", bob), ("eve", eve):
+        session = SessionStore()
+        session[SESSION_KEY] = str(account.pk)
+        session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
+        session[HASH_SESSION_KEY] = account.get_session_auth_hash()
+        session.create()
+        (PLACE / f"session-{name}").write_text(session.session_key)
 
 
 def django_urls(by_loop):
@@ -533,6 +426,6 @@ def timed(app):
     return timing
 
 
-app = globals()[KIND.removeprefix("odd_")]()
+app = globals()[KIND.removeprefix("odd_").removeprefix("own_")]()
 if os.environ["GUARD_SERVER"] == "uvicorn":
     app = timed(app)

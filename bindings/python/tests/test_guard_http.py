@@ -35,6 +35,8 @@ APPS = {
     "odd_fastapi": "uvicorn",
     "odd_adjango": "uvicorn",
 }
+#: Those of test_guard_users.py.
+SERVERS = {**APPS, "own_django": "gunicorn", "own_adjango": "uvicorn", "own_starlette": "uvicorn"}
 PATIENCE = 60
 
 
@@ -67,7 +69,7 @@ class Server:
     def __init__(self, app, place, *more):
         self.app, self.place = app, place
         self.kind = app.removeprefix("odd_")
-        self.is_asgi = APPS[app] == "uvicorn"
+        self.is_asgi = SERVERS[app] == "uvicorn"
         self.url = f"shm:{place / 'segment'}"
         self.store = synlock.Store(self.url)
         self.port = free_port()
@@ -80,11 +82,11 @@ class Server:
                 "uvicorn", "guarded_app:app", "--port", str(self.port), "--lifespan", "off",
                 "--log-level", "warning", "--timeout-graceful-shutdown", "1",
             ],
-        }[APPS[app]]  # fmt: skip
+        }[SERVERS[app]]  # fmt: skip
         environment = {
             **os.environ,
             "GUARD_APP": app,
-            "GUARD_SERVER": APPS[app],
+            "GUARD_SERVER": SERVERS[app],
             "GUARD_PLACE": str(place),
             "GUARD_URL": self.url,
         }
@@ -106,12 +108,14 @@ class Server:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
-    def ask(self, policy, id, do="answer", key="", user=None, session=None, method="GET"):
+    def ask(self, policy, id, do="answer", key="", user=None, session=None, method="GET", cookie=None):
         headers = {"Connection": "close"}
         if user:
             headers["X-User"] = user
         if session:
             headers["X-Session"] = session
+        if cookie:
+            headers["Cookie"] = f"sessionid={cookie}"
         return Asked(self.port, f"/{policy}/{id}?{urlencode({'do': do, 'key': key})}", headers, method)
 
     def status(self, *words, **more):

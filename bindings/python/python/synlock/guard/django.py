@@ -148,10 +148,11 @@ def guards() -> Guards:
     return Guards(options.get("stores"), dialect=options.get("dialect", "native"), default=options.get("default"))
 
 
-def describe(request: HttpRequest, with_user: bool = True) -> Request:
+def describe(request: HttpRequest, with_user: bool = True, with_session: bool = False) -> Request:
     """What is known of a request: its view, path and arguments, the user of `django.contrib.auth`.
 
-    To find user and session may take a query each: not done for policies that do not need them.
+    To find user and session may take a query each: not done for policies that do not need them. `with_session`
+    begins a session for an anonymous visitor who has none.
     """
     options = _options()
     if given := _function(options.get("describe")):
@@ -159,12 +160,15 @@ def describe(request: HttpRequest, with_user: bool = True) -> Request:
         return described
     match = request.resolver_match
     find_user = _function(options.get("user")) or _user
+    user = find_user(request) if with_user else None
     session = getattr(request, "session", None) if with_user else None
+    if with_session and session is not None and session.session_key is None and user is not None and user.id is None:
+        session.create()
     return Request(
         (match.view_name or match._func_path) if match else request.method or "",
         path_of(request.path),
         match.kwargs if match else {},
-        user=find_user(request) if with_user else None,
+        user=user,
         session=session.session_key if session is not None else None,
         ip=request.META.get("REMOTE_ADDR"),
     )
@@ -180,6 +184,9 @@ def _user(request: HttpRequest) -> User | None:
 def guarded(policy: Policy | None = None, /, **options: Any) -> Callable[[_F], _F]:
     """A decorator of views, whether functions or coroutine functions. Several apply from the top."""
     rules = policy or Policy(**options)
+
+    #: What is to be found out of a request.
+    wanted = (rules.user_isolation, rules.user_isolation and rules.anonymous == "session")
 
     def held_by(request: HttpRequest) -> Held:
         held: Held | None = getattr(request, "synlock_held", None)
@@ -201,7 +208,7 @@ def guarded(policy: Policy | None = None, /, **options: Any) -> Callable[[_F], _
             @functools.wraps(view)
             async def later(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
                 # That may be a query.
-                described = await sync_to_async(describe)(request, rules.user_isolation)
+                described = await sync_to_async(describe)(request, *wanted)
                 await held_by(request).aenter(guards(), rules, described)
                 return await view(request, *args, **kwargs)
 
@@ -209,7 +216,7 @@ def guarded(policy: Policy | None = None, /, **options: Any) -> Callable[[_F], _
 
         @functools.wraps(view)
         def now(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            enter(held_by(request), request, describe(request, rules.user_isolation))
+            enter(held_by(request), request, describe(request, *wanted))
             return view(request, *args, **kwargs)
 
         return now  # type: ignore[return-value]
