@@ -5,7 +5,8 @@ const { after, before, describe, it } = require('node:test');
 const v8 = require('node:v8');
 const vm = require('node:vm');
 const synlock = require('..');
-const { Store } = synlock;
+const { Store, SemaphoreManager } = synlock;
+const { LockFactory } = require('synlock/symfony');
 const { PATIENCE, startRedis, flockUrl, shmUrl, sleep, until, briefly, name } = require('./support.js');
 
 v8.setFlagsFromString('--expose-gc');
@@ -60,6 +61,35 @@ for (const [kind, setup] of Object.entries(setups)) {
       await assert.rejects(second.release(), code('NOT_HELD'));
       await second[Symbol.asyncDispose]();
       second[Symbol.dispose]();
+    });
+
+    it('a bare acquire waits, a try and a session do not', async () => {
+      const manager = new SemaphoreManager(store, { prefix: '' });
+      const calls = [
+        async (key) => (await store.acquire(key)).release(),
+        (key) => store.using(key, () => {}),
+        async (key) => {
+          await manager.acquire(key);
+          await manager.release(key);
+        },
+        async (key) => {
+          const lock = new LockFactory(store).createLock(key);
+          await lock.acquire();
+          await lock.release();
+        },
+      ];
+      for (const call of calls) {
+        const key = name();
+        const holder = await store.acquire(key);
+        assert.deepEqual([await store.tryAcquire(key), await store.session().acquire(key)], [null, false]);
+        let done = false;
+        const waiting = call(key).then(() => (done = true));
+        if (store.capabilities.wakes) await until(async () => (await store.inspect(key)).waiters === 1, 'it waits');
+        else await sleep(20);
+        assert.equal(done, false);
+        await holder.release();
+        await waiting;
+      }
     });
 
     it('has synchronous twins', async () => {

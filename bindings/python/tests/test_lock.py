@@ -10,6 +10,7 @@ import pytest
 
 import synlock
 from synlock import _synlock
+from synlock.symfony import LockFactory
 
 
 def test_threading_signatures(url, name):
@@ -40,6 +41,35 @@ def test_with_and_timeout(url, name):
         assert isinstance(caught.value, TimeoutError)
         assert (caught.value.status, caught.value.code, caught.value.retriable) == (2, "TIMEOUT", True)
     assert not store.is_locked(name)
+
+
+@pytest.mark.parametrize("bare", ["acquire", "with", "manager", "factory"])
+def test_a_bare_acquire_waits(bare, url, name):
+    store = synlock.Store(url)
+    holder = store.lock(name)
+    holder.acquire()
+    manager = synlock.SemaphoreManager(store, prefix="")
+    acquire = {
+        "acquire": store.lock(name).acquire,
+        "with": store.lock(name).__enter__,
+        "manager": lambda: manager.acquire(name),
+        "factory": LockFactory(store).createLock(name).acquire,
+    }[bare]
+    got = []
+    thread = threading.Thread(target=lambda: got.append(acquire()))
+    thread.start()
+    while store.inspect(name)["waiters"] != 1:
+        time.sleep(0.005)
+    assert not got
+    holder.release()
+    thread.join(60)
+    assert len(got) == 1
+    assert store.is_locked(name)
+
+
+def test_a_session_waits_only_when_it_is_told_to(url, name):
+    with synlock.Lock(url, name), synlock.Session(url) as session:
+        assert session.acquire(name) is False
 
 
 def test_decorator(url, name):
