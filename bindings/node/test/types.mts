@@ -60,6 +60,7 @@ try {
   if (failed instanceof Refused) void [failed.statusCode, failed.retryAfter, failed.holders[0]?.pid, failed.headers['Retry-After']];
 }
 createServer(guards.http([policy, { mode: 'check' }], (request, response) => response.end(heldBy(request)?.all[0]?.name)));
+createServer(guards.http(policy, () => {}, { onError: (error: unknown, request, response) => response.writeHead(503).end(request.url) }));
 const middleware: (request: any, response: any, next: (error?: any) => void) => void = guards.express((request) => ({ name: request.url }));
 void [middleware, guards.fastify(policy), guards.koa(policy, { refuse: (refused, context) => (context.status = refused.statusCode) }), new Held()];
 // @ts-expect-error there is no such mode
