@@ -125,14 +125,15 @@ impl<T: Table + ?Sized> Protocol<'_, T> {
     }
 
     /// Gives what `from` holds to `me`; one of several heirs wins. The heir's life begins as
-    /// `life`.
+    /// `life`. `is_meant` is asked of each life of `from`: it may have been given back, and hold the slot again
+    /// for somebody else.
     pub fn inherit(
         &self,
         slot: u16,
         from: u16,
         me: u16,
-        mode: ModeWord,
-        life: Life,
+        (mode, life): (ModeWord, Life),
+        is_meant: impl Fn() -> bool,
     ) -> Option<u64> {
         loop {
             let grant = self.load(slot);
@@ -148,6 +149,9 @@ impl<T: Table + ?Sized> Protocol<'_, T> {
             };
             let before = Life(self.0.life(from).load(Acquire));
             if !held || !before.is_begun() || before.is_over(self.0.now()) {
+                return None;
+            }
+            if !is_meant() && !cfg!(canary = "adopt_any") {
                 return None;
             }
             let want = Want {

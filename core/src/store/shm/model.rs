@@ -20,6 +20,8 @@ mod tests {
     /// One slot, and a process for each record.
     struct World {
         grant: AtomicU64,
+        /// Of a second slot, for which nobody waits.
+        second: AtomicU64,
         tail: AtomicU64,
         recovered: AtomicU64,
         offered: AtomicU64,
@@ -47,6 +49,7 @@ mod tests {
                 records,
                 barge: BARGE.get(),
                 grant: AtomicU64::new(Grant::free().0),
+                second: AtomicU64::new(Grant::free().0),
                 tail: AtomicU64::default(),
                 recovered: AtomicU64::default(),
                 offered: AtomicU64::default(),
@@ -72,8 +75,8 @@ mod tests {
     }
 
     impl Table for World {
-        fn grant(&self, _: u16) -> &AtomicU64 {
-            &self.grant
+        fn grant(&self, slot: u16) -> &AtomicU64 {
+            [&self.grant, &self.second][usize::from(slot)]
         }
         fn tail(&self, _: u16) -> &AtomicU64 {
             &self.tail
@@ -458,6 +461,49 @@ mod tests {
         });
     }
 
+    /// What holds the slot is let go, and holds another slot, while the first is broken.
+    #[test]
+    fn a_break_ends_no_hold_of_another_slot() {
+        check(3, || {
+            let world = Arc::new(World::of(2));
+            take(&world, 0, EXCLUSIVE);
+            let other = world.clone();
+            let breaker = thread::spawn(move || Protocol(&*other).break_holds(0));
+            let protocol = Protocol(&*world);
+            let was_ours = protocol.release(0, 0, true);
+            let again = protocol.try_now(1, 0, &want(EXCLUSIVE, 20));
+            assert!(matches!(again, Answer::Granted { .. }));
+            assert!(protocol.holds(0), "of the second slot");
+            assert!(!(breaker.join().unwrap() && was_ours));
+            assert!(protocol.release(1, 0, true));
+        });
+    }
+
+    /// What is to be adopted is let go, and taken again by the same process.
+    #[test]
+    fn an_heir_gets_no_later_hold() {
+        check(3, || {
+            let world = Arc::new(World::of(3));
+            take(&world, 0, EXCLUSIVE);
+            // Stands for the owner token, which changes before the record holds again.
+            let token = Arc::new(loom::sync::atomic::AtomicU64::new(1));
+            let (other, meant) = (world.clone(), token.clone());
+            let heir = thread::spawn(move || {
+                let begins = (EXCLUSIVE, Life::new(None, 30));
+                Protocol(&*other).inherit(0, 0, 1, begins, || meant.load(Acquire) == 1)
+            });
+            let protocol = Protocol(&*world);
+            protocol.release(0, 0, true);
+            token.store(2, Release);
+            let again = protocol.try_now(0, 0, &want(EXCLUSIVE, 20));
+            if matches!(again, Answer::Granted { .. }) {
+                assert!(protocol.holds(0) && protocol.holders(0) == [0]);
+                assert!(protocol.release(0, 0, true));
+            }
+            heir.join().unwrap();
+        });
+    }
+
     /// A lease that has run out is extended, and taken, at the same time: one of both.
     #[test]
     fn an_expired_hold_is_extended_or_taken() {
@@ -500,7 +546,9 @@ mod tests {
                 take(&world, 0, mode);
                 let inherit = move |world: &World, me: u16| {
                     let life = Life::new(None, u64::from(me) + 20);
-                    Protocol(world).inherit(0, 0, me, mode, life).is_some()
+                    Protocol(world)
+                        .inherit(0, 0, me, (mode, life), || true)
+                        .is_some()
                 };
                 let other = world.clone();
                 let heir = thread::spawn(move || inherit(&other, 1));
@@ -641,7 +689,7 @@ mod tests {
             let protocol = Protocol(world);
             let answer = protocol.try_now(0, 2, &want(EXCLUSIVE, 12));
             if matches!(answer, Answer::Granted { .. }) {
-                let heir = protocol.inherit(0, 2, me, EXCLUSIVE, Life::new(None, 13));
+                let heir = protocol.inherit(0, 2, me, (EXCLUSIVE, Life::new(None, 13)), || true);
                 // The one that gave it away dies with the model's process too.
                 if heir.is_some() {
                     protocol.release(0, me, true);

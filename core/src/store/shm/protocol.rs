@@ -336,13 +336,20 @@ impl<T: Table + ?Sized> Protocol<'_, T> {
             )
     }
 
+    /// Whether a record that holds anything holds the slot.
+    fn is_here(&self, slot: u16, record: u16) -> bool {
+        let place = self.place(record);
+        place.slot() == slot && matches!(place.role(), Role::Joining | Role::Member)
+    }
+
     /// Ends every hold of the slot; false if there was none.
     pub fn break_holds(&self, slot: u16) -> bool {
         let mut broke = false;
         for record in self.holders(slot) {
             loop {
                 let life = Life(self.0.life(record).load(Acquire));
-                if !life.is_begun() {
+                // Looked at after its life: given back meanwhile, it may hold another name by now.
+                if !life.is_begun() || !(self.is_here(slot, record) || cfg!(canary = "break_any")) {
                     break;
                 }
                 if self.end(record, life) {

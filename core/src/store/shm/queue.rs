@@ -159,12 +159,14 @@ impl<T: Table + ?Sized> Protocol<'_, T> {
         stands.then_some((record, ticket))
     }
 
-    /// Whether at most one waiter comes before `me`.
+    /// Whether at most one living waiter comes before `me`.
     pub fn is_near(&self, slot: u16, me: u16) -> bool {
         let ticket = self.place(me).number();
         (0..self.0.records())
-            .map(|record| self.place(record))
-            .filter(|place| place.waits_for(slot) && place.number() < ticket)
+            .filter(|record| {
+                let place = self.place(*record);
+                place.waits_for(slot) && place.number() < ticket && self.0.is_alive(*record)
+            })
             .nth(1)
             .is_none()
     }

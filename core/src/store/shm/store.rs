@@ -560,7 +560,8 @@ impl Backend for Shm {
             .segment
             .word(member.segment.geometry.info(from) + entry::FENCE)
             .load(Relaxed);
-        let heirs = protocol.inherit(slot, from, entry.record, mode, life);
+        let is_meant = || look::token_of(&member, from) == claim.token;
+        let heirs = protocol.inherit(slot, from, entry.record, (mode, life), is_meant);
         if heirs.is_none() {
             return Ok(None);
         }
