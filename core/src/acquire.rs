@@ -553,6 +553,7 @@ impl Shared {
                 lease,
                 fence: grant.fence,
                 since: now,
+                unsure: false,
                 ended,
             },
         );

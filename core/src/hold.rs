@@ -362,7 +362,7 @@ impl Shared {
         loop {
             let mut phase = self.lock_phase();
             let hold = self.held(&mut phase)?;
-            if hold.claim.mode == to {
+            if hold.claim.mode == to && !hold.unsure {
                 return Ok(());
             }
             if matches!(hold.claim.mode, Mode::Permits { .. }) {
@@ -382,6 +382,7 @@ impl Shared {
             match changed {
                 Ok(Attempt::Granted(grant)) => {
                     hold.claim.mode = to;
+                    hold.unsure = false;
                     hold.lease = self.lease(grant.lease).or(hold.lease);
                     hold.fence = grant.fence.or(hold.fence);
                     return Ok(());
@@ -391,7 +392,15 @@ impl Shared {
                     self.lose(&mut phase, "the store says that it is not held any more");
                     return Err(error);
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    // The store may have done it, or do it late: the lesser of the two is believed, and the store
+                    // asked again.
+                    if !cfg!(canary = "demote_forgets") {
+                        hold.claim.mode = Mode::Shared;
+                        hold.unsure = true;
+                    }
+                    return Err(error);
+                }
             }
             drop(phase);
             if deadline.is_some_and(BootTime::has_passed) {
@@ -454,6 +463,7 @@ impl Shared {
                     lease,
                     fence: grant.fence.or(told.filter(|_| fences)),
                     since: now,
+                    unsure: false,
                     ended: None,
                 };
                 self.set(&mut phase, Phase::Held(hold));

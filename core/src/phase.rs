@@ -20,6 +20,8 @@ pub(crate) struct Hold {
     pub(crate) lease: Option<BootTime>,
     pub(crate) fence: Option<u64>,
     pub(crate) since: BootTime,
+    /// A change of mode was not answered: the store may have it as exclusive, though the claim says shared.
+    pub(crate) unsure: bool,
     /// Of holds that several handles may share (`reentry=extend`): true once one has released it.
     pub(crate) ended: Option<Arc<AtomicBool>>,
 }

@@ -92,6 +92,7 @@ fn check_held(lock: &Shared, phase: &mut Phase) -> Result<Option<Acquired>> {
             lease,
             fence,
             since: BootTime::now(),
+            unsure: false,
             ended: Some(ended),
         }),
     );

@@ -5,7 +5,7 @@ mod guarded;
 
 use std::time::{Duration, Instant};
 use synlock_core::store::Answer;
-use synlock_core::{Code, Lock, Result, Store, Wait};
+use synlock_core::{Code, Lock, LockOptions, Mode, Result, Store, Wait};
 use synlock_tests::apart;
 use synlock_tests::claims::held_claims;
 use synlock_tests::load::SOON;
@@ -444,6 +444,26 @@ fn a_grant_that_too_few_replicas_have_is_given_back() {
         code(Store::open(&format!("{}?min_acks=x", server.url()))),
         Code::InvalidArgument
     );
+}
+
+/// A replica that knows of a reader only would let others in.
+#[test]
+fn a_promotion_that_too_few_replicas_have_is_not_believed() {
+    let servers = master_and_replica();
+    let url = format!(
+        "{}?min_acks=1&ack_timeout=3000&io_timeout=20000",
+        servers[0].url()
+    );
+    let mut options = LockOptions::default();
+    options.mode = Mode::Shared;
+    let store = Store::open(&url).unwrap();
+    let held = store.lock_with("n", options).unwrap();
+    held.acquire(Wait::For(SOON), None).unwrap();
+    servers[1].pause();
+    assert_eq!(code(held.promote(Wait::No)), Code::Uncertain);
+    servers[1].resume();
+    held.promote(Wait::For(SOON)).unwrap();
+    held.release().unwrap();
 }
 
 #[test]

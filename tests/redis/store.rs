@@ -11,6 +11,8 @@ mod late;
 mod losses;
 #[path = "many.rs"]
 mod many;
+#[path = "modes.rs"]
+mod modes;
 #[path = "owed.rs"]
 mod owed;
 #[path = "queue_replies.rs"]

@@ -1,6 +1,7 @@
 //! What the scripts answer, read.
 
 use super::connection::protocol;
+use crate::mode::Mode;
 use crate::owner::OwnerToken;
 use crate::store::{Holder, Inspection, Life, whole_seconds};
 use crate::{Error, Result};
@@ -68,10 +69,14 @@ pub(super) fn inspection(name: &[u8], reply: &Value) -> Result<Inspection> {
     })
 }
 
-/// Whether a holder of this token is among those of an inspection.
-pub(super) fn is_among(token: &str, reply: &Value) -> Result<bool> {
+/// Whether a holder of this token is among those of an inspection. Who holds exclusively is no reader: a server
+/// that has forgotten a promotion lets others in.
+pub(super) fn is_among(token: &str, mode: Mode, reply: &Value) -> Result<bool> {
     let (_, _, records) = parts(reply)?;
-    Ok(records.iter().any(|record| record.starts_with(token)))
+    let is_reader = |record: &str| record.split('|').nth(2) == Some("s");
+    Ok(records
+        .iter()
+        .any(|record| record.starts_with(token) && !(mode == Mode::Exclusive && is_reader(record))))
 }
 
 fn odd() -> Error {

@@ -527,8 +527,8 @@ impl Backend for Redis {
             mode_letter(to).as_bytes(),
             block.as_bytes(),
         ];
-        let reply = self.run(Verb::ChangeMode, &claim.name, &args, claim.deadline)?;
-        let Value::Array(parts) = reply else {
+        let reply = self.run_told(Verb::ChangeMode, &claim.name, &args, claim.deadline)?;
+        let Value::Array(parts) = reply.value else {
             return Err(protocol("an odd answer to a change of mode"));
         };
         match (
@@ -536,6 +536,10 @@ impl Backend for Redis {
             parts.get(1).and_then(number),
             parts.get(2).and_then(number),
         ) {
+            // A replica that does not know of it would let readers in.
+            (Some(1), ..) if to == Mode::Exclusive && self.lacks_acks(reply.acks) => {
+                Err(Error::new(Code::Uncertain, self.shortfall(reply.acks)))
+            }
             (Some(1), Some(fence), Some(left)) => Ok(Attempt::Granted(Grant {
                 lease: Some(before.after(Duration::from_millis(u64::try_from(left).unwrap_or(0)))),
                 fence: u64::try_from(fence).ok(),
@@ -549,7 +553,7 @@ impl Backend for Redis {
 
     fn is_held(&self, claim: &Claim) -> Result<bool> {
         let reply = self.run(Verb::Inspect, &claim.name, &[], claim.deadline)?;
-        is_among(&claim.token.to_hex(), &reply)
+        is_among(&claim.token.to_hex(), claim.mode, &reply)
     }
 
     fn wait_free(&self, name: &Name, until: BootTime) -> Result<bool> {

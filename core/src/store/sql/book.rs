@@ -517,11 +517,13 @@ impl Book {
         any
     }
 
-    pub fn holds(&self, token: OwnerToken) -> bool {
+    /// Whoever holds exclusively is no reader: the table may be an older copy.
+    pub fn holds(&self, token: OwnerToken, mode: Mode) -> bool {
         let token = token.to_hex();
+        let fits = |held: &Held| mode != Mode::Exclusive || held.mode != Mode::Shared;
         self.held
             .iter()
-            .any(|held| held.token == token && !held.offered)
+            .any(|held| held.token == token && !held.offered && fits(held))
     }
 
     pub fn is_free(&self) -> bool {

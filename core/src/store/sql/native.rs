@@ -405,7 +405,9 @@ impl<E: Engine> Backend for Native<E> {
     }
 
     fn is_held(&self, claim: &Claim) -> Result<bool> {
-        Ok(self.read(&claim.name, claim.deadline)?.holds(claim.token))
+        Ok(self
+            .read(&claim.name, claim.deadline)?
+            .holds(claim.token, claim.mode))
     }
 
     fn wait_free(&self, name: &Name, until: BootTime) -> Result<bool> {
