@@ -19,6 +19,8 @@ use std::time::Duration;
 
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub mod advisory;
+#[cfg(all(any(feature = "flock", feature = "shm"), not(loom)))]
+mod boot;
 #[cfg_attr(
     not(all(
         feature = "flock",

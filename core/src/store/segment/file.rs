@@ -6,6 +6,7 @@ use super::layout::{Geometry, Kind, LAYOUT, SLOT_ENTRY, WORD, WRITTEN, Word, ent
 use super::words::Grant;
 use crate::codes::Code;
 use crate::fork::ProcessFd;
+use crate::store::boot::{boot_id, time_offset};
 use crate::store::files::{again_nix, check_file_limit, finish, io, refuse};
 use crate::{Error, Result};
 use nix::fcntl::OFlag;
@@ -416,25 +417,6 @@ fn fill(config: &Config, fd: &OwnedFd) -> Result<()> {
         .and_then(|()| file.write_all_at(&head, 0))
         .map_err(|error| Error::from_io(error, "the segment cannot be written"))?;
     finish(fd, config.group, config.mode)
-}
-
-fn boot_id() -> Result<[u8; 16]> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .map_err(|error| Error::from_io(error, "the kernel does not tell its boot id"))?;
-    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
-    crate::OwnerToken::from_hex(digits.as_bytes())
-        .map(|id| *id.as_bytes())
-        .ok_or_else(|| Error::new(Code::Storage, "the kernel's boot id cannot be read"))
-}
-
-/// By how much this time namespace's boot clock differs from the host's, in nanoseconds.
-fn time_offset() -> i64 {
-    let text = std::fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
-    let line = text.lines().find(|line| line.starts_with("boottime"));
-    let mut parts = line.unwrap_or("").split_whitespace().skip(1);
-    let mut next = || parts.next().and_then(|part| part.parse::<i64>().ok());
-    let (seconds, nanos) = (next().unwrap_or(0), next().unwrap_or(0));
-    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
 }
 
 /// Where fencing tokens begin, so that they grow over the loss of a segment too.

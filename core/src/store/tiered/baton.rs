@@ -5,6 +5,7 @@ use crate::codes::Code;
 use crate::lease::BootTime;
 use crate::name::Name;
 use crate::owner::OwnerToken;
+use crate::store::boot::{boot_id, time_offset};
 use crate::store::files::refuse;
 use crate::{Error, Result, hex};
 use sha2::{Digest, Sha256};
@@ -38,6 +39,8 @@ pub(super) struct Batons {
     root: PathBuf,
     /// Of this pair of stores.
     folder: PathBuf,
+    /// Whose boot clock a baton's time is of.
+    clock: String,
 }
 
 fn short_hash(bytes: &[u8]) -> String {
@@ -65,9 +68,18 @@ fn was_there(done: std::io::Result<()>) -> Result<bool> {
 }
 
 impl Batons {
-    pub fn new(root: PathBuf, stores: &str) -> Self {
+    pub fn new(root: PathBuf, stores: &str) -> Result<Self> {
+        let clock = [&boot_id()?[..], &time_offset().to_be_bytes()].concat();
+        Ok(Self::of_clock(root, stores, hex::encode(&clock)))
+    }
+
+    fn of_clock(root: PathBuf, stores: &str, clock: String) -> Self {
         let folder = root.join(short_hash(stores.as_bytes()));
-        Batons { root, folder }
+        Batons {
+            root,
+            folder,
+            clock,
+        }
     }
 
     fn of(&self, name: &Name) -> PathBuf {
@@ -100,7 +112,7 @@ impl Batons {
         let mine = folder.join(me.to_hex());
         for _ in 0..ROUNDS {
             if was_there(fs::rename(folder.join(FREE), &mine))? {
-                return Ok(read(&mine, name).map(|baton| (baton, true)));
+                return Ok(self.read(&mine, name).map(|baton| (baton, true)));
             }
             let others = match fs::read_dir(&folder) {
                 Ok(found) => found
@@ -115,7 +127,7 @@ impl Batons {
                 [] => {}
                 [one] => {
                     if was_there(fs::rename(folder.join(one), &mine))? {
-                        return Ok(read(&mine, name).map(|baton| (baton, false)));
+                        return Ok(self.read(&mine, name).map(|baton| (baton, false)));
                     }
                 }
                 // Somebody woke up late and wrote one: neither is believed, and the remote hold runs out.
@@ -134,7 +146,7 @@ impl Batons {
         let folder = self.of(name);
         let unfinished = folder.join(format!(".{}", me.to_hex()));
         let text = format!(
-            "{WORD}{LAYOUT} {} {} {} {} {}\n",
+            "{WORD}{LAYOUT} {} {} {} {} {} {}\n",
             baton.token.to_hex(),
             baton.end.as_nanos(),
             baton.left,
@@ -142,6 +154,7 @@ impl Batons {
                 .next
                 .map_or(-1, |next| i64::try_from(next).unwrap_or(-1)),
             short_hash(&[b"name".as_slice(), name.as_bytes()].concat()),
+            self.clock,
         );
         for _ in 0..ROUNDS {
             let mut options = fs::OpenOptions::new();
@@ -188,28 +201,32 @@ impl Batons {
             .ok()?
             .filter_map(|one| one.ok()?.file_name().into_string().ok());
         let file = found.find(|one| one.starts_with(digits))?;
-        read(&folder.join(file), name)
+        self.read(&folder.join(file), name)
     }
 }
 
-/// Nothing if it is not whole, of a layout further away, or of another lock.
-fn read(path: &Path, name: &Name) -> Option<Baton> {
-    let text = fs::read_to_string(path).ok()?;
-    let parts: Vec<&str> = text.strip_suffix('\n')?.split(' ').collect();
-    let [layout, token, end, left, next, of] = parts.as_slice() else {
-        return None;
-    };
-    let layout: u32 = layout.strip_prefix(WORD)?.parse().ok()?;
-    let is_its = *of == short_hash(&[b"name".as_slice(), name.as_bytes()].concat());
-    if layout.abs_diff(LAYOUT) > 1 || !is_its {
-        return None;
+impl Batons {
+    /// Nothing if it is not whole, of a layout further away, of another lock, or of before the host was started:
+    /// the remote hold that it speaks of ends with its lease.
+    fn read(&self, path: &Path, name: &Name) -> Option<Baton> {
+        let text = fs::read_to_string(path).ok()?;
+        let parts: Vec<&str> = text.strip_suffix('\n')?.split(' ').collect();
+        let [layout, token, end, left, next, of, clock] = parts.as_slice() else {
+            return None;
+        };
+        let layout: u32 = layout.strip_prefix(WORD)?.parse().ok()?;
+        let is_its = *of == short_hash(&[b"name".as_slice(), name.as_bytes()].concat());
+        let is_now = *clock == self.clock || cfg!(canary = "trusts_baton");
+        if layout.abs_diff(LAYOUT) > 1 || !is_its || !is_now {
+            return None;
+        }
+        Some(Baton {
+            token: OwnerToken::from_hex(token.as_bytes())?,
+            end: BootTime::from_nanos(end.parse().ok()?),
+            left: left.parse().ok()?,
+            next: u64::try_from(next.parse::<i64>().ok()?).ok(),
+        })
     }
-    Some(Baton {
-        token: OwnerToken::from_hex(token.as_bytes())?,
-        end: BootTime::from_nanos(end.parse().ok()?),
-        left: left.parse().ok()?,
-        next: u64::try_from(next.parse::<i64>().ok()?).ok(),
-    })
 }
 
 #[cfg(test)]
@@ -223,7 +240,7 @@ mod tests {
     #[test]
     fn a_baton_has_one_owner() {
         let root = std::env::temp_dir().join(format!("synlock-baton-{}", std::process::id()));
-        let batons = Batons::new(root.clone(), "stores");
+        let batons = Batons::new(root.clone(), "stores").unwrap();
         let name = Name::new("n").unwrap();
         let baton = Baton {
             token: token(9),
@@ -260,7 +277,10 @@ mod tests {
         ));
         let root = std::env::temp_dir().join(format!("synlock-batons-{}", std::process::id()));
         let stores = "shm:app\nredis:127.0.0.1:6379/0/synlock:";
-        let batons = Batons::new(root.clone(), stores);
+        // Of the boot whose they are; after another, nobody believes them.
+        let boot = "00112233445566778899aabbccddeeff0000000000000000";
+        let batons = Batons::of_clock(root.clone(), stores, boot.into());
+        let later = Batons::of_clock(root.clone(), stores, boot.replace("00", "01"));
         let (me, heir) = (token(1), token(2));
         let mut seen = 0;
         for line in vectors.lines().filter(|line| !line.starts_with('#')) {
@@ -272,6 +292,8 @@ mod tests {
             let folder = root.join(pair).join(lock);
             fs::create_dir_all(&folder).unwrap();
             fs::write(folder.join(FREE), format!("{text}\n")).unwrap();
+            assert_eq!(later.take(&name, me).unwrap(), None);
+            assert!(later.hand_over(&name, me).unwrap());
             let (baton, was_free) = batons.take(&name, me).unwrap().expect(shown);
             assert!(was_free && text.contains(&baton.token.to_hex()));
             batons.put(&name, heir, &baton).unwrap();

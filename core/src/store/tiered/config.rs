@@ -118,7 +118,7 @@ pub fn open(url: &mut Url, members: Vec<Arc<dyn Backend>>) -> Result<Arc<dyn Bac
         url: format!("tiered:({},{})", local.url(), remote.url()),
         budget,
         allowance: url.take_millis("allowance")?.unwrap_or(ALLOWANCE),
-        batons: Batons::new(state, &both),
+        batons: Batons::new(state, &both)?,
         can: Capabilities {
             store: "tiered",
             shared: false,
