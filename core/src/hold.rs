@@ -392,13 +392,17 @@ impl Shared {
                     self.lose(&mut phase, "the store says that it is not held any more");
                     return Err(error);
                 }
+                // That it was not done is certain only of what no store was asked.
+                Err(error)
+                    if matches!(error.code(), Code::Unsupported | Code::InvalidArgument)
+                        || cfg!(canary = "demote_forgets") =>
+                {
+                    return Err(error);
+                }
                 Err(error) => {
-                    // The store may have done it, or do it late: the lesser of the two is believed, and the store
-                    // asked again.
-                    if !cfg!(canary = "demote_forgets") {
-                        hold.claim.mode = Mode::Shared;
-                        hold.unsure = true;
-                    }
+                    // It may be done, or be done late: the lesser of the two is believed, and the store asked again.
+                    hold.claim.mode = Mode::Shared;
+                    hold.unsure = true;
                     return Err(error);
                 }
             }
