@@ -3,6 +3,7 @@
 use super::config::Address;
 use super::connection::check;
 use super::{answers, frame, nodes, subscription};
+use crate::mode::Mode;
 use std::sync::Arc;
 
 /// Reads replies as the store does; how many there were before the first that is none.
@@ -14,7 +15,7 @@ pub fn read_noise(bytes: &[u8]) -> usize {
         let Ok(reply) = check(reply) else { continue };
         let _ = answers::fence_or_lost(&reply);
         let _ = answers::inspection(b"name", &reply);
-        let _ = answers::is_among("0", &reply);
+        let _ = answers::is_among("0", Mode::Exclusive, &reply);
         if let redis::Value::BulkString(lock) = &reply {
             let _ = answers::name_beside(lock);
             let here = Arc::new(Address::Unix(String::new()));
