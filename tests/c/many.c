@@ -88,12 +88,15 @@ static int reap(synlock_dispatch *dispatch, int *inside, int *left) {
 
 static void many(void) {
     synlock_store *store = check_store("redis");
-    synlock_lock *holder = check_lock(store, "many", NULL), *last = check_lock(store, "many", NULL);
+    /* So long that nothing is renewed meanwhile: a renewal beside another call takes one connection more. */
+    synlock_lock_options options = SYNLOCK_LOCK_OPTIONS_INIT;
+    options.ttl_ms = 600000;
+    synlock_lock *holder = check_lock(store, "many", &options), *last = check_lock(store, "many", &options);
     synlock_dispatch *dispatch = NULL;
     int inside = 0, left = 1;
     IS(SYNLOCK_OK, synlock_dispatch_new(&dispatch, NULL));
     IS(SYNLOCK_OK, synlock_lock_acquire(holder, SYNLOCK_NO_WAIT, NULL));
-    for (int i = 0; i < WAITERS; i++) locks[i] = check_lock(store, "many", NULL);
+    for (int i = 0; i < WAITERS; i++) locks[i] = check_lock(store, "many", &options);
     /* The first that waits subscribes. */
     IS(SYNLOCK_OK, synlock_dispatch_submit(dispatch, locks[0], SYNLOCK_OP_ACQUIRE, SYNLOCK_FOREVER, 0, &tickets[0], NULL));
     while (queued() != 1) pause_ms(20);
