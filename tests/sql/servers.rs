@@ -63,6 +63,29 @@ fn contend(url: &str, threads: u32, rounds: u32) {
     assert_eq!(total.load(Ordering::SeqCst), threads * rounds);
 }
 
+/// Symfony's stores of before July 2025 compare a row with a clock rounded to whole seconds: it is up to half a second
+/// ahead.
+#[test]
+fn no_peer_whose_clock_is_rounded_takes_a_row_within_its_lease() {
+    let server = PostgresServer::start();
+    let url = format!("postgres://{}?dialect=symfony", server.place());
+    let store = Store::open(&patient(&url)).unwrap();
+    let mut options = LockOptions::default();
+    options.ttl = Some(ms(5000));
+    for round in 0..8 {
+        // In all parts of a second.
+        std::thread::sleep(ms(130));
+        let name = format!("rounded-{round}");
+        let lock = store.lock_with(&name, options.clone()).unwrap();
+        let before = server.sql("SELECT extract(epoch FROM clock_timestamp())");
+        lock.acquire(PATIENCE, None).unwrap();
+        let ends = server.sql("SELECT max(key_expiration) FROM lock_keys");
+        let (before, ends): (f64, f64) = (before.parse().unwrap(), ends.parse().unwrap());
+        assert!(ends - 0.5 >= before + 5.0, "{ends} for {before}");
+        lock.release().unwrap();
+    }
+}
+
 #[test]
 fn poolers_break_nothing_and_are_told_of() {
     let server = PostgresServer::start();

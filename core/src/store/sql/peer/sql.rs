@@ -83,7 +83,7 @@ fn expires(dialect: Dialect, kind: Kind) -> String {
     let now = now(dialect, kind);
     match (dialect, kind) {
         (Dialect::Symfony, Kind::Mysql) => format!("CEILING({now} + {{ttl}} / 1000000.0)"),
-        // Peers before 7.4 round their clock to whole seconds: they are up to half a second ahead.
+        // Peers of before July 2025 round their clock to whole seconds: they are up to half a second ahead.
         (Dialect::Symfony, Kind::Postgres) => {
             format!("ceil({now} + {{ttl}}::bigint / 1000000.0 + 0.5)")
         }
