@@ -7,18 +7,11 @@ const vm = require('node:vm');
 const synlock = require('..');
 const { Store, SemaphoreManager } = synlock;
 const { LockFactory } = require('synlock/symfony');
-const { PATIENCE, startRedis, flockUrl, shmUrl, sleep, until, briefly, name } = require('./support.js');
+const { PATIENCE, startRedis, shmUrl, sleep, until, briefly, name, setups } = require('./support.js');
 
 v8.setFlagsFromString('--expose-gc');
 const collect = vm.runInNewContext('gc');
 const code = (wanted) => (error) => error instanceof synlock.SynlockError && error.code === `SYNLOCK_${wanted}`;
-
-const setups = {
-  memory: async () => ({ url: `memory:${name()}`, stop() {} }),
-  shm: async () => shmUrl(),
-  flock: async () => flockUrl(),
-  redis: startRedis,
-};
 
 for (const [kind, setup] of Object.entries(setups)) {
   describe(kind, () => {

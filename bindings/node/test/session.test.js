@@ -7,7 +7,7 @@ const v8 = require('node:v8');
 const vm = require('node:vm');
 const synlock = require('..');
 const { Store } = synlock;
-const { PATIENCE, startRedis, flockUrl, shmUrl, sleep, until, briefly, name } = require('./support.js');
+const { PATIENCE, sleep, until, briefly, name, setups } = require('./support.js');
 
 v8.setFlagsFromString('--expose-gc');
 const collect = vm.runInNewContext('gc');
@@ -15,13 +15,6 @@ const code = (wanted) => (error) => error instanceof synlock.SynlockError && err
 
 /** The lease ends long after all waits: what ends these is a wake-up. */
 const LONG = 10 * PATIENCE;
-
-const setups = {
-  memory: async () => ({ url: `memory:${name()}`, stop() {} }),
-  shm: async () => shmUrl(),
-  flock: async () => flockUrl(),
-  redis: startRedis,
-};
 
 for (const [kind, setup] of Object.entries(setups)) {
   describe(`sessions of ${kind}`, () => {

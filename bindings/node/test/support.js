@@ -117,4 +117,14 @@ async function briefly(call) {
   }
 }
 
-module.exports = { PATIENCE, startRedis, startServices, flockUrl, shmUrl, script, sleep, until, briefly, name: () => `node-${randomUUID()}` };
+const name = () => `node-${randomUUID()}`;
+
+/** The stores that suites run over, each by what starts it. */
+const setups = {
+  memory: async () => ({ url: `memory:${name()}`, stop() {} }),
+  shm: async () => shmUrl(),
+  flock: async () => flockUrl(),
+  redis: startRedis,
+};
+
+module.exports = { PATIENCE, startRedis, startServices, flockUrl, shmUrl, script, sleep, until, briefly, name, setups };

@@ -10,7 +10,7 @@ const { pathToFileURL } = require('node:url');
 const { after, before, describe, it } = require('node:test');
 const synlock = require('..');
 const { LockFactory } = require('synlock/symfony');
-const { PATIENCE, startRedis, startServices, flockUrl, shmUrl, until, name } = require('./support.js');
+const { PATIENCE, startRedis, startServices, until, name, setups } = require('./support.js');
 
 const SAMPLES = path.join(__dirname, 'symfony-samples');
 /** With time for a server that the machine lets wait. */
@@ -54,13 +54,6 @@ async function works(factory, resource = 'sample') {
   assert.equal(await other.acquire(true, { timeout: PATIENCE }), true);
   await other.release();
 }
-
-const setups = {
-  memory: async () => ({ url: `memory:${name()}`, stop() {} }),
-  shm: async () => shmUrl(),
-  flock: async () => flockUrl(),
-  redis: startRedis,
-};
 
 for (const [kind, setup] of Object.entries(setups)) {
   describe(`symfony's samples, ${kind}`, () => {

@@ -11,7 +11,7 @@ const synlock = require('..');
 const { Key, LockFactory } = require('synlock/symfony');
 const { setFlagsFromString } = require('node:v8');
 const { runInNewContext } = require('node:vm');
-const { PATIENCE, startRedis, flockUrl, shmUrl, script, briefly, until, name } = require('./support.js');
+const { PATIENCE, startRedis, script, briefly, until, name, setups } = require('./support.js');
 
 setFlagsFromString('--expose-gc');
 const gc = runInNewContext('gc');
@@ -19,13 +19,6 @@ const gc = runInNewContext('gc');
 const collect = () => void gc();
 
 const code = (wanted) => (error) => error instanceof synlock.SynlockError && error.code === `SYNLOCK_${wanted}`;
-const setups = {
-  memory: async () => ({ url: `memory:${name()}`, stop() {} }),
-  shm: async () => shmUrl(),
-  flock: async () => flockUrl(),
-  redis: startRedis,
-};
-
 for (const [kind, setup] of Object.entries(setups)) {
   describe(`symfony, ${kind}`, () => {
     let server;
