@@ -84,14 +84,17 @@ return static function (Runner $t, Setup $setup): void {
             same([true, false], [$lock->acquire(), $next->acquire()]);
             $end();
             same(false, $lock->isAcquired());
-            same([true, false], [$next->acquire(), $lock->isAcquired()], 'whatever was held before');
+            // The server ends a session some time after its connection was closed.
+            until(static fn (): bool => $next->acquire(), 30, 'it is free');
+            same(false, $lock->isAcquired(), 'whatever was held before');
             $lock->release();
             same([true, false], [$next->isAcquired(), $peer->createLock($name)->acquire()]);
             $next->release();
             $lock->acquire();
             $end();
             $other = $peer->createLock($name);
-            same([true, false], [$other->acquire(), $lock->acquire()], 'who held it is as good as anybody');
+            until(static fn (): bool => $other->acquire(), 30, 'it is free again');
+            same(false, $lock->acquire(), 'who held it is as good as anybody');
             $other->release();
         }
     });

@@ -136,19 +136,20 @@ return static function (Runner $t, Setup $setup): void {
         });
     }
 
-    $t->test("{$setup->mode} tables::createTable does nothing the second time", static function () use ($clients): void {
+    $t->test("{$setup->mode} tables::createTable does nothing the second time", static function () use ($setup, $clients): void {
+        $table = "made_twice_{$setup->mode}";
         foreach (['sqlite', 'mysql', 'pgsql'] as $engine) {
-            $options = ['db_table' => 'made_twice', 'db_username' => $clients->user($engine), 'db_password' => ''];
+            $options = ['db_table' => $table, 'db_username' => $clients->user($engine), 'db_password' => ''];
             foreach ([
                 new S\PdoStore($clients->dsn($engine), $options), new S\PdoStore($clients->pdo($engine), $options),
                 new S\DoctrineDbalStore($clients->dbal($engine), $options), new S\DoctrineDbalStore($clients->url($engine), $options),
             ] as $at => $store) {
-                $clients->pdo($engine)->exec('DROP TABLE IF EXISTS made_twice');
+                $clients->pdo($engine)->exec("DROP TABLE IF EXISTS {$table}");
                 $store->createTable();
                 $lock = (new LockFactory($store))->createLock('kept', 30);
                 same(true, $lock->acquire(), "{$engine}, number {$at}");
                 $store->createTable();
-                same([true, 1], [$lock->isAcquired(), (int) $clients->pdo($engine)->query('SELECT count(*) FROM made_twice')->fetchColumn()]);
+                same([true, 1], [$lock->isAcquired(), (int) $clients->pdo($engine)->query("SELECT count(*) FROM {$table}")->fetchColumn()]);
                 $lock->release();
             }
         }
