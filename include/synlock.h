@@ -1733,7 +1733,10 @@ synlock_status synlock_lock_acquire_with(synlock_lock *lock,
                                          synlock_error **error);
 
 /**
- * Gives up the place in the queue that an interrupted acquire kept.
+ * Takes back the last acquire, for a caller who will not hear how it ended:
+ * gives up the place in the queue that an interrupted one kept, and releases
+ * what one was granted. What was held before, by this handle or (with
+ * SYNLOCK_EXTEND) by another, stays held.
  */
 SYNLOCK_API
 synlock_status synlock_lock_abandon(synlock_lock *lock,

@@ -105,6 +105,7 @@ const REFRESH = 2;
 const PROMOTE = 3;
 const DEMOTE = 4;
 const CHECK = 5;
+const ABANDON = 6;
 
 /** The same for an operation on a lock. */
 function begin(handle, op, argument) {
@@ -668,8 +669,8 @@ class Store extends EventEmitter {
       deaf();
     }
     if (signal?.aborted) {
-      // Granted before the cancel arrived: given back, so that an abort always means "not held".
-      if (outcome.status === 0) await begin(handle, RELEASE);
+      // Granted before the cancel arrived: given back, so that an abort leaves what was held before and no more.
+      if (outcome.status === 0) await begin(handle, ABANDON);
       throw cancelled();
     }
     return outcome.status === 0 ? granted(outcome) : outcome;

@@ -6,7 +6,7 @@ use crate::event::EventKind;
 use crate::lease::{BootTime, Wait};
 use crate::options::Reentry;
 use crate::owner::OwnerToken;
-use crate::phase::{Hold, Pending, Phase, Step};
+use crate::phase::{Hold, Pending, Phase, Step, Undo};
 use crate::reentry;
 use crate::service;
 use crate::shared::Shared;
@@ -158,9 +158,7 @@ impl Shared {
                 }
                 true
             }
-            Phase::Held(hold) if !hold.has_ended() => {
-                return Err(Error::outcome(Code::AlreadyHeld));
-            }
+            Phase::Held(hold) if !hold.has_ended() => return Err(refuse_second(hold)),
             _ => false,
         };
         if !pending {
@@ -189,8 +187,10 @@ impl Shared {
     /// child of a fork at this moment sees by `using` that the handle is not its own.
     #[inline]
     fn try_now(&self, phase: &mut Phase, started: BootTime) -> Result<Option<Acquired>> {
-        if matches!(&*phase, Phase::Held(hold) if !hold.has_ended()) {
-            return Err(Error::outcome(Code::AlreadyHeld));
+        if let Phase::Held(hold) = phase
+            && !hold.has_ended()
+        {
+            return Err(refuse_second(hold));
         }
         if let Some(acquired) = reentry::check(self, phase)? {
             return Ok(Some(acquired));
@@ -495,6 +495,28 @@ impl Shared {
         }
     }
 
+    /// Takes the last acquire back: its caller does not hear of it, so that nothing is held but what was held before.
+    pub(crate) fn undo(&self) {
+        self.abandon();
+        let mut phase = self.lock_phase();
+        let undo = match &*phase {
+            Phase::Held(hold) => hold.undo,
+            _ => Undo::Nothing,
+        };
+        match undo {
+            Undo::Nothing => {}
+            Undo::LetGo => {
+                self.let_go(&mut phase);
+                self.drop_hooks();
+            }
+            Undo::Release => {
+                drop(phase);
+                // An uncertain one goes on in the background.
+                let _ = self.release();
+            }
+        }
+    }
+
     /// Notes the grant of what was waited for.
     fn hold_pending(&self, phase: &mut Phase, grant: &Grant, waited: bool) -> Acquired {
         match std::mem::replace(phase, Phase::Idle(None)) {
@@ -555,6 +577,7 @@ impl Shared {
                 since: now,
                 unsure: false,
                 ended,
+                undo: Undo::Release,
             },
         );
         // Nobody watches what neither runs out nor ends with a server.
@@ -582,6 +605,13 @@ impl Shared {
             self.warn_of_store(words);
         }
     }
+}
+
+/// Of an acquire on a handle that holds: it is no part of how the hold came about.
+#[cold]
+fn refuse_second(hold: &mut Hold) -> Error {
+    hold.undo = Undo::Nothing;
+    Error::outcome(Code::AlreadyHeld)
 }
 
 /// Until when an exchange may take that began within the caller's deadline.

@@ -218,7 +218,7 @@ impl Task {
                 .map(|()| Outcome::Done)
                 .map_err(|error| self.lock.about("check", error)),
             Op::Abandon => {
-                self.lock.abandon();
+                self.lock.undo();
                 Ok(Outcome::Done)
             }
         };
@@ -251,7 +251,7 @@ impl Task {
         if self.lock.is_orphaned() && result.is_ok() && matches!(self.op, Op::Acquire(_)) {
             // Its handle was dropped while this was under way. A loop of the host must not wait for that.
             let lock = self.lock.clone();
-            let end = move || drop(lock.release());
+            let end = move || lock.undo();
             if service::is_this_thread() {
                 end();
             } else {

@@ -11,7 +11,7 @@ use crate::name::Name;
 use crate::options::check_ttl;
 use crate::owner::OwnerToken;
 use crate::parting::LOST;
-use crate::phase::{Hold, Phase};
+use crate::phase::{Hold, Phase, Undo};
 use crate::service;
 use crate::shared::Shared;
 use crate::state::Released;
@@ -469,6 +469,7 @@ impl Shared {
                     since: now,
                     unsure: false,
                     ended: None,
+                    undo: Undo::Nothing,
                 };
                 self.set(&mut phase, Phase::Held(hold));
                 if let Phase::Held(hold) = &*phase {

@@ -222,14 +222,15 @@ impl Lock {
         self.0.answers_at_once
     }
 
-    /// Gives up the place in the queue that an interrupted acquire kept; nothing is held
-    /// afterwards.
+    /// Takes back the last acquire, for a caller who will not hear how it ended: gives up the place in
+    /// the queue that an interrupted one kept, and releases what one was granted. What was held before,
+    /// by this handle or (`Reentry::Extend`) by another, stays held.
     ///
     /// # Errors
     /// `ForkedHandle`, `ConcurrentUse`.
     pub fn abandon(&self) -> Result<()> {
         let _used = self.enter()?;
-        self.0.abandon();
+        self.0.undo();
         Ok(())
     }
 

@@ -13,6 +13,17 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// How the acquire that made or met a hold is taken back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Undo {
+    /// Its caller was told of nothing new.
+    Nothing,
+    /// By a release.
+    Release,
+    /// Another handle had the hold before, and keeps it.
+    LetGo,
+}
+
 /// A hold, and what it was granted with.
 #[derive(Debug)]
 pub(crate) struct Hold {
@@ -24,6 +35,7 @@ pub(crate) struct Hold {
     pub(crate) unsure: bool,
     /// Of holds that several handles may share (`reentry=extend`): true once one has released it.
     pub(crate) ended: Option<Arc<AtomicBool>>,
+    pub(crate) undo: Undo,
 }
 
 impl Hold {

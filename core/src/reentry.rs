@@ -4,7 +4,7 @@ use crate::codes::Code;
 use crate::fork::PerProcess;
 use crate::lease::BootTime;
 use crate::options::Reentry;
-use crate::phase::{Hold, Phase};
+use crate::phase::{Hold, Phase, Undo};
 use crate::shared::Shared;
 use crate::state::Acquired;
 use crate::store::{Answer, Claim};
@@ -94,6 +94,7 @@ fn check_held(lock: &Shared, phase: &mut Phase) -> Result<Option<Acquired>> {
             since: BootTime::now(),
             unsure: false,
             ended: Some(ended),
+            undo: Undo::LetGo,
         }),
     );
     Ok(Some(Acquired {

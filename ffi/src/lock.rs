@@ -239,7 +239,10 @@ pub unsafe extern "C" fn synlock_lock_acquire_with(
     })
 }
 
-/// Gives up the place in the queue that an interrupted acquire kept.
+/// Takes back the last acquire, for a caller who will not hear how it ended:
+/// gives up the place in the queue that an interrupted one kept, and releases
+/// what one was granted. What was held before, by this handle or (with
+/// SYNLOCK_EXTEND) by another, stays held.
 ///
 /// # Safety
 /// `error` is NULL or may be written.

@@ -22,6 +22,7 @@ pub fn tests(list: &mut List) {
     list.add("an_interrupted_wait_keeps_its_place", interrupted);
     list.add("a_second_call_on_a_handle_is_refused", concurrent_use);
     list.add("reentry_policies", reentry);
+    list.add("an_acquire_is_taken_back", taken_back);
     list.add("acquire_tells_how_it_went", acquired);
     if list.can.fair {
         // The kernel's own queue is left when a call ends.
@@ -358,6 +359,29 @@ fn reentry(case: &Case) {
     extended.release().unwrap();
     assert_eq!(code(a.release()), Code::NotHeld);
     refused.acquire(Wait::No, None).unwrap();
+}
+
+fn taken_back(case: &Case) {
+    let with = || case.lock_with(|options| options.reentry = Reentry::Extend);
+    let (first, again) = (with(), with());
+    first.acquire(Wait::No, None).unwrap();
+    again.acquire(Wait::No, None).unwrap();
+    again.abandon().unwrap();
+    assert_eq!((again.state(), first.state()), (State::Idle, State::Held));
+    first.ensure_held().unwrap();
+    assert_eq!(code(case.lock().acquire(Wait::No, None)), Code::Busy);
+    // Refused, it was granted nothing.
+    for lock in [&first, &again] {
+        let _ = lock.acquire(Wait::No, None);
+        assert_eq!(code(lock.acquire(Wait::No, None)), Code::AlreadyHeld);
+        lock.abandon().unwrap();
+        lock.ensure_held().unwrap();
+    }
+    first.release().unwrap();
+    first.acquire(Wait::No, None).unwrap();
+    first.abandon().unwrap();
+    assert_eq!(first.state(), State::Idle);
+    case.lock().acquire(Wait::No, None).unwrap();
 }
 
 fn acquired(case: &Case) {

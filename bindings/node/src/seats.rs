@@ -126,6 +126,7 @@ pub fn begin(seat: u32, id: f64, op: u32, argument: Option<f64>) -> i32 {
             3 => Op::Promote(wait(argument.unwrap_or(0.0))?),
             4 => Op::Demote,
             5 => Op::Check,
+            6 => Op::Abandon,
             _ => return Err(Error::invalid("there is no such operation")),
         };
         let Some(teller) = Teller::here() else {

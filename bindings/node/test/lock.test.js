@@ -144,6 +144,26 @@ for (const [kind, setup] of Object.entries(setups)) {
       }
     });
 
+    it('an abort while a second acquire extends leaves the first hold', async () => {
+      const key = name();
+      const first = await store.acquire(key, { reentry: 'extend' });
+      const stop = new AbortController();
+      const again = store.acquire(key, { reentry: 'extend', signal: stop.signal });
+      stop.abort();
+      if (store.capabilities.scope === 'cluster') {
+        await assert.rejects(again, code('CANCELLED'));
+        // What was left by it has nothing to release either.
+        for (let i = 0; i < 20; i++) await sleep(5).then(collect);
+        await first.ensureHeld();
+        assert.equal(await store.tryAcquire(key), null);
+      } else {
+        // It was over before.
+        assert.equal((await again).state, 'held');
+      }
+      await first.release();
+      assert.equal(await store.isLocked(key), false);
+    });
+
     it('tells of a loss', async () => {
       const key = name();
       const lock = await store.acquire(key);

@@ -90,7 +90,11 @@ final class Lock
         if (!$blocking && $timeout === null) {
             // What is free is taken in one call.
             $native = $this->native;
-            $status = $native->ffi->synlock_lock_acquire_with($this->handle, 0, null, $this->acquiredSlot, $native->errorSlot);
+            try {
+                $status = $native->ffi->synlock_lock_acquire_with($this->handle, 0, null, $this->acquiredSlot, $native->errorSlot);
+            } catch (\Throwable $thrown) {
+                throw $this->takeBack($thrown);
+            }
             if ($status === Code::OK && !$this->store->isLogged) {
                 return true;
             }
@@ -398,7 +402,7 @@ final class Lock
             if ($timeout !== null) {
                 throw Native::invalid('a timeout needs blocking: true');
             }
-            $status ??= $native->ffi->synlock_lock_acquire_with($this->handle, 0, null, $this->acquiredSlot, $native->errorSlot);
+            $status ??= $this->attempt();
             if ($status === Code::OK) {
                 return true;
             }
@@ -444,30 +448,41 @@ final class Lock
     private function wait(Deadline $deadline): int
     {
         $native = $this->native;
-        $status = Code::INTERRUPTED;
+        $isAsked = false;
         try {
             while (true) {
-                $status = $native->ffi->synlock_lock_acquire_with(
-                    $this->handle,
-                    $deadline->left(),
-                    null,
-                    $this->acquiredSlot,
-                    $native->errorSlot,
-                );
+                $left = $deadline->left();
+                $isAsked = true;
+                $status = $native->ffi->synlock_lock_acquire_with($this->handle, $left, null, $this->acquiredSlot, $native->errorSlot);
                 if ($status !== Code::INTERRUPTED) {
                     return $status;
                 }
                 $native->forget();
             }
         } catch (\Throwable $thrown) {
-            // A signal handler threw: nothing stays held or queued for a caller who never hears of it.
-            $native->forget();
-            $native->ffi->synlock_lock_abandon($this->handle, null);
-            if ($status === Code::OK) {
-                $native->ffi->synlock_lock_release($this->handle, null);
-            }
-            throw $thrown;
+            throw $isAsked ? $this->takeBack($thrown) : $thrown;
         }
+    }
+
+    /** Takes the lock if it is free. */
+    private function attempt(): int
+    {
+        $native = $this->native;
+        try {
+            return $native->ffi->synlock_lock_acquire_with($this->handle, 0, null, $this->acquiredSlot, $native->errorSlot);
+        } catch (\Throwable $thrown) {
+            throw $this->takeBack($thrown);
+        }
+    }
+
+    /** A signal handler threw, perhaps before the answer was stored: what its caller never hears of does not stay. */
+    private function takeBack(\Throwable $thrown): \Throwable
+    {
+        $native = $this->native;
+        $native->forget();
+        $native->ffi->synlock_lock_abandon($this->handle, null);
+
+        return $thrown;
     }
 
     /** An acquire on an object that holds already. */

@@ -50,6 +50,7 @@ impl Dispatch {
                 "promote" => Op::Promote(wait(argument)?),
                 "demote" => Op::Demote,
                 "check" => Op::Check,
+                "abandon" => Op::Abandon,
                 _ => return Err(synlock_core::Error::invalid("there is no such operation")),
             };
             self.dispatch.submit(&handle.lock, op, 0)

@@ -81,6 +81,28 @@ def test_cancelling_is_atomic(url, name):
     run(main())
 
 
+def test_a_cancel_while_a_second_acquire_extends_leaves_the_first_hold(url, name):
+    async def main():
+        store = synlock.aio.Store(url)
+        first = store.lock(name, reentry="extend")
+        await first.acquire()
+        for _ in range(5):
+            again = asyncio.create_task(store.lock(name, reentry="extend").acquire())
+            await asyncio.sleep(0)
+            again.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await again
+            del again
+            gc.collect()
+        await asyncio.sleep(0.05)
+        await first.ensure_held()
+        assert not await store.lock(name).acquire(False)
+        await first.release()
+        assert not await store.is_locked(name)
+
+    run(main())
+
+
 def test_a_grant_and_a_cancel_in_one_turn_of_the_loop(name):
     """The loop hears of the grant after the cancel, and before the task does."""
 

@@ -248,6 +248,12 @@ def wait():
         got.append(1)
 jobs = [gevent.spawn(wait) for _ in range(50)]
 killed = gevent.spawn(lambda: store.lock(name).acquire())
+first = store.lock(name + "/again", reentry="extend")
+first.acquire()
+again = gevent.spawn(lambda: store.lock(name + "/again", reentry="extend").acquire())
+gevent.sleep(0)
+again.kill()
+first.ensure_held()
 # Would never end, if one of them blocked the hub.
 tick(50)
 added = threads() - before

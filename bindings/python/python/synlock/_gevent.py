@@ -47,7 +47,7 @@ def run(handle: _synlock.Handle, op: str, argument: float | None = None) -> Any:
     if killed is not None:
         if op == "acquire" and done[0][1] is None:
             with contextlib.suppress(SynlockError):
-                run(handle, "release")
+                run(handle, "abandon")
         raise killed
     if done[0][1] is not None:
         raise done[0][1]

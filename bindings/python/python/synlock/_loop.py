@@ -88,10 +88,10 @@ class Operations:
                     future = await self._cancel(ticket)
                 done = future.exception() is None
                 if op == "acquire" and done:
-                    # Granted before the cancel arrived: give it back.
+                    # Granted before the cancel arrived: what was held before stays, and no more.
                     self._over(handle, turn)
                     with contextlib.suppress(SynlockError):
-                        await self.run(handle, "release")
+                        await self.run(handle, "abandon")
                 raise
         finally:
             self._over(handle, turn)

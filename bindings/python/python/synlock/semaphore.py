@@ -165,7 +165,7 @@ class SemaphoreManager(BaseManager):
         handle, patience = errand.handle, errand.patience
         try:
             if self.store._is_custom:
-                how: tuple[float, bool, int, bool] = _gevent.call(handle.acquire, patience, undo=handle.release)
+                how: tuple[float, bool, int, bool] = _gevent.call(handle.acquire, patience, undo=handle.abandon)
             else:
                 how = _gevent.run(handle, "acquire", patience)
         except Reentered:
