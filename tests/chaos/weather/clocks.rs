@@ -7,9 +7,10 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 use synlock_core::{Code, Lock, Store, Wait};
 use synlock_tests::load::SOON;
-use synlock_tests::names::unique;
+use synlock_tests::names::{TempDir, unique};
 use synlock_tests::page::FencedResource;
 use synlock_tests::process::is_full_load;
+use synlock_tests::redis::RedisServer;
 use synlock_tests::services::wall::Wall;
 
 const TTL: Duration = Duration::from_secs(10);
@@ -86,13 +87,15 @@ fn times_are_sane(store: &Store, held: &Lock, jump: Duration, what: &str) {
     }
 }
 
-/// One step while `one` holds and another waits. `by_wall`: leases end by the server's wall clock.
-fn jump(store: &Store, walls: [(&Wall, i64); 2], by_wall: bool, last: &mut u64) {
+/// One step while `one` holds and another waits, each on a store of its own. `by_wall`: leases end by the server's
+/// wall clock.
+fn jump(stores: [&Store; 2], walls: [(&Wall, i64); 2], by_wall: bool, last: &mut u64) {
+    let store = stores[0];
     let [(_, ours), (_, servers)] = walls;
     let what = format!("ours {ours} ms, the server's {servers} ms");
     let time = ms(ours.unsigned_abs().max(servers.unsigned_abs()));
     let name = unique("jump");
-    let (one, two) = (leased_or_not(store, &name), leased_or_not(store, &name));
+    let [one, two] = stores.map(|store| leased_or_not(store, &name));
     let resource = FencedResource::default();
     // Each token is above all before it, whatever the clocks say.
     let mut grows = |lock: &Lock| {
@@ -106,7 +109,7 @@ fn jump(store: &Store, walls: [(&Wall, i64); 2], by_wall: bool, last: &mut u64) 
     assert!(token.is_none_or(|token| resource.write(1, token)), "{what}");
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| two.acquire(Wait::For(SOON), None).map(drop));
-        while store.inspect(one.name().as_bytes()).unwrap().waiters == Some(0) {
+        while stores[1].inspect(&name).unwrap().waiters == Some(0) {
             std::thread::sleep(ms(2));
         }
         for (wall, by) in walls {
@@ -138,7 +141,7 @@ fn jump(store: &Store, walls: [(&Wall, i64); 2], by_wall: bool, last: &mut u64) 
                 .unwrap()
                 .unwrap_or_else(|error| panic!("{what}: {error}"));
         }
-        times_are_sane(store, &two, time, &what);
+        times_are_sane(stores[1], &two, time, &what);
         two.ensure_held().unwrap();
         grows(&two);
         // A statement that had begun before the clock went back has granted by the right time.
@@ -175,7 +178,7 @@ fn jumps(test: &str, queries: &[&str], by_wall: bool, start: impl Fn() -> Remote
         for _ in 0..if is_full_load() { 10 } else { 1 } {
             for (ours, servers) in STEPS {
                 let steps = [(&walls.ours, ours), (&walls.servers, servers)];
-                jump(&store, steps, by_wall, &mut last);
+                jump([&store, &store], steps, by_wall, &mut last);
             }
         }
     }
@@ -203,4 +206,30 @@ clocks! {
     "mysql" clock_jumps_of_mysql_advisory false [""], Remote::mysql("mysql+advisory");
     "zookeeper" clock_jumps_of_zookeeper false [""], Remote::zookeeper();
     "etcd" clock_jumps_of_etcd false [""], Remote::etcd();
+}
+
+/// Of two hosts: the near stores go by what has gone by, the far one's leases end by its wall clock.
+#[test]
+fn clock_jumps_of_two_tiers() {
+    let Some(walls) = walls("clock_jumps_of_two_tiers") else {
+        return;
+    };
+    let (server, folder) = (
+        RedisServer::start(),
+        TempDir::within("/dev/shm", "synlock-clocks"),
+    );
+    let stores = ["here", "there"].map(|host| {
+        let place = format!("{}/{host}", folder.path().display());
+        // A far lease as long as the hold's own.
+        let options = format!("state={place}.state&allowance=1");
+        let (near, far) = (format!("shm:{place}.segment"), server.url());
+        Store::open(&format!("tiered:?local={near}&remote={far}&{options}")).unwrap()
+    });
+    for _ in 0..if is_full_load() { 10 } else { 1 } {
+        for (ours, servers) in STEPS {
+            let steps = [(&walls.ours, ours), (&walls.servers, servers)];
+            // Each name has tokens of its own.
+            jump([&stores[0], &stores[1]], steps, true, &mut 0);
+        }
+    }
 }
