@@ -3,7 +3,7 @@
 
 use crate::remote::{Remote, lock};
 use crate::{code, ms};
-use synlock_core::{Code, Wait};
+use synlock_core::{Code, Lock, Mode, Store, Wait};
 use synlock_tests::late::acquire_late;
 use synlock_tests::load::SOON;
 use synlock_tests::names::unique;
@@ -122,6 +122,63 @@ fn lost_replies_of_postgres() {
 #[test]
 fn lost_replies_of_mysql() {
     tables(&Remote::mysql("mysql"));
+}
+
+/// A demotion whose reply is lost may be done: the holder believes the lesser of the two, and may ask again.
+fn lost_demotions(remote: &Remote) {
+    let direct = remote.store("");
+    let mut lost = 0;
+    for _ in 0..if is_full_load() { 100 } else { 1 } {
+        for k in 1..=4 {
+            let what = format!("reply {k}");
+            let proxy = remote.proxy();
+            let (store, name) = (remote.store_behind(&proxy, ""), unique("demoted"));
+            let ours = lock(&store, &name, ms(TTL));
+            let (writer, reader) = (lock(&direct, &name, ms(TTL)), shared(&direct, &name));
+            ours.acquire(Wait::For(SOON), None).unwrap();
+            proxy.lose(k);
+            let told = code(ours.demote());
+            let unsent = told == Code::Unavailable && proxy.has_lost();
+            assert!(is_told(told) || unsent, "{what}: {told:?}");
+            lost += u32::from(proxy.has_lost());
+            proxy.heal();
+            if told != Code::Ok {
+                assert_eq!(ours.mode(), Mode::Shared, "{what}");
+                ours.ensure_held()
+                    .unwrap_or_else(|error| panic!("{what}: {error}"));
+            }
+            ours.demote()
+                .unwrap_or_else(|error| panic!("{what}: {error}"));
+            ours.ensure_held().unwrap();
+            assert!(writer.try_acquire().unwrap().is_none(), "{what}");
+            reader.acquire(Wait::For(SOON), None).unwrap();
+            ours.release().unwrap();
+            assert!(writer.try_acquire().unwrap().is_none(), "{what}");
+            reader.release().unwrap();
+            writer.acquire(Wait::For(SOON), None).unwrap();
+            writer.release().unwrap();
+        }
+    }
+    assert!(lost >= 1, "{lost} replies lost");
+}
+
+fn shared(store: &Store, name: &str) -> Lock {
+    let mut options = store.defaults().clone();
+    options.ttl = Some(ms(TTL));
+    options.mode = Mode::Shared;
+    store.lock_with(name, options).unwrap()
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn lost_demotions_of_postgres() {
+    lost_demotions(&Remote::postgres("postgres"));
+}
+
+#[cfg(feature = "mysql")]
+#[test]
+fn lost_demotions_of_mysql() {
+    lost_demotions(&Remote::mysql("mysql"));
 }
 
 #[cfg(feature = "postgres")]
