@@ -1,5 +1,6 @@
 """What `run` and `canary` share: the table of rows, and how a row is run."""
 
+import contextlib
 import os
 import pathlib
 import re
@@ -18,6 +19,9 @@ TOTALS = [
     re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed", re.MULTILINE),
     re.compile(r"^(?:\w+: )?(\d+) passed, (\d+) failed", re.MULTILINE),
 ]
+
+# What the runners of the rows say of a test that has failed.
+FAILED = re.compile(r"(FAILED|FAIL)\b|test .* \.\.\. FAILED\b|.* --- FAILED$")
 
 
 class Row:
@@ -46,11 +50,20 @@ def rows(numbers: list[str]) -> list[Row]:
     return chosen
 
 
+def end(process: subprocess.Popen) -> None:
+    """Ends a session, in whatever state it is; it may tidy up."""
+    os.killpg(process.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(10)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 def run(
     row: Row, full: bool = False, hasty: bool = False, say=lanes.now, **environment: str
 ) -> tuple[bool, int, int, float]:
     """Runs a row; whether it passed, its totals, and how long it took. A hasty run ends with the first
-    test of Rust's that fails: the others of a broken model checker's take as long as they like.
+    test that fails: the others of a build that is broken take as long as they like.
     What the row prints is said line by line."""
     settings = dict(os.environ, CARGO_TERM_COLOR="never", **environment)
     settings.pop("SYNLOCK_LOAD", None)
@@ -72,13 +85,13 @@ def run(
         for line in process.stdout:
             text += line
             say(f"    {line.rstrip()}")
-            if hasty and line.endswith(" --- FAILED\n"):
+            if hasty and FAILED.match(line.rstrip()):
                 break
         else:
             process.wait()
     finally:
         if hasty and process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            end(process)
     status = process.wait()
     passed = failed = 0
     for pattern in TOTALS:

@@ -86,6 +86,8 @@ def is_forked(call, *words) -> bool:
 
 
 def child(page: Page, fate: str, store, held, idle) -> None:
+    # The end of one in which a call does not come back.
+    signal.alarm(int(2 * SOON))
     page.must(held.state == "forked")
     for call in (held.ensure_held, held.refresh):
         page.must(is_forked(call))
@@ -96,6 +98,7 @@ def child(page: Page, fate: str, store, held, idle) -> None:
         del held, idle, own, store
     elif fate == "releases":
         page.must(is_forked(held.release))
+    signal.alarm(0)
     page["done"] = 1
     if fate == "executes":
         os.execlp("sleep", "sleep", "0.02")
@@ -110,6 +113,7 @@ def child(page: Page, fate: str, store, held, idle) -> None:
 def parent(page: Page, fate: str, url: str) -> None:
     import synlock
 
+    signal.alarm(int(6 * SOON))
     store = synlock.Store(url)
     held, idle, other = (store.lock(name, **options(store, fate)) for name in ("x", "idle", "x"))
     page.must(held.acquire(timeout=SOON))

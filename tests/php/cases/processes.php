@@ -30,6 +30,10 @@ function inChild(\Closure $body, ?int &$status = null): string
     fclose($its);
     stream_set_timeout($mine, 60);
     $text = (string) stream_get_contents($mine);
+    // One in which a call does not come back.
+    if (stream_get_meta_data($mine)['timed_out']) {
+        posix_kill($pid, SIGKILL);
+    }
     pcntl_waitpid($pid, $status);
 
     return $text;
