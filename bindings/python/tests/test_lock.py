@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from conftest import briefly
 
 import synlock
 from synlock import _synlock
@@ -19,7 +20,7 @@ def test_threading_signatures(url, name):
     assert lock.locked() and lock.state == "held"
     # It contends with everybody, itself included.
     assert lock.acquire(False) is False
-    assert lock.acquire(timeout=0.05) is False
+    assert briefly(lambda seconds: lock.acquire(timeout=seconds)) is False
     lock.release()
     assert not lock.locked()
     with pytest.raises(synlock.NotHeld):
@@ -36,8 +37,7 @@ def test_with_and_timeout(url, name):
         lock.ensure_held()
         assert lock.is_acquired() and store.is_locked(name)
         with pytest.raises(synlock.LockTimeout) as caught:
-            with synlock.Lock(url, name, timeout=0.05):
-                pass
+            briefly(lambda seconds: synlock.Lock(url, name, timeout=seconds).__enter__())
         assert isinstance(caught.value, TimeoutError)
         assert (caught.value.status, caught.value.code, caught.value.retriable) == (2, "TIMEOUT", True)
     assert not store.is_locked(name)
