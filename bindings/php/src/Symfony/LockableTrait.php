@@ -4,6 +4,8 @@ declare(strict_types=1);
 
 namespace Synlock\Symfony;
 
+use Symfony\Component\Console\Attribute\AsCommand;
+use Symfony\Component\Console\Exception\LogicException;
 use Synlock\Symfony\Store\SemaphoreStore;
 
 /**
@@ -18,17 +20,17 @@ trait LockableTrait
     private LockFactory|\Symfony\Component\Lock\LockFactory|null $lockFactory = null;
 
     /**
-     * @param string|null $name null: the command's
+     * @param string|null $name null: the command's, which that of an invokable one has from its attribute `AsCommand`
      *
-     * @throws \LogicException if it has its lock already
+     * @throws \LogicException if it has its lock already, or no name
      */
     private function lock(?string $name = null, bool $blocking = false): bool
     {
         if ($this->lock !== null) {
-            throw new \LogicException('A lock is already in place.');
+            throw self::complaint('A lock is already in place.');
         }
         $this->lockFactory ??= new LockFactory(new SemaphoreStore());
-        $lock = $this->lockFactory->createLock($name ?: $this->getName());
+        $lock = $this->lockFactory->createLock($name ?: $this->commandName());
         if (!$lock->acquire($blocking)) {
             return false;
         }
@@ -42,5 +44,21 @@ trait LockableTrait
     {
         $this->lock?->release();
         $this->lock = null;
+    }
+
+    private function commandName(): string
+    {
+        if (\method_exists($this, 'getName')) {
+            return $this->getName();
+        }
+        $attribute = (new \ReflectionClass($this))->getAttributes(AsCommand::class)[0] ?? null;
+
+        return $attribute?->newInstance()->name ?? throw self::complaint('The lock has no name: give it one, or the command by #[AsCommand].');
+    }
+
+    /** The console's own exception, where there is a console. */
+    private static function complaint(string $words): \LogicException
+    {
+        return \class_exists(LogicException::class) ? new LogicException($words) : new \LogicException($words);
     }
 }

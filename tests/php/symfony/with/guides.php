@@ -77,6 +77,36 @@ return static function (Runner $t, Setup $setup): void {
         $kernel->shutdown();
     });
 
+    $t->test('guides::an invokable command, whose name is in its attribute', static function () use ($setup): void {
+        require_once 'Symfony/Component/Console/autoload.php';
+        $factory = new LockFactory(new \Synlock\Symfony\SynlockStore($setup->urls()['shm']));
+        $named = new #[\Symfony\Component\Console\Attribute\AsCommand('guides:invokable')] class ($factory) {
+            use \Synlock\Symfony\LockableTrait;
+
+            public function __construct(LockFactory $factory)
+            {
+                $this->lockFactory = $factory;
+            }
+
+            public function __invoke(): int
+            {
+                return $this->lock() ? 0 : 9;
+            }
+        };
+        same(0, $named());
+        same(false, $factory->createLock('guides:invokable')->acquire());
+        throws(\Symfony\Component\Console\Exception\LogicException::class, $named(...)); // in place already
+        $nameless = new class {
+            use \Synlock\Symfony\LockableTrait;
+
+            public function __invoke(): int
+            {
+                return $this->lock() ? 0 : 9;
+            }
+        };
+        throws(\Symfony\Component\Console\Exception\LogicException::class, $nameless(...));
+    });
+
     $t->test('guides::a command with LockableTrait, and the same lock', static function () use ($setup): void {
         require_once 'Symfony/Component/Console/autoload.php';
         $command = new class ('guides:' . $setup->folder('command')) extends \Symfony\Component\Console\Command\Command {
