@@ -2555,7 +2555,8 @@ synlock_status synlock_guard_name(const synlock_guard *guard,
  * whom it was taken, otherwise empty. `cancel` (may be NULL) or freeing the
  * guard ends a wait with SYNLOCK_CANCELLED. A victim of SYNLOCK_GUARD_FORCE
  * that was let in by a guard finds its lock SYNLOCK_LOST with "broken by
- * label, pid, host" in the error, where the store has leases and keeps labels.
+ * label, pid, host" in the error, where the store keeps labels (of ZooKeeper's
+ * dialects its own alone).
  *
  * Fails with SYNLOCK_INVALID_ARGUMENT for a placeholder without a value, an
  * unknown service, user isolation without a user; SYNLOCK_UNSUPPORTED for a

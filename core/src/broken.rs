@@ -3,7 +3,8 @@
 //! Stores that break a lock tell its holder that it is gone, not by whose hand. Whoever breaks one on
 //! purpose leaves a note beside it: a lock of its own, `broken:` and the name, whose holder is the
 //! breaker and which nobody takes. It uses what each store can do anyway (labels, leases, inspect), so
-//! that every language and version reads it, and it goes away with its lease. See decision 0090.
+//! that every language and version reads it, and it goes away with its lease. Stores without leases keep
+//! the note in their own way. See decision 0090.
 
 use crate::lease::{BootTime, Wait};
 use crate::name::Name;
@@ -31,10 +32,19 @@ fn note_name(name: &Name) -> Vec<u8> {
 }
 
 /// Tells the holders of `name`, as they were before, that it was broken by one with this label. In vain
-/// where the store keeps no labels, or ends no lease: it would have to stay for ever.
+/// where the store keeps no labels.
 pub(crate) fn note(store: &Store, name: &Name, victims: &[Holder], label: &str) {
     let keeps_labels = victims.iter().any(|victim| victim.label.is_some());
-    if !keeps_notes(store) || !keeps_labels {
+    if !keeps_labels {
+        return;
+    }
+    if !keeps_notes(store) {
+        let fences = victims.iter().map(|victim| victim.fence);
+        let last = fences.map(|fence| fence.unwrap_or(u64::MAX)).max();
+        // As below, in vain rather than an error.
+        let _ = store
+            .backend()
+            .note_breaker(name, label, last.unwrap_or(u64::MAX));
         return;
     }
     let left = victims.iter().map(|victim| match victim.held {
@@ -72,21 +82,25 @@ fn is_of_before(note: Duration, hold: Duration) -> bool {
     note > if is_rounded { hold + GRAIN } else { hold }
 }
 
-/// “broken by label, pid, host”, if a note says so of a hold that began at `since`.
-pub(crate) fn by_whom(store: &Store, name: &Name, since: BootTime) -> Option<String> {
+/// The note about a hold that began at `since`, if there is one.
+fn note_about(store: &Store, name: &Name, since: BootTime, fence: Option<u64>) -> Option<Holder> {
     if !keeps_notes(store) {
-        return None;
+        return store.backend().breaker(name, fence).ok()?;
     }
-    let note = store
-        .inspect(note_name(name))
-        .ok()?
-        .holders
-        .into_iter()
-        .next()?;
+    let found = store.inspect(note_name(name)).ok()?;
+    let note = found.holders.into_iter().next()?;
     let age = BootTime::now().since(since);
-    if is_of_before(age_of(&note), age) {
-        return None;
-    }
+    (!is_of_before(age_of(&note), age)).then_some(note)
+}
+
+/// “broken by label, pid, host”, if a note says so of a hold that began at `since`.
+pub(crate) fn by_whom(
+    store: &Store,
+    name: &Name,
+    since: BootTime,
+    fence: Option<u64>,
+) -> Option<String> {
+    let note = note_about(store, name, since, fence)?;
     let parts = [
         note.label,
         note.pid.map(|pid| format!("pid {pid}")),

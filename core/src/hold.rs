@@ -228,7 +228,8 @@ impl Shared {
             return error;
         }
         let since = BootTime::from_nanos(self.lost_since.load(Ordering::Acquire));
-        match broken::by_whom(&self.store, &self.name, since) {
+        let fence = Some(self.lost_fence.load(Ordering::Acquire)).filter(|fence| *fence > 0);
+        match broken::by_whom(&self.store, &self.name, since, fence) {
             Some(words) => Error::new(Code::Lost, words),
             None => error,
         }
@@ -317,6 +318,8 @@ impl Shared {
         if let Phase::Held(hold) = std::mem::replace(phase, Phase::Idle(None)) {
             let since = hold.since.as_nanos();
             self.lost_since.store(since, Ordering::Release);
+            self.lost_fence
+                .store(hold.fence.unwrap_or(0), Ordering::Release);
             self.tell_with(EventKind::Lost, |facts| {
                 facts.code = Code::Lost;
                 facts.owner = hold.claim.token;

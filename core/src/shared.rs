@@ -69,6 +69,8 @@ pub(crate) struct Shared {
     asker: Mutex<Option<Arc<str>>>,
     /// When the hold that was lost last began, in nanoseconds since boot.
     pub(crate) lost_since: AtomicU64,
+    /// The fencing token of the hold that was lost; 0 if it had none.
+    pub(crate) lost_fence: AtomicU64,
     notices: Mutex<Vec<Notice>>,
     has_notices: AtomicBool,
 }
@@ -142,6 +144,7 @@ impl Shared {
             late: AtomicBool::new(false),
             asker: Mutex::default(),
             lost_since: AtomicU64::new(0),
+            lost_fence: AtomicU64::new(0),
             notices: Mutex::default(),
             has_notices: AtomicBool::new(false),
         })

@@ -524,6 +524,19 @@ pub trait Backend: Send + Sync + Debug {
         Err(Error::unsupported("this store cannot break locks"))
     }
 
+    /// Leaves word of who broke a lock for its former holders, whose fencing tokens are `last` at most. Only
+    /// where it cannot be a lock of its own, for want of leases to end it (decision 90).
+    fn note_breaker(&self, name: &Name, label: &str, last: u64) -> Result<()> {
+        let _ = (name, label, last);
+        Ok(())
+    }
+
+    /// Label, pid and host of who broke the lock under the hold with this fencing token, if `note_breaker` left word.
+    fn breaker(&self, name: &Name, fence: Option<u64>) -> Result<Option<Holder>> {
+        let _ = (name, fence);
+        Ok(None)
+    }
+
     /// Looks for what dead users left in the store, and for what cannot be; changes nothing.
     fn check(&self) -> Result<Check> {
         Err(Error::unsupported("this store has no check of its own"))

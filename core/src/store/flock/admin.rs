@@ -349,6 +349,31 @@ impl Flock {
         placed.map(|()| true)
     }
 
+    /// In the file that has taken the broken one's place, where whoever held that one looks.
+    pub(super) fn note_in_file(&self, name: &Name, label: &str) -> Result<()> {
+        let Some(file) = self.open_file(name, false)? else {
+            return Ok(());
+        };
+        let mut header = Header::read(&file)?;
+        if !header.is_whole {
+            header.write_fixed(&file, name.as_bytes())?;
+        }
+        header.set_breaker(&file, label)
+    }
+
+    pub(super) fn breaker_in_file(&self, name: &Name) -> Result<Option<Holder>> {
+        let Some(file) = self.open_file(name, false)? else {
+            return Ok(None);
+        };
+        let header = Header::read(&file)?;
+        Ok(header.breaker().map(|(pid, label)| Holder {
+            label: Some(label.to_owned()),
+            pid: Some(pid),
+            host: this_host(),
+            ..Holder::default()
+        }))
+    }
+
     /// Carries the header over, with a counter that the broken file cannot reach any more.
     fn fill(&self, fd: std::os::fd::OwnedFd, old: &LockFile, name: &Name) -> Result<()> {
         let old = Header::read(old)?;

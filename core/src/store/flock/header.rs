@@ -8,6 +8,7 @@
 //!  16  flags u64 (1: cut)    24  check of bytes 0..24 and the kept name
 //!  32  counter, its check    48  counter, its check          (the greater valid one counts)
 //!  64  pid u32, length u32, check, label (255 bytes at most)
+//! 336  the same of whoever broke the lock that was kept in the file before (160 bytes at most)
 //! 512  the kept name (1024 bytes at most)
 //! ```
 //! A check is the first 8 bytes of the SHA-256 of what it covers.
@@ -29,9 +30,23 @@ pub(super) const WRITTEN: u32 = if LAYOUT > 1 { LAYOUT - 1 } else { 1 };
 const LONGEST_KEPT: usize = 1024;
 const CUT: u64 = 1;
 const COUNTERS: [usize; 2] = [32, 48];
-const LABEL: usize = 64;
-const LABEL_TEXT: usize = 80;
-const LONGEST_LABEL: usize = 255;
+/// Where a process and its label stand, and how much of the label is kept.
+#[derive(Clone, Copy)]
+struct Signature {
+    at: usize,
+    longest: usize,
+}
+
+const HOLDER: Signature = Signature {
+    at: 64,
+    longest: 255,
+};
+const BREAKER: Signature = Signature {
+    at: 336,
+    longest: 160,
+};
+/// What precedes the text of a signature.
+const SIGNATURE: usize = 16;
 const NAME: usize = 512;
 pub(super) const SIZE: usize = NAME + LONGEST_KEPT;
 
@@ -213,31 +228,48 @@ impl Header {
 
     /// The label of the last exclusive holder that gave one, and its process.
     pub(super) fn label(&self) -> Option<(u32, &str)> {
-        let length = u32_at(&self.bytes, LABEL + 4) as usize;
-        if length == 0 || length > LONGEST_LABEL {
-            return None;
-        }
-        let text = &self.bytes[LABEL_TEXT..LABEL_TEXT + length];
-        if u64_at(&self.bytes, LABEL + 8) != check(&[&self.bytes[LABEL..LABEL + 8], text]) {
-            return None;
-        }
-        let text = std::str::from_utf8(text).ok()?;
-        Some((u32_at(&self.bytes, LABEL), text))
+        self.signature(HOLDER)
     }
 
     /// Writes the label, or takes the one before it away.
     pub(super) fn set_label(&mut self, file: &LockFile, label: &str) -> Result<()> {
-        let mut length = label.len().min(LONGEST_LABEL);
+        self.sign(HOLDER, file, label)
+    }
+
+    /// The process and the label of who put this file in the place of one that was held.
+    pub(super) fn breaker(&self) -> Option<(u32, &str)> {
+        self.signature(BREAKER)
+    }
+
+    pub(super) fn set_breaker(&mut self, file: &LockFile, label: &str) -> Result<()> {
+        self.sign(BREAKER, file, label)
+    }
+
+    fn signature(&self, of: Signature) -> Option<(u32, &str)> {
+        let length = u32_at(&self.bytes, of.at + 4) as usize;
+        if length == 0 || length > of.longest {
+            return None;
+        }
+        let text = &self.bytes[of.at + SIGNATURE..][..length];
+        if u64_at(&self.bytes, of.at + 8) != check(&[&self.bytes[of.at..of.at + 8], text]) {
+            return None;
+        }
+        let text = std::str::from_utf8(text).ok()?;
+        Some((u32_at(&self.bytes, of.at), text))
+    }
+
+    fn sign(&mut self, of: Signature, file: &LockFile, label: &str) -> Result<()> {
+        let mut length = label.len().min(of.longest);
         while !label.is_char_boundary(length) {
             length -= 1;
         }
-        let record = &mut self.bytes[LABEL..LABEL_TEXT + length];
+        let record = &mut self.bytes[of.at..][..SIGNATURE + length];
         record[..4].copy_from_slice(&std::process::id().to_le_bytes());
         record[4..8].copy_from_slice(&(length as u32).to_le_bytes());
         record[16..].copy_from_slice(&label.as_bytes()[..length]);
         let sum = check(&[&record[..8], &record[16..]]);
         record[8..16].copy_from_slice(&sum.to_le_bytes());
-        put(file, record, LABEL)
+        put(file, record, of.at)
     }
 }
 
@@ -249,7 +281,12 @@ pub fn read_noise(content: &[u8]) -> bool {
     let length = content.len().min(SIZE);
     bytes[..length].copy_from_slice(&content[..length]);
     Header::parse(bytes, length).is_ok_and(|header| {
-        let _ = (header.name(), header.last_fence(), header.label());
+        let _ = (
+            header.name(),
+            header.last_fence(),
+            header.label(),
+            header.breaker(),
+        );
         header.is_whole
     })
 }

@@ -19,7 +19,7 @@ use crate::name::Name;
 use crate::owner::OwnerToken;
 use crate::signal::{Signal, Wake};
 use crate::store::cautions::{Looked, of_folder};
-use crate::store::{Answer, Attempt, Backend, Cancelled, Claim, Inspection, Page, Tokens};
+use crate::store::{Answer, Attempt, Backend, Cancelled, Claim, Holder, Inspection, Page, Tokens};
 use crate::sync::Mutex;
 use crate::{Error, Result};
 use std::sync::Arc;
@@ -249,6 +249,15 @@ impl Backend for Flock {
 
     fn break_lock(&self, name: &Name, deadline: Option<BootTime>) -> Result<bool> {
         self.break_name(name, deadline)
+    }
+
+    fn note_breaker(&self, name: &Name, label: &str, _last: u64) -> Result<()> {
+        self.note_in_file(name, label)
+    }
+
+    /// A hold is lost with its file, and no note is older than the file that it stands in.
+    fn breaker(&self, name: &Name, _fence: Option<u64>) -> Result<Option<Holder>> {
+        self.breaker_in_file(name)
     }
 }
 

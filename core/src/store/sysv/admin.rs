@@ -3,7 +3,7 @@
 use super::config::Config;
 use super::hold::{Gate, Held};
 use super::kernel::{self, Done, MAX};
-use super::layout::{self, FREE, TAKEN, TAKERS};
+use super::layout::{self, FREE, LABEL, TAKEN, TAKERS};
 use super::native::{self, Set};
 use super::peer;
 use super::store::Sysv;
@@ -191,6 +191,46 @@ impl Sysv {
             return Ok(false);
         }
         Ok(kernel::remove(gate.id())?.is_some())
+    }
+}
+
+/// The set in which it is noted who broke a lock.
+fn note_of(name: &Name) -> Vec<u8> {
+    [b"broken:", name.as_bytes()].concat()
+}
+
+impl Sysv {
+    /// In a set of its own, which nobody holds: its label is the breaker's, its counter the last that was broken.
+    pub(super) fn note_in_set(&self, name: &Name, label: &str, last: u64) -> Result<()> {
+        if !self.is_native() {
+            return Ok(());
+        }
+        let Some(set) = native::find(&self.config, name.as_bytes())? else {
+            return Ok(());
+        };
+        // Those of permits are not all known; none that was broken is above this.
+        let newest = set.values(layout::fence_in)?.unwrap_or(0);
+        native::note(&self.config, &note_of(name), last.min(newest), label)
+    }
+
+    pub(super) fn breaker_in_set(&self, name: &Name, fence: Option<u64>) -> Result<Option<Holder>> {
+        if !self.is_native() {
+            return Ok(None);
+        }
+        let Some(set) = native::find(&self.config, &note_of(name))? else {
+            return Ok(None);
+        };
+        let Some(seen) = set.values(seen)? else {
+            return Ok(None);
+        };
+        if seen.label.is_none() || fence.is_some_and(|fence| fence > seen.fence) {
+            return Ok(None);
+        }
+        let pid = kernel::last_process(set.id, LABEL)?.unwrap_or(0);
+        Ok(Some(Holder {
+            label: seen.label,
+            ..stranger(pid, "exclusive", 1)
+        }))
     }
 }
 

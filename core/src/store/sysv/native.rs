@@ -275,6 +275,16 @@ pub(super) fn clean(config: &Config) -> Result<u64> {
     reclaim(config, &guard)
 }
 
+/// Writes a label and a counter into a set that nobody holds, made if there is none.
+pub(super) fn note(config: &Config, name: &[u8], fence: u64, label: &str) -> Result<()> {
+    let mut values = words(config, name).fresh(fence);
+    for (place, word) in layout::label_words(label) {
+        values[usize::from(place)] = word.unsigned_abs();
+    }
+    let set = open(config, name)?;
+    kernel::set_all(set.id, &values).map(drop)
+}
+
 /// Puts a new set in the place of one that somebody holds; false if nobody does. Those who wait are woken
 /// and find the new one.
 pub(super) fn replace(config: &Config, name: &[u8]) -> Result<bool> {

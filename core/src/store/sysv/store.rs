@@ -14,7 +14,7 @@ use crate::name::Name;
 use crate::owner::OwnerToken;
 use crate::signal::{Signal, Wake};
 use crate::store::cautions::{Looked, of_namespace, of_semaphores};
-use crate::store::{Answer, Attempt, Backend, Busy, Cancelled, Claim, Inspection, Page};
+use crate::store::{Answer, Attempt, Backend, Busy, Cancelled, Claim, Holder, Inspection, Page};
 use crate::sync::Mutex;
 use crate::{Error, Result};
 use std::collections::HashMap;
@@ -320,6 +320,14 @@ impl Backend for Sysv {
 
     fn break_lock(&self, name: &Name, _deadline: Option<BootTime>) -> Result<bool> {
         self.break_name(name)
+    }
+
+    fn note_breaker(&self, name: &Name, label: &str, last: u64) -> Result<()> {
+        self.note_in_set(name, label, last)
+    }
+
+    fn breaker(&self, name: &Name, fence: Option<u64>) -> Result<Option<Holder>> {
+        self.breaker_in_set(name, fence)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::client::Zookeeper;
 use super::config::Dialect;
 use super::queue::{self, Contender};
-use super::wire::Stat;
+use super::wire::{self, Stat};
 use super::{names, record};
 use crate::lease::BootTime;
 use crate::mode::Mode;
@@ -175,6 +175,50 @@ impl Zookeeper {
             broken |= self.delete(&path, limit)?;
         }
         Ok(broken)
+    }
+
+    /// The lock's own node, if who broke the lock can be noted in it: that of a long name has the name in it, and
+    /// what peers keep in theirs is not known.
+    fn noted_node(&self, name: &Name) -> Result<Option<String>> {
+        if self.config.dialect != Dialect::Native {
+            return Ok(None);
+        }
+        let node = names::node(&self.config, name)?;
+        let is_long = node.rsplit('/').next().is_some_and(names::is_long);
+        Ok((!is_long).then_some(node))
+    }
+
+    pub fn note_in_node(&self, name: &Name, label: &str, last: u64, limit: BootTime) -> Result<()> {
+        let Some(node) = self.noted_node(name)? else {
+            return Ok(());
+        };
+        let data = record::write_note(last, &self.process()?.who, label);
+        self.read(&wire::set(&node, &data), limit).map(drop)
+    }
+
+    pub fn breaker_in_node(
+        &self,
+        name: &Name,
+        fence: Option<u64>,
+        limit: BootTime,
+    ) -> Result<Option<Holder>> {
+        let Some(node) = self.noted_node(name)? else {
+            return Ok(None);
+        };
+        self.catch_up(&node);
+        let found = self.get(&node, false, limit)?;
+        let Some((last, rest)) = found.as_ref().and_then(|(data, _)| record::read_note(data))
+        else {
+            return Ok(None);
+        };
+        let (host, pid, label) = record::read(rest);
+        let is_about = fence.is_none_or(|fence| fence <= last);
+        Ok(is_about.then(|| Holder {
+            host,
+            pid,
+            label,
+            ..Holder::default()
+        }))
     }
 
     /// True as soon as nobody holds, false at `until`. Watches the last of the line: before it is gone

@@ -37,6 +37,19 @@ pub(super) fn read(data: &[u8]) -> (Option<String>, Option<u32>, Option<String>)
     }
 }
 
+/// Of who broke the lock under those with a fencing token up to `last`: `broken last layout host pid label`.
+pub(super) fn write_note(last: u64, who: &str, label: &str) -> Vec<u8> {
+    format!("broken {last} {LAYOUT} {who} {label}").into_bytes()
+}
+
+/// The token, and what `read` reads.
+pub(super) fn read_note(data: &[u8]) -> Option<(u64, &[u8])> {
+    let rest = data.strip_prefix(b"broken ")?;
+    let end = rest.iter().position(|byte| *byte == b' ')?;
+    let last = std::str::from_utf8(&rest[..end]).ok()?.parse().ok()?;
+    Some((last, &rest[end + 1..]))
+}
+
 /// 32 bytes in base64, as Symfony draws them; ours begin with the token.
 pub(super) fn symfony_token(token: OwnerToken) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -84,5 +97,14 @@ mod tests {
             (None, None, Some("worker of kazoo".into()))
         );
         assert_eq!(read(b""), (None, None, None));
+    }
+
+    #[test]
+    fn notes_are_read_back() {
+        let note = write_note(77, "host 42", "the boss");
+        assert_eq!(read_note(&note), Some((77, &b"1 host 42 the boss"[..])));
+        for other in [&b""[..], b"broken", b"broken x 1 h 2 z", b"the whole name"] {
+            assert_eq!(read_note(other), None);
+        }
     }
 }

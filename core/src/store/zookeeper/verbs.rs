@@ -13,7 +13,9 @@ use crate::mode::Mode;
 use crate::name::Name;
 use crate::owner::OwnerToken;
 use crate::signal::Signal;
-use crate::store::{Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Inspection, Page};
+use crate::store::{
+    Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Holder, Inspection, Page,
+};
 use crate::url::Url;
 use crate::{Error, Result};
 use std::sync::Arc;
@@ -449,5 +451,13 @@ impl Backend for Zookeeper {
 
     fn break_lock(&self, name: &Name, deadline: Option<BootTime>) -> Result<bool> {
         self.break_holders(name, self.limit(deadline))
+    }
+
+    fn note_breaker(&self, name: &Name, label: &str, last: u64) -> Result<()> {
+        self.note_in_node(name, label, last, self.limit(None))
+    }
+
+    fn breaker(&self, name: &Name, fence: Option<u64>) -> Result<Option<Holder>> {
+        self.breaker_in_node(name, fence, self.limit(None))
     }
 }
