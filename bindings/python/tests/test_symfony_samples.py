@@ -18,7 +18,8 @@ import synlock
 from synlock.symfony import LockFactory
 
 SAMPLES = pathlib.Path(__file__).parent / "symfony_samples"
-ROOT = pathlib.Path(__file__).parents[3]
+#: The tree, of which a copy of the package has a part by a link.
+ROOT = (pathlib.Path(__file__).parents[3] / "tests" / "support").resolve().parents[1]
 PATIENCE = 60
 
 
