@@ -28,6 +28,8 @@ final class Lock
     private CData $acquiredSlot;
     /** The handle was made for a shared hold. */
     private bool $madeShared;
+    /** It was made for another hold than the lock's own. */
+    private bool $madeOther = false;
 
     /**
      * @internal use Store::createLock()
@@ -83,12 +85,9 @@ final class Lock
      */
     public function acquire(bool $blocking = false, ?float $timeout = null): bool
     {
-        if ($this->native->ended || $this->madeShared !== $this->options->shared) {
-            $this->prepare($this->options->shared);
-        }
         $status = null;
-        if (!$blocking && $timeout === null) {
-            // What is free is taken in one call.
+        if (!$blocking && $timeout === null && !$this->madeOther) {
+            // What is free is taken in one call. A handle that went with its request says so.
             $native = $this->native;
             try {
                 $status = $native->ffi->synlock_lock_acquire_with($this->handle, 0, null, $this->acquiredSlot, $native->errorSlot);
@@ -98,6 +97,13 @@ final class Lock
             if ($status === Code::OK && !$this->store->isLogged) {
                 return true;
             }
+            if ($status === Code::INVALID_HANDLE && $native->ended) {
+                $native->forget();
+                $status = null;
+            }
+        }
+        if ($this->native->ended || $this->madeOther) {
+            $this->prepare($this->options->shared);
         }
 
         try {
@@ -361,6 +367,7 @@ final class Lock
         $this->native = $native;
         $this->handle = $handle;
         $this->madeShared = $shared;
+        $this->madeOther = $shared !== $this->options->shared;
     }
 
     /** Makes the handle anew if it went with its request, or if it is idle and of the other mode. */
