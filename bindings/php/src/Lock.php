@@ -23,6 +23,9 @@ final class Lock
 
     private CData $handle;
     private Native $native;
+    /** Of the native side, for those who come often. */
+    private \FFI $ffi;
+    private CData $errorSlot;
     /** Where acquires say how they went. */
     private CData $acquired;
     private CData $acquiredSlot;
@@ -48,8 +51,7 @@ final class Lock
         if ($handle === null) {
             $this->make($options->shared);
         } else {
-            $this->native = Native::current();
-            $this->handle = $handle;
+            $this->setHandle(Native::current(), $handle);
         }
     }
 
@@ -88,17 +90,16 @@ final class Lock
         $status = null;
         if (!$blocking && $timeout === null && !$this->madeOther) {
             // What is free is taken in one call. A handle that went with its request says so.
-            $native = $this->native;
             try {
-                $status = $native->ffi->synlock_lock_acquire_with($this->handle, 0, null, $this->acquiredSlot, $native->errorSlot);
+                $status = $this->ffi->synlock_lock_acquire_with($this->handle, 0, null, $this->acquiredSlot, $this->errorSlot);
             } catch (\Throwable $thrown) {
                 throw $this->takeBack($thrown);
             }
             if ($status === Code::OK && !$this->store->isLogged) {
                 return true;
             }
-            if ($status === Code::INVALID_HANDLE && $native->ended) {
-                $native->forget();
+            if ($status === Code::INVALID_HANDLE && $this->native->ended) {
+                $this->native->forget();
                 $status = null;
             }
         }
@@ -153,8 +154,7 @@ final class Lock
      */
     public function release(): void
     {
-        $native = $this->native;
-        $status = $native->ffi->synlock_lock_release($this->handle, $native->errorSlot);
+        $status = $this->ffi->synlock_lock_release($this->handle, $this->errorSlot);
         if ($status !== Code::OK || $this->store->isLogged) {
             $this->check($status);
         }
@@ -353,6 +353,14 @@ final class Lock
         return new self($store, \rawurldecode(\explode(':', $exported)[2] ?? ''), $options, $handle);
     }
 
+    private function setHandle(Native $native, CData $handle): void
+    {
+        $this->native = $native;
+        $this->ffi = $native->ffi;
+        $this->errorSlot = $native->errorSlot;
+        $this->handle = $handle;
+    }
+
     private function make(bool $shared): void
     {
         $native = $this->store->native();
@@ -364,8 +372,7 @@ final class Lock
         if (isset($this->handle)) {
             $this->native->ffi->synlock_lock_free($this->handle);
         }
-        $this->native = $native;
-        $this->handle = $handle;
+        $this->setHandle($native, $handle);
         $this->madeShared = $shared;
         $this->madeOther = $shared !== $this->options->shared;
     }
