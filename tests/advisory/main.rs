@@ -1,5 +1,6 @@
 //! What is particular to advisory locks: sessions that end, poolers, peers, and servers in trouble.
 
+mod changes;
 mod faults;
 mod peers;
 mod poolers;

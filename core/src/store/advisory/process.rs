@@ -8,8 +8,10 @@ use super::sql::{NO, Sql};
 use super::table::{Hold, Table};
 use crate::fork::ProcessFd;
 use crate::lease::BootTime;
+use crate::mode::Mode;
 use crate::owner::OwnerToken;
 use crate::signal::{Signal, Wake};
+use crate::store::Claim;
 use crate::store::turns::{Next, Vacancy};
 use crate::sync::Mutex;
 use crate::{Code, Error, Result};
@@ -27,6 +29,7 @@ pub(super) enum Owed {
         beside: bool,
     },
     Unlock(Key, OwnerToken),
+    Change(Key, OwnerToken),
     Nothing,
 }
 
@@ -95,17 +98,18 @@ impl Turn<'_> {
             None => {}
             // What the session holds it still holds.
             Some(Err(fault)) if fault.late => return Err(still_owed()),
-            Some(Err(fault)) if fault.usable => {
+            Some(Err(fault)) if fault.usable => match self.owed.take() {
                 // The lock may have been taken before the token failed.
-                if let Some(Owed::Try {
+                Some(Owed::Try {
                     key,
                     hold,
                     beside: false,
-                }) = self.owed.take()
-                {
-                    self.undo(config, key, &hold, limit)?;
+                }) => self.undo(config, key, &hold, limit)?,
+                Some(Owed::Change(key, token)) => {
+                    self.process.table.lock().end_change(&key, token, NO);
                 }
-            }
+                _ => {}
+            },
             Some(Err(_)) => self.lose(),
             Some(Ok(rows)) => self.take_in(number(&rows)),
         }
@@ -139,6 +143,7 @@ impl Turn<'_> {
                 table.add(&key, hold);
             }
             Some(Owed::Unlock(key, token)) => drop(table.remove(&key, token)),
+            Some(Owed::Change(key, token)) => table.end_change(&key, token, answer),
             _ => {}
         }
     }
@@ -204,6 +209,13 @@ impl Process {
             session: shared.session.take(),
             owed: shared.owed.take(),
         })
+    }
+
+    /// The mode in which a claim holds, once nothing is owed that would change it.
+    pub fn mode_of(&self, key: &Key, claim: &Claim) -> Mode {
+        let table = self.table.lock();
+        let hold = table.hold(key, claim.token);
+        hold.map_or(claim.mode, |hold| hold.mode)
     }
 
     /// Readable when somebody's wait has been answered.

@@ -117,7 +117,7 @@ impl<'a> Sql<'a> {
         }
     }
 
-    /// The parameters of `wait`.
+    /// The parameters of `wait` and `change`.
     pub fn wait_params<'b>(&'b self, mark: &'b str, millis: &'b str) -> Vec<Value<'b>> {
         let mut params = self.params(mark);
         if self.engine == Engine::Postgres {
@@ -139,6 +139,25 @@ impl<'a> Sql<'a> {
             (Engine::Postgres, Some(sequence)) => format!("nextval('{sequence}')"),
             (Engine::Mysql, Some(sequence)) => format!("NEXT VALUE FOR {sequence}"),
         }
+    }
+
+    /// Turns the lock into one of the other mode, on PostgreSQL; the others have none. In one statement, so that
+    /// there is no moment at which it is cut off with both. Down, it need not wait; up, it has it if nobody else reads.
+    pub fn change(&self, from: Mode, to: Mode) -> String {
+        let (args, marked, token) = (self.args(), self.marked(), self.token());
+        let taken = match to {
+            // One that does not wait would be refused while others do.
+            Mode::Shared => format!("pg_advisory_lock_shared({args})::text IS NOT NULL"),
+            _ => format!("pg_try_advisory_lock({args})"),
+        };
+        let shared = if from == Mode::Shared { "_shared" } else { "" };
+        let time = if self.is_pair() { "$4" } else { "$3" };
+        // The token first: if it fails, the lock is as it was.
+        format!(
+            "SELECT CASE WHEN {marked} AND set_config('lock_timeout', {time}, false) IS NOT NULL THEN \
+             (SELECT CASE WHEN {taken} AND pg_advisory_unlock{shared}({args}) IS NOT NULL THEN token ELSE 0 END \
+             FROM (SELECT {token} AS token OFFSET 0) drawn) ELSE -1 END"
+        )
     }
 
     /// Lets go of it once.

@@ -4,7 +4,7 @@ use super::alarms::End;
 use super::config::{Config, Dialect};
 use super::keys::Key;
 use super::process::{Owed, Process};
-use super::session::{Session, pooled};
+use super::session::{Session, number, pooled};
 use super::sql::{ELSEWHERE, EVER, NO, Sql};
 use super::table::{Hold, On};
 use crate::capability::{Capabilities, Fence, Scope};
@@ -124,7 +124,12 @@ impl Advisory {
                         self.put_back(key, claim, session);
                         return Err(fault.error);
                     }
-                    _ => {}
+                    // A change of its mode, if that is what it was about.
+                    answer => {
+                        let answer = answer.map_or(NO, |rows| number(&rows));
+                        let mut table = process.table.lock();
+                        table.end_change(key, claim.token, answer);
+                    }
                 }
             }
             let done = session.is_fit().then(|| work(&mut session));
@@ -294,25 +299,12 @@ impl Advisory {
     fn let_go(&self, claim: &Claim, key: &Key) -> Result<Answer> {
         let limit = self.config.database.limit(claim.deadline);
         let process = self.process()?;
-        let (mode, unsure) = {
-            let table = process.table.lock();
-            let hold = table.hold(key, claim.token);
-            hold.map_or((claim.mode, false), |hold| (hold.mode, hold.unsure))
-        };
         let sql = self.sql(key);
         let owed = Owed::Unlock(key.clone(), claim.token);
         let found = self.on_hold(claim, key, owed, |session| {
             let mark = session.mark().to_owned();
-            let mut answer = session.number(&sql.unlock(mode), &sql.params(&mark), limit)?;
-            if unsure {
-                let other = match mode {
-                    Mode::Shared => Mode::Exclusive,
-                    _ => Mode::Shared,
-                };
-                let text = sql.unlock(other);
-                answer = answer.max(session.number(&text, &sql.params(&mark), limit)?);
-            }
-            Ok(answer)
+            let text = sql.unlock(process.mode_of(key, claim));
+            session.number(&text, &sql.params(&mark), limit)
         })?;
         let answer = match found {
             Found::Lost => {
@@ -338,56 +330,32 @@ impl Advisory {
     fn change(&self, claim: &Claim, key: &Key, to: Mode) -> Result<Attempt> {
         let limit = self.config.database.limit(claim.deadline);
         let process = self.process()?;
-        let from = {
-            let mut table = process.table.lock();
-            let alone = table.on_shared(key) < 2;
-            let Some(hold) = table.hold_mut(key, claim.token) else {
-                return Err(Error::outcome(Code::Lost));
-            };
-            if hold.mode == to {
-                return Ok(Attempt::Granted(hold.grant()));
-            }
-            // The others on the same session would not be in the server's way.
-            if to != Mode::Shared && matches!(hold.on, On::Shared) && !alone {
-                return Ok(Attempt::Busy(Busy::default()));
-            }
-            hold.unsure = true;
-            hold.mode
-        };
         let sql = self.sql(key);
-        // Down, the lock is there at once; up, only if nobody else reads.
-        let millis = limit.left().as_millis().clamp(1, EVER.into());
-        let text = match to {
-            Mode::Shared => sql.wait(to, u64::try_from(millis).unwrap_or(EVER)),
-            _ => sql.try_lock(to, false),
-        };
-        let millis = millis.to_string();
-        let found = self.on_hold(claim, key, Owed::Nothing, |session| {
-            let mark = session.mark().to_owned();
-            let params = match to {
-                Mode::Shared => sql.wait_params(&mark, &millis),
-                _ => sql.params(&mark),
+        let millis = limit.left().as_millis().clamp(1, EVER.into()).to_string();
+        let owed = Owed::Change(key.clone(), claim.token);
+        let found = self.on_hold(claim, key, owed, |session| {
+            let begun = process.table.lock().begin_change(key, claim.token, to);
+            let Some(from) = begun else {
+                return Ok(NO);
             };
-            let token = session.number(&text, &params, limit)?;
-            if token > NO {
-                session.number(&sql.unlock(from), &sql.params(&mark), limit)?;
+            let mark = session.mark().to_owned();
+            let text = sql.change(from, to);
+            let answer = session.number(&text, &sql.wait_params(&mark, &millis), limit);
+            if !answer.as_ref().is_err_and(|fault| fault.late) {
+                let answer = answer.as_ref().map_or(NO, |answer| *answer);
+                process.table.lock().end_change(key, claim.token, answer);
             }
-            Ok(token)
+            answer
         })?;
-        let mut table = process.table.lock();
-        let (Found::Done(token), Some(hold)) = (found, table.hold_mut(key, claim.token)) else {
+        let table = process.table.lock();
+        let (Found::Done(answer), Some(hold)) = (found, table.hold(key, claim.token)) else {
             return Err(Error::outcome(Code::Lost));
         };
-        hold.unsure = false;
-        match token {
-            ELSEWHERE => Err(pooled()),
-            token if token > NO => {
-                hold.mode = to;
-                hold.fence = self.fence(token);
-                Ok(Attempt::Granted(hold.grant()))
-            }
-            _ => Ok(Attempt::Busy(Busy::default())),
-        }
+        Ok(match answer {
+            ELSEWHERE => return Err(pooled()),
+            _ if hold.mode == to => Attempt::Granted(hold.grant()),
+            _ => Attempt::Busy(Busy::default()),
+        })
     }
 
     fn check_mode(&self, mode: Mode) -> Result<()> {
@@ -525,17 +493,12 @@ impl Backend for Advisory {
         let limit = self.config.database.limit(claim.deadline);
         let sql = self.sql(&key);
         let process = self.process()?;
-        let mode = process
-            .table
-            .lock()
-            .hold(&key, claim.token)
-            .map(|hold| hold.mode);
         if cfg!(canary = "silent_reconnect") {
             return Ok(true);
         }
         let found = self.on_hold(claim, &key, Owed::Nothing, |session| {
             let mark = session.mark().to_owned();
-            let text = sql.is_mine(mode.unwrap_or(claim.mode));
+            let text = sql.is_mine(process.mode_of(&key, claim));
             session.number(&text, &sql.params(&mark), limit)
         })?;
         let held = matches!(found, Found::Done(count) if count > NO);

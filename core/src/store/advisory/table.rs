@@ -3,6 +3,7 @@
 use super::alarms::End;
 use super::keys::Key;
 use super::session::Session;
+use super::sql::NO;
 use crate::lease::BootTime;
 use crate::mode::Mode;
 use crate::name::Name;
@@ -33,8 +34,8 @@ pub(super) struct Hold {
     pub on: On,
     /// Of its session.
     pub end: Arc<End>,
-    /// A change of its mode was cut off: the server may have it in both.
-    pub unsure: bool,
+    /// The mode that the server was asked to turn it into, until its answer is here.
+    pub changing: Option<Mode>,
 }
 
 impl Hold {
@@ -48,7 +49,7 @@ impl Hold {
             fence,
             on,
             end: end.clone(),
-            unsure: false,
+            changing: None,
         }
     }
 
@@ -162,6 +163,30 @@ impl Table {
         let hold = holds.swap_remove(index);
         self.tidy(key);
         Some(hold)
+    }
+
+    /// Before its mode is changed to another: the one that it has. Nothing if there is nothing to be asked.
+    pub fn begin_change(&mut self, key: &Key, token: OwnerToken, to: Mode) -> Option<Mode> {
+        let alone = self.on_shared(key) < 2;
+        let hold = self.hold_mut(key, token)?;
+        // The others on the same session would not be in the server's way.
+        let is_in_company = matches!(hold.on, On::Shared) && !alone;
+        if hold.mode == to || (to != Mode::Shared && is_in_company) {
+            return None;
+        }
+        hold.changing = Some(to);
+        Some(hold.mode)
+    }
+
+    /// Takes in what the server says to a change of its mode.
+    pub fn end_change(&mut self, key: &Key, token: OwnerToken, answer: i64) {
+        if let Some(hold) = self.hold_mut(key, token)
+            && let Some(to) = hold.changing.take()
+            && answer > NO
+        {
+            hold.mode = to;
+            hold.fence = hold.fence.and(u64::try_from(answer).ok());
+        }
     }
 
     /// The shared session is gone, and with it what it held.
