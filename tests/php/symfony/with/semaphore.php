@@ -61,7 +61,7 @@ return static function (Runner $t, Setup $setup): void {
 
     $t->test('semaphore::one whose last TTL is over is taken anew, although its lease lasts', static function () use ($setup): void {
         foreach (['redis', 'shm'] as $name) {
-            $semaphore = (new SemaphoreFactory(new SynlockSemaphoreStore($setup->urls()[$name])))->createSemaphore('short', 2, 2, 30);
+            $semaphore = (new SemaphoreFactory(new SynlockSemaphoreStore($setup->urls()[$name])))->createSemaphore('short permits', 2, 2, 30);
             $semaphore->acquire();
             $semaphore->refresh(600);
             $semaphore->refresh(0.1);
