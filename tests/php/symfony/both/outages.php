@@ -33,12 +33,12 @@ return static function (Runner $t, Setup $setup): void {
         'redis' => static function () use ($start, $killed): array {
             [$server, $port] = $start('redis');
 
-            return [new SynlockStore("redis://127.0.0.1:{$port}?dialect=symfony&connect_timeout=100&io_timeout=100"), $killed($server)];
+            return [new SynlockStore("redis://127.0.0.1:{$port}?dialect=symfony&connect_timeout=1000&io_timeout=1000"), $killed($server)];
         },
         'memcached' => static function () use ($start, $killed): array {
             [$server, $port] = $start('memcached');
 
-            return [new SynlockStore("memcached://127.0.0.1:{$port}?dialect=symfony&connect_timeout=100&io_timeout=100"), $killed($server)];
+            return [new SynlockStore("memcached://127.0.0.1:{$port}?dialect=symfony&connect_timeout=1000&io_timeout=1000"), $killed($server)];
         },
         'PdoStore' => static function () use ($clients): array {
             $pid = ($pdo = $clients->pdo('pgsql'))->query('SELECT pg_backend_pid()')->fetchColumn();
