@@ -4,6 +4,7 @@ mod changes;
 mod faults;
 mod peers;
 mod poolers;
+mod quorums;
 mod sessions;
 
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! What this process remembers of the members: since when each is up, and requests still under way.
 
+use super::losses::Losses;
 use super::pool::Pool;
 use crate::Error;
 use crate::lease::{BootTime, drift_allowance};
@@ -81,6 +82,7 @@ impl Seen {
 pub(super) struct Process {
     pub pool: Pool,
     pub cautions: Cautions,
+    pub losses: Losses,
 
     /// For each member, what was seen of its server.
     seen: Mutex<HashMap<usize, Seen>>,

@@ -12,6 +12,7 @@ mod config;
 mod count;
 mod holders;
 mod line;
+mod losses;
 mod members;
 mod pool;
 mod round;

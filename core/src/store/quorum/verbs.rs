@@ -263,6 +263,7 @@ impl Backend for Quorum {
 
     fn release(&self, claim: &Claim) -> Result<Answer> {
         self.process().give_up(claim.token);
+        self.process().losses.forget(claim.token);
         // The first member comes last: whoever waits there goes to the others at once.
         let (told, others) = channel();
         let others = Arc::new(Mutex::new(others));
@@ -333,6 +334,10 @@ impl Backend for Quorum {
 
     fn is_held(&self, claim: &Claim) -> Result<bool> {
         self.end_misfit(claim)?;
+        if self.has_lost_members(claim.token) {
+            self.leave(claim);
+            return Ok(false);
+        }
         let verb = |member: &dyn Backend, claim: &Claim| member.is_held(claim);
         let mut answers = self.put(claim, &self.places(), verb, |answers, _| {
             self.is_counted(answers)
@@ -343,6 +348,14 @@ impl Backend for Quorum {
             self.leave(claim);
         }
         Ok(held)
+    }
+
+    fn has_lost(&self, token: OwnerToken) -> bool {
+        self.has_lost_members(token)
+    }
+
+    fn alarm(&self, claim: &Claim, bell: &Arc<Signal>) {
+        self.set_alarm(claim, bell);
     }
 
     fn wait_free(&self, name: &Name, until: BootTime) -> Result<bool> {

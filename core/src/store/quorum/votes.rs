@@ -234,6 +234,7 @@ impl Quorum {
     /// come late, where the next one waits in line.
     pub(super) fn leave(&self, claim: &Claim) {
         self.process().give_up(claim.token);
+        self.process().losses.forget(claim.token);
         for (_, member) in self.places() {
             burn_at(&member, claim);
         }

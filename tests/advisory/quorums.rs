@@ -1,0 +1,87 @@
+//! A quorum of session locks: its holds end when too many of their sessions have.
+
+use crate::{PATIENCE, code, ms, open, until};
+use std::os::fd::RawFd;
+use synlock_core::{Code, Lock, State, Store, Wait};
+use synlock_tests::services::postgres::PostgresServer;
+
+const MEMBERS: [&str; 3] = ["one", "two", "three"];
+
+fn member(server: &PostgresServer, name: &str) -> String {
+    let place = server.place();
+    let (server, _) = place.rsplit_once('/').unwrap();
+    format!("postgres+advisory://{server}/{name}?io_timeout=20000")
+}
+
+/// One server's three databases: each has advisory locks of its own.
+fn members() -> (PostgresServer, [String; 3]) {
+    let server = PostgresServer::start();
+    for name in MEMBERS {
+        server.sql(&format!("CREATE DATABASE {name}"));
+    }
+    let urls = MEMBERS.map(|name| member(&server, name));
+    (server, urls)
+}
+
+fn quorum(urls: &[String; 3], options: &str) -> Store {
+    let store = Store::open(&format!("quorum:({})?{options}", urls.join(","))).unwrap();
+    store.ping(PATIENCE).unwrap();
+    store
+}
+
+/// Held on all three: the last vote is not waited for.
+fn held_on_all(store: &Store, urls: &[String; 3]) -> Lock {
+    let lock = store.lock("n").unwrap();
+    lock.acquire(PATIENCE, None).unwrap();
+    for (number, url) in urls.iter().enumerate() {
+        let alone = open(url.split('?').next().unwrap(), number as u32);
+        until(|| alone.is_locked("n").unwrap());
+    }
+    lock
+}
+
+fn end_sessions(server: &PostgresServer, database: &str) {
+    server.sql(&format!(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+         WHERE datname = '{database}' AND application_name LIKE 'synlock-%'"
+    ));
+}
+
+fn readable(fd: RawFd) -> bool {
+    let mut polled = libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one valid pollfd; does not wait.
+    unsafe { libc::poll(&raw mut polled, 1, 0) == 1 }
+}
+
+#[test]
+fn the_end_of_a_majoritys_sessions_is_told_without_asking() {
+    let (server, urls) = members();
+    for (first, second) in [("one", "two"), ("three", "one"), ("two", "three")] {
+        let store = quorum(&urls, "cold_start=1");
+        let lock = held_on_all(&store, &urls);
+        let listened = lock.lost_fd().unwrap();
+        end_sessions(&server, first);
+        // A majority is still there.
+        std::thread::sleep(ms(200));
+        assert_eq!(lock.state(), State::Held, "{first}");
+        lock.ensure_held().unwrap();
+        assert!(!readable(listened), "{first}");
+        end_sessions(&server, second);
+        until(|| readable(listened));
+        assert_eq!(lock.state(), State::Lost, "{first}, {second}");
+        assert_eq!(code(lock.ensure_held()), Code::Lost);
+        // What the last member still has of it is given back.
+        let other = quorum(&urls, "cold_start=1&config=other");
+        until(|| {
+            other
+                .lock("n")
+                .unwrap()
+                .acquire(Wait::For(ms(500)), None)
+                .is_ok()
+        });
+    }
+}
