@@ -4,6 +4,7 @@ use crate::{PATIENCE, code, ms, open, until};
 use std::os::fd::RawFd;
 use synlock_core::{Code, Lock, State, Store, Wait};
 use synlock_tests::services::postgres::PostgresServer;
+use synlock_tests::services::redis_fake::{Fault, Proxy};
 
 const MEMBERS: [&str; 3] = ["one", "two", "three"];
 
@@ -83,5 +84,33 @@ fn the_end_of_a_majoritys_sessions_is_told_without_asking() {
                 .acquire(Wait::For(ms(500)), None)
                 .is_ok()
         });
+    }
+}
+
+/// Members far away are asked side by side: one that does not answer holds up nobody.
+#[test]
+fn a_member_that_is_silent_holds_up_nobody() {
+    let (server, urls) = members();
+    for at in 0..3 {
+        let proxy = Proxy::start(server.port());
+        let mut urls = urls.clone();
+        let port = |number: u16| format!(":{number}/");
+        urls[at] = urls[at].replace(&port(server.port()), &port(proxy.port()));
+        urls[at] = urls[at].replace("io_timeout=20000", "io_timeout=3600000");
+        let store = quorum(&urls, "cold_start=1");
+        let known = store.lock(format!("known {at}")).unwrap();
+        known.acquire(PATIENCE, None).unwrap();
+        known.release().unwrap();
+        // Of another name: the last of the three may still be on its way.
+        let lock = store.lock(format!("silent {at}")).unwrap();
+        proxy.fail(1, Fault::Silence);
+        let turn = std::thread::spawn(move || {
+            lock.acquire(Wait::No, None).unwrap();
+            lock.ensure_held().unwrap();
+            lock.release().unwrap();
+        });
+        until(|| turn.is_finished());
+        turn.join().unwrap();
+        proxy.heal();
     }
 }

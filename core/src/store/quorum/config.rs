@@ -88,6 +88,8 @@ pub fn open(url: &mut Url, mut members: Vec<Arc<dyn Backend>>) -> Result<Arc<dyn
     }
     let fencing = url.take_bool("fencing")?.unwrap_or(false);
     let can = common(&members, fencing)?;
+    let is_remote = |can: Capabilities| can.clock == "server" || can.scope == Scope::Cluster;
+    let remote = members.iter().any(|one| is_remote(one.capabilities()));
     let of = members.len();
     let rule = if unanimous {
         Need { need: of, of }
@@ -102,7 +104,7 @@ pub fn open(url: &mut Url, mut members: Vec<Arc<dyn Backend>>) -> Result<Arc<dyn
         max_ttl: url.take_millis("max_ttl")?.unwrap_or(MAX_TTL),
         cold_start: url.take_bool("cold_start")?.unwrap_or(false),
         fencing,
-        remote: can.clock == "server",
+        remote,
         can,
         members,
         name: url.take("config"),
