@@ -2,10 +2,13 @@
 
 use crate::{PATIENCE, code, ms, open, until};
 use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
 use synlock_core::{Code, Lock, State, Store, Wait};
+use synlock_tests::services::mariadb::MariadbServer;
 use synlock_tests::services::postgres::PostgresServer;
 use synlock_tests::services::redis_fake::{Fault, Proxy};
 
+const MAX_TTL: Duration = Duration::from_secs(6);
 const MEMBERS: [&str; 3] = ["one", "two", "three"];
 
 fn member(server: &PostgresServer, name: &str) -> String {
@@ -113,4 +116,48 @@ fn a_member_that_is_silent_holds_up_nobody() {
         turn.join().unwrap();
         proxy.heal();
     }
+}
+
+/// Asks until it is granted, of a server that came up after `began`: not before its `max_ttl` is over.
+fn is_cold_at_first(store: &Store, began: Instant, what: &str) {
+    let lock = store.lock("cold").unwrap();
+    let refused = lock.acquire(Wait::No, None);
+    match refused {
+        Ok(_) => assert!(
+            began.elapsed() >= MAX_TTL,
+            "{what} may have forgotten, and voted"
+        ),
+        Err(error) => {
+            assert_eq!(error.code(), Code::Unavailable, "{what}: {error}");
+            let is_cold = error.message().contains("has been up");
+            assert!(is_cold || began.elapsed() >= MAX_TTL, "{what}: {error}");
+            until(|| lock.acquire(Wait::No, None).is_ok());
+        }
+    }
+    lock.release().unwrap();
+}
+
+/// Whoever holds by a member that has come up anew has lost it there, and has until then to hear of it.
+#[test]
+fn a_member_that_has_forgotten_does_not_vote() {
+    let (mut server, [one, two, _]) = members();
+    let mut other = MariadbServer::start();
+    let urls = [one, two, crate::mysql(&other)];
+    let store = quorum(&urls, "strategy=unanimous&max_ttl=6000");
+    until(|| store.lock("warm").unwrap().acquire(Wait::No, None).is_ok());
+    let began = Instant::now();
+    other.kill();
+    other.start_again();
+    is_cold_at_first(&store, began, "a MariaDB");
+    let began = Instant::now();
+    server.kill();
+    server.start_again();
+    is_cold_at_first(&store, began, "a PostgreSQL");
+    let began = Instant::now();
+    // The server goes on, without what any session had.
+    let pid = server.sql("SELECT min(pid) FROM pg_stat_activity WHERE datname = 'one'");
+    // SAFETY: of a process of ours.
+    unsafe { libc::kill(pid.parse().unwrap(), libc::SIGKILL) };
+    until(|| store.ping(Wait::For(ms(500))).is_ok());
+    is_cold_at_first(&store, began, "a PostgreSQL whose session crashed");
 }

@@ -5,6 +5,7 @@ use super::config::Config;
 use super::sql::ELSEWHERE;
 use crate::lease::BootTime;
 use crate::owner::OwnerToken;
+use crate::store::Life;
 use crate::store::cautions::of_galera;
 use crate::store::db::{Connection, Engine, Fault, Rows, Value};
 use crate::{Code, Error, Result};
@@ -26,6 +27,8 @@ pub(super) struct Session {
     /// An answer is still to come.
     owes: bool,
     end: Arc<End>,
+    /// Which life of the server it is of, as told at that time.
+    life: Option<(Life, BootTime)>,
 }
 
 impl Drop for Session {
@@ -51,6 +54,7 @@ impl Session {
             mark: OwnerToken::draw()?.to_hex(),
             id: 0,
             owes: false,
+            life: None,
         };
         match config.database.engine {
             Engine::Postgres => session.prepare_postgres(config, limit)?,
@@ -155,6 +159,23 @@ impl Session {
         Ok(())
     }
 
+    /// Asks once: no session outlasts the life of its server.
+    pub fn life(&mut self, engine: Engine, limit: BootTime) -> std::result::Result<Life, Fault> {
+        let (told, since) = match self.life.take() {
+            Some(known) => known,
+            None => {
+                let asked = BootTime::now();
+                let rows = self.ask(life_of(engine, self.is_mariadb()), &[], limit)?;
+                (as_life(&rows), asked)
+            }
+        };
+        self.life = Some((told.clone(), since));
+        Ok(Life {
+            up: told.up + BootTime::now().since(since),
+            ..told
+        })
+    }
+
     pub fn mark(&self) -> &str {
         &self.mark
     }
@@ -234,6 +255,40 @@ impl Session {
                 Some(Err(fault))
             }
         }
+    }
+}
+
+/// Asks for the life of the server: a name that no other life of it has, and how old it is, in ms.
+fn life_of(engine: Engine, is_mariadb: bool) -> &'static str {
+    match engine {
+        // A session that crashes takes all others with it, and leaves the age of the server as it was; statistics
+        // begin anew.
+        Engine::Postgres => {
+            "SELECT born::text, (extract(epoch FROM clock_timestamp() - born) * 1000)::bigint FROM \
+             (SELECT greatest(pg_postmaster_start_time(), (SELECT stats_reset FROM pg_stat_bgwriter)) AS born) life"
+        }
+        // Both are of whole seconds, and of one moment.
+        Engine::Mysql if is_mariadb => {
+            "SELECT UNIX_TIMESTAMP() - CAST(VARIABLE_VALUE AS SIGNED), CAST(VARIABLE_VALUE AS SIGNED) * 1000 - 1000 \
+             FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'UPTIME'"
+        }
+        Engine::Mysql => {
+            "SELECT UNIX_TIMESTAMP() - CAST(VARIABLE_VALUE AS SIGNED), CAST(VARIABLE_VALUE AS SIGNED) * 1000 - 1000 \
+             FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Uptime'"
+        }
+    }
+}
+
+fn as_life(rows: &Rows) -> Life {
+    let row = rows.first().cloned().unwrap_or_default();
+    let up = row.int(1).ok().flatten();
+    // An age that is not told is none.
+    let up = up.and_then(|up| u64::try_from(up).ok()).unwrap_or(0);
+    Life {
+        id: row.text(0).ok().flatten().unwrap_or_default().to_owned(),
+        up: Duration::from_millis(up),
+        // Nothing ends by it.
+        clock: None,
     }
 }
 

@@ -14,8 +14,8 @@ use crate::mode::Mode;
 use crate::name::Name;
 use crate::owner::OwnerToken;
 use crate::signal::{Signal, Wake};
-use crate::store::db::{Engine, Fault, Rows};
-use crate::store::{Answer, Attempt, Backend, Busy, Cancelled, Claim, Inspection, Page};
+use crate::store::db::{Engine, Fault};
+use crate::store::{Answer, Attempt, Backend, Busy, Cancelled, Claim, Inspection, Life, Page};
 use crate::url::Url;
 use crate::{Code, Error, Result};
 use std::os::fd::RawFd;
@@ -80,11 +80,11 @@ impl Advisory {
     }
 
     /// Works over the shared session.
-    pub(super) fn on_shared(
+    pub(super) fn on_shared<T>(
         &self,
         limit: BootTime,
-        work: impl FnOnce(&mut Session) -> std::result::Result<Rows, Fault>,
-    ) -> Result<Rows> {
+        work: impl FnOnce(&mut Session) -> std::result::Result<T, Fault>,
+    ) -> Result<T> {
         let mut turn = self.process()?.turn(limit)?;
         let done = work(turn.session(&self.config, limit)?);
         if let Err(fault) = &done {
@@ -414,6 +414,14 @@ impl Backend for Advisory {
         let limit = self.config.database.limit(deadline);
         self.on_shared(limit, |session| session.ask("SELECT 1", &[], limit))
             .map(drop)
+    }
+
+    /// Of the session's server: one that has come up since is none that granted anything over it.
+    fn life(&self, deadline: Option<BootTime>) -> Result<Option<Life>> {
+        let limit = self.config.database.limit(deadline);
+        let engine = self.config.database.engine;
+        self.on_shared(limit, |session| session.life(engine, limit))
+            .map(Some)
     }
 
     fn attempt(&self, claim: &Claim, bell: Option<&Arc<Signal>>) -> Result<Attempt> {
