@@ -1,6 +1,7 @@
 //! What the suite for every store does not ask of `quorum:`: members that are down, deaf, forgetful or
 //! split, and tokens of members that count apart.
 
+mod line;
 mod tiered;
 
 use std::sync::Barrier;

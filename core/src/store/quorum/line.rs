@@ -1,15 +1,17 @@
 //! Where a waiter stands: in line at the first member.
 
 use super::config::Quorum;
-use super::round::Member;
+use super::count::until;
+use super::round::{Answers, Member, ask};
 use super::rules;
 use super::tally::{Tally, Vote};
 use super::votes::{burn_at, give_back_to, is_warm};
 use crate::codes::Code;
 use crate::lease::BootTime;
+use crate::mode::Mode;
 use crate::owner::RANDOM_BYTES;
 use crate::signal::Signal;
-use crate::store::{Attempt, Busy, Claim};
+use crate::store::{Attempt, Backend, Busy, Claim, Holder, Inspection};
 use crate::{Error, Result};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +28,10 @@ pub(super) enum Apart {
 
 /// How often a waiter asks when the first member, where it would stand in line, is down.
 pub(super) const DOWN_PAUSE: Duration = Duration::from_millis(40);
+
+/// How often, at least, a waiter in line looks whether the others are free; up to five times as long.
+const LINE_PAUSE: Duration = Duration::from_millis(500);
+
 /// `pause` to five times that, by the token, so that those who split do not meet again.
 fn spread(pause: Duration, claim: &Claim) -> BootTime {
     // Another byte each time.
@@ -63,7 +69,14 @@ impl Quorum {
         }
         let max_ttl = (!self.cold_start).then_some(self.max_ttl);
         let vote = match asked {
-            Ok(Attempt::Busy(busy)) => return Ok(Attempt::Busy(busy)),
+            Ok(Attempt::Busy(_)) if again && self.are_others_free(claim) => {
+                return self.pass_by(claim);
+            }
+            Ok(Attempt::Busy(busy)) => {
+                let look = spread(LINE_PAUSE, claim);
+                let poll = Some(busy.poll.map_or(look, |poll| poll.min(look)));
+                return Ok(Attempt::Busy(Busy { poll, ..busy }));
+            }
             Ok(Attempt::Granted(grant)) => is_warm(0, &**first, claim, max_ttl, self.process())
                 .map(|cold| cold.map_or(Vote::Granted(grant), Vote::Cold)),
             Err(error) => Err(error),
@@ -83,12 +96,57 @@ impl Quorum {
                 ..Busy::default()
             }));
         }
-        let rest: Vec<Member> = self.places().into_iter().skip(1).collect();
         let tally = Tally {
             answers: vec![(0, vote)],
         };
-        let tally = self.collect(claim, &rest, tally);
+        let tally = self.collect(claim, &self.others(), tally);
         Ok(self.later(self.settle(claim, tally)?, SPLIT_PAUSE, claim))
+    }
+
+    fn others(&self) -> Vec<Member> {
+        self.places().into_iter().skip(1).collect()
+    }
+
+    /// Whether there are enough without the first member, which somebody may have who has no other: a stranger, or
+    /// a session that nobody ends.
+    fn are_others_free(&self, claim: &Claim) -> bool {
+        let others = self.others();
+        if !self.rule.is_met(others.len()) {
+            return false;
+        }
+        let fits = |holder: &Holder| claim.mode == Mode::Shared && holder.mode == "shared";
+        let is_free = |(_, found): &&(usize, Result<Inspection>)| {
+            found
+                .as_ref()
+                .is_ok_and(|found| found.holders.iter().all(fits))
+        };
+        let free = |answers: &Answers<Inspection>| answers.iter().filter(is_free).count();
+        let is_settled = |answers: &Answers<Inspection>, left| {
+            let free = free(answers);
+            self.rule.is_met(free) || !self.rule.is_met(free + left)
+        };
+        let question = |_| {
+            let (name, deadline) = (claim.name.clone(), claim.deadline);
+            move |member: &dyn Backend| member.inspect(&name, deadline)
+        };
+        let pool = self.remote.then(|| &self.process().pool);
+        let answers = ask(pool, &others, question, until(is_settled));
+        self.rule.is_met(free(&answers))
+    }
+
+    /// Leaves the line for a round without the first member.
+    fn pass_by(&self, claim: &Claim) -> Result<Attempt> {
+        self.cancel(claim)?;
+        let tally = self.collect(claim, &self.others(), Tally::default());
+        let settled = match self.settle(claim, tally) {
+            // Who waits goes on waiting.
+            Err(error) if !error.ends_hold() => Attempt::Busy(Busy {
+                spent: rules::SPENT,
+                ..Busy::default()
+            }),
+            settled => settled?,
+        };
+        Ok(self.later(settled, LINE_PAUSE, claim))
     }
 
     /// For a waiter who knows that somebody holds, while the first member is down.
