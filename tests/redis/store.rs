@@ -17,6 +17,8 @@ mod modes;
 mod owed;
 #[path = "queue_replies.rs"]
 mod queue_replies;
+#[path = "storm.rs"]
+mod storm;
 #[cfg(feature = "redis-tls")]
 #[path = "tls.rs"]
 mod tls;
