@@ -245,10 +245,21 @@ fn freed_after(urls: &[String], kind: Promise) -> Duration {
     start.elapsed()
 }
 
-fn median_of_five(measure: impl Fn() -> Duration) -> Duration {
-    let mut five: [Duration; 5] = std::array::from_fn(|_| measure());
-    five.sort();
-    five[2]
+/// How long the locks of killed holders stayed taken: of half of them at most, of all but one of twenty, of any.
+#[derive(Debug)]
+struct Freed([Duration; 3]);
+
+impl Freed {
+    fn of(rounds: usize, urls: &[String], kind: Promise) -> Self {
+        let mut all: Vec<_> = (0..rounds).map(|_| freed_after(urls, kind)).collect();
+        all.sort();
+        Freed([rounds / 2, (rounds * 19).div_ceil(20) - 1, rounds - 1].map(|at| all[at]))
+    }
+
+    /// The machine is late itself now and then; what a store leaves over is late in each round.
+    fn is_within(&self, bound: Duration) -> bool {
+        self.0[1] <= bound
+    }
 }
 
 /// Row 23: clients of advisory locks are killed one by one, and each one's lock is free soon.
@@ -278,13 +289,20 @@ fn main() -> ExitCode {
     let full = is_full_load();
     let share = if full { 1 } else { 50 };
     let bound = most(kind.freed);
-    // Work of others on this machine only makes it later: then it is measured again. Where it takes seconds, once
-    // is enough to tell it from never.
-    let measure = || match full || kind.freed < Duration::from_secs(1) {
-        true => median_of_five(|| freed_after(&urls, kind)),
-        false => freed_after(&urls, kind),
+    // Where it takes seconds, once is enough at the quick load to tell it from never.
+    let rounds = match (full, kind.freed < Duration::from_secs(1)) {
+        (true, true) => 40,
+        (true, false) => 20,
+        (false, true) => 5,
+        (false, false) => 1,
     };
-    let freed = (0..4).map(|_| measure()).find(|freed| *freed <= bound);
+    // Work of others on this machine only makes it later: then it is measured again.
+    let mut freed = Freed::of(rounds, &urls, kind);
+    for _ in 0..3 {
+        if !freed.is_within(bound) {
+            freed = Freed::of(rounds, &urls, kind);
+        }
+    }
     // SAFETY: atomics, for which zero is a value.
     let page = unsafe { SharedPage::<Page>::new() };
     let notes: Notes = std::array::from_fn(|_| Tapes::new());
@@ -349,9 +367,9 @@ fn main() -> ExitCode {
     verdict.claim_history(&judged, least as usize / 50);
     verdict.claim(kills >= least_kills / share, "kills", kills);
     verdict.claim(
-        freed.is_some(),
-        "a killed holder's lock is free after (median)",
-        freed.map_or(format!("more than {bound:?}"), |freed| format!("{freed:?}")),
+        freed.is_within(bound),
+        "killed holders' locks are free after (median, 95 %, worst)",
+        format!("{:?} of {rounds}, at most {bound:?}", freed.0),
     );
     verdict.finish()
 }
