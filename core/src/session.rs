@@ -176,8 +176,8 @@ impl Session {
     }
 
     /// Waits until the lock may be available: false as soon as it may be, true if it is still held when `delay`
-    /// is over. Takes nothing. Woken on memory, shm, sysv, Redis, ZooKeeper and etcd; other stores have no place for
-    /// who waits without wanting the lock: there it looks, at most 50 ms (flock) to 250 ms apart.
+    /// is over. Takes nothing. Woken on memory, shm, flock, sysv, Redis, ZooKeeper and etcd; other stores have no place
+    /// for who waits without wanting the lock: there it looks, at most 250 ms apart.
     ///
     /// # Errors
     /// Trouble of the store.

@@ -363,8 +363,8 @@ impl Store {
             .map_err(|error| error.with_operation("ddl").with_store(self.url()))
     }
 
-    /// True as soon as nobody holds the lock, false when `wait` is over; takes nothing. On databases, memcached,
-    /// flock and quorums it looks again and again, at most 50 to 250 ms apart.
+    /// True as soon as nobody holds the lock, false when `wait` is over; takes nothing. On databases, memcached
+    /// and quorums it looks again and again, at most 250 ms apart.
     ///
     /// # Errors
     /// `Unsupported`, or trouble of the store.

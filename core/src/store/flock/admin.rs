@@ -1,5 +1,6 @@
 //! For whoever looks after the locks: inspect, list, break, clean up.
 
+use super::companion::Watch;
 use super::config::Config;
 use super::dialect::Dialect;
 use super::directory::{Directory, UNFINISHED};
@@ -301,6 +302,7 @@ impl Flock {
     pub(super) fn wait_until_free(&self, name: &Name, until: BootTime) -> Result<bool> {
         let mut pause = PAUSE;
         let mut known: Option<Arc<LockFile>> = None;
+        let mut watch: Option<Watch> = None;
         loop {
             if let Some(file) = &known
                 && file.current().map_err(cannot_look)?.is_none()
@@ -318,7 +320,21 @@ impl Flock {
             if left.is_zero() {
                 return Ok(false);
             }
-            std::thread::sleep(pause.min(left));
+            // Holders that die and strangers that let go tell nobody.
+            let next = BootTime::now().after(pause).min(until);
+            if watch.is_none() {
+                watch = self.process().companion.watch(self.line(name));
+                if watch.is_some() {
+                    // It may have come free before it was watched.
+                    continue;
+                }
+            }
+            match &watch {
+                Some(watch) => {
+                    watch.sleep(next);
+                }
+                None => std::thread::sleep(next.left()),
+            }
             pause = (pause * 2).min(LONGEST_POLL);
         }
     }

@@ -46,6 +46,31 @@ struct Queued {
     again: BootTime,
 }
 
+/// A record that hears of the lock until it is dropped.
+#[derive(Debug)]
+pub(super) struct Watch {
+    member: Arc<Member>,
+    record: u16,
+    line: Line,
+    waits: Arc<Waits>,
+    bell: Arc<Signal>,
+}
+
+impl Watch {
+    /// Until the lock may have come free.
+    pub(super) fn sleep(&self, until: BootTime) -> Wake {
+        self.waits.park(&self.member, &self.bell, until)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.waits.remove(self.record);
+        Queue(&*self.member, self.line).leave(self.record);
+        self.member.give_record(self.record);
+    }
+}
+
 /// What a waiter is to do.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Look {
@@ -313,6 +338,23 @@ impl Companion {
         Some(queued)
     }
 
+    /// Watches a lock; nothing where there is no queue, or no room in it.
+    pub(super) fn watch(&self, line: Line) -> Option<Watch> {
+        let now = BootTime::coarse_nanos();
+        let member = self.with(now, &mut Found::default(), Clone::clone)?;
+        let record = member.take_record().ok()?;
+        let watch = Watch {
+            record,
+            line,
+            waits: self.waits.clone(),
+            bell: Arc::default(),
+            member,
+        };
+        self.waits.add(&watch.member, &watch.bell, record).ok()?;
+        Queue(&*watch.member, line).watch(record);
+        Some(watch)
+    }
+
     /// Leaves the queue without telling anybody; true if the claim stood in it.
     pub(super) fn leave(&self, claim: &Claim) -> bool {
         if !self.any_queued.load(Acquire) {
@@ -375,5 +417,41 @@ impl Table for Member {
     }
     fn wake(&self, record: u16) {
         Member::wake(self, record);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::url::Url;
+
+    /// The queue of a directory, as one process or another has it.
+    fn companion(dir: &std::path::Path) -> Companion {
+        let mut url = Url::parse(&format!("flock:{}", dir.display()), &[]).unwrap();
+        let companion = Companion::new(&Config::take(&mut url).unwrap());
+        companion.begin();
+        companion
+    }
+
+    #[test]
+    fn who_watches_hears_of_every_release_and_of_nothing_else() {
+        let dir = std::env::temp_dir().join(format!("synlock-watch-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let (here, there) = (companion(&dir), companion(&dir));
+        let [line, other] = [&b"a"[..], b"b"].map(line_of);
+        let let_go =
+            |line| there.pass_on(BootTime::coarse_nanos(), &mut Found::default(), line, true);
+        let watch = here.watch(line).unwrap();
+        for _ in 0..3 {
+            let_go(line);
+            let never = BootTime::now().after(Duration::from_secs(600));
+            assert_eq!(watch.sleep(never), Wake::Signalled);
+        }
+        let_go(other);
+        let soon = BootTime::now().after(Duration::from_millis(20));
+        assert_eq!(watch.sleep(soon), Wake::Elapsed);
+        assert_eq!(here.waiters(line), Some(0));
+        drop(watch);
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 }

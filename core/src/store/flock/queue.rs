@@ -7,6 +7,8 @@
 //!   after the lock was let go, and succeeds; or before, and then its flag and place are seen.
 //! * The flag is lowered by compare-and-swap from the word that was read before nobody was found, and
 //!   every raising changes the word: so it is never lowered over a newcomer's head.
+//! * Who only wants to hear that the lock came free, a watcher, raises the flag in the same way, then looks
+//!   whether somebody holds. Whoever lets go wakes all watchers beside the first, and leaves the flag up.
 //! * Everybody looks now and then. The first looks for holders that nobody told of; the others find
 //!   a first that died or sleeps over its turn, and pass it by.
 
@@ -48,6 +50,16 @@ pub struct Line {
     pub key: u64,
 }
 
+/// Who is there.
+#[derive(Clone, Copy, Debug, Default)]
+struct Crowd {
+    first: Option<u16>,
+    /// How many wait for the name.
+    waiting: usize,
+    /// Whether anybody watches in the slot, dead or alive.
+    is_watched: bool,
+}
+
 /// Where a waiter stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Turn {
@@ -68,6 +80,8 @@ const TELL_NS: u64 = 2_000_000;
 const KNOWS: u64 = 1;
 const MOMENT_NS: u64 = 1_000_000;
 const RAISED: u64 = 1;
+/// Of a watcher's place. It has no turn, and builds that know no watchers take it for nobody.
+const WATCHING: Role = Role::Member;
 
 /// One name's queue.
 #[derive(Debug)]
@@ -88,18 +102,27 @@ impl<T: Table + ?Sized> Queue<'_, T> {
 
     #[cold]
     fn has_first(&self) -> bool {
-        self.first(self.0.now(), u64::MAX).0.is_some()
+        self.crowd(self.0.now(), u64::MAX).first.is_some()
     }
 
     /// Joins the queue at its end.
     pub fn join(&self, me: u16) {
-        let slot = self.1.slot;
-        let ticket = self.0.tail(slot).fetch_add(1, AcqRel);
-        self.0.key(me).store(self.1.key, Release);
+        let ticket = self.0.tail(self.1.slot).fetch_add(1, AcqRel);
         self.0.seen(me).store(self.0.now() & !KNOWS, Release);
+        self.enter(me, Role::Waiting, ticket);
+    }
+
+    /// Is told from now on whenever the lock may have come free, until it leaves.
+    pub fn watch(&self, me: u16) {
+        self.enter(me, WATCHING, 0);
+    }
+
+    fn enter(&self, me: u16, role: Role, number: u64) {
+        let slot = self.1.slot;
+        self.0.key(me).store(self.1.key, Release);
         self.0
             .place(me)
-            .swap(Place::new(Role::Waiting, slot, ticket).0, AcqRel);
+            .swap(Place::new(role, slot, number).0, AcqRel);
         let flag = self.0.flag(slot);
         let mut known = flag.load(Acquire);
         loop {
@@ -116,14 +139,15 @@ impl<T: Table + ?Sized> Queue<'_, T> {
         let now = self.0.now() & !KNOWS;
         self.0.seen(me).store(now, Release);
         let mine = Place(self.0.place(me).load(Acquire)).number();
-        match self.first(now, mine) {
-            (Some(first), waiting) if first != me => {
+        let crowd = self.crowd(now, mine);
+        match crowd.first {
+            Some(first) if first != me => {
                 let seen = self.0.seen(first).load(Acquire);
                 let patience = if seen & KNOWS == 0 { TELL_NS } else { NUDGE_NS };
                 if now.saturating_sub(seen) > patience {
                     self.0.wake(first);
                 }
-                Turn::Behind(waiting)
+                Turn::Behind(crowd.waiting)
             }
             _ => {
                 self.0.seen(me).store(now | KNOWS, Release);
@@ -132,12 +156,12 @@ impl<T: Table + ?Sized> Queue<'_, T> {
         }
     }
 
-    /// Leaves the queue, granted or not. Unless it now holds and keeps others out, `pass_on` is due.
+    /// Leaves the queue, granted or not, or watches no more. Unless it now holds and keeps others out, `pass_on` is due.
     pub fn leave(&self, me: u16) {
         self.0.place(me).swap(Place::NONE.0, AcqRel);
     }
 
-    /// The lock may have come free: wakes the first that waits for it, or lowers the flag. Whoever
+    /// The lock may have come free: wakes the first that waits for it and all who watch, or lowers the flag. Whoever
     /// is not `fair` lets a first alone that has looked a moment ago and will again in a moment: most
     /// times a newcomer is faster, and waking in vain costs more than the lock.
     #[inline]
@@ -152,12 +176,13 @@ impl<T: Table + ?Sized> Queue<'_, T> {
         let mut raised = Some(flag);
         while let Some(flag) = raised.take().or_else(|| self.raised()) {
             let now = self.0.now();
-            let first = match self.first(now, u64::MAX).0 {
+            let mut crowd = self.crowd(now, u64::MAX);
+            let is_watched = crowd.is_watched && self.tell_watchers();
+            if crowd.first.is_none() {
                 // They come back of themselves; but whoever is slow rather than stopped may come now.
-                None => self.first(0, u64::MAX).0,
-                found => found,
-            };
-            if let Some(first) = first {
+                crowd = self.crowd(0, u64::MAX);
+            }
+            if let Some(first) = crowd.first {
                 let looked = self.0.seen(first).load(Acquire);
                 let leave = !fair && now.saturating_sub(looked) < MOMENT_NS;
                 if !leave && !cfg!(canary = "no_wake") {
@@ -169,6 +194,7 @@ impl<T: Table + ?Sized> Queue<'_, T> {
                 // It came while we looked: it may have thought itself behind somebody who is gone.
                 Some(key) if key == self.1.key => continue,
                 Some(_) => return,
+                None if is_watched => return,
                 None => {}
             }
             let lowered = flag & !RAISED;
@@ -182,6 +208,26 @@ impl<T: Table + ?Sized> Queue<'_, T> {
         }
     }
 
+    /// Wakes those who watch the name; whether anybody watches in the slot.
+    fn tell_watchers(&self) -> bool {
+        let mut is_watched = false;
+        for record in 0..self.0.records() {
+            let place = Place(self.0.place(record).load(Acquire));
+            if !self.watches(place) {
+                continue;
+            }
+            if !self.0.is_alive(record) {
+                self.bury(record, place);
+                continue;
+            }
+            is_watched = true;
+            if self.0.key(record).load(Acquire) == self.1.key && !cfg!(canary = "no_wake") {
+                self.0.wake(record);
+            }
+        }
+        is_watched
+    }
+
     /// The key of anybody who waits in the slot.
     fn anybody(&self) -> Option<u64> {
         (0..self.0.records()).find_map(|record| {
@@ -190,7 +236,7 @@ impl<T: Table + ?Sized> Queue<'_, T> {
                 return None;
             }
             if !self.0.is_alive(record) {
-                self.bury(record, place.number());
+                self.bury(record, place);
                 return None;
             }
             Some(self.0.key(record).load(Acquire))
@@ -199,30 +245,37 @@ impl<T: Table + ?Sized> Queue<'_, T> {
 
     /// How many wait for the name.
     pub fn waiters(&self) -> usize {
-        let mine = |record: &u16| self.waits(*record).is_some() && self.0.is_alive(*record);
+        let mine = |record: &u16| {
+            let place = Place(self.0.place(*record).load(Acquire));
+            self.waits(*record, place) && self.0.is_alive(*record)
+        };
         (0..self.0.records()).filter(mine).count()
     }
 
-    /// The place of a record that waits for the name.
-    fn waits(&self, record: u16) -> Option<Place> {
-        let place = Place(self.0.place(record).load(Acquire));
-        let ours = place.waits_for(self.1.slot)
+    fn watches(&self, place: Place) -> bool {
+        place.role() == WATCHING && place.slot() == self.1.slot
+    }
+
+    /// Whether a record whose place was read waits for the name.
+    fn waits(&self, record: u16, place: Place) -> bool {
+        place.waits_for(self.1.slot)
             && self.0.key(record).load(Acquire) == self.1.key
-            && self.0.place(record).load(Acquire) == place.0;
-        ours.then_some(place)
+            && self.0.place(record).load(Acquire) == place.0
     }
 
     /// The living waiter with the lowest ticket up to `up_to`, silent ones aside, and how many wait in
     /// all. With a `now` of 0 nobody is silent.
-    fn first(&self, now: u64, up_to: u64) -> (Option<u16>, usize) {
+    fn crowd(&self, now: u64, up_to: u64) -> Crowd {
         loop {
             let mut found: Option<(u64, u16)> = None;
-            let mut waiting = 0;
+            let mut crowd = Crowd::default();
             for record in 0..self.0.records() {
-                let Some(place) = self.waits(record) else {
+                let place = Place(self.0.place(record).load(Acquire));
+                if !self.waits(record, place) {
+                    crowd.is_watched |= self.watches(place);
                     continue;
-                };
-                waiting += 1;
+                }
+                crowd.waiting += 1;
                 let ticket = place.number();
                 let silent = now.saturating_sub(self.0.seen(record).load(Acquire)) > SILENT_NS;
                 if ticket <= up_to && !silent && found.is_none_or(|(best, _)| ticket < best) {
@@ -230,15 +283,20 @@ impl<T: Table + ?Sized> Queue<'_, T> {
                 }
             }
             match found {
-                Some((ticket, record)) if !self.0.is_alive(record) => self.bury(record, ticket),
-                found => return (found.map(|(_, record)| record), waiting),
+                Some((ticket, record)) if !self.0.is_alive(record) => {
+                    self.bury(record, Place::new(Role::Waiting, self.1.slot, ticket));
+                }
+                found => {
+                    crowd.first = found.map(|(_, record)| record);
+                    return crowd;
+                }
             }
         }
     }
 
-    /// Takes a dead waiter out. Its ticket was drawn once, so a later waiter is not meant.
-    fn bury(&self, record: u16, ticket: u64) {
-        let place = Place::new(Role::Waiting, self.1.slot, ticket);
+    /// Takes a dead one out. A waiter's ticket was drawn once, so a later one is not meant; a watcher that has come
+    /// after it looks again in time.
+    fn bury(&self, record: u16, place: Place) {
         let _ = self
             .0
             .place(record)

@@ -118,6 +118,16 @@ mod tests {
             }
         }
 
+        /// As `wait_until_free` of the store.
+        fn watch(&self, me: u16) {
+            let queue = Queue(self, LINE);
+            queue.watch(me);
+            while self.kernel.lock().unwrap().is_some() {
+                self.sleep(me);
+            }
+            queue.leave(me);
+        }
+
         /// Waits, and gives up after one look.
         fn give_up(&self, me: u16) {
             let queue = Queue(self, LINE);
@@ -187,6 +197,33 @@ mod tests {
             a.join().unwrap();
             b.join().unwrap();
             assert_eq!(count(&world), 3);
+        });
+    }
+
+    #[test]
+    fn a_watcher_is_told() {
+        check(2, |world| {
+            assert!(world.try_lock(1));
+            let watches = go(&world, |world| world.watch(0));
+            world.let_go();
+            watches.join().unwrap();
+            assert!(!Queue(&*world, LINE).is_waited_for());
+        });
+    }
+
+    #[test]
+    fn a_watcher_is_told_beside_one_who_waits() {
+        check(3, |world| {
+            assert!(world.try_lock(2));
+            let watches = go(&world, |world| world.watch(0));
+            let waits = go(&world, |world| {
+                world.acquire(1);
+                world.inside();
+                world.let_go();
+            });
+            world.let_go();
+            waits.join().unwrap();
+            watches.join().unwrap();
         });
     }
 
