@@ -45,7 +45,7 @@ install: ## install what `make build` made (PREFIX, LIBDIR, INCLUDEDIR, DESTDIR)
 
 .PHONY: header
 header: ## write include/synlock.h and its twin from the source
-	SYNLOCK_ACCEPT=1 cargo test -q -p synlock-ffi --test header
+	SYNLOCK_ACCEPT=1 cargo test -q -p synlock-header
 
 .PHONY: tables
 tables: ## write the tables of the documents from the code
