@@ -241,6 +241,23 @@ fn what_stands_in_the_queues_place_is_left_alone_and_told_of() {
         std::fs::write(file, bytes).unwrap();
         std::fs::set_permissions(file, PermissionsExt::from_mode(0o600)).unwrap();
     });
+    let mut stuck = None;
+    planted(
+        "one of before the host's last start, which somebody has locked",
+        |file| {
+            let other = TempDir::new("queue");
+            let made = Store::open(&url(&other)).unwrap().lock("x").unwrap();
+            made.acquire(Wait::No, None).unwrap();
+            let mut bytes = std::fs::read(other.path().join(".synlock")).unwrap();
+            bytes[40..56].fill(7);
+            std::fs::write(file, bytes).unwrap();
+            std::fs::set_permissions(file, PermissionsExt::from_mode(0o600)).unwrap();
+            let locked = std::fs::File::open(file).unwrap();
+            locked.lock().unwrap();
+            stuck = Some(locked);
+        },
+    );
+    drop(stuck);
     planted("one that was cut off", |file| {
         let other = TempDir::new("queue");
         let made = Store::open(&url(&other)).unwrap().lock("x").unwrap();

@@ -7,6 +7,9 @@ use synlock_core::{Code, Dispatch, Lock, LockOptions, Op, Store, Wait};
 use synlock_tests::apart;
 use synlock_tests::names::{TempDir, unique};
 use synlock_tests::process::{exit_status, fork, wait};
+use synlock_tests::taker::Taker;
+
+const TAKER: &str = env!("CARGO_BIN_EXE_flock-taker");
 
 fn place() -> (TempDir, PathBuf) {
     let folder = TempDir::within("/dev/shm", "shm-store");
@@ -41,7 +44,8 @@ fn a_damaged_or_foreign_file_is_refused_and_left_alone() {
     };
     let (code, words) = attempt(&|bytes| bytes[8] = 9);
     assert_eq!(code, Code::Protocol);
-    assert!(words.contains("layout 9"), "{words}");
+    let of_both = words.contains("layout 9") && words.contains("knows up to 1");
+    assert!(of_both, "{words}");
     for (what, change) in [
         (
             "empty",
@@ -56,6 +60,51 @@ fn a_damaged_or_foreign_file_is_refused_and_left_alone() {
     ] {
         assert_eq!(attempt(change).0, Code::Protocol, "{what}");
     }
+}
+
+#[test]
+fn a_segment_of_an_unknown_layout_names_those_who_use_it() {
+    let (_folder, path) = place();
+    let here = open(&path, "?label=here");
+    here.ping(Wait::No).unwrap();
+    let mut others: Vec<Taker> = (0..2)
+        .map(|_| {
+            let mut taker = Taker::start(TAKER, &format!("shm:{}", path.display()));
+            taker.ok("ping");
+            taker
+        })
+        .collect();
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.write_all_at(&[9], 8).unwrap();
+    let mut pids: Vec<u32> = others.iter().map(Taker::pid).collect();
+    pids.push(std::process::id());
+    let words = code_of_ping(&path).1;
+    let are_named = |pids: &[u32]| {
+        let mut pids = pids.to_vec();
+        pids.sort_unstable();
+        let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+        format!("the processes that use it ({}) have ended", pids.join(", "))
+    };
+    assert!(words.contains(&are_named(&pids)), "{words}");
+    assert!(
+        words.contains(&format!("remove {}", path.display())),
+        "{words}"
+    );
+    assert_eq!(others.remove(0).quit(), Some(0));
+    let words = code_of_ping(&path).1;
+    assert!(words.contains(&are_named(&pids[1..])), "{words}");
+}
+
+#[test]
+fn a_segment_of_an_unknown_layout_that_nobody_uses_may_be_removed() {
+    let (_folder, path) = place();
+    let mut maker = Taker::start(TAKER, &format!("shm:{}", path.display()));
+    maker.ok("ping");
+    assert_eq!(maker.quit(), Some(0));
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.write_all_at(&[9], 8).unwrap();
+    let words = code_of_ping(&path).1;
+    assert!(words.contains("no process uses it: remove"), "{words}");
 }
 
 #[test]
@@ -89,6 +138,28 @@ fn a_segment_of_before_the_last_start_is_made_anew() {
     file.write_all_at(&[7; 16], 40).unwrap();
     let after = open(&path, "?label=after");
     after.lock("x").unwrap().acquire(Wait::No, None).unwrap();
+}
+
+/// What `act` answers, unless it takes for ever.
+fn in_time<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || tell.send(act()));
+    told.recv_timeout(Duration::from_secs(60)).expect("an end")
+}
+
+#[test]
+fn whoever_locks_an_old_segment_keeps_nobody_for_ever() {
+    let (_folder, path) = place();
+    open(&path, "?label=before").ping(Wait::No).unwrap();
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.write_all_at(&[7; 16], 40).unwrap();
+    file.lock().unwrap();
+    let at = path.clone();
+    let (code, words) = in_time(move || code_of_ping(&at));
+    assert_eq!(code, Code::Unavailable);
+    assert!(words.contains("before the host's last start"), "{words}");
+    file.unlock().unwrap();
+    assert_eq!(code_of_ping(&path).0, Code::Ok);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The mapped file: made whole or not at all, and trusted only if nobody else can have prepared it.
 
+use super::bytes::attached;
 use super::config::Config;
 use super::folder::Folder;
 use super::layout::{Geometry, Kind, LAYOUT, SLOT_ENTRY, WORD, WRITTEN, Word, entry, header};
@@ -19,6 +20,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// How often a file may be replaced between two looks before that is called trouble.
 const MOST_TRIES: u32 = 100;
+/// How many processes to name in words.
+const MOST_SHOWN: usize = 16;
 
 /// A mapped segment. Never unmapped while anything of it may be in use.
 #[derive(Debug)]
@@ -47,7 +50,7 @@ impl Segment {
         for _ in 0..MOST_TRIES {
             match Found::look(config)? {
                 Found::Nothing(folder) => make(config, &folder)?,
-                Found::Old(folder, fd, stat) => folder.remove_old(fd, &stat)?,
+                Found::Old(folder, fd, stat) => folder.remove_old(fd, &stat, config.kind)?,
                 Found::Segment(segment) => return Ok(segment),
             }
         }
@@ -211,7 +214,7 @@ impl Found {
         if head.boot_id != boot_id()? {
             return Ok(Found::Old(folder, fd, stat));
         }
-        head.check(config)?;
+        head.check(config, &fd)?;
         Segment::map(&fd, head.geometry, &stat).map(Found::Segment)
     }
 }
@@ -268,16 +271,9 @@ impl Head {
         })
     }
 
-    fn check(&self, config: &Config) -> Result<()> {
+    fn check(&self, config: &Config, fd: &OwnedFd) -> Result<()> {
         if self.layout > LAYOUT || self.layout == 0 {
-            return Err(Error::new(
-                Code::Protocol,
-                format!(
-                    "the segment has layout {}, this build knows up to {LAYOUT}; when the processes that use it have ended, remove {}",
-                    self.layout,
-                    config.path.display()
-                ),
-            ));
+            return Err(self.unknown_layout(config, fd));
         }
         let geometry = self.geometry.check()?;
         if geometry.kind != config.kind {
@@ -304,6 +300,28 @@ impl Head {
             ))),
             _ => Ok(()),
         }
+    }
+
+    fn unknown_layout(&self, config: &Config, fd: &OwnedFd) -> Error {
+        let most = u16::try_from(self.geometry.processes).unwrap_or(u16::MAX);
+        let pids = attached(fd, most);
+        let mut shown: Vec<String> = pids.iter().take(MOST_SHOWN).map(u32::to_string).collect();
+        if pids.len() > MOST_SHOWN {
+            shown.push(format!("{} more", pids.len() - MOST_SHOWN));
+        }
+        let used = if pids.is_empty() {
+            "no process uses it:".to_owned()
+        } else {
+            format!(
+                "when the processes that use it ({}) have ended,",
+                shown.join(", ")
+            )
+        };
+        let (layout, path) = (self.layout, config.path.display());
+        let words = format!(
+            "the segment has layout {layout}, this build knows up to {LAYOUT}; {used} remove {path}"
+        );
+        Error::new(Code::Protocol, words)
     }
 }
 

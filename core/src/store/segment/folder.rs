@@ -2,14 +2,17 @@
 //! it. What is done in it is done through its descriptor: its path may lead elsewhere by now.
 
 use super::config::Config;
+use super::guard::{self, PATIENCE};
+use super::layout::Kind;
 use crate::store::files::{again_nix, check_file_system, io, refuse};
 use crate::{Error, Result};
-use nix::fcntl::{AT_FDCWD, AtFlags, Flock, FlockArg, OFlag, RenameFlags};
+use nix::fcntl::{AT_FDCWD, AtFlags, FlockArg, OFlag, RenameFlags};
 use nix::sys::stat::{FileStat, Mode as Bits, SFlag};
 use nix::unistd::UnlinkatFlags;
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where the host keeps shared memory: the system's, whoever owns it and wherever it is linked to.
 pub(in crate::store) const HOST_DIR: &str = "/dev/shm";
@@ -130,9 +133,14 @@ impl Folder {
     }
 
     /// Takes away a segment of before the last start of the host: all its holders are gone.
-    pub(super) fn remove_old(&self, fd: OwnedFd, stat: &FileStat) -> Result<()> {
-        let lock = Flock::lock(fd, FlockArg::LockExclusive)
-            .map_err(|(_, error)| io(error, "the old segment cannot be locked"))?;
+    pub(super) fn remove_old(&self, fd: OwnedFd, stat: &FileStat, kind: Kind) -> Result<()> {
+        let patience = match kind {
+            Kind::Locks => PATIENCE,
+            // Who has no queue polls meanwhile.
+            Kind::Queues => Duration::from_millis(20),
+        };
+        let stuck = "has locked the segment of before the host's last start";
+        let lock = guard::lock(fd, FlockArg::LockExclusiveNonblock, patience, stuck)?;
         // Still the one that we looked at: nobody else takes it away while we have its lock.
         let is_same = |now: FileStat| (now.st_dev, now.st_ino) == (stat.st_dev, stat.st_ino);
         if self.state().is_ok_and(is_same) {

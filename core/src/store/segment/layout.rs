@@ -64,6 +64,11 @@ const INFO_ENTRY: u64 = 64 + LABEL_BYTES as u64;
 pub(in crate::store) const SLOT_ENTRY: u64 = 64;
 const NAME_ENTRY: u64 = 64 + NAME_BYTES as u64;
 
+/// Where a process' entry lies, in every layout.
+pub(in crate::store) fn process_at(process: u16) -> u64 {
+    PAGE + u64::from(process) * PROCESS_ENTRY
+}
+
 /// How much of everything there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::store) struct Geometry {
@@ -148,7 +153,7 @@ impl Geometry {
     }
 
     pub(in crate::store) fn process(self, process: u16) -> u64 {
-        PAGE + u64::from(process) * PROCESS_ENTRY
+        process_at(process)
     }
 
     fn groups_at(self) -> u64 {

@@ -3,22 +3,19 @@
 //! A process lives for the others as long as the kernel holds its lock on one byte of the file: a
 //! lock of a description of its own, which no mapping and no forked child keeps alive.
 
+use super::bytes::{is_byte_locked, lock_byte, open_quietly};
 use super::config::Config;
 use super::file::Segment;
 use super::layout::{GROUP, Word, entry, header};
 use super::words::{Life, Place};
 use crate::codes::Code;
-use crate::fork::{ForkWatch, ProcessFd};
+use crate::fork::ProcessFd;
 use crate::lease::BootTime;
 use crate::sync::Mutex;
 use crate::{Error, Result};
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
-/// Where the bytes lie whose locks say who lives; far behind the file's end.
-const BYTES_AT: i64 = 1 << 40;
-const MOST_TRIES: u32 = 100;
 /// How long a look at the file's place counts, in ns.
 const LOOK_EVERY: u64 = 1_000_000_000;
 /// How long word that was left for a record may stay unheard before it is rung for again, in ns.
@@ -380,44 +377,4 @@ impl Drop for Member {
 
 fn bit(record: u16) -> u32 {
     1 << (record % 31)
-}
-
-/// Opens the description whose locks say that we live, when no thread forks: a child's copy would
-/// speak for us after our death.
-fn open_quietly(segment: &Segment) -> Result<ProcessFd> {
-    let mut tries = 0;
-    loop {
-        let watch = ForkWatch::start();
-        let fd: OwnedFd = segment.reopen()?;
-        let fd = ProcessFd::new(fd);
-        tries += 1;
-        // Where forks never end, a child's copy that outlives us is the lesser evil.
-        if watch.is_quiet() || tries == MOST_TRIES {
-            return Ok(fd);
-        }
-    }
-}
-
-fn byte_lock(process: u16, kind: i32) -> libc::flock {
-    libc::flock {
-        l_type: kind as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: BYTES_AT + i64::from(process),
-        l_len: 1,
-        l_pid: 0,
-    }
-}
-
-fn lock_byte(fd: &ProcessFd, process: u16) -> bool {
-    let lock = byte_lock(process, libc::F_WRLCK);
-    // SAFETY: `lock` is a valid description of a byte range.
-    unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) == 0 }
-}
-
-/// Whether another description has the byte; in doubt, yes.
-pub(in crate::store) fn is_byte_locked(fd: &ProcessFd, process: u16) -> bool {
-    let mut lock = byte_lock(process, libc::F_WRLCK);
-    // SAFETY: `lock` is valid for reads and writes.
-    let asked = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
-    asked != 0 || i32::from(lock.l_type) != libc::F_UNLCK
 }

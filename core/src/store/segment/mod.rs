@@ -3,7 +3,8 @@
 //!
 //! `file.rs` makes, checks and maps the file, in a folder that `folder.rs` trusts; `layout.rs` says
 //! where everything lies in it, `words.rs` how single words are packed; `member.rs` is one process'
-//! part: the byte whose lock says that it lives, its records, its bell; `waits.rs` are its sleepers.
+//! part: its records, its bell; `bytes.rs` are the bytes
+//! whose locks say who lives, `guard.rs` is the lock on the whole file, `waits.rs` are the sleepers.
 
 #![cfg_attr(
     not(feature = "shm"),
@@ -11,11 +12,15 @@
 )]
 
 #[cfg(not(loom))]
+pub mod bytes;
+#[cfg(not(loom))]
 pub mod config;
 #[cfg(not(loom))]
 pub mod file;
 #[cfg(not(loom))]
 pub mod folder;
+#[cfg(not(loom))]
+pub mod guard;
 #[cfg(not(loom))]
 pub mod layout;
 #[cfg(not(loom))]

@@ -2,10 +2,11 @@
 //! nothing. What living processes are in the middle of is not a finding; what the dead left is,
 //! until somebody clears it away, and so is whatever cannot be.
 
+use super::bytes::is_byte_locked;
 use super::config::Config;
 use super::file::Segment;
 use super::layout::{GROUP, Geometry, NAME_BYTES, Word, entry, header};
-use super::member::{GENERATION, is_byte_locked};
+use super::member::GENERATION;
 use super::names;
 use super::protocol::Protocol;
 use super::view::View;

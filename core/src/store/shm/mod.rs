@@ -43,7 +43,7 @@ use crate::Result;
 use crate::store::Backend;
 pub use crate::store::segment::words;
 #[cfg(not(loom))]
-use crate::store::segment::{file, layout, member, waits};
+use crate::store::segment::{bytes, file, guard, layout, member, waits};
 use crate::url::Url;
 use std::sync::Arc;
 

@@ -5,29 +5,25 @@
 //! meanwhile, so what a dead process left half done is seen by the seal.
 
 use super::file::Segment;
+use super::guard::{self, PATIENCE};
 use super::layout::{NAME_BYTES, entry, header};
 use super::member::Member;
 use super::protocol::Protocol;
 use super::view::View;
 use super::words::{Grant, Kind};
 use crate::codes::Code;
-use crate::lease::BootTime;
 use crate::name::Name;
-use crate::store::files::io;
 use crate::{Error, Result};
 use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::fence;
-use std::time::Duration;
 
 /// No name was ever here; a search ends.
 const NEVER: u64 = 0;
 /// A name was here; a search goes on.
 const RETIRED: u64 = 1;
-/// How long to wait for another process that puts in a name; it may be stopped.
-const PATIENCE: Duration = Duration::from_secs(2);
 const HASH_BYTES: usize = 32;
 
 /// A name as the table keeps it.
@@ -245,8 +241,7 @@ pub(super) fn fence_at(segment: &Segment, slot: u16, epoch: u64) -> u64 {
     token.min(i64::MAX as u64)
 }
 
-/// The kernel's lock on the table, which dies with its owner. Waited for, but not for ever: its
-/// owner may be stopped.
+/// The kernel's lock on the table.
 fn lock(segment: &Segment) -> Result<Flock<OwnedFd>> {
     lock_as(segment, FlockArg::LockExclusiveNonblock)
 }
@@ -257,24 +252,6 @@ pub(super) fn lock_shared(segment: &Segment) -> Result<Flock<OwnedFd>> {
 }
 
 fn lock_as(segment: &Segment, how: FlockArg) -> Result<Flock<OwnedFd>> {
-    let until = BootTime::now().after(PATIENCE);
-    let mut fd = segment.reopen()?;
-    loop {
-        match Flock::lock(fd, how) {
-            Ok(lock) => return Ok(lock),
-            Err((back, nix::Error::EAGAIN | nix::Error::EINTR)) if !until.has_passed() => {
-                fd = back;
-                std::thread::sleep(Duration::from_micros(200));
-            }
-            Err((_, nix::Error::EAGAIN | nix::Error::EINTR)) => {
-                return Err(Error::new(
-                    Code::Unavailable,
-                    "another process has been putting a name into the segment for 2 s: is it stopped?",
-                ));
-            }
-            Err((_, error)) => {
-                return Err(io(error, "the segment's table cannot be locked"));
-            }
-        }
-    }
+    let stuck = "has been putting a name into the segment for 2 s";
+    guard::lock(segment.reopen()?, how, PATIENCE, stuck)
 }
