@@ -6,14 +6,17 @@
 use super::bytes::{is_byte_locked, lock_byte, open_quietly};
 use super::config::Config;
 use super::file::Segment;
+use super::groups::{Groups, Table};
+use super::idle::Idle;
 use super::layout::{GROUP, Word, entry, header};
-use super::words::{Life, Place};
+use super::words::Place;
 use crate::codes::Code;
 use crate::fork::ProcessFd;
 use crate::lease::BootTime;
 use crate::sync::Mutex;
 use crate::{Error, Result};
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::ops::Range;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 /// How long a look at the file's place counts, in ns.
@@ -32,7 +35,7 @@ pub(in crate::store) struct Member {
     process: u16,
     me: u64,
     byte: ProcessFd,
-    free: Mutex<Vec<u16>>,
+    idle_records: Mutex<Idle>,
     /// Idle records that handles keep for their next hold.
     pub(in crate::store) idle: AtomicU32,
     looked: AtomicU64,
@@ -66,7 +69,7 @@ impl Member {
             me: u64::from(process) << 48 | generation,
             process,
             byte,
-            free: Mutex::default(),
+            idle_records: Mutex::default(),
             idle: AtomicU32::new(0),
             looked: AtomicU64::new(BootTime::coarse_nanos()),
             looked_at: AtomicU64::new(BootTime::now().as_nanos()),
@@ -113,21 +116,26 @@ impl Member {
 
     /// A record of this process that is in no place and lives no life.
     pub(in crate::store) fn take_record(&self) -> Result<u16> {
-        let mut free = self.free.lock();
-        if free.is_empty() {
-            let first = self.take_group()? * GROUP;
-            free.extend((first..first + GROUP).rev());
+        let mut idle = self.idle_records.lock();
+        if let Some(record) = idle.take() {
+            return Ok(record);
         }
-        free.pop()
+        idle.add(self.take_group()?);
+        idle.take()
             .ok_or_else(|| Error::new(Code::Internal, "an empty group of records"))
     }
 
+    /// A record that nobody in this process can touch any more.
     pub(in crate::store) fn give_record(&self, record: u16) {
         if !self.byte.is_ours() {
             return; // a child's copy of the parent's
         }
         self.word(Word::Place, record).swap(Place::NONE.0, AcqRel);
-        self.free.lock().push(record);
+        let mut idle = self.idle_records.lock();
+        if let Some(group) = idle.give(record) {
+            // Others may want it.
+            Groups(self).give(group);
+        }
     }
 
     pub(in crate::store) fn word(&self, word: Word, record: u16) -> &AtomicU64 {
@@ -135,11 +143,6 @@ impl Member {
         let last = self.segment.geometry.records as u16 - 1;
         let base = self.segment.words_at[word as usize];
         self.segment.word(base + u64::from(record.min(last)) * 8)
-    }
-
-    fn group_word(&self, group: u16) -> &AtomicU64 {
-        let at = self.segment.groups_at + u64::from(group) * 8;
-        self.segment.word(at)
     }
 
     pub(in crate::store) fn groups_used(&self) -> u16 {
@@ -181,35 +184,14 @@ impl Member {
     }
 
     fn try_group(&self, group: u16, wanted: &dyn Fn(u64) -> bool) -> bool {
-        let word = self.group_word(group);
-        let owner = word.load(Acquire);
-        if !wanted(owner)
-            || word
-                .compare_exchange(owner, self.me, AcqRel, Acquire)
-                .is_err()
-        {
-            return false;
-        }
-        self.wipe(group);
-        true
-    }
-
-    /// Ends what a group's earlier process left, in this order: a place without a life is nothing.
-    fn wipe(&self, group: u16) {
-        for record in group * GROUP..(group + 1) * GROUP {
-            self.word(Word::Life, record).swap(Life::ENDED.0, AcqRel);
-            self.word(Word::Place, record).swap(Place::NONE.0, AcqRel);
-            self.word(Word::Late, record).store(0, Release);
-            self.word(Word::Rung, record).store(0, Release);
-        }
+        Groups(self).take(group, self.me, wanted)
     }
 
     fn take_over_left_records(&self) {
         let mine = |owner: u64| owner != 0 && owner >> 48 == u64::from(self.process);
         for group in 0..self.groups_used() {
-            if self.try_group(group, &mine) {
-                let first = group * GROUP;
-                self.free.lock().extend((first..first + GROUP).rev());
+            if self.try_group(group, &mine) && !self.idle_records.lock().add(group) {
+                Groups(self).give(group);
             }
         }
     }
@@ -240,8 +222,7 @@ impl Member {
     }
 
     pub(in crate::store) fn owner_of(&self, record: u16) -> u64 {
-        let last = self.segment.geometry.groups() - 1;
-        self.group_word((record / GROUP).min(last)).load(Acquire)
+        Groups(self).owner_of(record)
     }
 
     pub(in crate::store) fn pid_of(&self, record: u16) -> Option<u32> {
@@ -283,21 +264,11 @@ impl Member {
     /// Leaves word for a record, of whatever process. Word that it has not taken yet is enough, unless
     /// whoever left it may have died before it could ring.
     pub(in crate::store) fn wake(&self, record: u16) {
-        let rung = self.word(Word::Rung, record);
         let now = BootTime::now().as_nanos().max(1);
-        while rung.compare_exchange(0, now, AcqRel, Acquire).is_err() {
-            // Changes nothing, but comes before or after the owner takes it: before, and the owner will
-            // see all that we did.
-            let last = rung.fetch_or(0, AcqRel);
-            if last != 0 && now.saturating_sub(last) < RING_AGAIN {
-                return;
-            }
-            if last != 0 && rung.compare_exchange(last, now, AcqRel, Acquire).is_ok() {
-                break;
-            }
-        }
-        let process = (self.owner_of(record) >> 48) as u16;
-        self.ring(process, bit(record) | BRIDGE);
+        let Some(owner) = Groups(self).tell(record, now, RING_AGAIN) else {
+            return;
+        };
+        self.ring((owner >> 48) as u16, bit(record) | BRIDGE);
     }
 
     /// Whether word was left for a record a moment ago and has not been taken. Whoever takes it later
@@ -321,7 +292,7 @@ impl Member {
 
     /// Takes the word that was left for a record of this process.
     pub(in crate::store) fn take_rung(&self, record: u16) -> bool {
-        self.word(Word::Rung, record).swap(0, AcqRel) != 0
+        Groups(self).hear(record)
     }
 
     /// Sleeps while the bell is as it was; for one record, or for the event loops' thread.
@@ -367,11 +338,36 @@ impl Drop for Member {
         }
         // Given back in order, so that the next process need not ask who died.
         for group in 0..self.groups_used() {
-            if self.group_word(group).load(Acquire) == self.me {
-                self.wipe(group);
-                self.group_word(group).store(0, Release);
+            if Table::owner(self, group).load(Acquire) == self.me {
+                Groups(self).give(group);
             }
         }
+    }
+}
+
+impl Table for Member {
+    fn owner(&self, group: u16) -> &AtomicU64 {
+        let last = self.segment.geometry.groups() - 1;
+        let at = self.segment.groups_at + u64::from(group.min(last)) * 8;
+        self.segment.word(at)
+    }
+    fn life(&self, record: u16) -> &AtomicU64 {
+        self.word(Word::Life, record)
+    }
+    fn place(&self, record: u16) -> &AtomicU64 {
+        self.word(Word::Place, record)
+    }
+    fn late(&self, record: u16) -> &AtomicU64 {
+        self.word(Word::Late, record)
+    }
+    fn rung(&self, record: u16) -> &AtomicU64 {
+        self.word(Word::Rung, record)
+    }
+    fn records_of(&self, group: u16) -> Range<u16> {
+        group * GROUP..(group + 1) * GROUP
+    }
+    fn group_of(&self, record: u16) -> u16 {
+        record / GROUP
     }
 }
 

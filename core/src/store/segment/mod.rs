@@ -3,7 +3,7 @@
 //!
 //! `file.rs` makes, checks and maps the file, in a folder that `folder.rs` trusts; `layout.rs` says
 //! where everything lies in it, `words.rs` how single words are packed; `member.rs` is one process'
-//! part: its records, its bell; `bytes.rs` are the bytes
+//! part: its records, which it has in groups (`groups.rs`; the `idle.rs` ones), its bell; `bytes.rs` are the bytes
 //! whose locks say who lives, `guard.rs` is the lock on the whole file, `waits.rs` are the sleepers.
 
 #![cfg_attr(
@@ -19,8 +19,11 @@ pub mod config;
 pub mod file;
 #[cfg(not(loom))]
 pub mod folder;
+pub mod groups;
 #[cfg(not(loom))]
 pub mod guard;
+#[cfg(not(loom))]
+mod idle;
 #[cfg(not(loom))]
 pub mod layout;
 #[cfg(not(loom))]
