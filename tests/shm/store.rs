@@ -163,6 +163,62 @@ fn whoever_locks_an_old_segment_keeps_nobody_for_ever() {
     assert_eq!(code_of_ping(&path).0, Code::Ok);
 }
 
+/// The file goes while a request of an event loop waits in it.
+#[test]
+fn who_waits_for_a_loop_moves_to_the_next_segment() {
+    let (_folder, path) = place();
+    let store = open(&path, "");
+    let held = store.lock("x").unwrap();
+    held.acquire(Wait::No, None).unwrap();
+    let (dispatch, waiter) = (Dispatch::new().unwrap(), store.lock("x").unwrap());
+    let acquire = Op::Acquire(Wait::Forever);
+    dispatch.submit(&waiter, acquire, 0).unwrap();
+    let wait_for = |waiters: u32| {
+        while store.inspect("x").unwrap().waiters != Some(waiters) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    wait_for(1);
+    std::fs::remove_file(&path).unwrap();
+    // Whoever comes first has it in the next segment, where the waiter has to go.
+    let other = format!("shm:{}", path.display());
+    let mut taker = Taker::start(TAKER, &other);
+    taker.ok("lock h x");
+    taker.ok("acquire h 0");
+    let (tell, told) = std::sync::mpsc::channel();
+    let loops = std::thread::spawn(move || {
+        loop {
+            if let Some(done) = dispatch.reap(1).pop() {
+                tell.send(()).unwrap();
+                drop(waiter);
+                return done.result.map(drop);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    while taker.ok("waiters x") != "1" {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(told.try_recv().is_err(), "it is held");
+    taker.ok("release h");
+    told.recv_timeout(Duration::from_secs(60))
+        .expect("the lock");
+    loops.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_wait_for_a_free_lock_ends_when_the_segment_is_lost() {
+    let (_folder, path) = place();
+    let store = open(&path, "");
+    let held = store.lock("x").unwrap();
+    held.acquire(Wait::No, None).unwrap();
+    let watched = store.clone();
+    let waits = std::thread::spawn(move || in_time(move || watched.wait_free("x", Wait::Forever)));
+    std::thread::sleep(Duration::from_millis(50));
+    std::fs::remove_file(&path).unwrap();
+    waits.join().unwrap().unwrap();
+}
+
 #[test]
 fn a_removed_file_is_noticed() {
     let (_folder, path) = place();

@@ -59,13 +59,13 @@ pub(super) struct Watch {
 impl Watch {
     /// Until the lock may have come free.
     pub(super) fn sleep(&self, until: BootTime) -> Wake {
-        self.waits.park(&self.member, &self.bell, until)
+        self.waits.park(&self.bell, until)
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.waits.remove(self.record);
+        self.waits.remove(&self.member, self.record);
         Queue(&*self.member, self.line).leave(self.record);
         self.member.give_record(self.record);
     }
@@ -369,7 +369,7 @@ impl Companion {
         let Some(queued) = removed else {
             return false;
         };
-        self.waits.remove(queued.record);
+        self.waits.remove(&queued.member, queued.record);
         Queue(&*queued.member, queued.line).leave(queued.record);
         queued.member.give_record(queued.record);
         true
@@ -377,11 +377,7 @@ impl Companion {
 
     /// Sleeps until there is word for the bell.
     pub(super) fn park(&self, bell: &Arc<Signal>, until: BootTime) -> Wake {
-        let member = self.member.read().clone();
-        match member {
-            Some(member) => self.waits.park(&member, bell, until),
-            None => bell.sleep(until),
-        }
+        self.waits.park(bell, until)
     }
 }
 

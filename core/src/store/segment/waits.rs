@@ -6,25 +6,36 @@ use crate::Result;
 use crate::lease::BootTime;
 use crate::signal::{Signal, Wake};
 use crate::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// How long the event loops' thread sleeps at a time; it goes when nobody waits any more.
 const TURN: Duration = Duration::from_secs(1);
 
-#[derive(Debug)]
+/// Sleeps in a segment that may have lost its place to another one since.
+#[derive(Clone, Debug)]
 struct Sleeper {
     bell: Arc<Signal>,
+    member: Arc<Member>,
     record: u16,
+}
+
+impl Sleeper {
+    fn has(&self, member: &Arc<Member>, record: u16) -> bool {
+        self.record == record && Arc::ptr_eq(&self.member, member)
+    }
+}
+
+#[derive(Debug, Default)]
+struct All {
+    sleepers: Vec<Sleeper>,
+    /// Those whose bells a thread listens to for event loops.
+    bridged: Vec<Arc<Member>>,
 }
 
 /// Who waits in this process.
 #[derive(Debug, Default)]
-pub(in crate::store) struct Waits {
-    sleepers: Mutex<Vec<Sleeper>>,
-    bridged: AtomicBool,
-}
+pub(in crate::store) struct Waits(Mutex<All>);
 
 impl Waits {
     /// Notes that word for `record` is to be brought to `bell`.
@@ -34,10 +45,11 @@ impl Waits {
         bell: &Arc<Signal>,
         record: u16,
     ) -> Result<()> {
-        if self.record_of(bell) == Some(record) {
+        let known = self.sleeper(bell);
+        if known.is_some_and(|sleeper| sleeper.has(member, record)) {
             return Ok(());
         }
-        self.remove(record);
+        self.remove(member, record);
         let weak: Weak<Member> = Arc::downgrade(member);
         // A cancel rings the bell, on which nobody sleeps here.
         bell.also(move || {
@@ -45,45 +57,53 @@ impl Waits {
                 member.ring_for(record);
             }
         });
-        self.sleepers.lock().push(Sleeper {
+        let sleeper = Sleeper {
             bell: bell.clone(),
+            member: member.clone(),
             record,
-        });
-        if bell.has_hook() && !self.bridged.swap(true, Ordering::AcqRel) {
-            let (waits, member) = (self.clone(), member.clone());
+        };
+        let needs_bridge = {
+            let mut all = self.0.lock();
+            all.sleepers.push(sleeper);
+            let needed =
+                bell.has_hook() && !all.bridged.iter().any(|known| Arc::ptr_eq(known, member));
+            if needed {
+                all.bridged.push(member.clone());
+            }
+            needed
+        };
+        if needs_bridge {
+            let (waits, listened) = (self.clone(), member.clone());
             let spawned =
-                crate::service::spawn_quiet("synlock-bells", move || waits.bridge(&member));
+                crate::service::spawn_quiet("synlock-bells", move || waits.bridge(&listened));
             if let Err(error) = spawned {
-                self.bridged.store(false, Ordering::Release);
-                self.remove(record);
+                self.0.lock().unbridge(member);
+                self.remove(member, record);
                 return Err(error);
             }
         }
         Ok(())
     }
 
-    pub(in crate::store) fn remove(&self, record: u16) {
-        self.sleepers
+    pub(in crate::store) fn remove(&self, member: &Arc<Member>, record: u16) {
+        self.0
             .lock()
-            .retain(|sleeper| sleeper.record != record);
+            .sleepers
+            .retain(|sleeper| !sleeper.has(member, record));
     }
 
-    fn record_of(&self, bell: &Arc<Signal>) -> Option<u16> {
-        let sleepers = self.sleepers.lock();
-        let found = sleepers
+    fn sleeper(&self, bell: &Arc<Signal>) -> Option<Sleeper> {
+        let all = self.0.lock();
+        let found = all
+            .sleepers
             .iter()
             .find(|sleeper| Arc::ptr_eq(&sleeper.bell, bell));
-        found.map(|sleeper| sleeper.record)
+        found.cloned()
     }
 
     /// Sleeps until there is word for the bell or its record.
-    pub(in crate::store) fn park(
-        &self,
-        member: &Member,
-        bell: &Arc<Signal>,
-        until: BootTime,
-    ) -> Wake {
-        let Some(record) = self.record_of(bell) else {
+    pub(in crate::store) fn park(&self, bell: &Arc<Signal>, until: BootTime) -> Wake {
+        let Some(Sleeper { member, record, .. }) = self.sleeper(bell) else {
             return bell.sleep(until);
         };
         loop {
@@ -106,19 +126,22 @@ impl Waits {
     }
 
     /// Brings word to the bells of event loops, until none waits.
-    fn bridge(&self, member: &Member) {
+    fn bridge(&self, member: &Arc<Member>) {
         loop {
             let heard = member.bell_now();
             let mut rung = Vec::new();
             {
-                let sleepers = self.sleepers.lock();
-                let mut hooked = sleepers
+                let mut all = self.0.lock();
+                let mut hooked = all
+                    .sleepers
                     .iter()
-                    .filter(|sleeper| sleeper.bell.has_hook())
+                    .filter(|sleeper| {
+                        sleeper.bell.has_hook() && Arc::ptr_eq(&sleeper.member, member)
+                    })
                     .peekable();
                 if hooked.peek().is_none() {
                     // Under the lock, so that nobody is added to a thread that goes.
-                    self.bridged.store(false, Ordering::Release);
+                    all.unbridge(member);
                     return;
                 }
                 for sleeper in hooked {
@@ -131,6 +154,51 @@ impl Waits {
                 bell.ring();
             }
             let _ = member.sleep(heard, None, TURN);
+        }
+    }
+}
+
+impl All {
+    fn unbridge(&mut self, member: &Arc<Member>) {
+        self.bridged.retain(|known| !Arc::ptr_eq(known, member));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::segment::config::Config;
+    use crate::store::segment::layout::Kind;
+    use std::sync::mpsc::channel;
+
+    /// Nobody polls here: what is not brought is not heard.
+    #[test]
+    fn word_in_the_next_segment_is_brought_too() {
+        let path = format!("/dev/shm/synlock-waits-{}", std::process::id());
+        let config = Config {
+            kind: Kind::Queues,
+            path: path.into(),
+            mode: 0o600,
+            group: None,
+            slots: None,
+        };
+        let (waits, (tell, told)) = (Arc::new(Waits::default()), channel());
+        let bell = Arc::new(Signal::with_hook(move || {
+            let _ = tell.send(());
+        }));
+        let mut last = None;
+        for _ in 0..2 {
+            let member = Arc::new(Member::attach(&config).unwrap());
+            let record = member.take_record().unwrap();
+            waits.add(&member, &bell, record).unwrap();
+            // As a claim does that looks again and finds its segment gone.
+            if let Some((member, record)) = last.replace((member.clone(), record)) {
+                waits.remove(&member, record);
+            }
+            member.wake(record);
+            told.recv_timeout(Duration::from_secs(60)).expect("word");
+            bell.take();
+            std::fs::remove_file(&config.path).unwrap();
         }
     }
 }

@@ -164,7 +164,7 @@ impl Shm {
     fn forget(&self, claim: &Claim, entry: &Entry) {
         let state = self.state();
         if entry.is_waiting() {
-            state.waits.remove(entry.record);
+            state.waits.remove(&entry.member, entry.record);
         }
         if !claim.seat.keeps() {
             state.entries.lock().of.remove(&claim.token);
@@ -260,7 +260,7 @@ impl Shm {
         let want = want(&entry.owned, claim, BootTime::now());
         match protocol.look_again(entry.slot, entry.record, &want) {
             Reply::Granted { epoch, recovered } => {
-                waits.remove(entry.record);
+                waits.remove(&member, entry.record);
                 Ok(self.granted(claim, entry, epoch, recovered))
             }
             Reply::Busy(until) => {
@@ -289,6 +289,34 @@ impl Shm {
                 self.first_attempt(claim, bell)
             }
         }
+    }
+
+    /// Waits for a slot to be free; nothing if its segment was lost meanwhile.
+    fn watch(&self, member: &Arc<Member>, slot: u16, until: BootTime) -> Result<Option<bool>> {
+        let view = View::any(member);
+        let protocol = Protocol(&view);
+        let (bell, owned) = (Arc::new(Signal::new()), Record::take(member)?);
+        let record = owned.number;
+        let waits = &self.state().waits;
+        let queued = protocol.enqueue(slot, record, ModeWord::EXCLUSIVE, true);
+        let added = waits.add(member, &bell, record);
+        let mut pause = Duration::from_millis(1);
+        let free = loop {
+            if added.is_err() || !queued || protocol.is_free(slot) {
+                break Some(true);
+            }
+            if !member.is_in_place(&self.config) {
+                break None;
+            }
+            if until.has_passed() {
+                break Some(false);
+            }
+            pause = (pause * 2).min(NEAR_POLL);
+            waits.park(&bell, until.min(BootTime::now().after(pause)));
+        };
+        waits.remove(member, record);
+        protocol.leave(slot, record);
+        added.map(|()| free)
     }
 
     fn look_up(&self, name: &Name) -> Result<Option<(Arc<Member>, u16)>> {
@@ -372,12 +400,7 @@ impl Backend for Shm {
     }
 
     fn park(&self, bell: &Arc<Signal>, until: BootTime) -> Result<Wake> {
-        let state = self.state();
-        let member = state.member.read().clone();
-        Ok(match member {
-            Some(member) => state.waits.park(&member, bell, until),
-            None => bell.sleep(until),
-        })
+        Ok(self.state().waits.park(bell, until))
     }
 
     fn extend(&self, claim: &Claim, ttl: Duration) -> Result<Answer> {
@@ -455,30 +478,14 @@ impl Backend for Shm {
     }
 
     fn wait_free(&self, name: &Name, until: BootTime) -> Result<bool> {
-        let Some((member, slot)) = self.look_up(name)? else {
-            return Ok(true);
-        };
-        let view = View::any(&member);
-        let protocol = Protocol(&view);
-        let (bell, owned) = (Arc::new(Signal::new()), Record::take(&member)?);
-        let record = owned.number;
-        let waits = &self.state().waits;
-        let queued = protocol.enqueue(slot, record, ModeWord::EXCLUSIVE, true);
-        let added = waits.add(&member, &bell, record);
-        let mut pause = Duration::from_millis(1);
-        let free = loop {
-            if added.is_err() || !queued || protocol.is_free(slot) {
-                break true;
+        loop {
+            let Some((member, slot)) = self.look_up(name)? else {
+                return Ok(true);
+            };
+            if let Some(free) = self.watch(&member, slot, until)? {
+                return Ok(free);
             }
-            if until.has_passed() {
-                break false;
-            }
-            pause = (pause * 2).min(NEAR_POLL);
-            waits.park(&member, &bell, until.min(BootTime::now().after(pause)));
-        };
-        waits.remove(record);
-        protocol.leave(slot, record);
-        added.map(|()| free)
+        }
     }
 
     fn inspect(&self, name: &Name, _deadline: Option<BootTime>) -> Result<Inspection> {
