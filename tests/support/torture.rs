@@ -12,7 +12,7 @@ use std::cell::UnsafeCell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
-use synlock_core::{Code, LockOptions, Store, Wait};
+use synlock_core::{Acquired, Code, LockOptions, Mode, Store, Wait};
 
 const MOST_WORKERS: usize = 1 << 20;
 /// For how long one is tried to be caught inside the lock, in nanoseconds.
@@ -41,6 +41,29 @@ pub struct Torture {
     pub kill_every: Option<Duration>,
     /// Turns of a loop inside the lock.
     pub spin: u32,
+    /// Who may be inside together.
+    pub sharing: Sharing,
+}
+
+/// Who may be inside together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sharing {
+    /// Nobody.
+    Nobody,
+    /// Readers, which three of four workers are.
+    Readers,
+    /// As many as there are permits, of which each takes one.
+    Permits(u32),
+}
+
+impl Sharing {
+    fn mode(self, worker: u64) -> Mode {
+        match self {
+            Sharing::Readers if !worker.is_multiple_of(4) => Mode::Shared,
+            Sharing::Nobody | Sharing::Readers => Mode::Exclusive,
+            Sharing::Permits(of) => Mode::Permits { take: 1, of },
+        }
+    }
 }
 
 impl Torture {
@@ -55,6 +78,7 @@ impl Torture {
             least: Least::default(),
             kill_every: None,
             spin: 50,
+            sharing: Sharing::Nobody,
         }
     }
 }
@@ -100,6 +124,10 @@ pub struct Report {
     pub regressions: u64,
     /// Holds that the store called lost.
     pub lost: u64,
+    /// Holds after one that was killed inside which were not told so.
+    pub untold: u64,
+    /// Those that were.
+    pub told: u64,
     /// Errors that are none of busy, timeout and lost.
     pub errors: u64,
     /// Workers that ended badly on their own.
@@ -127,7 +155,11 @@ struct Page {
     lost_updates: AtomicU64,
     regressions: AtomicU64,
     lost: AtomicU64,
+    untold: AtomicU64,
+    told: AtomicU64,
     errors: AtomicU64,
+    /// Who is inside and not alone, by seat.
+    together: AtomicU64,
     dead: [AtomicU8; MOST_WORKERS],
 }
 
@@ -140,15 +172,52 @@ impl Page {
         self.dead[worker as usize].load(Ordering::SeqCst) != 0
     }
 
-    /// Everything a holder does inside.
-    fn inside(&self, me: u64, fence: Option<u64>, spin: u32) {
+    fn came_in(&self) {
         let now = nanos();
         let before = self.last_grant.swap(now, Ordering::Relaxed);
         self.stall
             .fetch_max(now.saturating_sub(before), Ordering::Relaxed);
+    }
+
+    fn is_somebody_alone(&self) -> bool {
+        let holder = self.holder.load(Ordering::SeqCst);
+        holder != 0 && !self.is_dead(holder)
+    }
+
+    /// Everything that one of several does inside, of whom there may be `most`.
+    fn inside_together(&self, seat: usize, most: u32, spin: u32) {
+        self.came_in();
+        let others = self.together.fetch_or(1 << seat, Ordering::SeqCst);
+        if others.count_ones() >= most || self.is_somebody_alone() {
+            count(&self.overlaps);
+        }
+        for _ in 0..spin {
+            std::hint::spin_loop();
+        }
+        if self.is_somebody_alone() {
+            count(&self.overlaps);
+        }
+        count(&self.grants);
+        self.together.fetch_and(!(1 << seat), Ordering::SeqCst);
+    }
+
+    /// Everything a holder does inside.
+    fn inside(&self, me: u64, acquired: &Acquired, spin: u32) {
+        self.came_in();
         let previous = self.holder.swap(me, Ordering::SeqCst);
         if previous != 0 && !self.is_dead(previous) {
             count(&self.overlaps);
+        }
+        if self.together.load(Ordering::SeqCst) != 0 {
+            count(&self.overlaps);
+        }
+        if previous != 0 {
+            // Beside readers one of them may have been told.
+            count(if acquired.recovered {
+                &self.told
+            } else {
+                &self.untold
+            });
         }
         // SAFETY: inside the lock there is one writer, which is what is being tested; volatile
         // accesses of aligned words.
@@ -175,7 +244,7 @@ impl Page {
             }
             self.second.get().write_volatile(next);
         }
-        if let Some(fence) = fence {
+        if let Some(fence) = acquired.fence {
             if self.fence.swap(fence, Ordering::SeqCst) >= fence {
                 count(&self.regressions);
             }
@@ -192,10 +261,16 @@ impl Page {
     }
 }
 
-fn work(torture: &Torture, page: &Page, notes: &Notes, me: u64) -> i32 {
+fn work(torture: &Torture, page: &Page, notes: &Notes, me: u64, seat: usize) -> i32 {
     let tape = notes.of(me);
-    let lock = Store::open(&torture.url)
-        .and_then(|store| store.lock_with(&torture.name, torture.options.clone()));
+    let mut options = torture.options.clone();
+    options.mode = torture.sharing.mode(me);
+    let most = match options.mode {
+        Mode::Exclusive => 1,
+        Mode::Shared => u32::MAX,
+        Mode::Permits { of, .. } => of,
+    };
+    let lock = Store::open(&torture.url).and_then(|store| store.lock_with(&torture.name, options));
     let lock = match lock {
         Ok(lock) => lock,
         Err(error) => {
@@ -214,7 +289,12 @@ fn work(torture: &Torture, page: &Page, notes: &Notes, me: u64) -> i32 {
                 held += 1;
                 // Now and then long enough for the killer to come.
                 let longer = if held.is_multiple_of(64) { 700 } else { 1 };
-                page.inside(me, acquired.fence, torture.spin * longer);
+                let spin = torture.spin * longer;
+                if most == 1 {
+                    page.inside(me, &acquired, spin);
+                } else {
+                    page.inside_together(seat, most, spin);
+                }
                 tape.begin(Kind::Release, nanos());
                 match lock.release() {
                     Ok(_) => tape.end(Answer::Done, 0, nanos()),
@@ -235,6 +315,19 @@ fn work(torture: &Torture, page: &Page, notes: &Notes, me: u64) -> i32 {
         }
     }
     0
+}
+
+impl Page {
+    /// Stops the worker of a seat, which is not alone, and forgets that it is inside, if it is.
+    fn take_out(&self, seat: usize, pid: libc::pid_t) -> bool {
+        signal(pid, libc::SIGSTOP);
+        // Until then it may come in or go; afterwards it holds what it holds until it is killed.
+        if !is_stopped(pid) {
+            return false;
+        }
+        let bit = 1 << seat;
+        self.together.fetch_and(!bit, Ordering::SeqCst) & bit != 0
+    }
 }
 
 /// Stops the worker that is inside the lock, so that the kill finds it there; where it stands among them. By
@@ -266,12 +359,12 @@ pub fn run(torture: &Torture, mut nemesis: impl FnMut() -> bool) -> Report {
     let notes = Notes::new();
     let mut died: HashMap<u64, u64> = HashMap::new();
     let mut number = 0;
-    let mut start = || {
+    let mut start = |seat: usize| {
         number += 1;
         let me = number;
-        (me, fork(|| work(torture, &page, &notes, me)))
+        (me, fork(|| work(torture, &page, &notes, me, seat)))
     };
-    let mut workers: Vec<(u64, libc::pid_t)> = (0..torture.workers).map(|_| start()).collect();
+    let mut workers: Vec<(u64, libc::pid_t)> = (0..torture.workers).map(&mut start).collect();
     let mut report = Report::default();
     let mut random = Random(nanos() | 1);
     let bystander = Bystander::start();
@@ -303,18 +396,26 @@ pub fn run(torture: &Torture, mut nemesis: impl FnMut() -> bool) -> Report {
                 .is_multiple_of(2)
                 .then(|| stop_inside(&page, &workers))
                 .flatten();
-            let place = caught.unwrap_or_else(|| random.below(workers.len()));
+            // Where several are inside, one of them, if it stays for long enough.
+            let together = page.together.load(Ordering::SeqCst);
+            let place = match caught {
+                Some(place) => place,
+                None if together != 0 => together.trailing_zeros() as usize,
+                None => random.below(workers.len()),
+            };
             let (victim, pid) = workers[place];
             page.dead[victim as usize].store(1, Ordering::SeqCst);
             died.insert(victim, nanos());
+            let was_inside = torture.sharing != Sharing::Nobody && page.take_out(place, pid);
             signal(pid, libc::SIGKILL);
             let status = exit_status(wait(pid));
             report.crashes += u64::from(status != -libc::SIGKILL && status != 0);
             // Of one that was not caught it is known if nobody has come in since.
-            let inside = caught.is_some() || page.holder.load(Ordering::SeqCst) == victim;
+            let inside =
+                caught.is_some() || was_inside || page.holder.load(Ordering::SeqCst) == victim;
             report.killed_inside += u64::from(inside);
             report.kills += 1;
-            workers[place] = start();
+            workers[place] = start(place);
         }
     }
     page.stop.store(true, Ordering::SeqCst);
@@ -329,13 +430,18 @@ pub fn run(torture: &Torture, mut nemesis: impl FnMut() -> bool) -> Report {
         lost_updates: get(&page.lost_updates),
         regressions: get(&page.regressions) + get(&page.resource.violations),
         lost: get(&page.lost),
+        untold: get(&page.untold),
+        told: get(&page.told),
         errors: get(&page.errors),
         stall: Duration::from_nanos(get(&page.stall)),
         machine,
-        history: judge(
-            &notes.read(|worker| died.get(&worker).copied()),
-            Orphans::End,
-        ),
+        history: match torture.sharing {
+            Sharing::Nobody => judge(
+                &notes.read(|worker| died.get(&worker).copied()),
+                Orphans::End,
+            ),
+            _ => Judgement::default(),
+        },
         ..report
     }
 }

@@ -23,7 +23,7 @@ mod holding;
 mod kept;
 #[cfg(not(loom))]
 mod look;
-#[cfg(loom)]
+#[cfg(all(loom, test))]
 mod model;
 #[cfg(not(loom))]
 mod names;

@@ -207,11 +207,23 @@ impl<T: Table + ?Sized> Protocol<'_, T> {
                 Verdict::Void { recovered } => Look::Free { recovered },
             },
             Kind::Open if grant.record() == NOBODY => Look::Free { recovered: false },
-            Kind::Open | Kind::Offer => {
+            Kind::Open => {
                 self.help(slot, grant);
                 self.look_at_members(slot, grant, me, mode)
             }
+            Kind::Offer => match self.look_at_members(slot, grant, me, mode) {
+                // Whoever it was offered to may have died or gone without having heard of it.
+                Look::Free { recovered } => Look::Free {
+                    recovered: recovered || self.is_recovered(slot, grant),
+                },
+                other => other,
+            },
         }
+    }
+
+    /// Whether what is offered was not released by its last holder.
+    fn is_recovered(&self, slot: u16, grant: Grant) -> bool {
+        self.0.recovered(slot).load(Acquire) == grant.epoch() && !cfg!(canary = "forget_death")
     }
 
     fn look_at_members(&self, slot: u16, grant: Grant, me: u16, mode: ModeWord) -> Look {
@@ -244,7 +256,8 @@ impl<T: Table + ?Sized> Protocol<'_, T> {
                     }
                     (Some((take, of)), Some((others, _))) => {
                         taken += u64::from(others);
-                        if taken + u64::from(take) > u64::from(of) {
+                        let spare = u64::from(cfg!(canary = "spare_permit"));
+                        if taken + u64::from(take) > u64::from(of) + spare {
                             blocked = Some(until);
                         }
                     }

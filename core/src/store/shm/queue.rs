@@ -77,9 +77,8 @@ impl<T: Table + ?Sized> Protocol<'_, T> {
             let mine = grant.kind() == Kind::Offer && grant.record() == me;
             match self.look(slot, grant, me, want.mode) {
                 Look::Free { recovered } if mine => {
-                    let noted = self.0.recovered(slot).load(Acquire) == grant.epoch();
                     if self.join(slot, grant, me, want) {
-                        return self.granted(slot, grant, want, recovered || noted);
+                        return self.granted(slot, grant, want, recovered);
                     }
                 }
                 Look::Free { .. } => return Answer::Busy(None),
@@ -294,6 +293,11 @@ impl<T: Table + ?Sized> Protocol<'_, T> {
         let to = match grant.kind() {
             // Its place does not fit the new epoch: void, and still telling of the death.
             Kind::Exclusive if recovered => grant.next(grant.record(), Kind::Exclusive),
+            // The same, but for one that may be about to join at the next epoch.
+            Kind::Offer if recovered => {
+                let next = grant.next(grant.record(), Kind::Exclusive);
+                next.next(grant.record(), Kind::Exclusive)
+            }
             Kind::Exclusive => grant.next(NOBODY, Kind::Open),
             Kind::Open if grant.record() == NOBODY => grant.next(NOBODY, Kind::Open),
             // The last joiner was made a member by `look`.
