@@ -2,14 +2,14 @@
 //! grants of the name that had returned before it was asked for. `redis` (class H) while the server
 //! is restarted empty, flushed, robbed of its scripts and counters, and clients are killed, and `quorum` while that
 //! happens to one of three servers after the other; `sqlite`, `postgres` and `mysql` (D), and `tiered` (E) on two hosts,
-//! while clients are killed; `memory` (E) by threads.
+//! while clients are killed; `shm` (H) while they are killed and its segment is removed; `memory` (E) by threads.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use synlock_core::{Code, Error, Lock, LockOptions, Store, Wait};
 use synlock_tests::history::{Answer, Kind, Tapes, token_regressions};
-use synlock_tests::names::unique;
+use synlock_tests::names::{TempDir, unique};
 use synlock_tests::page::SharedPage;
 use synlock_tests::places::{hosts, place};
 use synlock_tests::process::{exit_status, fork, is_full_load, nanos, signal, wait};
@@ -20,6 +20,7 @@ const NAMES: usize = 3;
 const WORKERS: usize = 6;
 const CLIENTS: usize = 4096;
 const OPS: usize = 1 << 16;
+const HURRY: u32 = 200_000;
 
 struct Page {
     stop: AtomicU64,
@@ -70,6 +71,19 @@ impl World {
         while !self.is_over() {
             turn += 1;
             self.take_once(&locks[turn % NAMES], turn % NAMES, me);
+        }
+        0
+    }
+
+    /// Draws many tokens of each name, alone.
+    fn hurry(&self) -> i32 {
+        let store = Store::open(&self.urls[0]).expect("a store");
+        for number in 0..NAMES {
+            let lock = store.lock(format!("n{number}")).expect("a lock");
+            for _ in 0..HURRY {
+                lock.acquire(Wait::No, None).expect("nobody else is here");
+                lock.release().expect("held");
+            }
         }
         0
     }
@@ -272,6 +286,29 @@ fn durable(least: u64, kind: &str) -> ExitCode {
     world.report(least, crashed, verdict)
 }
 
+/// A segment that is lost between two rounds, in each of which it gives more tokens than microseconds pass.
+fn shm(least: u64) -> ExitCode {
+    let dir = TempDir::within("/dev/shm", "fences");
+    let path = dir.path().join("segment");
+    let world = World::new(vec![format!("shm:{}", path.display())], TROUBLE);
+    let (start, enough) = (Instant::now(), if is_full_load() { 50 } else { 5 });
+    let (mut losses, mut crashed) = (0, 0);
+    while go_on(&world, least, losses, enough, start) {
+        crashed += usize::from(exit_status(wait(fork(|| world.hurry()))) != 0);
+        let mut workers = Workers::start(&world);
+        std::thread::sleep(Duration::from_millis(30));
+        workers.kill_one();
+        std::thread::sleep(Duration::from_millis(10));
+        crashed += workers.stop();
+        world.page.stop.store(0, SeqCst);
+        // Nobody is left who could still give tokens of the old one.
+        losses += usize::from(std::fs::remove_file(&path).is_ok());
+    }
+    let mut verdict = Verdict::default();
+    verdict.claim(losses >= enough, "losses of the segment", losses);
+    world.report(least, crashed, verdict)
+}
+
 fn memory(least: u64) -> ExitCode {
     let world = World::new(
         vec![format!("memory:{}", unique("fences"))],
@@ -303,6 +340,7 @@ fn main() -> ExitCode {
             one(least, &dialect)
         }
         Some("memory") => memory(least),
+        Some("shm") => shm(least),
         Some("quorum") => quorum(least / 5),
         Some(kind @ ("sqlite" | "postgres" | "mysql" | "tiered")) => durable(least / 20, kind),
         _ => ExitCode::from(2),

@@ -425,7 +425,7 @@ fn fill(config: &Config, fd: &OwnedFd) -> Result<()> {
     put(header::SIZE, &geometry.size().to_ne_bytes());
     put(header::BOOT_ID, &boot_id()?);
     put(header::TIME_OFFSET, &time_offset().to_ne_bytes());
-    put(header::FENCE_FLOOR, &wall_micros().to_ne_bytes());
+    put(header::FENCE_FLOOR, &wall_nanos().to_ne_bytes());
     let mut slots = vec![0u8; (geometry.name(0) - geometry.slot(0)) as usize];
     for slot in (0..geometry.slots as usize).filter(|_| geometry.kind == Kind::Locks) {
         let at = slot * 64 + entry::GRANT as usize;
@@ -437,9 +437,10 @@ fn fill(config: &Config, fd: &OwnedFd) -> Result<()> {
     finish(fd, config.group, config.mode)
 }
 
-/// Where fencing tokens begin, so that they grow over the loss of a segment too.
-fn wall_micros() -> u64 {
+/// Where fencing tokens begin, so that they grow over the loss of a segment too: in nanoseconds, since no
+/// segment gives one each.
+fn wall_nanos() -> u64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
-        .map_or(1, |time| u64::try_from(time.as_micros()).unwrap_or(1))
+        .map_or(1, |time| u64::try_from(time.as_nanos()).unwrap_or(1))
 }
