@@ -108,6 +108,87 @@ fn a_segment_of_an_unknown_layout_that_nobody_uses_may_be_removed() {
     assert!(words.contains("no process uses it: remove"), "{words}");
 }
 
+/// Where a word is, and which, if it is always the same.
+fn vector() -> Vec<(u64, Option<u64>)> {
+    let lines = include_str!("../vectors/shm-layout-1.txt").lines();
+    lines
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| {
+            let mut words = line.split(' ');
+            let at = words.next().unwrap().parse().unwrap();
+            let word = words.next().filter(|word| *word != "-");
+            (at, word.map(|word| u64::from_str_radix(word, 16).unwrap()))
+        })
+        .collect()
+}
+
+#[test]
+fn a_segment_is_as_the_vector_says() {
+    let (_folder, path) = place();
+    let store = open(&path, "?slots=16");
+    let mut options = LockOptions::default();
+    options.label = Some("vector".into());
+    let lock = store.lock_with("invoice 42", options).unwrap();
+    lock.acquire(Wait::No, None).unwrap();
+    let segment = Segment::open(&path);
+    for (at, word) in vector() {
+        let found = segment.read(at);
+        assert!(word.is_none_or(|word| word == found), "{at}: {found:016x}");
+    }
+    assert_eq!(segment.read(430_104), lock.fencing_token().unwrap());
+}
+
+#[test]
+fn a_segment_of_the_first_release_is_gone_on_with() {
+    let (_folder, path) = place();
+    // For the boot id and the clock of this host.
+    open(&path, "?slots=16").ping(Wait::No).unwrap();
+    let here = Segment::open(&path);
+    let known: Vec<(u64, u64)> = vector()
+        .into_iter()
+        .map(|(at, word)| {
+            let begun = 1 << 63 | 77;
+            let instead = match at {
+                40 | 48 | 56 => here.read(at),
+                151_552 => begun,
+                430_104 => 1_000_003,
+                3_063_840 => 1_000_000,
+                _ => 0,
+            };
+            (at, word.unwrap_or(instead))
+        })
+        .collect();
+    let size = std::fs::metadata(&path).unwrap().len();
+    let older = path.with_extension("older");
+    let file = std::fs::File::options()
+        .write(true)
+        .create_new(true)
+        .open(&older)
+        .unwrap();
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    file.set_permissions(private).unwrap();
+    file.set_len(size).unwrap();
+    for slot in 1..16 {
+        let free = 0xfffe_0000_0000_0000u64;
+        file.write_all_at(&free.to_ne_bytes(), here.slot(slot))
+            .unwrap();
+    }
+    for (at, word) in known {
+        file.write_all_at(&word.to_ne_bytes(), at).unwrap();
+    }
+    let store = open(&older, "");
+    let found = store.check().unwrap().texts;
+    let is_of_the_dead = |text: &String| text.contains("record 0") && text.contains("has ended");
+    assert!(
+        found.len() == 2 && found.iter().all(is_of_the_dead),
+        "{found:?}"
+    );
+    let lock = store.lock("invoice 42").unwrap();
+    let acquired = lock.acquire(Wait::No, None).unwrap();
+    assert!(acquired.recovered, "its holder is no more");
+    assert_eq!(acquired.fence, Some(1_000_004));
+}
+
 #[test]
 fn links_folders_and_open_files_are_refused() {
     let (folder, path) = place();
