@@ -6,7 +6,7 @@ use crate::event::EventKind;
 use crate::lease::{BootTime, Wait};
 use crate::options::Reentry;
 use crate::owner::OwnerToken;
-use crate::phase::{Hold, Pending, Phase, Step, Undo};
+use crate::phase::{Hold, Pending, Phase, PhaseUse, Step, Undo};
 use crate::reentry;
 use crate::service;
 use crate::shared::Shared;
@@ -61,21 +61,25 @@ impl Shared {
 
     /// Acquires on the caller's thread.
     #[inline]
-    pub(crate) fn acquire(&self, wait: Wait, cancel: Option<&Cancel>) -> Result<Acquired> {
+    pub(crate) fn acquire(
+        &self,
+        mut phase: PhaseUse<'_>,
+        wait: Wait,
+        cancel: Option<&Cancel>,
+    ) -> Result<Acquired> {
         let started = BootTime::now();
         // Most locks are free: the way without queue and bell comes first. A server is asked once.
         let free = matches!(wait, Wait::No) || !self.is_remote;
-        if free && cancel.is_none_or(|cancel| !cancel.is_cancelled()) {
-            let mut phase = self.lock_phase();
-            if !matches!(&*phase, Phase::Pending(..)) {
-                if let Some(acquired) = self.try_now(&mut phase, started)? {
-                    return Ok(acquired);
-                }
-                if matches!(wait, Wait::No) {
-                    return Err(self.refuse(Code::Busy, Duration::ZERO));
-                }
+        let is_cancelled = cancel.is_some_and(Cancel::is_cancelled);
+        if free && !is_cancelled && !matches!(&*phase, Phase::Pending(..)) {
+            if let Some(acquired) = self.try_now(&mut phase, started)? {
+                return Ok(acquired);
+            }
+            if matches!(wait, Wait::No) {
+                return Err(self.refuse(Code::Busy, Duration::ZERO));
             }
         }
+        let _used = phase.unlock();
         self.wait_for(wait, started, cancel)
     }
 
@@ -90,9 +94,8 @@ impl Shared {
     }
 
     /// The short way alone; nothing if the lock is not free.
-    pub(crate) fn acquire_at_once(&self) -> Result<Option<Acquired>> {
+    pub(crate) fn acquire_at_once(&self, mut phase: PhaseUse<'_>) -> Result<Option<Acquired>> {
         let started = BootTime::now();
-        let mut phase = self.lock_phase();
         if matches!(&*phase, Phase::Pending(..)) {
             // An interrupted acquire keeps its place, and its way to go on.
             return Ok(None);
@@ -184,7 +187,7 @@ impl Shared {
     }
 
     /// The short way of an acquire that does not wait: no queue, no bell; nothing if it is busy. A
-    /// child of a fork at this moment sees by `using` that the handle is not its own.
+    /// child of a fork at this moment sees by the gate that the handle is not its own.
     #[inline]
     fn try_now(&self, phase: &mut Phase, started: BootTime) -> Result<Option<Acquired>> {
         if let Phase::Held(hold) = phase
@@ -481,7 +484,10 @@ impl Shared {
     }
 
     pub(crate) fn abandon(&self) {
-        let mut phase = self.lock_phase();
+        self.abandon_in(&mut self.lock_phase());
+    }
+
+    pub(crate) fn abandon_in(&self, phase: &mut Phase) {
         if let Phase::Pending(pending, _) = &mut *phase {
             let claim = &mut pending.claim;
             claim.deadline = None;
@@ -491,7 +497,7 @@ impl Shared {
                 Ok(Cancelled::Gone) => {}
                 Err(_) => service::burn(self.store.clone(), (**claim).clone()),
             }
-            self.set(&mut phase, Phase::Idle(None));
+            self.set(phase, Phase::Idle(None));
         }
     }
 

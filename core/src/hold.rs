@@ -35,16 +35,15 @@ pub(crate) struct Ending {
 }
 
 impl Shared {
-    #[inline]
     pub(crate) fn release(&self) -> Result<Released> {
-        let mut phase = self.lock_phase();
-        let ending = match self.begin_release(&mut phase)? {
-            Some(ending) => ending,
-            None => {
-                drop(phase);
-                self.abandon();
-                return Err(Error::outcome(Code::NotHeld));
-            }
+        self.release_in(&mut self.lock_phase())
+    }
+
+    #[inline]
+    pub(crate) fn release_in(&self, phase: &mut Phase) -> Result<Released> {
+        let Some(ending) = self.begin_release(phase)? else {
+            self.abandon_in(phase);
+            return Err(Error::outcome(Code::NotHeld));
         };
         let (Phase::Held(hold) | Phase::Releasing(hold)) = &*phase else {
             return Err(Error::outcome(Code::NotHeld));
@@ -58,12 +57,12 @@ impl Shared {
                 .release_unanswered(&hold.claim, self.parting(ending.owner))
                 .is_none()
         {
-            return Ok(self.released(&mut phase, ending, "released; its answer is not waited for"));
+            return Ok(self.released(phase, ending, "released; its answer is not waited for"));
         }
         let shown = self.show(hold);
         let answer = backend.release(&hold.claim);
         drop(shown);
-        self.end_release(&mut phase, ending, answer)
+        self.end_release(phase, ending, answer)
     }
 
     /// What precedes the request; nothing if an acquire is to be abandoned instead.

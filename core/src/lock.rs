@@ -10,13 +10,12 @@ use crate::mode::Mode;
 use crate::name::Name;
 use crate::options::LockOptions;
 use crate::owner::OwnerToken;
-use crate::phase::{Phase, Seen};
+use crate::phase::{Denied, Phase, PhaseUse, Seen, Use};
 use crate::registry::Store;
 use crate::shared::Shared;
 use crate::store::Tokens;
 use crate::watchdog;
 use crate::{Error, Result};
-use std::ops::Deref;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -37,16 +36,6 @@ pub const LAST_CALLS: Duration = Duration::from_secs(2);
 /// `ForkedHandle`. Dropping a handle releases what it holds, unless `auto_release` is off.
 #[derive(Debug)]
 pub struct Lock(Arc<Shared>);
-
-/// Marks a handle as in use; unmarks it when dropped.
-pub(crate) struct Use<S: Deref<Target = Shared>>(S);
-
-impl<S: Deref<Target = Shared>> Drop for Use<S> {
-    #[inline]
-    fn drop(&mut self) {
-        self.0.using.store(0, Ordering::Release);
-    }
-}
 
 impl Lock {
     pub(crate) fn new(store: Store, name: Name, options: LockOptions) -> Result<Self> {
@@ -115,46 +104,57 @@ impl Lock {
     }
 
     /// Marks the handle as in use until the guard is dropped.
-    #[inline]
     fn enter(&self) -> Result<Use<&Shared>> {
-        self.mark().map(|()| Use(&*self.0))
+        self.mark(|| Use(&*self.0))
     }
 
     /// As `enter`, for a use that goes on without the handle.
     pub(crate) fn enter_for_long(&self) -> Result<Use<Arc<Shared>>> {
-        self.mark().map(|()| Use(self.0.clone()))
+        self.mark(|| Use(self.0.clone()))
     }
 
-    #[inline]
-    fn mark(&self) -> Result<()> {
+    fn mark<U>(&self, used: impl FnOnce() -> U) -> Result<U> {
         let now = fork::generation();
-        let using = &self.0.using;
-        match using.compare_exchange(0, now, Ordering::Acquire, Ordering::Relaxed) {
-            Ok(_) => {
-                let owned = self.0.owned.load(Ordering::Acquire);
-                if owned == 0 || owned == now {
-                    return Ok(());
-                }
-                using.store(0, Ordering::Release);
-                Err(self.refuse_use(Code::ForkedHandle))
-            }
-            Err(user) if user == now => Err(self.refuse_use(Code::ConcurrentUse)),
-            Err(_) => Err(self.refuse_use(Code::ForkedHandle)),
+        let entered = self.0.gated.gate.enter(now);
+        let used = entered.map(|()| used()).map_err(|why| self.deny(why))?;
+        if self.is_of(now) {
+            Ok(used)
+        } else {
+            Err(self.deny(Denied::Forked))
         }
     }
 
+    /// As `enter`, with the phase.
+    #[inline]
+    fn enter_and_lock(&self) -> Result<PhaseUse<'_>> {
+        let now = fork::generation();
+        match PhaseUse::enter(&self.0, now) {
+            Ok(used) if self.is_of(now) => Ok(used),
+            Ok(_) => Err(self.deny(Denied::Forked)),
+            Err(why) => Err(self.deny(why)),
+        }
+    }
+
+    /// Whether the handle did not leave `Idle` in a parent.
+    #[inline]
+    fn is_of(&self, generation: u64) -> bool {
+        let owned = self.0.owned.load(Ordering::Acquire);
+        owned == 0 || owned == generation
+    }
+
     #[cold]
-    fn refuse_use(&self, why: Code) -> Error {
-        self.about("use", Error::outcome(why))
+    fn deny(&self, why: Denied) -> Error {
+        let code = match why {
+            Denied::InUse => Code::ConcurrentUse,
+            Denied::Forked => Code::ForkedHandle,
+        };
+        self.about("use", Error::outcome(code))
     }
 
     fn is_forked(&self) -> bool {
         let now = fork::generation();
-        let (owned, using) = (
-            self.0.owned.load(Ordering::Acquire),
-            self.0.using.load(Ordering::Acquire),
-        );
-        (owned != 0 && owned != now) || (using != 0 && using != now)
+        let user = self.0.gated.gate.user();
+        !self.is_of(now) || (user != 0 && user != now)
     }
 
     #[cold]
@@ -187,9 +187,9 @@ impl Lock {
     /// `Permission`, `Protocol`, `Exhausted`, `Storage`, `ForkedHandle`, `ConcurrentUse`.
     #[inline]
     pub fn acquire(&self, wait: Wait, cancel: Option<&Cancel>) -> Result<Acquired> {
-        let _used = self.enter()?;
+        let phase = self.enter_and_lock()?;
         self.0
-            .acquire(wait, cancel)
+            .acquire(phase, wait, cancel)
             .map_err(|error| self.about("acquire", error))
     }
 
@@ -211,9 +211,9 @@ impl Lock {
     /// # Errors
     /// As [`Lock::acquire`], but for `Busy`.
     pub fn acquire_at_once(&self) -> Result<Option<Acquired>> {
-        let _used = self.enter()?;
+        let phase = self.enter_and_lock()?;
         self.0
-            .acquire_at_once()
+            .acquire_at_once(phase)
             .map_err(|error| self.about("acquire", error))
     }
 
@@ -241,9 +241,9 @@ impl Lock {
     /// `Uncertain` if the reply was lost (the release goes on in the background), `Unavailable`.
     #[inline]
     pub fn release(&self) -> Result<Released> {
-        let _used = self.enter()?;
+        let mut phase = self.enter_and_lock()?;
         self.0
-            .release()
+            .release_in(&mut phase)
             .map_err(|error| self.about("release", error))
     }
 
@@ -342,12 +342,12 @@ impl Lock {
     }
 
     fn read_hold<T>(&self, read: impl FnOnce(Seen) -> T) -> Option<T> {
-        // The parent's mutex may have been locked at the fork.
+        // The phase is the parent's.
         if self.is_forked() || self.0.owned.load(Ordering::Acquire) == 0 {
             return None;
         }
         // An event loop that looks must not wait for a server that hangs.
-        if self.0.phase.try_lock().is_none()
+        if self.0.gated.try_lock().is_none()
             && let Some(seen) = *self.0.shown.lock()
         {
             return Some(read(seen));
@@ -443,8 +443,7 @@ impl Lock {
     /// that is in use nothing can be released.
     pub fn end_with_process(&self, until: BootTime) {
         let is_in_use = || {
-            self.0.using.load(Ordering::Acquire) != 0
-                && matches!(self.state(), State::Held | State::Releasing)
+            self.0.gated.gate.user() != 0 && matches!(self.state(), State::Held | State::Releasing)
         };
         while is_in_use() && !until.has_passed() {
             std::thread::sleep(Duration::from_millis(1));
@@ -477,7 +476,7 @@ impl Drop for Lock {
         if self.is_forked() {
             return;
         }
-        if self.0.using.load(Ordering::Acquire) != 0 {
+        if self.0.gated.gate.user() != 0 {
             // Dispatch works on it: it ends, and gives back what it is granted.
             self.0.orphaned.store(true, Ordering::SeqCst);
             if let Some(cancel) = &*self.0.running.lock() {

@@ -12,7 +12,7 @@ use crate::name::Name;
 use crate::options::{LockOptions, Reentry};
 use crate::owner::{Numbers, OwnerToken};
 use crate::parting::LOST;
-use crate::phase::{Hold, Phase, PhaseGuard, Seen};
+use crate::phase::{Gated, Hold, Phase, PhaseGuard, Seen};
 use crate::registry::Store;
 use crate::service::{self, Command, Place};
 use crate::signal::Signal;
@@ -45,12 +45,11 @@ pub(crate) struct Shared {
     /// What stands for those that wait; for whoever has the phase.
     numbers: Numbers,
     pub(crate) auto_release: AtomicBool,
-    /// Generation of the process whose call uses the handle now, 0 for none.
-    pub(crate) using: AtomicU64,
     /// Generation in which the handle left `Idle`, 0 while idle.
     pub(crate) owned: AtomicU64,
     pub(crate) state: AtomicU8,
-    pub(crate) phase: Mutex<Phase>,
+    /// Who uses the handle, and its phase.
+    pub(crate) gated: Gated,
     /// The hold as it was before the request that is under way.
     pub(crate) shown: Mutex<Option<Seen>>,
     pub(crate) lost_fd: OnceBox<ProcessFd>,
@@ -90,7 +89,7 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// Lets readers see the hold while a request holds the phase's mutex; until it is dropped.
+/// Lets readers see the hold while a request keeps the phase locked; until it is dropped.
 pub(crate) struct Shown<'a>(Option<&'a Shared>);
 
 impl Drop for Shown<'_> {
@@ -129,10 +128,9 @@ impl Shared {
             options,
             ttl,
             renew,
-            using: AtomicU64::new(0),
             owned: AtomicU64::new(0),
             state: AtomicU8::new(State::Idle as u8),
-            phase: Mutex::new(Phase::Idle(None)),
+            gated: Gated::new(),
             shown: Mutex::default(),
             lost_fd: OnceBox::new(),
             on_lost: Mutex::default(),
@@ -164,7 +162,7 @@ impl Shared {
         }
     }
 
-    /// Before a request that keeps the phase's mutex locked, unless that is over in a moment.
+    /// Before a request that keeps the phase locked, unless that is over in a moment.
     #[inline]
     pub(crate) fn show(&self, hold: &Hold) -> Shown<'_> {
         if !self.is_remote {
@@ -430,14 +428,19 @@ impl Shared {
         self.has_notices.store(true, Ordering::Release);
     }
 
-    /// Tells what has happened; never under the mutex, since an observer may wait for a thread of
+    /// Tells what has happened; never while the phase is locked, since an observer may wait for a thread of
     /// its host that waits for this lock.
     #[inline]
     pub(crate) fn flush_notices(&self) {
-        // A look costs nothing; whoever noted something calls this afterwards.
-        if self.has_notices.load(Ordering::Acquire) {
+        if self.has_notices() {
             self.tell_notices();
         }
+    }
+
+    /// A look costs nothing; whoever noted something calls `flush_notices` afterwards.
+    #[inline]
+    pub(crate) fn has_notices(&self) -> bool {
+        self.has_notices.load(Ordering::Acquire)
     }
 
     #[cold]

@@ -3,7 +3,7 @@
 //! A hold that ends with a session has no lease: its store rings when the session is over.
 //!
 //! Runs on the service thread of its store. A lease is renewed at a third of its TTL, together with all of
-//! its store that come due soon; an expired one is never revived. Release takes the same mutex as a renewal,
+//! its store that come due soon; an expired one is never revived. Release locks the same phase as a renewal,
 //! so that no renewal follows a release.
 
 pub(crate) mod entry;
@@ -20,11 +20,10 @@ mod sync {
 use crate::codes::Code;
 use crate::lease::BootTime;
 use crate::owner::OwnerToken;
-use crate::phase::{Hold, Phase};
+use crate::phase::{Hold, Phase, PhaseLock};
 use crate::service;
 use crate::shared::Shared;
 use crate::store::Answer;
-use crate::sync::MutexGuard;
 use crate::{Error, Result};
 use std::sync::Weak;
 use std::time::Duration;
@@ -122,20 +121,20 @@ pub(crate) fn look(watches: Vec<Watch>) -> Vec<(BootTime, Watch)> {
     for (watch, lock) in watches.into_iter().zip(&locks) {
         let Some(lock) = lock else { continue };
         // Whoever has the phase may be waiting for the server: nobody else's lease waits for that.
-        match lock.phase.try_lock() {
+        match lock.gated.try_lock() {
             Some(phase) if !alone => round.push((watch, &**lock, phase)),
             _ => busy.push((watch, &**lock)),
         }
     }
     look_together(round, &mut again);
     for (watch, lock) in busy {
-        look_together(vec![(watch, lock, lock.phase.lock())], &mut again);
+        look_together(vec![(watch, lock, lock.gated.lock())], &mut again);
     }
     again
 }
 
 /// An entry, with its handle's phase.
-type Turn<'a> = (Watch, &'a Shared, MutexGuard<'a, Phase>);
+type Turn<'a> = (Watch, &'a Shared, PhaseLock<'a>);
 
 fn look_together(mut round: Vec<Turn<'_>>, again: &mut Vec<(BootTime, Watch)>) {
     let spread = spread();
