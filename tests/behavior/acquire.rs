@@ -13,6 +13,7 @@ pub fn tests(list: &mut List) {
     list.add("a_handle_that_holds_says_so", already_held);
     list.add("a_timeout_is_kept", timeout);
     list.add("a_waiter_gets_a_lock_that_is_released", woken);
+    list.add("newcomers_wait_behind_those_who_have_waited", relay);
     list.add("cancelled_before", cancelled_before);
     list.add("cancelled_during", cancelled_during);
     list.add("contenders_never_overlap", contenders);
@@ -104,6 +105,21 @@ fn woken(case: &Case) {
     assert!(acquired.contended && acquired.waited > Duration::ZERO);
     b.ensure_held().unwrap();
     assert_eq!(code(a.acquire(Wait::No, None)), Code::Busy);
+}
+
+/// Each gets the lock after a wait, while the next has not come yet.
+fn relay(case: &Case) {
+    let mut held = case.lock();
+    held.acquire(Wait::No, None).unwrap();
+    for _ in 0..5 {
+        let next = case.lock();
+        let waiter = std::thread::spawn(move || next.acquire(PATIENCE, None).map(|_| next));
+        case.wait_for_waiters(1);
+        held.release().unwrap();
+        held = waiter.join().unwrap().unwrap();
+        assert_eq!(code(case.lock().acquire(Wait::No, None)), Code::Busy);
+    }
+    held.ensure_held().unwrap();
 }
 
 fn cancelled_before(case: &Case) {

@@ -24,6 +24,7 @@ pub fn tests(list: &mut List) {
         list.add("a_lease_ends", lease_ends);
         list.add("refresh_prolongs", refresh);
         list.add("refresh_never_shortens", never_shortens);
+        list.add("a_refresh_for_longer_lets_nobody_in", refresh_for_longer);
         list.add("refresh_after_loss_fails", refresh_after_loss);
         list.add("remaining_is_conservative", remaining);
         list.add("a_late_release_says_so_or_is_lost", late);
@@ -289,6 +290,19 @@ fn is_busy(lock: &Lock) -> Result<(), String> {
     match code(lock.acquire(Wait::No, None)) {
         Code::Busy => Ok(()),
         other => Err(format!("{other:?} though somebody holds it")),
+    }
+}
+
+fn refresh_for_longer(case: &Case) {
+    let short = case.ttl(ms(1_500)).max(ms(1_500));
+    for _ in 0..3 {
+        let (held, next) = (case.leased(short), case.leased(short));
+        held.acquire(PATIENCE, None).unwrap();
+        held.refresh(Some(ms(20_000))).unwrap();
+        assert_eq!(code(next.acquire(Wait::No, None)), Code::Busy);
+        assert_eq!(code(next.acquire(Wait::For(ms(100)), None)), Code::Timeout);
+        held.ensure_held().unwrap();
+        held.release().unwrap();
     }
 }
 

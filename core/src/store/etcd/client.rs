@@ -52,6 +52,9 @@ pub(super) struct Entry {
     /// When the key was made; unknown as long as the answer to its making is.
     pub created: Option<i64>,
     pub lease: Lease,
+    /// The lease that the key is named after, if it hangs on another one now. No other claim may have it while the
+    /// key is there: theirs would have the same name.
+    pub named: Option<Lease>,
     /// A request that makes the key may be under way still: its lease must be ended with the claim.
     pub unsure: bool,
     /// It was granted, and until when it is sure.

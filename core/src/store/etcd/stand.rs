@@ -91,6 +91,7 @@ impl Etcd {
             value: record::write(claim, claim.token, &process.host, std::process::id()),
             created: None,
             lease,
+            named: None,
             unsure: false,
             until: None,
             watch: None,
@@ -221,6 +222,9 @@ impl Etcd {
         if let Some(own) = found.part(0).first()
             && !cfg!(canary = "no_replay")
         {
+            if own.value != entry.value.as_bytes() {
+                return self.avoid(claim);
+            }
             // An earlier request of this call made it.
             let created = own.created;
             process.change(claim.token, |entry| entry.created = Some(created));
@@ -299,6 +303,10 @@ impl Etcd {
         let Some(own) = found.part(1).first() else {
             return Ok(None);
         };
+        if own.value != entry.value.as_bytes() {
+            self.avoid(claim)?;
+            return Ok(None);
+        }
         let created = own.created;
         process.change(claim.token, |entry| entry.created = Some(created));
         if found.succeeded {
@@ -308,6 +316,12 @@ impl Etcd {
             let (line, revision) = (folder.line(found.part(2)), found.revision);
             Ok(Some(View { line, revision }))
         }
+    }
+
+    /// The claim's key has the name of another's, whose lease it was: it never uses that lease again.
+    fn avoid(&self, claim: &Claim) -> Result<Start> {
+        self.process()?.forget(claim.token);
+        Ok(Start::Vanished)
     }
 
     /// A transaction that may make the claim's key; nothing if its lease has run out.
@@ -432,7 +446,12 @@ impl Etcd {
             return Ok(false);
         }
         if lease.id != entry.lease.id {
-            self.part(entry, limit)?;
+            if entry.named.is_none() && !entry.unsure {
+                let named = Some(entry.lease.clone());
+                process.change(claim.token, |entry| entry.named = named);
+            } else {
+                self.part(entry, limit)?;
+            }
         }
         Ok(true)
     }
@@ -486,6 +505,7 @@ impl Etcd {
     /// The claim's key is not there any more.
     fn lose(&self, claim: &Claim, entry: &Entry, limit: BootTime) -> Result<()> {
         self.part(entry, limit)?;
+        self.part_name(entry)?;
         self.process()?.forget(claim.token);
         Ok(())
     }
@@ -500,6 +520,14 @@ impl Etcd {
         Ok(())
     }
 
+    /// Nor is there a key that is named after another lease.
+    fn part_name(&self, entry: &Entry) -> Result<()> {
+        if let Some(named) = &entry.named {
+            self.process()?.leases.give(named.clone());
+        }
+        Ok(())
+    }
+
     /// Takes the claim's key away; false if it was not there.
     pub fn withdraw(&self, claim: &Claim, limit: BootTime) -> Result<bool> {
         let process = self.process()?;
@@ -510,6 +538,7 @@ impl Etcd {
             Some(created) => {
                 let done = self.delete(&entry.key, created, entry.value.as_bytes(), limit)?;
                 self.part(&entry, limit)?;
+                self.part_name(&entry)?;
                 done
             }
             // Whatever is under way ends with the lease.

@@ -62,6 +62,7 @@ impl Etcd {
                 seconds: 0,
                 sure: BootTime::from_nanos(0),
             },
+            named: None,
             unsure: true,
             until: None,
             watch: None,
@@ -183,6 +184,7 @@ impl Backend for Etcd {
             claim.token,
             Entry {
                 lease,
+                named: process.known(claim.token).and_then(|known| known.named),
                 until: Some(until),
                 ..entry
             },
@@ -287,6 +289,7 @@ impl Backend for Etcd {
                 value,
                 created: Some(own.created),
                 lease,
+                named: None,
                 unsure: false,
                 until: Some(until),
                 watch: None,
