@@ -613,6 +613,20 @@ typedef struct synlock_scope synlock_scope;
 typedef struct synlock_session synlock_session;
 
 /**
+ * Locks that are taken together, all or none, on any stores and in any
+ * modes. No two sets can wait for one another, whatever the order of their
+ * locks: a set that waits holds only locks that come before in an order that
+ * all sets share. On one Redis server taking free locks is one round trip,
+ * giving them back another. Leases are renewed while the set waits.
+ *
+ * The locks stay what they are: each has its own fencing token, state and
+ * lease, and can be refreshed. May move between threads; used by one at a
+ * time: a second call at the same moment, also on one of its locks, is
+ * answered with SYNLOCK_CONCURRENT_USE.
+ */
+typedef struct synlock_set synlock_set;
+
+/**
  * Where locks are kept. Usable from any thread at once, and in a forked
  * child. Counted inside: locks keep their store, in whatever order handles
  * are freed.
@@ -2140,7 +2154,7 @@ SYNLOCK_API const char *synlock_status_class(int32_t status);
 /**
  * How many handles live: of every kind (0), stores (1), locks (2), cancels
  * (3), scopes (4), dispatch queues (5), event queues (6), errors (7), lists
- * (8), sessions (9), managers (11). For tests that look for leaks.
+ * (8), sessions (9), managers (11), sets (12). For tests that look for leaks.
  */
 SYNLOCK_API uint64_t synlock_debug_live(uint8_t kind);
 
@@ -2486,6 +2500,82 @@ synlock_status synlock_session_release_all(synlock_session *session,
  * persistent. In a forked child only frees memory. NULL does nothing.
  */
 SYNLOCK_API void synlock_session_free(synlock_session *session);
+
+/**
+ * Makes a set of `count` locks (1 to 1024); asks no store. The lock handles
+ * stay the caller's. Freeing one while the set is being acquired ends that
+ * with SYNLOCK_CANCELLED. `scope` (may be NULL) frees the set with it.
+ *
+ * SYNLOCK_INVALID_ARGUMENT for two locks on one name of one store.
+ */
+SYNLOCK_API
+synlock_status synlock_set_new(synlock_lock *const *locks,
+                               size_t count,
+                               synlock_scope *scope,
+                               synlock_set **set,
+                               synlock_error **error);
+
+/**
+ * Takes all locks, waiting at most `timeout_ms` in all; as
+ * `synlock_lock_acquire`, about the lock that the error names. Unless it is
+ * SYNLOCK_OK none is held. SYNLOCK_USE_OPTION waits as the options of the
+ * first lock say. `cancel` and `acquired` may be NULL; its fencing token is
+ * 0: each lock has its own.
+ *
+ * After SYNLOCK_INTERRUPTED the set keeps what it has until it is called
+ * again with the time left, or `synlock_set_abandon`.
+ */
+SYNLOCK_API
+synlock_status synlock_set_acquire(synlock_set *set,
+                                   int64_t timeout_ms,
+                                   synlock_cancel *cancel,
+                                   synlock_acquired *acquired,
+                                   synlock_error **error);
+
+/**
+ * Takes back the last acquire, as `synlock_lock_abandon` does: gives up one
+ * that was interrupted, and what one was granted.
+ */
+SYNLOCK_API
+synlock_status synlock_set_abandon(synlock_set *set,
+                                   synlock_error **error);
+
+/**
+ * Gives all locks back, those that were lost among them or not. As
+ * `synlock_lock_release`, about the first that was not released as it should
+ * be; SYNLOCK_NOT_HELD if none was held.
+ */
+SYNLOCK_API
+synlock_status synlock_set_release(synlock_set *set,
+                                   synlock_error **error);
+
+/**
+ * Asks the stores, and fails unless all locks are held.
+ */
+SYNLOCK_API
+synlock_status synlock_set_ensure_held(synlock_set *set,
+                                       synlock_error **error);
+
+/**
+ * As `synlock_dispatch_submit`, on all locks of a set: SYNLOCK_OP_ACQUIRE,
+ * SYNLOCK_OP_RELEASE, SYNLOCK_OP_ABANDON or SYNLOCK_OP_CHECK. Freeing the set does not end it:
+ * cancel the ticket.
+ */
+SYNLOCK_API
+synlock_status synlock_dispatch_submit_set(synlock_dispatch *dispatch,
+                                           synlock_set *set,
+                                           int32_t op,
+                                           int64_t argument_ms,
+                                           uint64_t user,
+                                           uint64_t *ticket,
+                                           synlock_error **error);
+
+/**
+ * Frees the handle: ends its wait, gives back what the set holds, but for
+ * locks whose auto-release is off. The lock handles live on. NULL does
+ * nothing.
+ */
+SYNLOCK_API void synlock_set_free(synlock_set *set);
 
 /**
  * Makes a guard without stores. `dialect` says how names are made: NULL or

@@ -441,6 +441,43 @@ private:
     Lock() = default;
 };
 
+/// Locks that are taken together, all or none, on any stores and in any modes; no two sets can wait for one
+/// another. The locks must outlive the set.
+class LockSet : public detail::Handle<synlock_set, synlock_set_free> {
+public:
+    explicit LockSet(const std::vector<Lock *> &locks) {
+        std::vector<synlock_lock *> handles;
+        for (const Lock *lock : locks) handles.push_back(lock->get());
+        detail::check([&](synlock_error **error) {
+            return synlock_set_new(handles.data(), handles.size(), nullptr, &handle_, error);
+        });
+    }
+
+    /// Whether all were granted in time; if not, none is held.
+    bool acquire(milliseconds timeout = by_option) {
+        return detail::granted([&](synlock_error **error) {
+            return synlock_set_acquire(handle_, timeout.count(), nullptr, nullptr, error);
+        });
+    }
+
+    /// As `acquire`; throws Error with SYNLOCK_CANCELLED if `cancel` ended the wait.
+    bool acquire(milliseconds timeout, const Cancel &cancel, synlock_acquired *acquired = nullptr) {
+        return detail::granted([&](synlock_error **error) {
+            return synlock_set_acquire(handle_, timeout.count(), cancel.get(), acquired, error);
+        });
+    }
+
+    /// Throws if one of the holds was lost meanwhile; the others are given back.
+    void release() {
+        detail::check([&](synlock_error **error) { return synlock_set_release(handle_, error); });
+    }
+
+    /// Asks the stores: throws unless all are held.
+    void ensure_held() {
+        detail::check([&](synlock_error **error) { return synlock_set_ensure_held(handle_, error); });
+    }
+};
+
 /// Holds a lock for as long as it lives.
 class Hold {
 public:

@@ -174,6 +174,44 @@ export class Lock {
   [Symbol.dispose](): void;
 }
 
+/** A lock of a set: its name, and options of its own. */
+export interface SetEntry extends LockOptions {
+  name: Name;
+}
+
+/**
+ * Locks that were taken together, all or none, on any stores and in any modes. No two sets can wait for one another,
+ * whatever the order of their locks. While it waits, a set may hold some of its locks, with leases that are renewed;
+ * it gives them back if it fails. Released when the process exits.
+ */
+export class LockSet implements Iterable<Lock> {
+  private constructor();
+  /** Resolves once all are held; rejects with LockTimeout or LockCancelled, and none is. Waits as the first lock's URL says, unless `timeout` does. */
+  static acquire(entries: Iterable<SetEntry & { store: Store }>, options?: { timeout?: number; signal?: AbortSignal }): Promise<LockSet>;
+  /** Null if somebody holds one of them. */
+  static tryAcquire(entries: Iterable<SetEntry & { store: Store }>, options?: { signal?: AbortSignal }): Promise<LockSet | null>;
+  /** Runs `work` under all; rejects with LockLost if one was lost and `work` did not throw. */
+  static using<T>(entries: Iterable<SetEntry & { store: Store }>, work: (set: LockSet) => T | Promise<T>): Promise<T>;
+  static using<T>(
+    entries: Iterable<SetEntry & { store: Store }>,
+    options: { timeout?: number; signal?: AbortSignal } | undefined,
+    work: (set: LockSet) => T | Promise<T>,
+  ): Promise<T>;
+  /** In the order in which they were named. */
+  readonly locks: readonly Lock[];
+  /** ms that the acquire took. */
+  readonly waited: number;
+  readonly contended: boolean;
+  /** Aborts when one of the holds is lost. */
+  readonly signal: AbortSignal;
+  /** Releases all, and rejects with what the first said that was not released as it should be. */
+  release(): Promise<{ late: boolean }>;
+  /** Asks the stores; rejects with LockLost or NotHeld unless all are held. */
+  ensureHeld(): Promise<void>;
+  [Symbol.iterator](): Iterator<Lock>;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
 /** Where locks are kept. Opening connects to nothing. Emits `event`; publishes to the diagnostics channel `synlock`. */
 export class Store extends EventEmitter {
   constructor(url?: string, options?: Record<string, string | number | boolean>);
@@ -192,6 +230,15 @@ export class Store extends EventEmitter {
   tryAcquire(name: Name, options?: LockOptions & { signal?: AbortSignal }): Promise<Lock | null>;
   acquireSync(name: Name, options?: LockOptions & { timeout?: number }): Lock;
   tryAcquireSync(name: Name, options?: LockOptions): Lock | null;
+  /** As `LockSet.acquire`, of locks of this store. */
+  acquireAll(entries: Iterable<Name | SetEntry>, options?: { timeout?: number; signal?: AbortSignal }): Promise<LockSet>;
+  tryAcquireAll(entries: Iterable<Name | SetEntry>, options?: { signal?: AbortSignal }): Promise<LockSet | null>;
+  usingAll<T>(entries: Iterable<Name | SetEntry>, work: (set: LockSet) => T | Promise<T>): Promise<T>;
+  usingAll<T>(
+    entries: Iterable<Name | SetEntry>,
+    options: { timeout?: number; signal?: AbortSignal } | undefined,
+    work: (set: LockSet) => T | Promise<T>,
+  ): Promise<T>;
   using<T>(name: Name, work: (lock: Lock) => T | Promise<T>): Promise<T>;
   using<T>(name: Name, options: AcquireOptions, work: (lock: Lock) => T | Promise<T>): Promise<T>;
   ping(options?: { timeout?: number }): Promise<void>;

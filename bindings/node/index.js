@@ -107,9 +107,14 @@ const DEMOTE = 4;
 const CHECK = 5;
 const ABANDON = 6;
 
-/** The same for an operation on a lock. */
+/** The same for an operation on a lock, or on a set of them. */
 function begin(handle, op, argument) {
   return run((id) => {
+    if (handle.number === undefined) {
+      // A set's: it holds back what it writes.
+      process.nextTick(flush);
+      return handle.begin(id, op, argument);
+    }
     const status = native.begin(handle.number, id, op, argument);
     if (status > 0) return native.refusal();
     // What others begin in this turn of the loop goes out together with it.
@@ -246,6 +251,34 @@ async function poll(once, wait, signal) {
   }
 }
 
+/** What an acquire comes to, of a lock or a set. */
+async function obtain(handle, direct, local, wait, signal) {
+  const cancelled = () => make({ status: statusOf.CANCELLED, operation: 'acquire' }, { cause: signal.reason });
+  if (signal?.aborted) throw cancelled();
+  if (direct) {
+    const outcome = await poll(() => handle.trySync(), wait, signal);
+    if (signal?.aborted && outcome.status !== 0) throw cancelled();
+    return outcome;
+  }
+  if (local) {
+    const outcome = handle.trySync();
+    if (outcome.status !== statusOf.BUSY || wait === 0) return outcome;
+  }
+  const deaf = onAbort(signal, () => handle.cancel());
+  let outcome;
+  try {
+    outcome = await begin(handle, ACQUIRE, wait);
+  } finally {
+    deaf();
+  }
+  if (signal?.aborted) {
+    // Granted before the cancel arrived: given back, so that an abort leaves what was held before and no more.
+    if (outcome.status === 0) await begin(handle, ABANDON);
+    throw cancelled();
+  }
+  return outcome;
+}
+
 /** How many names' handles a store keeps for the next acquire. */
 const MOST_PLACES = 256;
 
@@ -301,6 +334,10 @@ class Handles {
     return handle;
   }
 }
+
+/** For sets: its locks end with it. */
+let endLock;
+let numberOf;
 
 class Lock {
   /** None once it was given back: should somebody ask this lock again, it gets another. */
@@ -409,6 +446,11 @@ class Lock {
     const late = check(outcome).late ?? false;
     this.#giveBack();
     return { late };
+  }
+
+  static {
+    endLock = (lock) => lock.#end();
+    numberOf = (lock) => lock.#handle.number;
   }
 
   /** The handle waits for the next hold, which is none of this lock's. */
@@ -543,6 +585,7 @@ class Store extends EventEmitter {
       direct: this.#direct,
       acquireBy: (handle, name, wait, signal) => this.#acquireBy(handle, undefined, name, wait, signal),
       isLocal: () => this.#local,
+      idle: (entry) => this.#idle(entry),
     });
     this.#native.observeWarnings(hub, warned);
     this.#handles = new Handles(this.#native, this.#direct);
@@ -648,32 +691,35 @@ class Store extends EventEmitter {
 
   /** The lock; or what the acquire came to. */
   async #acquireBy(handle, place, name, wait, signal) {
-    const cancelled = () => make({ status: statusOf.CANCELLED, operation: 'acquire' }, { cause: signal.reason });
-    if (signal?.aborted) throw cancelled();
-    const granted = (how) => new Lock(hub, this.#handles, handle, place, name, this.#local, how);
-    if (this.#direct) {
-      const outcome = await poll(() => handle.trySync(), wait, signal);
-      if (signal?.aborted && outcome.status !== 0) throw cancelled();
-      return outcome.status === 0 ? granted(outcome) : outcome;
-    }
-    if (this.#local) {
-      const outcome = handle.trySync();
-      if (outcome.status === 0) return granted(outcome);
-      if (outcome.status !== statusOf.BUSY || wait === 0) return outcome;
-    }
-    const deaf = onAbort(signal, () => handle.cancel());
-    let outcome;
-    try {
-      outcome = await begin(handle, ACQUIRE, wait);
-    } finally {
-      deaf();
-    }
-    if (signal?.aborted) {
-      // Granted before the cancel arrived: given back, so that an abort leaves what was held before and no more.
-      if (outcome.status === 0) await begin(handle, ABANDON);
-      throw cancelled();
-    }
-    return outcome.status === 0 ? granted(outcome) : outcome;
+    const outcome = await obtain(handle, this.#direct, this.#local, wait, signal);
+    return outcome.status === 0 ? new Lock(hub, this.#handles, handle, place, name, this.#local, outcome) : outcome;
+  }
+
+  /** A lock of this store that nobody holds yet. */
+  #idle(entry) {
+    const { name, ...options } = entry;
+    const handle = this.#handles.make(name, options);
+    return new Lock(hub, this.#handles, handle, undefined, name, this.#local, undefined);
+  }
+
+  /** Resolves with a set of locks, all held; rejects with SYNLOCK_TIMEOUT or SYNLOCK_CANCELLED, and none is. */
+  acquireAll(entries, options) {
+    return LockSet.acquire(this.#of(entries), options);
+  }
+
+  /** Resolves with the set, or with null if somebody holds one of the locks. */
+  tryAcquireAll(entries, options) {
+    return LockSet.tryAcquire(this.#of(entries), options);
+  }
+
+  /** Runs `work` under all locks; rejects with SYNLOCK_LOST if one was lost and `work` did not throw. */
+  usingAll(entries, options, work) {
+    return LockSet.using(this.#of(entries), options, work);
+  }
+
+  #of(entries) {
+    const isName = (entry) => typeof entry === 'string' || entry instanceof Uint8Array;
+    return Array.from(entries, (entry) => (isName(entry) ? { store: this, name: entry } : { ...entry, store: this }));
   }
 
   /** As acquire; blocks the thread. */
@@ -783,9 +829,11 @@ class Store extends EventEmitter {
   }
 }
 
+const { LockSet } = require('./set.js')({ native, insides, begin, obtain, endLock, numberOf, check, make, withCause, statusOf, milliseconds, RELEASE, CHECK });
+
 const tools = { hub, run, listen, collected, check, make, statusOf, bytes, milliseconds, caller, natives, warned, Store };
 const semaphores = semaphore(tools);
 require('./internal.js').tools = { ...tools, insides, Lock };
 const { SemaphoreManager, keyName, templateName } = semaphores;
 
-module.exports = { Store, Lock, Session, SemaphoreManager, keyName, templateName, fencing, metrics: native.metrics, schemes: native.schemes, ...classes };
+module.exports = { Store, Lock, LockSet, Session, SemaphoreManager, keyName, templateName, fencing, metrics: native.metrics, schemes: native.schemes, ...classes };

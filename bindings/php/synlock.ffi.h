@@ -125,6 +125,7 @@ typedef struct synlock_lock synlock_lock;
 typedef struct synlock_manager synlock_manager;
 typedef struct synlock_scope synlock_scope;
 typedef struct synlock_session synlock_session;
+typedef struct synlock_set synlock_set;
 typedef struct synlock_store synlock_store;
 typedef struct {
   size_t struct_size;
@@ -667,6 +668,27 @@ synlock_status synlock_session_release_all(synlock_session *session,
                                            uint64_t *released,
                                            synlock_error **error);
 void synlock_session_free(synlock_session *session);
+synlock_status synlock_set_new(synlock_lock *const *locks,
+                               size_t count,
+                               synlock_scope *scope,
+                               synlock_set **set,
+                               synlock_error **error);
+synlock_status synlock_set_acquire(synlock_set *set,
+                                   int64_t timeout_ms,
+                                   synlock_cancel *cancel,
+                                   synlock_acquired *acquired,
+                                   synlock_error **error);
+synlock_status synlock_set_abandon(synlock_set *set, synlock_error **error);
+synlock_status synlock_set_release(synlock_set *set, synlock_error **error);
+synlock_status synlock_set_ensure_held(synlock_set *set, synlock_error **error);
+synlock_status synlock_dispatch_submit_set(synlock_dispatch *dispatch,
+                                           synlock_set *set,
+                                           int32_t op,
+                                           int64_t argument_ms,
+                                           uint64_t user,
+                                           uint64_t *ticket,
+                                           synlock_error **error);
+void synlock_set_free(synlock_set *set);
 synlock_status synlock_guard_new(const char *dialect,
                                  synlock_scope *scope,
                                  synlock_guard **guard,

@@ -84,7 +84,12 @@ impl Shared {
     }
 
     /// The long way: what was interrupted, a server that is to queue the claim, and what is taken.
-    fn wait_for(&self, wait: Wait, started: BootTime, cancel: Option<&Cancel>) -> Result<Acquired> {
+    pub(crate) fn wait_for(
+        &self,
+        wait: Wait,
+        started: BootTime,
+        cancel: Option<&Cancel>,
+    ) -> Result<Acquired> {
         let bell = match &*self.lock_phase() {
             Phase::Pending(_, bell) => bell.clone(),
             _ => Arc::default(),
@@ -94,18 +99,18 @@ impl Shared {
     }
 
     /// The short way alone; nothing if the lock is not free.
-    pub(crate) fn acquire_at_once(&self, mut phase: PhaseUse<'_>) -> Result<Option<Acquired>> {
+    pub(crate) fn acquire_at_once(&self, phase: &mut Phase) -> Result<Option<Acquired>> {
         let started = BootTime::now();
-        if matches!(&*phase, Phase::Pending(..)) {
+        if matches!(phase, Phase::Pending(..)) {
             // An interrupted acquire keeps its place, and its way to go on.
             return Ok(None);
         }
-        self.try_now(&mut phase, started)
+        self.try_now(phase, started)
     }
 
     /// After a single look.
     #[cold]
-    fn refuse(&self, outcome: Code, waited: Duration) -> Error {
+    pub(crate) fn refuse(&self, outcome: Code, waited: Duration) -> Error {
         self.tell_with(EventKind::Refused, |facts| {
             facts.code = outcome;
             facts.waited = waited;
@@ -209,7 +214,7 @@ impl Shared {
 
     /// What a single look comes to that brought no hold.
     #[cold]
-    fn not_now(
+    pub(crate) fn not_now(
         &self,
         phase: &mut Phase,
         claim: Box<Claim>,
@@ -237,7 +242,7 @@ impl Shared {
     /// A hold that arrives with less left than clocks may differ by is none. On this host a grant
     /// takes no time to arrive, and a lease that has run out is seen by the clock.
     #[inline]
-    fn is_too_late(&self, claim: &Claim, grant: &Grant) -> bool {
+    pub(crate) fn is_too_late(&self, claim: &Claim, grant: &Grant) -> bool {
         if !self.is_remote {
             return false;
         }

@@ -2,6 +2,7 @@
 
 pub(crate) mod completions;
 pub(crate) mod post;
+mod set;
 mod watch;
 
 use crate::cancel::Cancel;
@@ -13,6 +14,7 @@ use crate::mode::Mode;
 use crate::phase::{Step, Use};
 use crate::registry::Store;
 use crate::service::{self, Command, Place};
+use crate::set::LockSet;
 use crate::shared::Shared;
 use crate::signal::Signal;
 use crate::store::Backend;
@@ -20,6 +22,7 @@ pub use crate::store::poller::Poller;
 use crate::sync::{self, Mutex};
 use crate::{Error, Result};
 use completions::Completions;
+pub use set::submit_set;
 use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -116,6 +119,27 @@ pub fn submit_on(
         ));
     }
     let used = lock.enter_for_long()?;
+    // A handle that is dropped meanwhile must be able to end the wait.
+    let cancel = cancel.unwrap_or_default();
+    start(
+        poller,
+        lock.shared(),
+        Some(used),
+        op,
+        cancel,
+        Box::new(done),
+    )
+}
+
+/// Starts `op` on a lock that is in use already, by `used` or by a set.
+fn start(
+    poller: Option<&Arc<Poller>>,
+    lock: &Arc<Shared>,
+    used: Option<Use<Arc<Shared>>>,
+    op: Op,
+    cancel: Cancel,
+    done: Done,
+) -> Result<()> {
     let id = TASKS.fetch_add(1, Ordering::Relaxed);
     let place = Place::of(lock.store());
     let bell = Arc::new(Signal::with_hook(move || {
@@ -126,21 +150,19 @@ pub fn submit_on(
         Op::Acquire(wait) | Op::Promote(wait) => wait.deadline(),
         _ => None,
     };
-    // A handle that is dropped meanwhile must be able to end the wait.
-    let cancel = Some(cancel.unwrap_or_default());
-    *lock.shared().running.lock() = cancel.clone();
+    *lock.running.lock() = Some(cancel.clone());
     let task = Box::new(Task {
         id,
-        lock: lock.shared().clone(),
-        used: Some(used),
+        lock: lock.clone(),
+        used,
         op,
         deadline,
-        cancel,
+        cancel: Some(cancel),
         bell,
         poller: poller.cloned(),
         until: None,
         ending: None,
-        done: Some(Box::new(done)),
+        done: Some(done),
     });
     post::begin(task)
 }
@@ -331,6 +353,26 @@ impl Dispatch {
     /// # Errors
     /// `ConcurrentUse`, `ForkedHandle` (also for a queue made by the parent), `Exhausted`.
     pub fn submit(&self, lock: &Lock, op: Op, user: u64) -> Result<u64> {
+        self.submit_by(user, |poller, cancel, done| {
+            submit_on(Some(poller), lock, op, Some(cancel), done)
+        })
+    }
+
+    /// As `submit`, on all locks of a set: `Acquire`, `Release`, `Abandon` or `Check`.
+    ///
+    /// # Errors
+    /// As `submit`, about one of the locks; `InvalidArgument` for another operation.
+    pub fn submit_set(&self, set: &Arc<LockSet>, op: Op, user: u64) -> Result<u64> {
+        self.submit_by(user, |poller, cancel, done| {
+            submit_set(Some(poller), set, op, Some(cancel), done)
+        })
+    }
+
+    fn submit_by(
+        &self,
+        user: u64,
+        submit: impl FnOnce(&Arc<Poller>, Cancel, Done) -> Result<()>,
+    ) -> Result<u64> {
         if !self.0.poller.is_ours() {
             return Err(Error::new(
                 Code::ForkedHandle,
@@ -341,19 +383,14 @@ impl Dispatch {
         let cancel = Cancel::new();
         self.0.running.lock().insert(ticket, cancel.clone());
         let inner = self.0.clone();
-        let submitted = submit_on(
-            Some(&self.0.poller),
-            lock,
-            op,
-            Some(cancel),
-            move |result| {
-                inner.complete(Completion {
-                    ticket,
-                    user,
-                    result,
-                })
-            },
-        );
+        let done = move |result| {
+            inner.complete(Completion {
+                ticket,
+                user,
+                result,
+            })
+        };
+        let submitted = submit(&self.0.poller, cancel, Box::new(done));
         if submitted.is_err() {
             self.0.running.lock().remove(&ticket);
         }

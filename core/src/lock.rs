@@ -37,6 +37,42 @@ pub const LAST_CALLS: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Lock(Arc<Shared>);
 
+impl Use<Arc<Shared>> {
+    /// A use of a handle that goes on without it.
+    pub(crate) fn of(lock: &Arc<Shared>) -> Result<Self> {
+        lock.mark(|| Use(lock.clone()))
+    }
+}
+
+impl Shared {
+    fn mark<U>(&self, used: impl FnOnce() -> U) -> Result<U> {
+        let now = fork::generation();
+        let entered = self.gated.gate.enter(now);
+        let used = entered.map(|()| used()).map_err(|why| self.deny(why))?;
+        if self.is_of(now) {
+            Ok(used)
+        } else {
+            Err(self.deny(Denied::Forked))
+        }
+    }
+
+    /// Whether the handle did not leave `Idle` in a parent.
+    #[inline]
+    fn is_of(&self, generation: u64) -> bool {
+        let owned = self.owned.load(Ordering::Acquire);
+        owned == 0 || owned == generation
+    }
+
+    #[cold]
+    fn deny(&self, why: Denied) -> Error {
+        let code = match why {
+            Denied::InUse => Code::ConcurrentUse,
+            Denied::Forked => Code::ForkedHandle,
+        };
+        self.about("use", Error::outcome(code))
+    }
+}
+
 impl Lock {
     pub(crate) fn new(store: Store, name: Name, options: LockOptions) -> Result<Self> {
         options.check()?;
@@ -105,23 +141,12 @@ impl Lock {
 
     /// Marks the handle as in use until the guard is dropped.
     fn enter(&self) -> Result<Use<&Shared>> {
-        self.mark(|| Use(&*self.0))
+        self.0.mark(|| Use(&*self.0))
     }
 
     /// As `enter`, for a use that goes on without the handle.
     pub(crate) fn enter_for_long(&self) -> Result<Use<Arc<Shared>>> {
-        self.mark(|| Use(self.0.clone()))
-    }
-
-    fn mark<U>(&self, used: impl FnOnce() -> U) -> Result<U> {
-        let now = fork::generation();
-        let entered = self.0.gated.gate.enter(now);
-        let used = entered.map(|()| used()).map_err(|why| self.deny(why))?;
-        if self.is_of(now) {
-            Ok(used)
-        } else {
-            Err(self.deny(Denied::Forked))
-        }
+        Use::of(&self.0)
     }
 
     /// As `enter`, with the phase.
@@ -129,32 +154,16 @@ impl Lock {
     fn enter_and_lock(&self) -> Result<PhaseUse<'_>> {
         let now = fork::generation();
         match PhaseUse::enter(&self.0, now) {
-            Ok(used) if self.is_of(now) => Ok(used),
-            Ok(_) => Err(self.deny(Denied::Forked)),
-            Err(why) => Err(self.deny(why)),
+            Ok(used) if self.0.is_of(now) => Ok(used),
+            Ok(_) => Err(self.0.deny(Denied::Forked)),
+            Err(why) => Err(self.0.deny(why)),
         }
-    }
-
-    /// Whether the handle did not leave `Idle` in a parent.
-    #[inline]
-    fn is_of(&self, generation: u64) -> bool {
-        let owned = self.0.owned.load(Ordering::Acquire);
-        owned == 0 || owned == generation
-    }
-
-    #[cold]
-    fn deny(&self, why: Denied) -> Error {
-        let code = match why {
-            Denied::InUse => Code::ConcurrentUse,
-            Denied::Forked => Code::ForkedHandle,
-        };
-        self.about("use", Error::outcome(code))
     }
 
     fn is_forked(&self) -> bool {
         let now = fork::generation();
         let user = self.0.gated.gate.user();
-        !self.is_of(now) || (user != 0 && user != now)
+        !self.0.is_of(now) || (user != 0 && user != now)
     }
 
     #[cold]
@@ -211,9 +220,9 @@ impl Lock {
     /// # Errors
     /// As [`Lock::acquire`], but for `Busy`.
     pub fn acquire_at_once(&self) -> Result<Option<Acquired>> {
-        let phase = self.enter_and_lock()?;
+        let mut phase = self.enter_and_lock()?;
         self.0
-            .acquire_at_once(phase)
+            .acquire_at_once(&mut phase)
             .map_err(|error| self.about("acquire", error))
     }
 

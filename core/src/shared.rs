@@ -35,7 +35,9 @@ pub(crate) struct Shared {
     pub(crate) options: LockOptions,
     /// Lease that each grant gets; `None` on stores that see their owner die.
     pub(crate) ttl: Option<Duration>,
-    pub(crate) renew: bool,
+    renew: bool,
+    /// Renewed all the same, for as long as the rest of its set is waited for.
+    keeps: AtomicBool,
     /// A server keeps the lock, so that each request may take its time, by a clock of its own.
     pub(crate) is_remote: bool,
     /// No verb of the store waits for anybody.
@@ -128,6 +130,7 @@ impl Shared {
             options,
             ttl,
             renew,
+            keeps: AtomicBool::new(false),
             owned: AtomicU64::new(0),
             state: AtomicU8::new(State::Idle as u8),
             gated: Gated::new(),
@@ -186,6 +189,26 @@ impl Shared {
     /// Whether the handle was dropped while dispatch worked on it.
     pub(crate) fn is_orphaned(&self) -> bool {
         self.orphaned.load(Ordering::SeqCst)
+    }
+
+    /// Whether its leases are renewed in the background.
+    pub(crate) fn renews(&self) -> bool {
+        self.renew || self.keeps.load(Ordering::Acquire)
+    }
+
+    /// Has the present hold renewed, or no more, whatever the options say; `watch` must follow.
+    pub(crate) fn keep(&self, on: bool) {
+        let is_needed = !self.renew && !self.store.is_caller_thread_only();
+        self.keeps.store(on && is_needed, Ordering::Release);
+    }
+
+    /// Puts the hold under watch that is to be kept.
+    pub(crate) fn watch(&self) {
+        if self.keeps.load(Ordering::Acquire)
+            && let Phase::Held(hold) = &*self.lock_phase()
+        {
+            watchdog::start(self, hold);
+        }
     }
 
     /// Whether anybody wants to hear of a loss.

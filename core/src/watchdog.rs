@@ -52,7 +52,7 @@ pub(crate) fn start(lock: &Shared, hold: &Hold) {
         }
         return;
     };
-    if !lock.renew && !lock.is_watched() {
+    if !lock.renews() && !lock.is_watched() {
         return;
     }
     let due = due(lock, lease, spread());
@@ -79,7 +79,7 @@ fn spread() -> u32 {
 
 /// When to look: a third into what is left if the lease is renewed, else at its end.
 fn due(lock: &Shared, lease: BootTime, spread: u32) -> BootTime {
-    if !lock.renew {
+    if !lock.renews() {
         return lease;
     }
     let now = BootTime::now();
@@ -93,7 +93,11 @@ impl Watch {
     fn set_due(&mut self, lock: &Shared, due: BootTime) {
         let way = due.since(BootTime::now());
         self.due = due.as_nanos();
-        let ahead = if lock.renew { way / 2 } else { Duration::ZERO };
+        let ahead = if lock.renews() {
+            way / 2
+        } else {
+            Duration::ZERO
+        };
         let ahead = u64::try_from(ahead.as_nanos()).unwrap_or(u64::MAX);
         self.early = self.due.saturating_sub(ahead);
     }
@@ -173,20 +177,24 @@ fn judge(lock: &Shared, phase: &mut Phase, spread: u32) -> Look {
     let (Some(lease), ttl) = (hold.lease, hold.claim.ttl) else {
         return Look::Again(None);
     };
+    if !lock.renews() && !lock.is_watched() {
+        // It was renewed while the rest of its set was waited for.
+        return Look::Again(None);
+    }
     if lock.conservative(hold, lease).has_passed() {
         lose(lock, phase, "its lease ran out");
         return Look::Again(None);
     }
     // The lock's own TTL, or what a refresh made of it.
     match ttl {
-        Some(ttl) if lock.renew => {
+        Some(ttl) if lock.renews() => {
             if hold.since.after(ttl / 6) > BootTime::now() {
                 // A hold that began a moment ago, seen by the entry of an earlier one.
                 return Look::Again(Some(due(lock, lease, spread)));
             }
             Look::Renew(lease, ttl)
         }
-        _ => Look::Again((!lock.renew).then_some(lease)),
+        _ => Look::Again((!lock.renews()).then_some(lease)),
     }
 }
 

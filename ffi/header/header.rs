@@ -115,6 +115,7 @@ fn generate(config: Config) -> String {
         "manager",
         "metrics",
         "session",
+        "set",
         "guard_request",
     ] {
         builder = builder.with_src(sources.join(format!("{file}.rs")));

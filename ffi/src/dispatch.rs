@@ -60,7 +60,7 @@ pub struct synlock_completion {
 }
 
 #[derive(Debug)]
-pub(crate) struct DispatchObject(Dispatch);
+pub(crate) struct DispatchObject(pub(crate) Dispatch);
 
 /// Makes an empty queue; starts no thread before the first operation.
 ///

@@ -11,8 +11,10 @@ use crate::guard_request::GuardObject;
 use crate::list::ListObject;
 use crate::lock::LockObject;
 use crate::scope::ScopeObject;
+use crate::set::SetObject;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, CHUNKS, FreeList, GENERATIONS, Ordering};
-use crate::table::{Entry, Pin, Place, Table};
+pub(crate) use crate::table::Pin;
+use crate::table::{Entry, Place, Table};
 use synlock_core::{BootTime, Code, Error, Manager, Result, Session, Store};
 
 /// What a handle stands for.
@@ -29,6 +31,7 @@ pub(crate) enum Object {
     Session(Session),
     Manager(Manager),
     Guard(GuardObject),
+    Set(SetObject),
 }
 
 /// The kinds, by number.
@@ -46,6 +49,7 @@ pub(crate) enum Kind {
     Session = 9,
     Guard = 10,
     Manager = 11,
+    Set = 12,
 }
 
 impl Object {
@@ -63,6 +67,7 @@ impl Object {
             Object::Session(_) => Kind::Session,
             Object::Manager(_) => Kind::Manager,
             Object::Guard(_) => Kind::Guard,
+            Object::Set(_) => Kind::Set,
         }
     }
 }
@@ -72,6 +77,7 @@ impl Entry for Object {
         match self {
             Object::Lock(lock) => lock.freed.cancel(),
             Object::Guard(guard) => guard.freed.cancel(),
+            Object::Set(set) => set.freed.cancel(),
             _ => {}
         }
     }
@@ -95,7 +101,7 @@ static TABLE: Table<Object> = Table {
     free: FreeList::new(),
 };
 /// Live handles by kind, for those who look for leaks.
-static COUNTS: [AtomicU64; 12] = [const { AtomicU64::new(0) }; 12];
+static COUNTS: [AtomicU64; 13] = [const { AtomicU64::new(0) }; 13];
 
 /// Gives the object a handle.
 pub(crate) fn insert(object: Object) -> Result<u64> {
@@ -218,4 +224,5 @@ access! {
     with_session: Session(Session);
     with_manager: Manager(Manager);
     with_guard: Guard(GuardObject);
+    with_set: Set(SetObject);
 }

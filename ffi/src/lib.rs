@@ -36,6 +36,7 @@ mod model;
 pub mod options;
 pub mod scope;
 pub mod session;
+pub mod set;
 pub mod status;
 pub mod store;
 mod sync;

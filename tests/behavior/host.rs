@@ -15,7 +15,7 @@ pub fn tests(list: &mut List) {
     list.add("dispatch_times_out", timeout);
 }
 
-fn next(dispatch: &Dispatch) -> Completion {
+pub fn next(dispatch: &Dispatch) -> Completion {
     let end = Instant::now() + Duration::from_secs(30);
     loop {
         if let Some(completion) = dispatch.reap(1).pop() {

@@ -12,6 +12,7 @@ mod matrix;
 mod modes;
 mod process;
 mod sessions;
+mod sets;
 mod setups;
 mod support;
 
@@ -38,6 +39,7 @@ fn main() {
         process::tests(&mut list);
         fork::tests(&mut list);
         sessions::tests(&mut list);
+        sets::tests(&mut list);
         trials.extend(list.into_trials());
     }
     trials.push(Trial::test("suite::is_not_empty", || Ok(())));

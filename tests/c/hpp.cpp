@@ -241,6 +241,24 @@ static void managers() {
     CHECK(usual.acquire("\"x\"") && store.is_locked("lock_x"));
 }
 
+static void sets() {
+    synlock::Store store{"memory"};
+    synlock::Lock a{store, "hpp a"}, b{store, "hpp b"}, other{store, "hpp b"};
+    synlock::LockSet set{{&b, &a}};
+    CHECK(set.acquire(0ms));
+    set.ensure_held();
+    CHECK(!other.acquire(0ms));
+    set.release();
+    CHECK(other.acquire(0ms) && !set.acquire(30ms) && a.state() == SYNLOCK_STATE_IDLE);
+    other.release();
+    {
+        synlock::LockSet held{{&a, &b}};
+        synlock::Cancel cancel;
+        CHECK(held.acquire(0ms, cancel));
+    }
+    CHECK(other.acquire(0ms));
+}
+
 int main() {
     check_setting();
     CASE(stores);
@@ -252,5 +270,6 @@ int main() {
     CASE(exports);
     CASE(managers);
     CASE(sessions);
+    CASE(sets);
     return check_totals();
 }

@@ -279,6 +279,34 @@ static void managers(void) {
     synlock_store_free(store);
 }
 
+static void sets(void) {
+    synlock_store *store = check_store("memory");
+    synlock_lock *lock = NULL, *none[1] = {NULL};
+    synlock_set *set = NULL;
+    synlock_dispatch *dispatch = NULL;
+    FINE(synlock_lock_new(store, "x", 1, NULL, &lock, NULL));
+    REFUSED(synlock_set_new(NULL, 1, NULL, &set, NULL));
+    REFUSED(synlock_set_new(none, 1, NULL, &set, NULL));
+    REFUSED(synlock_set_new(&lock, 1, NULL, NULL, NULL));
+    FINE(synlock_set_new(&lock, 1, NULL, &set, NULL));
+    REFUSED(synlock_set_acquire(NULL, 0, NULL, NULL, NULL));
+    FINE(synlock_set_acquire(set, 0, NULL, NULL, NULL));
+    REFUSED(synlock_set_ensure_held(NULL, NULL));
+    FINE(synlock_set_ensure_held(set, NULL));
+    REFUSED(synlock_set_abandon(NULL, NULL));
+    FINE(synlock_set_abandon(set, NULL));
+    REFUSED(synlock_set_release(NULL, NULL));
+    FINE(synlock_set_release(set, NULL));
+    FINE(synlock_dispatch_new(&dispatch, NULL));
+    REFUSED(synlock_dispatch_submit_set(NULL, set, SYNLOCK_OP_CHECK, 0, 0, NULL, NULL));
+    REFUSED(synlock_dispatch_submit_set(dispatch, NULL, SYNLOCK_OP_CHECK, 0, 0, NULL, NULL));
+    synlock_dispatch_free(dispatch);
+    synlock_set_free(NULL);
+    synlock_set_free(set);
+    synlock_lock_free(lock);
+    synlock_store_free(store);
+}
+
 static void sessions(void) {
     synlock_store *store = check_store("memory");
     synlock_session *session = NULL, *made = NULL;
@@ -372,6 +400,7 @@ int main(void) {
     CASE(scopes_and_queues);
     CASE(managers);
     CASE(sessions);
+    CASE(sets);
     CASE(guards);
     CASE(numbers);
     return check_totals();

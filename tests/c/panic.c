@@ -52,6 +52,7 @@ static synlock_events *events;
 static synlock_list *list;
 static synlock_manager *manager;
 static synlock_session *session;
+static synlock_set *set;
 static synlock_guard *gate;
 static synlock_error *failure;
 static synlock_lock_options options;
@@ -66,6 +67,7 @@ static void make(void) {
     IS(SYNLOCK_OK, synlock_dispatch_new(&dispatch, NULL));
     IS(SYNLOCK_OK, synlock_events_new(store, 100, &events, NULL));
     IS(SYNLOCK_OK, synlock_session_new(store, NULL, &session, NULL));
+    IS(SYNLOCK_OK, synlock_set_new(&lock, 1, NULL, &set, NULL));
     IS(SYNLOCK_OK, synlock_lock_acquire(lock, SYNLOCK_NO_WAIT, NULL));
     IS(SYNLOCK_OK, synlock_store_inspect(store, "x", 1, &list, NULL));
     IS(SYNLOCK_OK, synlock_manager_new(store, NULL, &manager, NULL));
@@ -154,6 +156,12 @@ static void every_status(void) {
     STATUS(synlock_template_name, "1", 1, NULL, 0, text, sizeof text, &length);
     STATUS(synlock_store_measure, store, 1);
     STATUS(synlock_metrics_text, text, sizeof text, &length);
+    STATUS(synlock_set_new, &lock, 1, NULL, (synlock_set **)&untouched);
+    STATUS(synlock_set_acquire, set, 0, NULL, NULL);
+    STATUS(synlock_set_abandon, set);
+    STATUS(synlock_set_release, set);
+    STATUS(synlock_set_ensure_held, set);
+    STATUS(synlock_dispatch_submit_set, dispatch, set, SYNLOCK_OP_CHECK, 0, 0, NULL);
     STATUS(synlock_session_new, store, NULL, (synlock_session **)&untouched);
     STATUS(synlock_session_id, session, text, sizeof text, &length);
     STATUS(synlock_session_acquire, session, "y", 1, 0);
@@ -218,6 +226,7 @@ static void every_free(void) {
     NOTHING(synlock_scope_free, scope);
     NOTHING(synlock_cancel_free, cancel);
     NOTHING(synlock_session_free, session);
+    NOTHING(synlock_set_free, set);
     NOTHING(synlock_guard_free, gate);
     NOTHING(synlock_lock_free, lock);
     NOTHING(synlock_store_free, store);
@@ -242,6 +251,7 @@ static void contained(void) {
     synlock_scope_free(scope);
     synlock_cancel_free(cancel);
     synlock_session_free(session);
+    synlock_set_free(set);
     synlock_guard_free(gate);
     synlock_lock_free(lock);
     synlock_store_free(store);

@@ -22,6 +22,8 @@ mod storm;
 #[cfg(feature = "redis-tls")]
 #[path = "tls.rs"]
 mod tls;
+#[path = "together.rs"]
+mod together;
 #[path = "trouble.rs"]
 mod trouble;
 #[path = "watches.rs"]

@@ -13,6 +13,7 @@ mod lock;
 pub mod manager;
 pub mod seats;
 mod session;
+mod set;
 mod store;
 mod switch;
 mod uv;

@@ -89,6 +89,18 @@ fn quickly(seat: u32, run: impl FnOnce(&Lock, &Cancel) -> Result<i32>) -> i32 {
     })
 }
 
+/// Hands over the locks with these numbers.
+pub fn with_locks<T>(numbers: &[u32], run: impl FnOnce(&[&Lock]) -> Result<T>) -> Result<T> {
+    SEATS.with_borrow(|seats| {
+        let lock = |number: &u32| {
+            let taken = seats.taken.get(*number as usize)?.as_ref()?;
+            taken.made.get()?.as_ref().ok()
+        };
+        let locks: Option<Vec<&Lock>> = numbers.iter().map(lock).collect();
+        run(&locks.ok_or_else(|| Error::outcome(Code::InvalidHandle))?)
+    })
+}
+
 /// Takes the lock with this number, if it is free, on a store that answers at once; whoever listens is
 /// told of a refusal only if that is the end of it.
 #[napi(catch_unwind)]

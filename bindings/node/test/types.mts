@@ -2,7 +2,7 @@ import { createServer } from 'node:http';
 import { Guards, Held, Policy, Refused, heldBy } from '../guard.js';
 import { LockFactory } from '../symfony.js';
 import {
-  type Ask, type CustomStore, Lock, LockTimeout, SemaphoreManager, Store, SynlockError, keyName, metrics,
+  type Ask, type CustomStore, Lock, LockSet, LockTimeout, SemaphoreManager, Store, SynlockError, keyName, metrics,
 } from '../index.js';
 
 const store: Store = await Store.open('memory:', { fair: true });
@@ -21,6 +21,14 @@ lock?.releaseSync();
   const state: 'held' | string = held.state + sync.state;
   void state;
 }
+{
+  await using set = await store.acquireAll(['x', { name: 'y', shared: true }], { timeout: 5 });
+  const tokens: (bigint | null)[] = [...set].map((each) => each.fencingToken);
+  const count: number = await LockSet.using([{ store, name: 'z' }], (all) => all.locks.length + tokens.length);
+  void count;
+}
+// @ts-expect-error an entry of a set has a store
+await LockSet.acquire([{ name: 'x' }]);
 class Drawer implements CustomStore {
   readonly freesOnDeath = true;
   attempt = (ask: Ask) => ask.name.length > 0 && { granted: true as const, fencingToken: 1n };

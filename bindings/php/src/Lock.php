@@ -377,6 +377,20 @@ final class Lock
         $this->madeOther = $shared !== $this->options->shared;
     }
 
+    /**
+     * For sets: the handle of the lock's own mode, made anew if it went with its request.
+     *
+     * @internal
+     */
+    public function handle(): CData
+    {
+        if ($this->native->ended || $this->madeOther) {
+            $this->prepare($this->options->shared);
+        }
+
+        return $this->handle;
+    }
+
     /** Makes the handle anew if it went with its request, or if it is idle and of the other mode. */
     private function prepare(bool $shared): void
     {

@@ -2,6 +2,7 @@
 
 use crate::errors::{contained, raise, wait};
 use crate::lock::Handle;
+use crate::set::Set;
 use pyo3::prelude::*;
 use synlock_core::{Op, Outcome};
 
@@ -10,6 +11,13 @@ use synlock_core::{Op, Outcome};
 #[derive(Debug)]
 pub struct Dispatch {
     dispatch: synlock_core::Dispatch,
+}
+
+/// What is acted on.
+#[derive(FromPyObject)]
+pub enum Target<'py> {
+    Lock(PyRef<'py, Handle>),
+    Set(PyRef<'py, Set>),
 }
 
 /// Ticket, exception or None, (waited, contended, attempts, recovered) or None.
@@ -30,11 +38,11 @@ impl Dispatch {
         self.dispatch.fd()
     }
 
-    #[pyo3(signature = (handle, op, argument=None))]
+    #[pyo3(signature = (target, op, argument=None))]
     fn submit(
         &self,
         py: Python<'_>,
-        handle: &Handle,
+        target: Target<'_>,
         op: &str,
         argument: Option<f64>,
     ) -> PyResult<u64> {
@@ -53,7 +61,10 @@ impl Dispatch {
                 "abandon" => Op::Abandon,
                 _ => return Err(synlock_core::Error::invalid("there is no such operation")),
             };
-            self.dispatch.submit(&handle.lock, op, 0)
+            match &target {
+                Target::Lock(handle) => self.dispatch.submit(&handle.lock, op, 0),
+                Target::Set(set) => self.dispatch.submit_set(&set.set, op, 0),
+            }
         })
     }
 

@@ -8,6 +8,7 @@ mod guard;
 mod lock;
 mod manager;
 mod session;
+mod set;
 mod store;
 
 use pyo3::prelude::*;
@@ -27,6 +28,8 @@ mod _synlock {
     use super::manager::{Errand, Semaphores, key_name, template_name};
     #[pymodule_export]
     use super::session::Owner;
+    #[pymodule_export]
+    use super::set::Set;
     #[pymodule_export]
     use super::store::Backing;
 

@@ -4,7 +4,7 @@ use crate::errors::{contained, detached, raise, seconds, wait};
 use pyo3::prelude::*;
 use std::sync::{Arc, OnceLock};
 use synlock_core::{
-    BootTime, Code, Error, LAST_CALLS, Lock, LockOptions, Mode, Reentry, Result, Wait,
+    Acquired, BootTime, Code, Error, LAST_CALLS, Lock, LockOptions, Mode, Reentry, Result, Wait,
 };
 
 /// Until when calls that are under way may end, once the interpreter does.
@@ -84,6 +84,50 @@ impl Handle {
     }
 }
 
+/// Waited, contended, attempts, recovered.
+pub type How = (f64, bool, u32, bool);
+
+/// Acquires, giving Python its turn now and then; `abandon` gives up what an acquire that was interrupted keeps.
+pub fn acquire_in_turns(
+    py: Python<'_>,
+    wait: Wait,
+    acquire: impl Fn(Wait) -> Result<Acquired> + Sync,
+    abandon: impl Fn() -> Result<()> + Sync,
+) -> PyResult<How> {
+    let deadline = wait.deadline();
+    let mut turn = wait;
+    loop {
+        let result =
+            py.detach(|| std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| acquire(turn))));
+        let error = match result {
+            Ok(Ok(acquired)) => {
+                return Ok((
+                    acquired.waited.as_secs_f64(),
+                    acquired.contended,
+                    acquired.attempts,
+                    acquired.recovered,
+                ));
+            }
+            Ok(Err(error)) => error,
+            Err(panic) => {
+                std::mem::forget(panic);
+                Error::new(Code::Internal, "a bug in synlock was contained")
+            }
+        };
+        if error.code() != Code::Interrupted {
+            return Err(raise(py, &error));
+        }
+        if let Err(signal) = py.check_signals() {
+            // Whoever handles the exception does not come back for the place in the queue.
+            py.detach(|| abandon().ok());
+            return Err(signal);
+        }
+        if let (Wait::For(_), Some(deadline)) = (wait, deadline) {
+            turn = Wait::For(deadline.left().max(std::time::Duration::from_nanos(1)));
+        }
+    }
+}
+
 #[pymethods]
 impl Handle {
     /// Handles of one lock are equal.
@@ -97,43 +141,14 @@ impl Handle {
 
     /// Acquires within `timeout` seconds; (waited, contended, attempts, recovered).
     #[pyo3(signature = (timeout))]
-    fn acquire(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<(f64, bool, u32, bool)> {
+    fn acquire(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<How> {
         let wait = contained(py, || wait(timeout))?;
-        let deadline = wait.deadline();
-        let mut turn = wait;
-        loop {
-            let result = py.detach(|| {
-                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                    self.lock.acquire(turn, None)
-                }))
-            });
-            let error = match result {
-                Ok(Ok(acquired)) => {
-                    return Ok((
-                        acquired.waited.as_secs_f64(),
-                        acquired.contended,
-                        acquired.attempts,
-                        acquired.recovered,
-                    ));
-                }
-                Ok(Err(error)) => error,
-                Err(panic) => {
-                    std::mem::forget(panic);
-                    Error::new(Code::Internal, "a bug in synlock was contained")
-                }
-            };
-            if error.code() != Code::Interrupted {
-                return Err(raise(py, &error));
-            }
-            if let Err(signal) = py.check_signals() {
-                // Whoever handles the exception does not come back for the place in the queue.
-                py.detach(|| self.lock.abandon().ok());
-                return Err(signal);
-            }
-            if let (Wait::For(_), Some(deadline)) = (wait, deadline) {
-                turn = Wait::For(deadline.left().max(std::time::Duration::from_nanos(1)));
-            }
-        }
+        acquire_in_turns(
+            py,
+            wait,
+            |turn| self.lock.acquire(turn, None),
+            || self.lock.abandon(),
+        )
     }
 
     fn abandon(&self, py: Python<'_>) -> PyResult<()> {

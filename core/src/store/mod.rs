@@ -461,6 +461,23 @@ pub trait Backend: Send + Sync + Debug {
         None
     }
 
+    /// Whether `attempt_many` and `release_many` take fewer exchanges than one for each.
+    fn takes_together(&self) -> bool {
+        false
+    }
+
+    /// Several attempts, each as `attempt` without a bell would be: as many answers, in this order. What one is
+    /// told is true of that one alone: whoever wants all or none gives back what was granted.
+    fn attempt_many(&self, claims: &[&Claim]) -> Vec<Result<Attempt>> {
+        let each = claims.iter();
+        each.map(|claim| self.attempt(claim, None)).collect()
+    }
+
+    /// Several releases, each as `release` would be: as many answers, in this order.
+    fn release_many(&self, claims: &[&Claim]) -> Vec<Result<Answer>> {
+        claims.iter().map(|claim| self.release(claim)).collect()
+    }
+
     /// Turns a hold of `claim.mode` into one of `to`, or leaves it as it is and says `Busy`.
     fn change_mode(&self, claim: &Claim, to: Mode) -> Result<Attempt> {
         let _ = (claim, to);
@@ -553,14 +570,6 @@ pub trait Backend: Send + Sync + Debug {
     fn ddl(&self, engine: Option<&str>) -> Result<String> {
         let _ = engine;
         Err(no_table())
-    }
-
-    /// Takes several names, all or none.
-    fn attempt_many(&self, claims: &[Claim]) -> Result<Vec<Grant>> {
-        let _ = claims;
-        Err(Error::unsupported(
-            "this store cannot take several names at once",
-        ))
     }
 
     /// The same store as the session `id` has it, where rows have room for an owner's name: all holds

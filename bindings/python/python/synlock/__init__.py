@@ -37,6 +37,7 @@ from ._errors import (
 )
 from ._lock import Lock, Store
 from ._session import Session
+from ._set import LockSet
 from ._synlock import metrics, schemes
 from .semaphore import SemaphoreManager
 
@@ -60,6 +61,7 @@ __all__ = [
     "LockCancelled",
     "LockInterrupted",
     "LockLost",
+    "LockSet",
     "LockTimeout",
     "NotHeld",
     "PermissionDenied",

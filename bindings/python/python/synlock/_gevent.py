@@ -22,7 +22,7 @@ def is_patched() -> bool:
     return monkey is not None and bool(monkey.is_module_patched("socket"))
 
 
-def run(handle: _synlock.Handle, op: str, argument: float | None = None) -> Any:
+def run(handle: _synlock.Handle | _synlock.Set, op: str, argument: float | None = None) -> Any:
     """Runs an operation through dispatch, letting other greenlets run; an acquire that is killed holds nothing."""
     from gevent.socket import wait_read  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
@@ -54,7 +54,7 @@ def run(handle: _synlock.Handle, op: str, argument: float | None = None) -> Any:
     return done[0][2]
 
 
-def _ask_again(handle: _synlock.Handle, op: str, wait: float | None) -> Any:
+def _ask_again(handle: _synlock.Handle | _synlock.Set, op: str, wait: float | None) -> Any:
     """A wait on a custom store, which threads of the program ask and no other: in between, other greenlets run."""
     from gevent import sleep  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
@@ -62,7 +62,7 @@ def _ask_again(handle: _synlock.Handle, op: str, wait: float | None) -> Any:
     while True:
         left = _SLICE if wait is None else max(0.0, min(_SLICE, begin + wait - time.monotonic()))
         try:
-            if op == "promote":
+            if op == "promote" and isinstance(handle, _synlock.Handle):
                 return handle.promote(left)
             _, contended, attempts, recovered = handle.acquire(left)
             return time.monotonic() - begin, contended or pauses > 0, attempts + pauses, recovered

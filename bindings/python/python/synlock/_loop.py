@@ -32,7 +32,7 @@ class Operations:
         self._dispatch = _synlock.Dispatch()
         self._pending: dict[int, asyncio.Future[Any]] = {}
         #: A handle serves one operation at a time; the others wait for this.
-        self._using: dict[_synlock.Handle, asyncio.Future[Any]] = {}
+        self._using: dict[_synlock.Handle | _synlock.Set, asyncio.Future[Any]] = {}
         #: Who waits for a name to be free, by store and name.
         self._watched: dict[tuple[int, bytes], list[asyncio.Future[bool]]] = {}
         self._watching: set[asyncio.Task[None]] = set()
@@ -64,17 +64,17 @@ class Operations:
             if len(reaped) < _BATCH:
                 break
 
-    async def _turn(self, handle: _synlock.Handle) -> None:
+    async def _turn(self, handle: _synlock.Handle | _synlock.Set) -> None:
         while (busy := self._using.get(handle)) is not None:
             await asyncio.wait([busy])
 
-    def _over(self, handle: _synlock.Handle, turn: asyncio.Future[Any]) -> None:
+    def _over(self, handle: _synlock.Handle | _synlock.Set, turn: asyncio.Future[Any]) -> None:
         if self._using.get(handle) is turn:
             del self._using[handle]
         if not turn.done():
             turn.set_result(None)
 
-    async def run(self, handle: _synlock.Handle, op: str, argument: float | None = None) -> Any:
+    async def run(self, handle: _synlock.Handle | _synlock.Set, op: str, argument: float | None = None) -> Any:
         """Runs an operation of dispatch to its end, even if the task is cancelled meanwhile."""
         await self._turn(handle)
         turn = self._using[handle] = self._new()
@@ -106,7 +106,7 @@ class Operations:
             del self._pending[ticket]
         return future
 
-    async def release(self, handle: _synlock.Handle) -> None:
+    async def release(self, handle: _synlock.Handle | _synlock.Set) -> None:
         """Releases; a cancel before or during it does not keep the lock."""
         cancelled: asyncio.CancelledError | None = None
         while (busy := self._using.get(handle)) is not None:

@@ -16,6 +16,7 @@ from . import _synlock
 from ._base import Acquired, BaseLock, BaseSession, BaseStore, name_bytes
 from ._errors import ConcurrentUse, LockBusy, LockLost, LockTimeout, NotHeld, Reentered, SynlockError, make
 from ._loop import collector, in_thread, operations, to_the_end
+from ._set import BaseLockSet, wait_of
 from .semaphore import BaseManager, Key, _caller
 
 
@@ -116,11 +117,7 @@ class Lock(BaseLock):
 
     async def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """Acquires; False if the lock was not free at once (or in time)."""
-        if not blocking and timeout != -1:
-            raise ValueError("can't specify a timeout for a non-blocking call")
-        if timeout < 0 and timeout != -1:
-            raise ValueError("timeout value must be a non-negative number")
-        return await self._acquire((None if timeout == -1 else float(timeout)) if blocking else 0.0)
+        return await self._acquire(wait_of(blocking, timeout))
 
     async def _acquire(self, wait: float | None) -> bool:
         handle = self._spare()
@@ -224,6 +221,57 @@ class Lock(BaseLock):
         lost = asyncio.Event()
         await self.on_lost(lost.set)
         await lost.wait()
+
+
+class LockSet(BaseLockSet[Lock]):
+    """As `synlock.LockSet`, of locks of this module, for tasks of one event loop."""
+
+    async def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Acquires all; False, and none is held, if one was not free at once (or in time)."""
+        return await self._acquire(wait_of(blocking, timeout))
+
+    async def _acquire(self, wait: float | None) -> bool:
+        hold = self._new_hold(asyncio.current_task())
+        try:
+            how = await operations().run(hold.native, "acquire", wait)
+        except (LockBusy, LockTimeout):
+            hold.put_back()
+            return False
+        self._granted(hold, how)
+        return True
+
+    async def release(self) -> None:
+        """Releases all; raises `NotHeld`, or what the first said that was not released as it should be."""
+        await self._release(own=False)
+
+    async def _release(self, own: bool) -> None:
+        hold = self._pop(asyncio.current_task(), own)
+        try:
+            await operations().release(hold.native)
+        except ConcurrentUse:
+            self._back(hold)
+            raise
+        hold.put_back()
+
+    async def ensure_held(self) -> None:
+        """Asks the stores, and raises `LockLost` or `NotHeld` unless all are held."""
+        await operations().run(self._find(asyncio.current_task()).native, "check")
+
+    async def __aenter__(self) -> LockSet:
+        if not await self._acquire(self._timeout):
+            raise self._error(2, "was not free in time", "acquire")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            await self._release(own=True)
+        except NotHeld:
+            pass
+        except SynlockError:
+            if kind is None:
+                raise
 
 
 class Session(BaseSession):
@@ -372,4 +420,4 @@ class SemaphoreManager(BaseManager):
         await in_thread(self._native.end)
 
 
-__all__ = ["Lock", "SemaphoreManager", "Session", "Store"]
+__all__ = ["Lock", "LockSet", "SemaphoreManager", "Session", "Store"]

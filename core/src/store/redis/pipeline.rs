@@ -1,7 +1,7 @@
 //! Several requests to one server in one round trip.
 
 use super::client::{Redis, Turn};
-use super::connection::Broken;
+use super::connection::{Broken, Connection};
 use super::nodes::Node;
 use crate::Result;
 use crate::lease::BootTime;
@@ -37,13 +37,19 @@ impl Redis {
         let unsent = |error| Broken { error, sent: false };
         let process = self.process().map_err(unsent)?;
         let mut connection = self.connect(node, Turn::First, limit).map_err(unsent)?;
-        replies.push(connection.exchange(&requests.concat(), limit)?);
-        while replies.len() < requests.len() {
-            let reply = connection.reply(limit);
-            replies.push(reply.map_err(|error| Broken { error, sent: true })?);
+        match read_all(&mut connection, requests, limit, replies) {
+            Ok(()) => {
+                self.keep(process, connection);
+                Ok(())
+            }
+            Err(broken) => {
+                if broken.sent {
+                    // What is still on its way must not act after what is asked next.
+                    process.unended.add(&connection.node, connection.id);
+                }
+                Err(broken)
+            }
         }
-        self.keep(process, connection);
-        Ok(())
     }
 
     /// As `pipeline`, for requests that only read: all replies or none.
@@ -56,4 +62,18 @@ impl Redis {
             (_, Some(broken)) => Err(broken.error),
         }
     }
+}
+
+fn read_all(
+    connection: &mut Connection,
+    requests: &[Vec<u8>],
+    limit: BootTime,
+    replies: &mut Vec<Value>,
+) -> std::result::Result<(), Broken> {
+    replies.push(connection.exchange(&requests.concat(), limit)?);
+    while replies.len() < requests.len() {
+        let reply = connection.reply(limit);
+        replies.push(reply.map_err(|error| Broken { error, sent: true })?);
+    }
+    Ok(())
 }

@@ -1,15 +1,16 @@
-//! Leases that are lengthened together: one round trip for each server that keeps some of them.
+//! Claims that are asked for, lengthened or given back together: one round trip for each server that keeps some.
 
 use super::answers::number;
 use super::client::Redis;
 use super::connection::Broken;
 use super::exchange::{ack_request, settle};
 use super::nodes::{Next, Node, share};
+use super::pipe;
 use super::scripts::Verb;
-use super::verbs::millis;
+use super::verbs::{Asking, millis};
 use crate::codes::Code;
 use crate::lease::BootTime;
-use crate::store::{Answer, Backend, Claim};
+use crate::store::{Answer, Attempt, Backend, Claim};
 use crate::{Error, Result};
 use redis::Value;
 use std::time::Duration;
@@ -17,8 +18,128 @@ use std::time::Duration;
 /// How often those are asked for again whom an answer sent elsewhere.
 const MOST_ROUNDS: u32 = 3;
 
-/// A claim, and how much longer it is to last.
-type Wish<'a> = (&'a Claim, Duration);
+/// What is asked for one claim.
+pub(super) trait Wish {
+    type Answer;
+    /// Whether replicas are to have what it writes.
+    const COUNTS_REPLICAS: bool;
+
+    fn claim(&self) -> &Claim;
+
+    /// The verb, and its words.
+    fn words(&self, redis: &Redis) -> Result<(Verb, Vec<Vec<u8>>)>;
+
+    /// What the reply means to a request that was sent at `before`.
+    fn read(
+        &self,
+        redis: &Redis,
+        before: BootTime,
+        reply: Value,
+        acks: Option<i64>,
+    ) -> Result<Self::Answer>;
+
+    /// Whether something comes before it that others must not wait for.
+    fn goes_alone(&self, _: &Redis) -> bool {
+        false
+    }
+
+    /// The same by itself.
+    fn alone(&self, redis: &Redis) -> Result<Self::Answer>;
+}
+
+/// A hold is to last so much longer.
+pub(super) struct Longer<'a>(pub &'a Claim, pub Duration);
+
+impl Wish for Longer<'_> {
+    type Answer = Answer;
+    const COUNTS_REPLICAS: bool = true;
+
+    fn claim(&self) -> &Claim {
+        self.0
+    }
+
+    fn words(&self, _: &Redis) -> Result<(Verb, Vec<Vec<u8>>)> {
+        let words = [self.0.token.to_hex(), millis(self.1)];
+        Ok((Verb::Extend, words.map(String::into_bytes).to_vec()))
+    }
+
+    fn read(
+        &self,
+        redis: &Redis,
+        before: BootTime,
+        reply: Value,
+        acks: Option<i64>,
+    ) -> Result<Answer> {
+        redis.extended(self.0, self.1, before, &reply, acks)
+    }
+
+    fn alone(&self, redis: &Redis) -> Result<Answer> {
+        redis.extend(self.0, self.1)
+    }
+}
+
+/// A hold is wanted, if the lock is free.
+pub(super) struct Taking<'a>(pub &'a Claim);
+
+impl Wish for Taking<'_> {
+    type Answer = Attempt;
+    const COUNTS_REPLICAS: bool = true;
+
+    fn claim(&self) -> &Claim {
+        self.0
+    }
+
+    fn words(&self, redis: &Redis) -> Result<(Verb, Vec<Vec<u8>>)> {
+        let asking = Asking::new(self.0, redis.who(self.0.label.as_deref())?);
+        let words = asking.args(None).into_iter().map(<[u8]>::to_vec);
+        Ok((Verb::Acquire, words.collect()))
+    }
+
+    fn read(
+        &self,
+        redis: &Redis,
+        before: BootTime,
+        reply: Value,
+        acks: Option<i64>,
+    ) -> Result<Attempt> {
+        redis.answer(self.0, before, false, reply, acks)
+    }
+
+    /// A release of that name must be seen through first.
+    fn goes_alone(&self, redis: &Redis) -> bool {
+        let process = redis.known_process();
+        process.is_some_and(|process| process.owed.has(&self.0.name))
+    }
+
+    fn alone(&self, redis: &Redis) -> Result<Attempt> {
+        redis.attempt(self.0, None)
+    }
+}
+
+/// A hold is over.
+pub(super) struct Leaving<'a>(pub &'a Claim);
+
+impl Wish for Leaving<'_> {
+    type Answer = Answer;
+    const COUNTS_REPLICAS: bool = false;
+
+    fn claim(&self) -> &Claim {
+        self.0
+    }
+
+    fn words(&self, _: &Redis) -> Result<(Verb, Vec<Vec<u8>>)> {
+        Ok((Verb::Release, vec![self.0.token.to_hex().into_bytes()]))
+    }
+
+    fn read(&self, redis: &Redis, _: BootTime, reply: Value, _: Option<i64>) -> Result<Answer> {
+        redis.forget(self.0);
+        pipe::released(&reply)
+    }
+
+    fn alone(&self, redis: &Redis) -> Result<Answer> {
+        redis.release(self.0)
+    }
+}
 
 /// Those of one server: their places among the wishes, their slots and their requests.
 struct Batch {
@@ -29,9 +150,9 @@ struct Batch {
 }
 
 /// Answers each wish, as many as there are.
-pub(super) fn extend(redis: &Redis, wishes: &[Wish<'_>]) -> Vec<Result<Answer>> {
-    let mut answers: Vec<Option<Result<Answer>>> = wishes.iter().map(|_| None).collect();
-    let nearest = wishes.iter().filter_map(|(claim, _)| claim.deadline).min();
+pub(super) fn ask_all<W: Wish>(redis: &Redis, wishes: &[W]) -> Vec<Result<W::Answer>> {
+    let mut answers: Vec<Option<Result<W::Answer>>> = wishes.iter().map(|_| None).collect();
+    let nearest = wishes.iter().filter_map(|wish| wish.claim().deadline).min();
     let limit = redis.limit(nearest);
     for _ in 0..MOST_ROUNDS {
         let open = open(&answers);
@@ -50,8 +171,7 @@ pub(super) fn extend(redis: &Redis, wishes: &[Wish<'_>]) -> Vec<Result<Answer>> 
         if limit.has_passed() {
             break;
         }
-        let (claim, ttl) = wishes[place];
-        answers[place] = Some(redis.extend(claim, ttl));
+        answers[place] = Some(wishes[place].alone(redis));
     }
     let late = || Error::new(Code::Unavailable, "the servers could not serve in time");
     let answers = answers.into_iter();
@@ -60,7 +180,7 @@ pub(super) fn extend(redis: &Redis, wishes: &[Wish<'_>]) -> Vec<Result<Answer>> 
         .collect()
 }
 
-fn open(answers: &[Option<Result<Answer>>]) -> Vec<usize> {
+fn open<T>(answers: &[Option<Result<T>>]) -> Vec<usize> {
     let all = answers.iter().enumerate();
     all.filter(|(_, answer)| answer.is_none())
         .map(|(place, _)| place)
@@ -68,24 +188,30 @@ fn open(answers: &[Option<Result<Answer>>]) -> Vec<usize> {
 }
 
 /// By server.
-fn sort(
+fn sort<W: Wish>(
     redis: &Redis,
-    wishes: &[Wish<'_>],
+    wishes: &[W],
     open: &[usize],
     limit: BootTime,
-    answers: &mut [Option<Result<Answer>>],
+    answers: &mut [Option<Result<W::Answer>>],
 ) -> Vec<Batch> {
     let mut batches: Vec<Batch> = Vec::new();
     let form = redis.form(redis.is_bare());
     for &place in open {
-        let (claim, ttl) = wishes[place];
-        if redis.is_scriptless() {
-            answers[place] = Some(redis.extend(claim, ttl));
+        let wish = &wishes[place];
+        if redis.is_scriptless() || wish.goes_alone(redis) {
+            answers[place] = Some(wish.alone(redis));
             continue;
         }
-        let (token, ttl) = (claim.token.to_hex(), millis(ttl));
-        let args = [token.as_bytes(), ttl.as_bytes()];
-        let (request, slot) = redis.request(form, Verb::Extend, &claim.name, &args, false);
+        let (verb, words) = match wish.words(redis) {
+            Ok(asked) => asked,
+            Err(error) => {
+                answers[place] = Some(Err(error));
+                continue;
+            }
+        };
+        let args: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        let (request, slot) = redis.request(form, verb, &wish.claim().name, &args, false);
         let node = redis
             .process()
             .and_then(|process| process.nodes.target(&redis.config, slot, limit));
@@ -113,16 +239,16 @@ fn sort(
     batches
 }
 
-fn ask(
+fn ask<W: Wish>(
     redis: &Redis,
-    wishes: &[Wish<'_>],
+    wishes: &[W],
     batch: &Batch,
     limit: BootTime,
-    answers: &mut [Option<Result<Answer>>],
+    answers: &mut [Option<Result<W::Answer>>],
 ) {
     let before = BootTime::now();
     let mut requests = batch.requests.clone();
-    let wants_acks = redis.config.min_acks > 0;
+    let wants_acks = W::COUNTS_REPLICAS && redis.config.min_acks > 0;
     if wants_acks {
         // Of all that was written before it.
         requests.push(ack_request(
@@ -141,14 +267,14 @@ fn ask(
     let mut replies = replies.into_iter();
     let mut first = true;
     for (&place, &slot) in batch.places.iter().zip(&batch.slots) {
-        let (claim, ttl) = wishes[place];
+        let wish = &wishes[place];
         answers[place] = match (replies.next(), &broken) {
             (Some(error @ Value::ServerError(_)), _) => {
                 let stays = look_elsewhere(redis, batch, &error, slot);
                 // What one has to do, to load the script for instance, serves the others too.
-                (stays && std::mem::take(&mut first)).then(|| redis.extend(claim, ttl))
+                (stays && std::mem::take(&mut first)).then(|| wish.alone(redis))
             }
-            (Some(reply), _) => Some(redis.extended(claim, ttl, before, &reply, acks)),
+            (Some(reply), _) => Some(wish.read(redis, before, reply, acks)),
             (None, Some(broken)) => Some(Err(unanswered(broken))),
             (None, None) => None,
         };

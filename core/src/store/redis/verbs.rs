@@ -6,6 +6,7 @@ use super::config::{Config, Dialect, Place};
 use super::connection::{check, pack, protocol};
 use super::scripts::Verb;
 use super::subscription::{Stray, is_forbidden};
+use super::together::{Leaving, Longer, Taking};
 use super::{answers, listing, pipe, together, watch};
 use crate::capability::{Capabilities, Fence, Scope};
 use crate::codes::Code;
@@ -476,7 +477,30 @@ impl Backend for Redis {
     }
 
     fn extend_many(&self, claims: &[(&Claim, Duration)]) -> Vec<Result<Answer>> {
-        together::extend(self, claims)
+        let wishes: Vec<_> = claims
+            .iter()
+            .map(|(claim, ttl)| Longer(claim, *ttl))
+            .collect();
+        together::ask_all(self, &wishes)
+    }
+
+    /// Releases whose answers are not waited for go one by one, and so does what follows them.
+    fn takes_together(&self) -> bool {
+        !self.config.leaves_releases
+    }
+
+    fn attempt_many(&self, claims: &[&Claim]) -> Vec<Result<Attempt>> {
+        let wishes: Vec<_> = claims.iter().map(|claim| Taking(claim)).collect();
+        together::ask_all(self, &wishes)
+    }
+
+    fn release_many(&self, claims: &[&Claim]) -> Vec<Result<Answer>> {
+        let wishes: Vec<_> = claims.iter().map(|claim| Leaving(claim)).collect();
+        let answers = together::ask_all(self, &wishes);
+        if let Some(process) = self.known_process() {
+            process.owed.learn(true);
+        }
+        answers
     }
 
     fn release(&self, claim: &Claim) -> Result<Answer> {

@@ -1,0 +1,253 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Synlock;
+
+use FFI\CData;
+use Synlock\Exception\SynlockException;
+use Synlock\Internal\Deadline;
+use Synlock\Internal\Native;
+
+/**
+ * Locks that are taken together, all or none, on any stores and in any modes.
+ *
+ * No two sets can wait for one another, whatever the order of their locks. While it waits, a set may hold some of
+ * its locks, with leases that are renewed; it gives them back if it fails. The locks stay what they are: each has its
+ * own fencing token, state and lease. What the set holds is released when it is destroyed or the request ends, unless
+ * a lock's auto-release is off.
+ */
+final class LockSet
+{
+    /** @var non-empty-list<Lock> */
+    private array $locks;
+    private ?CData $handle = null;
+    private Native $native;
+    /** @var list<CData> the locks' handles of which the set was made */
+    private array $members = [];
+    private CData $acquired;
+
+    /**
+     * @throws SynlockException `InvalidArgument` for no lock at all, more than 1024, and two on one name
+     */
+    public function __construct(Lock ...$locks)
+    {
+        if ($locks === []) {
+            throw Native::invalid('a set has one lock at least');
+        }
+        $this->locks = \array_values($locks);
+        $this->make();
+    }
+
+    public function __destruct()
+    {
+        if ($this->handle !== null) {
+            $this->native->ffi->synlock_set_free($this->handle);
+            $this->each('warn');
+        }
+    }
+
+    private function __clone()
+    {
+    }
+
+    public function __serialize(): array
+    {
+        throw new Exception\Unsupported('a set of locks cannot be serialized', Code::UNSUPPORTED, 'UNSUPPORTED');
+    }
+
+    /**
+     * Takes all locks. On a set that is held already: true, and its leases are renewed.
+     *
+     * @param bool       $blocking wait until all are free
+     * @param float|null $timeout  wait so many seconds at most; null: the timeout of the first lock, or for ever.
+     *                             Under a web server a wait without a bound throws `LockTimeout` after
+     *                             `Runtime::maxWait()` seconds
+     *
+     * @return bool whether all are held now; if not, none is
+     *
+     * @throws SynlockException for trouble of a store, never for a lock that is not free
+     */
+    public function acquire(bool $blocking = false, ?float $timeout = null): bool
+    {
+        if (!$blocking && $timeout !== null) {
+            throw Native::invalid('a timeout needs blocking: true');
+        }
+        $this->make();
+        $deadline = $blocking ? $this->deadline($timeout) : null;
+
+        try {
+            $status = $this->call($deadline);
+
+            return match ($status) {
+                Code::OK => true,
+                Code::BUSY, Code::TIMEOUT => $this->refused($deadline),
+                Code::ALREADY_HELD => $this->again(),
+                default => throw $this->native->failure($status),
+            };
+        } finally {
+            $this->each('tell');
+        }
+    }
+
+    /**
+     * Gives all locks back, whatever became of each.
+     *
+     * @throws SynlockException what the first said that was not released as it should be: `LockLost`, `Uncertain`;
+     *                          `NotHeld` if none was held
+     */
+    public function release(): void
+    {
+        $this->check($this->native->ffi->synlock_set_release($this->handle, $this->native->errorSlot));
+    }
+
+    /**
+     * Asks the stores, and throws unless all locks are held.
+     *
+     * @throws SynlockException `NotHeld`, `LockLost`, trouble of a store
+     */
+    public function ensureHeld(): void
+    {
+        $this->check($this->native->ffi->synlock_set_ensure_held($this->handle, $this->native->errorSlot));
+    }
+
+    /**
+     * Whether all locks are held, by the stores' own word.
+     *
+     * @throws SynlockException for trouble of a store
+     */
+    public function isAcquired(): bool
+    {
+        foreach ($this->locks as $lock) {
+            if (!$lock->isAcquired()) {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
+    /**
+     * Lengthens all leases to `$ttl` seconds from now, or to the locks' own TTLs. Never shortens one.
+     *
+     * @throws SynlockException `NotHeld`, `LockLost`, `Uncertain`, `Unsupported`
+     */
+    public function refresh(?float $ttl = null): void
+    {
+        foreach ($this->locks as $lock) {
+            $lock->refresh($ttl);
+        }
+    }
+
+    /** @return non-empty-list<Lock> in the order in which they were given */
+    public function locks(): array
+    {
+        return $this->locks;
+    }
+
+    /** How the last acquire that was granted went; null before the first. */
+    public function lastAcquired(): ?Acquired
+    {
+        return $this->acquired->attempts === 0 ? null : Acquired::of($this->acquired);
+    }
+
+    /** Makes the handle, anew if those of its locks have changed since, or went with their request. */
+    private function make(): void
+    {
+        $native = Native::current();
+        $members = \array_map(static fn (Lock $lock): CData => $lock->handle(), $this->locks);
+        if ($this->handle !== null && $this->native === $native && !$native->ended && $members === $this->members) {
+            return;
+        }
+        $count = \count($members);
+        $array = $native->ffi->new("synlock_lock*[{$count}]");
+        foreach ($members as $at => $member) {
+            $array[$at] = $member;
+        }
+        $slot = $native->ffi->new('synlock_set*');
+        $native->check($native->ffi->synlock_set_new($native->ffi->cast('synlock_lock **', \FFI::addr($array)), $count, $native->scope, \FFI::addr($slot), $native->errorSlot));
+        if ($this->handle !== null) {
+            $this->native->ffi->synlock_set_free($this->handle);
+        } else {
+            $this->acquired = $native->sized('synlock_acquired');
+        }
+        [$this->native, $this->handle, $this->members] = [$native, $slot, $members];
+    }
+
+    private function deadline(?float $timeout): Deadline
+    {
+        if ($timeout === null) {
+            $milliseconds = $this->native->ffi->synlock_lock_timeout_ms($this->members[0]);
+            $timeout = $milliseconds < 0 ? null : $milliseconds / 1000;
+        }
+
+        return Deadline::in($timeout);
+    }
+
+    /** A wait comes back on a signal and every 200 ms; made again, it goes on. */
+    private function call(?Deadline $deadline): int
+    {
+        $native = $this->native;
+        $acquired = \FFI::addr($this->acquired);
+        try {
+            do {
+                $native->forget();
+                $status = $native->ffi->synlock_set_acquire($this->handle, $deadline?->left() ?? 0, null, $acquired, $native->errorSlot);
+            } while ($status === Code::INTERRUPTED);
+
+            return $status;
+        } catch (\Throwable $thrown) {
+            // A signal handler threw: nothing stays held or queued for a caller who never hears of it.
+            $native->forget();
+            $native->ffi->synlock_set_abandon($this->handle, null);
+            throw $thrown;
+        }
+    }
+
+    private function refused(?Deadline $deadline): bool
+    {
+        $this->native->forget();
+        $names = \implode(', ', \array_map(static fn (Lock $lock): string => "\"{$lock->name()}\"", $this->locks));
+
+        return $deadline !== null && $deadline->end("not all of the locks {$names} are free");
+    }
+
+    /** An acquire on a set that holds something: fine if it holds all. */
+    private function again(): bool
+    {
+        $failure = $this->native->failure(Code::ALREADY_HELD);
+        foreach ($this->locks as $lock) {
+            if (!$lock->isAcquired()) {
+                throw $failure;
+            }
+        }
+        $this->refresh();
+
+        return true;
+    }
+
+    private function check(int $status): void
+    {
+        if ($status === Code::OK) {
+            $this->each('tell');
+
+            return;
+        }
+        // Read first: whoever is told may use synlock.
+        $failure = $this->native->failure($status);
+        $this->each('warn');
+        throw $failure;
+    }
+
+    /** @param 'tell'|'warn' $what */
+    private function each(string $what): void
+    {
+        $stores = [];
+        foreach ($this->locks as $lock) {
+            $stores[\spl_object_id($lock->store())] = $lock->store();
+        }
+        foreach ($stores as $store) {
+            $store->{$what}();
+        }
+    }
+}
