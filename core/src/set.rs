@@ -127,7 +127,7 @@ impl LockSet {
             }
         };
         drop(running);
-        self.end(&plan, ended)
+        self.note_end(&plan, ended)
     }
 
     /// Takes all locks if all are free; `None` if one is not.
@@ -305,7 +305,7 @@ impl LockSet {
     }
 
     /// Notes how an acquire has ended.
-    pub(crate) fn end(&self, plan: &Plan, ended: Result<Acquired>) -> Result<Acquired> {
+    pub(crate) fn note_end(&self, plan: &Plan, ended: Result<Acquired>) -> Result<Acquired> {
         let now = BootTime::now();
         match ended {
             Ok(acquired) => {
@@ -441,6 +441,13 @@ impl LockSet {
 
 impl Drop for LockSet {
     fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl LockSet {
+    /// What dropping the set does, for hosts that choose where that is.
+    pub fn end(&self) {
         if self.is_mine(&self.underway) {
             let _ = self.abandon();
         }
@@ -448,6 +455,7 @@ impl Drop for LockSet {
             return;
         }
         let Ok(_used) = self.enter_all() else { return };
+        self.note_release();
         for lock in self.locks.iter().rev() {
             if lock.auto_release.load(Ordering::Relaxed) && lock.is_held_now() {
                 let released = lock.release();

@@ -49,7 +49,10 @@ impl Set {
 
 impl Drop for Set {
     fn drop(&mut self) {
-        // What it gives back may take a server's time: not with the interpreter in hand. Its own drop follows.
-        Python::try_attach(|py| py.detach(|| self.set.abandon().ok()));
+        // What it gives back may take a server's time: not with the interpreter in hand. Its own drop follows. Where
+        // others have it still, an operation is under way, which ends it.
+        if Arc::strong_count(&self.set) == 1 {
+            Python::try_attach(|py| py.detach(|| self.set.end()));
+        }
     }
 }

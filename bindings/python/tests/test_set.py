@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import threading
 import time
@@ -76,6 +77,27 @@ def test_a_set_is_of_locks_of_any_mode_and_store(url, name):
     with synlock.LockSet(store.lock(name, shared=True), other.lock(name)):
         assert store.lock(name, shared=True).acquire(False)
         assert not store.lock(name).acquire(False) and not other.lock(name).acquire(False)
+
+
+def test_a_set_that_is_dropped_gives_back_what_is_to_be_released(url, name):
+    store = synlock.Store(url)
+    kept, other = store.lock(f"{name}/kept", auto_release=False), store.lock(f"{name}/other")
+    accounts = synlock.LockSet(kept, other)
+    assert accounts.acquire()
+    del accounts
+    gc.collect()
+    assert (kept.state, other.state) == ("held", "idle")
+    kept.release()
+
+    async def main():
+        store = aio.Store(url)
+        accounts = aio.LockSet(store.lock(f"{name}/other"))
+        assert await accounts.acquire()
+        del accounts
+        gc.collect()
+        assert await store.lock(f"{name}/other").acquire(timeout=60)
+
+    asyncio.run(main())
 
 
 def test_bad_sets_are_refused(url, name):

@@ -105,7 +105,7 @@ impl Run {
             Next::Do(step, places) => self.begin(step, &places),
             Next::Over(ended) => {
                 let ended = match &self.state.lock().kind {
-                    Kind::Acquire(plan) => self.set.end(plan, ended),
+                    Kind::Acquire(plan) => self.set.note_end(plan, ended),
                     Kind::Release | Kind::Abandon | Kind::Check => ended,
                 };
                 self.finish(ended.map(Outcome::Acquired));

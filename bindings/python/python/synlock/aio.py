@@ -226,6 +226,11 @@ class Lock(BaseLock):
 class LockSet(BaseLockSet[Lock]):
     """As `synlock.LockSet`, of locks of this module, for tasks of one event loop."""
 
+    def __del__(self) -> None:
+        held: list[Any] = self.__dict__.pop("_held", [])
+        if held:
+            collector.drop(held)
+
     async def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """Acquires all; False, and none is held, if one was not free at once (or in time)."""
         return await self._acquire(wait_of(blocking, timeout))
