@@ -11,7 +11,7 @@
 #include <synlock.h>
 
 enum { THREADS = 8, OWN = 6, SHARED = 4, STALE = 64, STATUSES = 1000 };
-enum kind { STORE, LOCK, CANCEL, SCOPE, DISPATCH, EVENTS, ERROR, LIST, SESSION, MANAGER, GUARD, KINDS };
+enum kind { STORE, LOCK, CANCEL, SCOPE, DISPATCH, EVENTS, ERROR, LIST, SESSION, MANAGER, GUARD, SET, KINDS };
 /* What a call must say of the handle that it was given. */
 enum expected { ANY, GOOD, BAD, NONE };
 
@@ -106,6 +106,7 @@ static void free_any(enum kind kind, uintptr_t handle) {
         case SESSION: synlock_session_free(given); break;
         case MANAGER: synlock_manager_free(given); break;
         case GUARD: synlock_guard_free(given); break;
+        case SET: synlock_set_free(given); break;
         default: synlock_list_free(given);
     }
 }
@@ -198,6 +199,17 @@ static void make_guard(struct run *run) {
     NEW(GUARD, synlock_guard, synlock_guard_new(dialect, scope, &fresh, to));
 }
 
+static void make_set(struct run *run) {
+    enum expected expected = GOOD, second;
+    synlock_lock *locks[3];
+    size_t count = 1 + below(run, 3);
+    for (size_t i = 0; i < count; i++) {
+        locks[i] = (void *)pick(run, LOCK, &second);
+        expected = both(expected, second);
+    }
+    NEW(SET, synlock_set, synlock_set_new(locks, count, NULL, &fresh, to));
+}
+
 static void make(struct run *run) {
     enum expected expected = ANY, second;
     const char *name = names[below(run, 4)];
@@ -235,6 +247,8 @@ static void make(struct run *run) {
         make_manager(run);
     } else if (dice < 55) {
         make_guard(run);
+    } else if (dice < 63) {
+        make_set(run);
     } else {
         synlock_store *store = (void *)pick(run, STORE, &expected);
         synlock_lock_options options = SYNLOCK_LOCK_OPTIONS_INIT;
@@ -310,6 +324,25 @@ static void use_lock(struct run *run) {
             if (number < -1 || synlock_lock_remaining_ms(lock) < -1 || synlock_lock_timeout_ms(lock) < -1 || synlock_lock_fencing_token(lock) < 0)
                 die(run, "a value", number);
             if (expected >= BAD && synlock_lock_auto_release(lock) != -1) die(run, "a handle that is none was taken", 0);
+    }
+}
+
+static void use_set(struct run *run) {
+    enum expected expected, second;
+    synlock_set *set = (void *)pick(run, SET, &expected);
+    synlock_acquired how = {.struct_size = sizeof how};
+    switch (below(run, 8)) {
+        case 0: case 1: case 2: WITH(synlock_set_acquire(set, wait_ms(run), NULL, below(run, 2) ? &how : NULL, to)); break;
+        case 3: {
+            synlock_cancel *cancel = (void *)pick(run, CANCEL, &second);
+            if (second == NONE) second = GOOD;
+            expected = both(expected, second);
+            WITH(synlock_set_acquire(set, wait_ms(run), cancel, NULL, to));
+            break;
+        }
+        case 4: case 5: WITH(synlock_set_release(set, to)); break;
+        case 6: WITH(synlock_set_ensure_held(set, to)); break;
+        default: WITH(synlock_set_abandon(set, to));
     }
 }
 
@@ -439,7 +472,7 @@ static void use_queue(struct run *run) {
         synlock_completion done[4];
         size_t count = 0;
         uint64_t ticket;
-        switch (below(run, 4)) {
+        switch (below(run, 5)) {
             case 0: case 1: {
                 synlock_lock *lock = (void *)pick(run, LOCK, &second);
                 expected = both(expected, second);
@@ -448,7 +481,13 @@ static void use_queue(struct run *run) {
                 WITH(synlock_dispatch_submit(dispatch, lock, op, wait, run->calls, below(run, 2) ? &ticket : NULL, to));
                 break;
             }
-            case 2: WITH(synlock_dispatch_cancel(dispatch, below(run, 2000), to)); break;
+            case 2: {
+                synlock_set *set = (void *)pick(run, SET, &second);
+                expected = both(expected, second);
+                WITH(synlock_dispatch_submit_set(dispatch, set, (int)below(run, 9), (int64_t)below(run, 3), run->calls, NULL, to));
+                break;
+            }
+            case 3: WITH(synlock_dispatch_cancel(dispatch, below(run, 2000), to)); break;
             default:
                 if (synlock_dispatch_fd(dispatch) >= 0 && expected >= BAD) die(run, "a handle that is none was taken", 0);
                 WITH(synlock_dispatch_reap(dispatch, done, 4, sizeof *done, &count, to));
@@ -518,7 +557,8 @@ static void *work(void *given) {
         else if (dice < 50) use_lock(run);
         else if (dice < 54) use_manager(run);
         else if (dice < 58) use_guard(run);
-        else if (dice < 65) use_session(run);
+        else if (dice < 62) use_session(run);
+        else if (dice < 67) use_set(run);
         else if (dice < 75) use_store(run);
         else if (dice < 88) use_queue(run);
         else if (dice < 92) use_text(run);
