@@ -17,8 +17,8 @@
  * zero means default.
  *
  * THREADS: stores, sessions, cancel and dispatch handles may be used by several
- * threads at once; a lock by one at a time, though it may move: a second call at the
- * same moment gets SYNLOCK_CONCURRENT_USE. Freeing is legal from any thread.
+ * threads at once; a lock or a set of locks by one at a time, though it may move: a
+ * second call at the same moment gets SYNLOCK_CONCURRENT_USE. Freeing is legal from any thread.
  *
  * FORKS: in a child, stores work and make their own connections; a lock or a
  * session that was idle at the fork works as a new one; one that held or waited answers

@@ -49,7 +49,7 @@ fn leased(url: &str, name: &str, ttl: Duration) -> Lock {
 #[test]
 fn members_that_may_have_forgotten_do_not_vote() {
     let mut servers = three();
-    let url = url(&servers, "?io_timeout=100", "max_ttl=1500");
+    let url = url(&servers, "?io_timeout=1000", "max_ttl=1500");
     let a = leased(&url, "n", ms(1500));
     let error = a.acquire(Wait::No, None).unwrap_err();
     assert_eq!(error.code(), Code::Unavailable, "{error}");
@@ -240,7 +240,7 @@ fn members_that_cannot_show_who_they_are_do_not_vote() {
 #[test]
 fn a_round_without_a_majority_leaves_nothing_behind() {
     let mut servers = three();
-    let url = url(&servers, "?io_timeout=100", "cold_start=1");
+    let url = url(&servers, "?io_timeout=1000", "cold_start=1");
     servers[2].kill();
     let (a, b) = (lock(&url, "n"), lock(&url, "n"));
     a.acquire(Wait::No, None).unwrap();
