@@ -293,10 +293,10 @@ static void sets(void) {
     FINE(synlock_set_acquire(set, 0, NULL, NULL, NULL));
     REFUSED(synlock_set_ensure_held(NULL, NULL));
     FINE(synlock_set_ensure_held(set, NULL));
-    REFUSED(synlock_set_abandon(NULL, NULL));
-    FINE(synlock_set_abandon(set, NULL));
     REFUSED(synlock_set_release(NULL, NULL));
     FINE(synlock_set_release(set, NULL));
+    REFUSED(synlock_set_abandon(NULL, NULL));
+    FINE(synlock_set_abandon(set, NULL));
     FINE(synlock_dispatch_new(&dispatch, NULL));
     REFUSED(synlock_dispatch_submit_set(NULL, set, SYNLOCK_OP_CHECK, 0, 0, NULL, NULL));
     REFUSED(synlock_dispatch_submit_set(dispatch, NULL, SYNLOCK_OP_CHECK, 0, 0, NULL, NULL));

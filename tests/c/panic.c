@@ -230,7 +230,7 @@ static void every_free(void) {
     NOTHING(synlock_guard_free, gate);
     NOTHING(synlock_lock_free, lock);
     NOTHING(synlock_store_free, store);
-    CHECK(all == 11 && synlock_debug_live(0) == all);
+    CHECK(all == 12 && synlock_debug_live(0) == all);
 }
 
 static void contained(void) {

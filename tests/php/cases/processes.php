@@ -289,8 +289,12 @@ return static function (Runner $t, string $temp, string $package, string $redis)
             $parent->send('end');
             same(0, $parent->wait(), $parent->output);
             $text = (string) file_get_contents($trace);
+            // What another process' line cut in two is put together again.
+            while (preg_match('/^(\d+) ([^\n]*) <unfinished \.\.\.>$(.*?)^\1 <\.\.\. \w+ resumed>([^\n]*)$/ms', $text, $cut, PREG_OFFSET_CAPTURE) === 1) {
+                $text = substr_replace($text, "{$cut[1][0]} {$cut[2][0]}{$cut[4][0]}{$cut[3][0]}", $cut[0][1], strlen($cut[0][0]));
+            }
             // A thread of the parent is no child: it is cloned without SIGCHLD.
-            ok(preg_match_all('/(?:clone\(.*SIGCHLD.*|fork\(\)|clone resumed>.*SIGCHLD.*) += (\d+)$/m', $text, $children) >= 1, $text);
+            ok(preg_match_all('/(?:clone\(.*SIGCHLD.*|fork\(\)) += (\d+)$/m', $text, $children) >= 1, $text);
             $of = static fn (array $pids): int => preg_match_all('/^(?:' . implode('|', $pids) . ') .*<UNIX/m', $text);
             ok($of(['\d+']) > 0, 'the trace sees the connection');
             same(0, $of($children[1]), 'calls of the child on it');

@@ -65,6 +65,9 @@ final class Clients
         until(static fn (): bool => $follows($replica), 60, 'it follows');
 
         return [$server, static function () use (&$master, &$replica, $follows): void {
+            // It takes over with what it has by then.
+            $written = (int) $master->info('replication')['master_repl_offset'];
+            until(static fn (): bool => (int) $replica->info('replication')['slave_repl_offset'] >= $written, 60, 'it has all');
             until(static fn (): bool => @$replica->rawCommand('CLUSTER', 'FAILOVER', 'TAKEOVER') === true, 30, 'it may');
             until(static fn (): bool => $replica->info('replication')['role'] === 'master' && $follows($master), 60, 'it has taken over');
             [$master, $replica] = [$replica, $master];
