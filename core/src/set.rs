@@ -41,9 +41,11 @@ pub struct LockSet {
     locks: Vec<Arc<Shared>>,
     /// The lock that was named first: its options say how long to wait.
     first: Arc<Shared>,
-    /// Generation of the process in which an acquire was interrupted, or the set is held; 0 otherwise.
+    /// Generation of the process in which an acquire was interrupted, 0 otherwise.
     underway: AtomicU64,
+    /// Generation of the process in which the set is held, 0 otherwise.
     held: AtomicU64,
+    /// When the last acquire began, in nanoseconds since boot.
     started: AtomicU64,
 }
 
@@ -111,7 +113,7 @@ impl LockSet {
         }
         // A handle that is freed meanwhile must be able to end the wait.
         let cancel = cancel.cloned().unwrap_or_default();
-        let running = self.run_by(&cancel);
+        self.run_by(Some(&cancel));
         let deadline = wait.deadline();
         let mut next = plan.begin();
         let ended = loop {
@@ -126,7 +128,7 @@ impl LockSet {
                 }
             }
         };
-        drop(running);
+        self.run_by(None);
         self.note_end(&plan, ended)
     }
 
@@ -148,27 +150,31 @@ impl LockSet {
     /// # Errors
     /// `ForkedHandle`, `ConcurrentUse`.
     pub fn abandon(&self) -> Result<()> {
-        if !self.is_mine(&self.underway) && !self.is_mine(&self.held) {
-            return Ok(());
-        }
         let _used = self.enter_all()?;
-        self.give_up();
+        if self.has_taken() {
+            self.give_up();
+        }
         Ok(())
+    }
+
+    /// Whether it holds something, or may: what is held by hand is none of its own.
+    pub(crate) fn has_taken(&self) -> bool {
+        self.is_mine(&self.underway) || self.is_mine(&self.held)
     }
 
     fn give_up(&self) {
         self.underway.store(0, Ordering::Release);
-        self.note_release();
+        self.leave();
         for lock in self.locks.iter().rev() {
             lock.keep(false);
             lock.undo();
         }
     }
 
-    /// Gives all locks back.
+    /// Gives all locks back that it took.
     ///
     /// # Errors
-    /// `NotHeld` if none is held; of several that were not released as they should be, the first: `Lost`,
+    /// `NotHeld` if it took none; of several that were not released as they should be, the first: `Lost`,
     /// `Uncertain`, `Unavailable`. The others are released all the same.
     pub fn release(&self) -> Result<Released> {
         if self.is_mine(&self.underway) {
@@ -176,18 +182,27 @@ impl LockSet {
             return Err(self.first.about("release", Error::outcome(Code::NotHeld)));
         }
         let _used = self.enter_all()?;
-        self.note_release();
+        self.is_held()?;
         let places: Vec<usize> = (0..self.locks.len()).rev().collect();
         let told = self.give_back(&places);
         self.sum_up(told.into_iter().zip(places))
     }
 
-    /// From here on it has to give back nothing.
-    pub(crate) fn note_release(&self) {
+    /// Fails unless it holds its locks, as far as it was told.
+    pub(crate) fn is_held(&self) -> Result<()> {
+        if self.is_mine(&self.held) {
+            Ok(())
+        } else {
+            Err(self.first.about("release", Error::outcome(Code::NotHeld)))
+        }
+    }
+
+    /// Leaves what it holds to the locks themselves: dropping the set gives nothing back.
+    pub fn leave(&self) {
         self.held.store(0, Ordering::Release);
     }
 
-    /// What releases came to.
+    /// What releases came to. Those that went wrong can be asked for again.
     pub(crate) fn sum_up(
         &self,
         told: impl Iterator<Item = (Result<Released>, usize)>,
@@ -208,6 +223,12 @@ impl LockSet {
                     }
                 }
             }
+        }
+        if failed
+            .as_ref()
+            .is_none_or(|(_, _, error)| error.code().number() < Code::NullPointer.number())
+        {
+            self.leave();
         }
         match failed {
             // One that was given back by hand.
@@ -239,11 +260,6 @@ impl LockSet {
         self.locks
             .iter()
             .any(|lock| lock.store.is_caller_thread_only())
-    }
-
-    /// Leaves what it holds to the locks themselves: dropping the set gives nothing back.
-    pub fn leave(&self) {
-        self.note_release();
     }
 
     /// Event loops cannot wait for stores that only their program's threads may ask.
@@ -296,12 +312,11 @@ impl LockSet {
         self.locks.iter().any(|lock| lock.is_orphaned())
     }
 
-    /// Has a handle that is dropped meanwhile end the wait.
-    pub(crate) fn run_by(&self, cancel: &Cancel) -> Running<'_> {
+    /// Has a handle that is dropped meanwhile end the acquire, or no more.
+    pub(crate) fn run_by(&self, cancel: Option<&Cancel>) {
         for lock in &self.locks {
-            *lock.running.lock() = Some(cancel.clone());
+            *lock.running.lock() = cancel.cloned();
         }
-        Running(self)
     }
 
     /// Notes how an acquire has ended.
@@ -437,15 +452,7 @@ impl LockSet {
         }
         told
     }
-}
 
-impl Drop for LockSet {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-impl LockSet {
     /// What dropping the set does, for hosts that choose where that is.
     pub fn end(&self) {
         if self.is_mine(&self.underway) {
@@ -455,7 +462,7 @@ impl LockSet {
             return;
         }
         let Ok(_used) = self.enter_all() else { return };
-        self.note_release();
+        self.leave();
         for lock in self.locks.iter().rev() {
             if lock.auto_release.load(Ordering::Relaxed) && lock.is_held_now() {
                 let released = lock.release();
@@ -465,14 +472,9 @@ impl LockSet {
     }
 }
 
-/// While an acquire of a set is under way.
-pub(crate) struct Running<'a>(&'a LockSet);
-
-impl Drop for Running<'_> {
+impl Drop for LockSet {
     fn drop(&mut self) {
-        for lock in &self.0.locks {
-            lock.running.lock().take();
-        }
+        self.end();
     }
 }
 

@@ -3,9 +3,12 @@
 use super::support::{Case, List, PATIENCE, code, ms};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
-use synlock_core::{Code, LockOptions, Store, Wait};
+use std::time::{Duration, Instant};
+use synlock_core::{Code, LockOptions, LockSet, Store, Wait};
 
 const CHILD: &str = "SYNLOCK_BEHAVIOR_CHILD";
+/// Another name that the child takes together with its own.
+const ALSO: &str = "SYNLOCK_BEHAVIOR_ALSO";
 
 pub fn tests(list: &mut List) {
     if list.can.scope == synlock_core::Scope::Process {
@@ -15,6 +18,10 @@ pub fn tests(list: &mut List) {
     list.add("a_process_that_exits_leaves_no_lock", exits);
     list.add("a_process_that_is_killed_leaves_no_lock", killed);
     list.add("a_waiter_of_another_process_is_woken", woken);
+    list.add(
+        "a_set_whose_process_is_killed_as_it_waits_leaves_no_lock",
+        part_killed,
+    );
 }
 
 /// In the child: takes the lock, says so, and does as it is told.
@@ -30,7 +37,12 @@ pub fn child_main() -> Option<i32> {
         options.ttl = Some(ms(3000));
         options.renew = Some(true);
     }
-    let lock = store.lock_with(&name, options).ok()?;
+    let lock = store.lock_with(&name, options.clone()).ok()?;
+    if let Ok(also) = std::env::var(ALSO) {
+        let also = store.lock_with(also, options).ok()?;
+        let set = LockSet::new(&[&lock, &also]).ok()?;
+        return Some(i32::from(set.acquire(PATIENCE, None).is_err()));
+    }
     let result = lock.acquire(PATIENCE, None);
     let mut out = std::io::stdout();
     let _ = writeln!(
@@ -52,8 +64,14 @@ struct Holder(Child);
 
 impl Holder {
     fn start(case: &Case) -> Self {
-        let child = Command::new(std::env::current_exe().unwrap())
-            .env(CHILD, format!("{}\n{}", case.url, case.name))
+        Holder::run(case, &case.name, |_| {})
+    }
+
+    fn run(case: &Case, name: &str, change: impl FnOnce(&mut Command)) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        change(&mut command);
+        let child = command
+            .env(CHILD, format!("{}\n{name}", case.url))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -125,4 +143,26 @@ fn woken(case: &Case) {
     assert_eq!(code(lock.acquire(Wait::No, None)), Code::Busy);
     holder.tell("release");
     lock.acquire(PATIENCE, None).unwrap();
+}
+
+/// It holds the first of its names, and waits for the second.
+fn part_killed(case: &Case) {
+    let mut names = [case.another(), case.another()];
+    names.sort();
+    let [first, second] =
+        names.map(|name| case.store.lock(&name).map(|lock| (name, lock)).unwrap());
+    second.1.acquire(Wait::No, None).unwrap();
+    let mut child = Holder::run(case, &first.0, |command| {
+        command.env(ALSO, &second.0);
+    });
+    let end = Instant::now() + Duration::from_secs(60);
+    while first.1.try_acquire().unwrap().is_some() {
+        first.1.release().unwrap();
+        assert!(Instant::now() < end, "the child never took it");
+        std::thread::sleep(ms(5));
+    }
+    child.0.kill().unwrap();
+    child.0.wait().unwrap();
+    first.1.acquire(PATIENCE, None).unwrap();
+    second.1.ensure_held().unwrap();
 }

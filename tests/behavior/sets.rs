@@ -1,9 +1,11 @@
 //! Several locks at once: all or none, whoever else wants some of them.
 
+use super::fork::in_child;
 use super::host::next;
 use super::support::{Case, List, PATIENCE, code, ms};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 use synlock_core::{Cancel, Code, Dispatch, Lock, LockSet, Mode, Op, Outcome, State, Store, Wait};
 
 pub fn tests(list: &mut List) {
@@ -14,6 +16,8 @@ pub fn tests(list: &mut List) {
     list.add("an_interrupted_set_goes_on_or_is_abandoned", interrupted);
     list.add("sets_that_overlap_never_stop", overlapping);
     list.add("bad_sets_are_refused", bad);
+    list.add("a_set_gives_back_only_what_it_took", by_hand);
+    list.add("a_child_is_refused_the_set_of_its_parent", forked);
     list.add("a_set_gives_back_what_it_holds_when_dropped", dropped);
     if list.can.shared {
         list.add("locks_of_a_set_have_modes_of_their_own", mixed);
@@ -26,6 +30,10 @@ pub fn tests(list: &mut List) {
     } else {
         list.add("dispatch_takes_a_set_and_gives_it_back", dispatched);
         list.add("dispatch_cancels_the_wait_of_a_set", dispatch_cancels);
+        list.add(
+            "dispatch_ends_the_wait_of_a_set_whose_lock_is_dropped",
+            dispatch_drops,
+        );
     }
 }
 
@@ -236,6 +244,44 @@ fn bad(case: &Case) {
     two.acquire(Wait::No, None).unwrap();
 }
 
+/// A lock that is held by hand stays so, whatever is asked of the set.
+fn by_hand(case: &Case) {
+    let mine = locks(case, 3);
+    let set = Arc::new(set(&mine));
+    mine[1].acquire(Wait::No, None).unwrap();
+    assert_eq!(code(set.acquire(Wait::No, None)), Code::AlreadyHeld);
+    assert_eq!(code(set.release()), Code::NotHeld);
+    set.abandon().unwrap();
+    if !case.store.is_caller_thread_only() {
+        let dispatch = Dispatch::new().unwrap();
+        dispatch.submit_set(&set, Op::Release, 0).unwrap();
+        assert_eq!(code(next(&dispatch).result), Code::NotHeld);
+        dispatch.submit_set(&set, Op::Abandon, 0).unwrap();
+        assert!(matches!(next(&dispatch).result, Ok(Outcome::Done)));
+    }
+    drop(set);
+    assert_eq!(states(&mine), [State::Idle, State::Held, State::Idle]);
+    mine[1].ensure_held().unwrap();
+}
+
+fn forked(case: &Case) {
+    let mine = locks(case, 2);
+    let mut slot = Some(set(&mine));
+    slot.as_ref().unwrap().acquire(Wait::No, None).unwrap();
+    assert!(in_child(|| {
+        let held = slot.take().unwrap();
+        let refused = code(held.acquire(Wait::Forever, None)) == Code::ForkedHandle
+            && code(held.release()) == Code::ForkedHandle
+            && code(held.ensure_held()) == Code::ForkedHandle;
+        drop(held);
+        refused
+    }));
+    assert_eq!(states(&mine), [State::Held; 2]);
+    for lock in &mine {
+        lock.ensure_held().unwrap();
+    }
+}
+
 fn dropped(case: &Case) {
     let mine = locks(case, 2);
     let theirs = again(&case.store, &mine);
@@ -374,4 +420,24 @@ fn dispatch_cancels(case: &Case) {
             lock.release().unwrap();
         }
     }
+}
+
+fn dispatch_drops(case: &Case) {
+    let mut mine = locks(case, 2);
+    let theirs = again(&case.store, &mine);
+    // The last in the order of names: the other one is held meanwhile.
+    theirs[0].acquire(PATIENCE, None).unwrap();
+    let set = Arc::new(set(&mine));
+    let dispatch = Dispatch::new().unwrap();
+    dispatch
+        .submit_set(&set, Op::Acquire(Wait::Forever), 0)
+        .unwrap();
+    let end = Instant::now() + Duration::from_secs(60);
+    while mine[1].state() != State::Held {
+        assert!(Instant::now() < end, "it is never taken");
+        std::thread::sleep(ms(1));
+    }
+    drop(mine.remove(1));
+    assert_eq!(code(next(&dispatch).result), Code::Cancelled);
+    theirs[1].acquire(PATIENCE, None).unwrap();
 }

@@ -36,15 +36,21 @@ pub fn submit_set(
         }
         Op::Release => {
             let used = set.enter_all()?;
-            set.note_release();
-            let all = (0..set.len()).rev().collect();
-            (Kind::Release, used, Next::Do(Step::Release, all), None)
+            let next = match set.is_held() {
+                Ok(()) => Next::Do(Step::Release, (0..set.len()).rev().collect()),
+                Err(error) => Next::Over(Err(error)),
+            };
+            (Kind::Release, used, next, None)
         }
         Op::Abandon => {
             let used = set.enter_all()?;
-            set.note_release();
-            let all = (0..set.len()).rev().collect();
-            (Kind::Abandon, used, Next::Do(Step::Release, all), None)
+            let next = if set.has_taken() {
+                set.leave();
+                Next::Do(Step::Release, (0..set.len()).rev().collect())
+            } else {
+                Next::Over(Ok(Acquired::default()))
+            };
+            (Kind::Abandon, used, next, None)
         }
         Op::Check => {
             let used = set.enter_all()?;
@@ -104,11 +110,16 @@ impl Run {
         match next {
             Next::Do(step, places) => self.begin(step, &places),
             Next::Over(ended) => {
-                let ended = match &self.state.lock().kind {
-                    Kind::Acquire(plan) => self.set.note_end(plan, ended),
-                    Kind::Release | Kind::Abandon | Kind::Check => ended,
+                // Out of the mutex first: others are told of it.
+                let kind = std::mem::replace(&mut self.state.lock().kind, Kind::Abandon);
+                let result = match kind {
+                    Kind::Acquire(plan) => {
+                        self.set.run_by(None);
+                        self.set.note_end(&plan, ended).map(Outcome::Acquired)
+                    }
+                    _ => ended.map(|_| Outcome::Done),
                 };
-                self.finish(ended.map(Outcome::Acquired));
+                self.finish(result);
             }
         }
     }
@@ -120,6 +131,11 @@ impl Run {
             let kind = &state.kind;
             (matches!(kind, Kind::Check), matches!(kind, Kind::Release))
         };
+        // Anew for each step: an operation that ends takes its lock out, and whoever dropped that meanwhile found none.
+        self.set.run_by(Some(&self.cancel));
+        if self.set.has_orphan() {
+            self.cancel.cancel();
+        }
         for &at in places {
             let lock = self.set.lock(at);
             let op = match step {
