@@ -177,10 +177,17 @@ impl Lock {
             return State::Forked;
         }
         match State::from_u8(self.0.state.load(Ordering::Acquire)) {
+            State::Held if self.0.is_reentrant() && self.has_ended() => State::Idle,
             State::Held if self.remaining().is_some_and(|left| left.is_zero()) => State::Expired,
             State::Held if self.0.is_remote && self.has_lost_session() => State::Lost,
             state => state,
         }
+    }
+
+    /// Whether another handle that shared the hold has released it; nobody waits for an answer that is under way.
+    fn has_ended(&self) -> bool {
+        let phase = self.0.gated.try_lock();
+        phase.is_some_and(|phase| matches!(&*phase, Phase::Held(hold) if hold.has_ended()))
     }
 
     fn has_lost_session(&self) -> bool {

@@ -375,3 +375,24 @@ fn numbers_are_counted_where_that_was_asked_for() {
     one.acquire(&k, None, None, None).unwrap();
     assert_eq!(count("synlock_acquires_total", ",outcome=\"granted\""), 1);
 }
+
+/// Two managers share a hold; what one has released is asked for anew by the other.
+#[test]
+fn a_shared_hold_that_the_other_manager_released_is_no_hold() {
+    let store = store();
+    let make = || {
+        manager(&store, |options| {
+            at_once(options);
+            options.repeat = Repeat::Extend;
+        })
+    };
+    let (one, two) = (make(), make());
+    let key = key("\"k\"");
+    one.acquire(&key, None, None, None).unwrap();
+    assert!(two.acquire(&key, None, None, None).unwrap().extended);
+    one.release(&key, None).unwrap();
+    assert!(!store.is_locked(one.name(&key).unwrap().as_bytes()).unwrap());
+    assert!(!two.acquire(&key, None, None, None).unwrap().extended);
+    assert!(store.is_locked(one.name(&key).unwrap().as_bytes()).unwrap());
+    two.release(&key, None).unwrap();
+}
