@@ -11,10 +11,11 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any, NamedTuple
 
 from . import _synlock
-from ._errors import SynlockError, SynlockWarning, make
+from ._errors import NotHeld, SynlockError, SynlockWarning, make
 
 logger = logging.getLogger("synlock")
 _LEVELS = {
@@ -205,6 +206,37 @@ class BaseStore:
 
 def _open(kind: type[BaseStore], url: str, options: dict[str, str]) -> BaseStore:
     return kind(url, **options)
+
+
+class Entered:
+    """What `with` does to a lock, or to a set of them."""
+
+    _timeout: float | None
+
+    def _acquire(self, wait: float | None) -> bool:
+        raise NotImplementedError
+
+    def _release(self, own: bool) -> None:
+        raise NotImplementedError
+
+    def _error(self, status: int, words: str, operation: str | None) -> SynlockError:
+        raise NotImplementedError
+
+    def _enter(self) -> Any:
+        if not self._acquire(self._timeout):
+            raise self._error(2, "was not free in time", "acquire")
+        return self
+
+    def _exit(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self._release(own=True)
+        except NotHeld:
+            pass
+        except SynlockError:
+            if kind is None:
+                raise
 
 
 class BaseLock(_synlock.Book):

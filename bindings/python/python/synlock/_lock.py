@@ -6,13 +6,12 @@ import functools
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, TypeVar
 
 from . import _gevent, _synlock
-from ._base import BaseLock, BaseStore, _option_text, name_bytes
+from ._base import BaseLock, BaseStore, Entered, _option_text, name_bytes
 from ._custom import CustomStore, asker, traits
-from ._errors import ConcurrentUse, LockBusy, LockLost, LockTimeout, NotHeld, SynlockError
+from ._errors import ConcurrentUse, LockBusy, LockLost, LockTimeout, NotHeld
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _T = TypeVar("_T")
@@ -105,7 +104,7 @@ class Store(BaseStore):
         return lock
 
 
-class Lock(BaseLock):
+class Lock(BaseLock, Entered):
     """A lock, with `threading.Lock`'s signatures: it contends with everybody, itself included.
 
     Times are seconds. One object may be shared by threads. A thread acts on its own hold; one that
@@ -165,22 +164,6 @@ class Lock(BaseLock):
             self._put_back(hold)
             raise
         self._keep(handle)
-
-    def _enter(self) -> Lock:
-        if not self._acquire(self._timeout):
-            raise self._error(2, "was not free in time", "acquire")
-        return self
-
-    def _exit(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            self._release(own=True)
-        except NotHeld:
-            pass
-        except SynlockError:
-            if kind is None:
-                raise
 
     def __call__(self, function: _F) -> _F:
         """As a decorator: every call of the function runs under the lock."""

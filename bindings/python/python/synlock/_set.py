@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from . import _gevent, _synlock
-from ._base import Acquired, BaseLock
-from ._errors import ConcurrentUse, LockBusy, LockTimeout, NotHeld, SynlockError, make
+from ._base import Acquired, BaseLock, Entered
+from ._errors import ConcurrentUse, LockBusy, LockTimeout, SynlockError, make
 from ._lock import Lock
 
 _L = TypeVar("_L", bound=BaseLock)
@@ -89,7 +88,7 @@ class BaseLockSet(Generic[_L]):
             lock._note(hold.owner, handle)
         self._held.append(hold)
 
-    def _error(self, status: int, words: str, operation: str) -> SynlockError:
+    def _error(self, status: int, words: str, operation: str | None) -> SynlockError:
         names = ", ".join(repr(lock.name) for lock in self.locks)
         return make(status, f"the set of {names} {words}", self.locks[0].store.url, None, operation)
 
@@ -110,7 +109,7 @@ def wait_of(blocking: bool, timeout: float) -> float | None:
     return (None if timeout == -1 else float(timeout)) if blocking else 0.0
 
 
-class LockSet(BaseLockSet[Lock]):
+class LockSet(BaseLockSet[Lock], Entered):
     """Locks that are taken together, all or none, on any stores and in any modes.
 
     No two sets can wait for one another, whatever the order of their locks. While it waits, a set may hold some of
@@ -164,17 +163,7 @@ class LockSet(BaseLockSet[Lock]):
         return call()
 
     def __enter__(self) -> LockSet:
-        if not self._acquire(self._timeout):
-            raise self._error(2, "was not free in time", "acquire")
+        self._enter()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            self._release(own=True)
-        except NotHeld:
-            pass
-        except SynlockError:
-            if kind is None:
-                raise
+    __exit__ = Entered._exit

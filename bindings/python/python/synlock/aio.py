@@ -87,7 +87,37 @@ class Store(BaseStore):
         return await in_thread(self._backing.list, name_bytes(prefix), cursor, limit)
 
 
-class Lock(BaseLock):
+class _Entered:
+    """What `async with` does to a lock, or to a set of them."""
+
+    _timeout: float | None
+
+    async def _acquire(self, wait: float | None) -> bool:
+        raise NotImplementedError
+
+    async def _release(self, own: bool) -> None:
+        raise NotImplementedError
+
+    def _error(self, status: int, words: str, operation: str | None) -> SynlockError:
+        raise NotImplementedError
+
+    async def _enter(self) -> None:
+        if not await self._acquire(self._timeout):
+            raise self._error(2, "was not free in time", "acquire")
+
+    async def _exit(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            await self._release(own=True)
+        except NotHeld:
+            pass
+        except SynlockError:
+            if kind is None:
+                raise
+
+
+class Lock(BaseLock, _Entered):
     """As `synlock.Lock`, for tasks of one event loop at a time. Options are the same.
 
     A task acts on its own hold; one that never acquired may release for another.
@@ -143,20 +173,10 @@ class Lock(BaseLock):
         self._keep(hold[1])
 
     async def __aenter__(self) -> Lock:
-        if not await self._acquire(self._timeout):
-            raise self._error(2, "was not free in time", "acquire")
+        await self._enter()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            await self._release(own=True)
-        except NotHeld:
-            pass
-        except SynlockError:
-            if kind is None:
-                raise
+    __aexit__ = _Entered._exit
 
     async def refresh(self, ttl: float | None = None) -> None:
         """Lengthens the lease to `ttl` seconds, or to the lock's own; never shortens it."""
@@ -223,7 +243,7 @@ class Lock(BaseLock):
         await lost.wait()
 
 
-class LockSet(BaseLockSet[Lock]):
+class LockSet(BaseLockSet[Lock], _Entered):
     """As `synlock.LockSet`, of locks of this module, for tasks of one event loop."""
 
     def __del__(self) -> None:
@@ -263,20 +283,10 @@ class LockSet(BaseLockSet[Lock]):
         await operations().run(self._find(asyncio.current_task()).native, "check")
 
     async def __aenter__(self) -> LockSet:
-        if not await self._acquire(self._timeout):
-            raise self._error(2, "was not free in time", "acquire")
+        await self._enter()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            await self._release(own=True)
-        except NotHeld:
-            pass
-        except SynlockError:
-            if kind is None:
-                raise
+    __aexit__ = _Entered._exit
 
 
 class Session(BaseSession):
