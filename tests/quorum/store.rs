@@ -49,25 +49,25 @@ fn leased(url: &str, name: &str, ttl: Duration) -> Lock {
 #[test]
 fn members_that_may_have_forgotten_do_not_vote() {
     let mut servers = three();
-    let url = url(&servers, "?io_timeout=1000", "max_ttl=1500");
-    let a = leased(&url, "n", ms(1500));
+    let url = url(&servers, "?io_timeout=500", "max_ttl=3000");
+    let a = leased(&url, "n", ms(3000));
     let error = a.acquire(Wait::No, None).unwrap_err();
     assert_eq!(error.code(), Code::Unavailable, "{error}");
     assert!(error.message().contains("has been up"), "{error}");
-    std::thread::sleep(ms(1600));
+    std::thread::sleep(ms(3100));
     // On two of three.
     servers[2].kill();
     a.acquire(Wait::No, None).unwrap();
     // The third is asked no more.
-    std::thread::sleep(ms(200));
+    std::thread::sleep(ms(700));
     // One of the two forgets it, and the third comes back.
     servers[1].restart();
     servers[2].restart();
-    let b = leased(&url, "n", ms(1500));
+    let b = leased(&url, "n", ms(3000));
     let error = b.acquire(Wait::No, None).unwrap_err();
     assert_eq!(error.code(), Code::Unavailable, "{error}");
     a.ensure_held().unwrap_err();
-    std::thread::sleep(ms(1600));
+    std::thread::sleep(ms(3100));
     b.acquire(Wait::No, None).unwrap();
     b.ensure_held().unwrap();
     assert_eq!(code(a.refresh(None)), Code::Lost);
@@ -245,7 +245,7 @@ fn a_round_without_a_majority_leaves_nothing_behind() {
     let (a, b) = (lock(&url, "n"), lock(&url, "n"));
     a.acquire(Wait::No, None).unwrap();
     // It is asked no more.
-    std::thread::sleep(ms(200));
+    std::thread::sleep(ms(1200));
     servers[2].restart();
     assert_eq!(code(b.acquire(Wait::No, None)), Code::Busy);
     assert_eq!(code(b.acquire(Wait::For(ms(50)), None)), Code::Timeout);
