@@ -26,6 +26,8 @@ const MOST_MEMBERS: usize = 5;
 const TTL: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_millis(700);
 const EVERY: Duration = Duration::from_millis(200);
+/// For a thread that sets a clock and is late with it.
+const SLACK: Duration = Duration::from_millis(100);
 /// Rounds in which no member forgets.
 const GENTLE: usize = 8;
 
@@ -158,6 +160,8 @@ struct Member {
     wall: Wall,
     /// What its clock is ahead of the right time, in ms.
     ahead: i64,
+    /// When it went back.
+    back: Option<Instant>,
     proxy: Proxy,
     state: State,
     lives: usize,
@@ -171,10 +175,13 @@ impl Member {
 
     /// Nothing is left of before, and its clock is right.
     fn restart(&mut self) {
+        // First: it is not to see its clock set right.
+        self.server.kill();
         self.ahead = 0;
         self.set_wall();
         self.server.restart();
         self.proxy.heal();
+        self.back = None;
         self.lives += 1;
         self.begin_to_count();
         self.state = State::Well;
@@ -213,8 +220,17 @@ impl Member {
     }
 
     fn jump(&mut self, by: i64) {
+        if by < 0 {
+            self.back.get_or_insert_with(Instant::now);
+        }
         self.ahead += by;
         self.set_wall();
+    }
+
+    /// Whether nobody can be deceived if its clock goes ahead. Who meets a server after that cannot know; nor can
+    /// who has not looked since it went back, unless that was so lately that it has no vote of those who have.
+    fn may_go_ahead(&self) -> bool {
+        self.lives == 0 && self.back.is_none_or(|back| back.elapsed() < TTL - SLACK)
     }
 
     fn set_wall(&self) {
@@ -286,10 +302,15 @@ impl Nemesis {
             4 => member.cut(),
             _ => {
                 let by = [5, 1000, 3_600_000][random.below(3)];
-                // Who meets a server after its clock has gone ahead cannot know.
-                let is_known = member.lives == 0;
-                let is_ahead = is_known && random.below(2) == 0;
+                let is_ahead = member.may_go_ahead() && random.below(2) == 0;
                 member.jump(if is_ahead { by } else { -by });
+                // It was wrong for a moment.
+                if !is_ahead && random.below(2) == 0 {
+                    std::thread::sleep(EVERY / 2);
+                    if member.may_go_ahead() {
+                        member.jump(by);
+                    }
+                }
             }
         }
     }
@@ -374,6 +395,7 @@ fn main() -> ExitCode {
         server,
         wall,
         ahead: 0,
+        back: None,
         state: State::Well,
         lives: 0,
     });

@@ -5,7 +5,7 @@ use super::count::until;
 use super::round::{Answers, Member, ask};
 use super::rules;
 use super::tally::{Tally, Vote};
-use super::votes::{burn_at, give_back_to, is_warm};
+use super::votes::{burn_at, give_back_to};
 use crate::codes::Code;
 use crate::lease::BootTime;
 use crate::mode::Mode;
@@ -67,7 +67,6 @@ impl Quorum {
             };
             return Ok(self.without_line(claim, spent));
         }
-        let max_ttl = (!self.cold_start).then_some(self.max_ttl);
         let vote = match asked {
             Ok(Attempt::Busy(_)) if again && self.are_others_free(claim) => {
                 return self.pass_by(claim);
@@ -77,8 +76,7 @@ impl Quorum {
                 let poll = Some(busy.poll.map_or(look, |poll| poll.min(look)));
                 return Ok(Attempt::Busy(Busy { poll, ..busy }));
             }
-            Ok(Attempt::Granted(grant)) => is_warm(0, &**first, claim, max_ttl, self.process())
-                .map(|cold| cold.map_or(Vote::Granted(grant), Vote::Cold)),
+            Ok(Attempt::Granted(grant)) => self.counted(0, &**first, claim, grant),
             Err(error) => Err(error),
         };
         if !matches!(vote, Ok(Vote::Granted(_))) {

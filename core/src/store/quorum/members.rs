@@ -49,29 +49,52 @@ struct Seen {
     since: BootTime,
     /// When it was last asked.
     asked: BootTime,
-    /// By how much its wall clock was ahead of our boot clock then, at most.
-    ahead: Option<i128>,
+    /// By how much its wall clock was ahead of our boot clock then.
+    ahead: Option<Bounds>,
 }
 
-fn difference(clock: Duration, ours: BootTime) -> i128 {
-    let nanos = i128::try_from(clock.as_nanos()).unwrap_or(i128::MAX);
-    nanos - i128::from(ours.as_nanos())
+/// A difference of two clocks, in nanoseconds, as a reading of the one shows it that was made after one moment
+/// and before another.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    least: i128,
+    most: i128,
+}
+
+fn nanos(time: Duration) -> i128 {
+    i128::try_from(time.as_nanos()).unwrap_or(i128::MAX)
+}
+
+impl Bounds {
+    fn of(clock: Duration, asked: BootTime, now: BootTime) -> Self {
+        Bounds {
+            least: nanos(clock) - i128::from(now.as_nanos()),
+            most: nanos(clock) - i128::from(asked.as_nanos()),
+        }
+    }
+
+    /// What both say, unless the one clock has stepped between the two.
+    fn and(self, later: Bounds, between: Duration) -> Option<Bounds> {
+        let (drift, step) = (nanos(between / 100), nanos(drift_allowance(between)));
+        let is_steady = later.least <= self.most + step && later.most >= self.least - step;
+        is_steady.then(|| Bounds {
+            least: later.least.max(self.least - drift),
+            most: later.most.min(self.most + drift),
+        })
+    }
 }
 
 impl Seen {
-    /// A wall clock that has gone ahead ends leases too early: as if they were forgotten.
+    /// A wall clock that has gone ahead ends leases too early: as if they were forgotten. One that has gone back
+    /// will be set right, and ends then what was granted meanwhile; who does not look in between never knows.
     fn look(&mut self, clock: Option<Duration>, asked: BootTime, now: BootTime) {
         if let (Some(clock), Some(ahead)) = (clock, self.ahead) {
-            let nanos = |time: Duration| i128::try_from(time.as_nanos()).unwrap_or(i128::MAX);
-            let between = now.since(self.asked);
-            // Read after the question and before the answer.
-            let (least, most) = (difference(clock, now), difference(clock, asked));
-            if least > ahead + nanos(drift_allowance(between)) && !cfg!(canary = "blind_clock") {
+            let found = Bounds::of(clock, asked, now);
+            let steady = ahead.and(found, now.since(self.asked));
+            if steady.is_none() && !cfg!(canary = "blind_clock") {
                 self.since = now;
-                self.ahead = Some(most);
-            } else {
-                self.ahead = Some(most.min(ahead + nanos(between / 100)));
             }
+            self.ahead = Some(steady.unwrap_or(found));
         }
         self.asked = self.asked.max(asked);
     }
@@ -124,7 +147,7 @@ impl Process {
             id: life.id,
             since,
             asked,
-            ahead: life.clock.map(|clock| difference(clock, asked)),
+            ahead: life.clock.map(|clock| Bounds::of(clock, asked, now)),
         };
         seen.insert(place, new);
         now.since(since)
@@ -228,19 +251,25 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_ahead_ends_what_was_kept() {
-        let members = Process::default();
-        let up = |clock| members.up(0, life("a", 100, Some(clock)), BootTime::now(), "");
+    fn a_clock_that_steps_ends_what_was_kept() {
         let long = Duration::from_secs(100);
-        assert!(up(1_000_000) >= long);
-        assert!(up(1_000_000) >= long);
-        // Leases last longer.
-        assert!(up(900_000) >= long);
-        assert!(up(900_000) >= long);
-        // Right again, which ends what was granted meanwhile.
-        assert!(up(1_000_000) < long);
-        assert!(up(1_000_000) < long);
-        // An answer that was long under way says little.
+        for (place, step) in [1_100_000, 900_000].into_iter().enumerate() {
+            let members = Process::default();
+            let up = |clock| members.up(place, life("a", 100, Some(clock)), BootTime::now(), "");
+            assert!(up(1_000_000) >= long);
+            assert!(up(1_000_000) >= long);
+            assert!(up(step) < long);
+            // Its own word is not asked for again.
+            assert!(up(step) < long);
+            // Right again, which ends what was granted meanwhile.
+            assert!(up(1_000_000) < long);
+        }
+    }
+
+    #[test]
+    fn an_answer_that_was_long_under_way_says_little_of_a_clock() {
+        let members = Process::default();
+        let long = Duration::from_secs(100);
         let asked = BootTime::from_nanos(BootTime::now().as_nanos() - 10_000_000_000);
         let late = |clock| members.up(1, life("b", 100, Some(clock)), asked, "");
         assert!(late(500_000) >= long);

@@ -48,8 +48,13 @@ impl Tally {
 
     /// A member whose vote was there may have it still, or not.
     pub fn doubt(&mut self, place: usize, error: &Error) {
+        self.put(place, Err(Error::new(Code::Uncertain, error.message())));
+    }
+
+    /// A member has said something else since.
+    pub fn put(&mut self, place: usize, vote: Result<Vote>) {
         if let Some((_, answer)) = self.answers.iter_mut().find(|(one, _)| *one == place) {
-            *answer = Err(Error::new(Code::Uncertain, error.message()));
+            *answer = vote;
         }
     }
 
@@ -98,7 +103,7 @@ pub(super) fn shortfall(
             Ok(Vote::Cold(up)) => {
                 codes.push(Code::Unavailable);
                 words.push(format!(
-                    "{url} has been up for {:.1} s, or its clock went ahead then, may have forgotten, and votes after {:.1} s (`max_ttl`; `cold_start=1` lets it vote)",
+                    "{url} has been up for {:.1} s, or its clock has stepped then, may have forgotten, and votes after {:.1} s (`max_ttl`; `cold_start=1` lets it vote)",
                     up.as_secs_f64(),
                     max_ttl.as_secs_f64()
                 ));

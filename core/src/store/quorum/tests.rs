@@ -9,7 +9,9 @@ use crate::options::LockOptions;
 use crate::owner::OwnerToken;
 use crate::registry::Store;
 use crate::signal::Signal;
-use crate::store::{Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Holder, Inspection};
+use crate::store::{
+    Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Holder, Inspection, Life,
+};
 use crate::sync::Mutex;
 use crate::url::Url;
 use crate::{Code, Error, Result};
@@ -40,6 +42,10 @@ struct Member {
     looks: AtomicU32,
     /// It does not tell who holds.
     is_shy: AtomicBool,
+    /// Which of its lives this is, counted from 1; 0 of one that remembers for ever.
+    life: AtomicU32,
+    /// It begins anew, and has forgotten, after the next release.
+    restarts: AtomicBool,
 }
 
 impl Member {
@@ -58,6 +64,8 @@ impl Member {
             releases: AtomicU32::new(0),
             looks: AtomicU32::new(0),
             is_shy: AtomicBool::new(false),
+            life: AtomicU32::new(0),
+            restarts: AtomicBool::new(false),
         })
     }
 
@@ -159,7 +167,20 @@ impl Backend for Member {
             Ok(Answer::NotOurs)
         };
         self.releases.fetch_add(1, Ordering::SeqCst);
+        if self.restarts.swap(false, Ordering::SeqCst) {
+            self.life.fetch_add(1, Ordering::SeqCst);
+            self.give_to(None);
+        }
         answer
+    }
+
+    fn life(&self, _: Option<BootTime>) -> Result<Option<Life>> {
+        let number = self.life.load(Ordering::SeqCst);
+        Ok((number > 0).then(|| Life {
+            id: number.to_string(),
+            up: Duration::from_secs(if number == 1 { 1_000_000 } else { 0 }),
+            clock: None,
+        }))
     }
 
     fn inspect(&self, name: &Name, _: Option<BootTime>) -> Result<Inspection> {
@@ -510,6 +531,21 @@ fn a_token_is_higher_than_that_of_a_hold_that_came_between() {
         lock.release().unwrap();
         absent.give_to(None);
     }
+}
+
+/// A vote that was given back to be asked for again is one of a member that may have forgotten meanwhile.
+#[test]
+fn a_member_that_begins_anew_while_it_is_levelled_does_not_vote() {
+    let ([first, second, third], store) = store("quorum:?fencing=1");
+    first.give_to(Some(OwnerToken::from_bytes([2; 16])));
+    third.counter.store(10, Ordering::SeqCst);
+    second.life.store(1, Ordering::SeqCst);
+    second.restarts.store(true, Ordering::SeqCst);
+    let lock = store.lock("a").unwrap();
+    let answer = lock.try_acquire();
+    assert_eq!(second.life.load(Ordering::SeqCst), 2);
+    assert!(!matches!(answer, Ok(Some(_))), "{answer:?}");
+    until(|| second.owner.lock().is_none() && third.owner.lock().is_none());
 }
 
 /// A vote that is there already when two others are enough counts on from its own token, and no majority with it.

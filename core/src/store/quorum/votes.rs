@@ -28,7 +28,7 @@ impl Quorum {
     pub(super) fn collect(&self, claim: &Claim, members: &[Member], mut tally: Tally) -> Tally {
         let process = self.process();
         let flight = Arc::new(Flight::default());
-        let max_ttl = (!self.cold_start).then_some(self.max_ttl);
+        let max_ttl = self.longest_lease();
         let watch = Watch::of(self, claim);
         let known = std::mem::take(&mut tally.answers);
         let granted = Tally::count_granted(&known);
@@ -181,8 +181,14 @@ impl Quorum {
                     if draw.first <= before.first {
                         return Err(blind());
                     }
-                    grants.push((place, grant));
-                    draws.push(draw);
+                    // Between the two it may have begun anew, and others may have voted there before.
+                    match self.counted(place, &**member, claim, grant) {
+                        Ok(Vote::Granted(grant)) => {
+                            grants.push((place, grant));
+                            draws.push(draw);
+                        }
+                        other => tally.put(place, other),
+                    }
                 }
                 Ok(Attempt::Busy(_)) => {}
                 Err(error) if error.ends_hold() => return Err(error),
@@ -194,6 +200,23 @@ impl Quorum {
         }
         // As after a split: others were quicker.
         Ok(None)
+    }
+
+    /// For how long a member must have kept what it granted until its vote counts.
+    fn longest_lease(&self) -> Option<Duration> {
+        (!self.cold_start).then_some(self.max_ttl)
+    }
+
+    /// What a grant of this member counts for.
+    pub(super) fn counted(
+        &self,
+        place: usize,
+        member: &dyn Backend,
+        claim: &Claim,
+        grant: Grant,
+    ) -> Result<Vote> {
+        let max_ttl = self.longest_lease();
+        counted(place, member, claim, max_ttl, self.process(), grant)
     }
 
     /// Releases what was granted, or may have been.
@@ -279,12 +302,24 @@ fn vote(
             }
             Ok(Vote::Busy(busy))
         }
-        Attempt::Granted(grant) => match is_warm(place, member, claim, max_ttl, process) {
-            Ok(None) => Ok(Vote::Granted(grant)),
-            Ok(Some(up)) => Ok(Vote::Cold(up)),
-            // It may hold, and does not count.
-            Err(error) => Err(Error::new(Code::Uncertain, error.message())),
-        },
+        Attempt::Granted(grant) => counted(place, member, claim, max_ttl, process, grant),
+    }
+}
+
+/// What a grant counts for: nothing, if its member has come up too lately.
+fn counted(
+    place: usize,
+    member: &dyn Backend,
+    claim: &Claim,
+    max_ttl: Option<Duration>,
+    process: &Process,
+    grant: Grant,
+) -> Result<Vote> {
+    match is_warm(place, member, claim, max_ttl, process) {
+        Ok(None) => Ok(Vote::Granted(grant)),
+        Ok(Some(up)) => Ok(Vote::Cold(up)),
+        // It may hold, and does not count.
+        Err(error) => Err(Error::new(Code::Uncertain, error.message())),
     }
 }
 
@@ -307,7 +342,7 @@ fn look_behind(
 }
 
 /// Asked after the grant: a server that is old enough now was so then. How long it is up, if too short.
-pub(super) fn is_warm(
+fn is_warm(
     place: usize,
     member: &dyn Backend,
     claim: &Claim,

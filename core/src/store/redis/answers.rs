@@ -31,7 +31,14 @@ pub(super) fn life(text: &str) -> Option<Life> {
     };
     Some(Life {
         id: line("run_id")?.to_owned(),
-        up: whole_seconds(line("uptime_in_seconds")?.parse().ok()?),
+        // Below zero, if its clock has gone back to before its start.
+        up: whole_seconds(
+            line("uptime_in_seconds")?
+                .parse::<i64>()
+                .ok()?
+                .try_into()
+                .unwrap_or(0),
+        ),
         // Servers before 6.2 do not tell.
         clock: line("server_time_usec")
             .and_then(|micros| micros.parse().ok())
@@ -141,7 +148,7 @@ mod tests {
 
     #[test]
     fn an_age_in_whole_seconds_may_be_one_too_many() {
-        let told = |up: u64| {
+        let told = |up: i64| {
             let text = format!(
                 "# Server\r\nrun_id:a1\r\nserver_time_usec:1500000\r\nuptime_in_seconds:{up}\r\nuptime_in_days:0\r\n"
             );
@@ -150,6 +157,8 @@ mod tests {
         // Begun at 9.9, asked at 10.0.
         assert_eq!(told(1).up, Duration::ZERO);
         assert_eq!(told(0).up, Duration::ZERO);
+        // Its clock has gone back to before its start.
+        assert_eq!(told(-3600).up, Duration::ZERO);
         assert_eq!(told(61).up, Duration::from_secs(60));
         assert_eq!(told(1).clock, Some(Duration::from_millis(1500)));
         assert_eq!(told(1).id, "a1");
