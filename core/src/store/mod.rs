@@ -256,7 +256,7 @@ pub struct Page {
     pub cursor: Option<String>,
 }
 
-/// One life of a server that forgets at its end.
+/// One life of a server that forgets at its end, or the only one of one that does not.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Life {
     /// Differs from that of every other life.
@@ -357,8 +357,8 @@ pub trait Backend: Send + Sync + Debug {
         Ok(())
     }
 
-    /// Which life of its server this is, for stores that forget when the server ends; nothing on the
-    /// others.
+    /// Which life of its server this is, for stores that forget when the server ends or when its wall clock goes
+    /// ahead; nothing on the others.
     fn life(&self, deadline: Option<BootTime>) -> Result<Option<Life>> {
         let _ = deadline;
         Ok(None)

@@ -208,6 +208,55 @@ clocks! {
     "etcd" clock_jumps_of_etcd false [""], Remote::etcd();
 }
 
+/// A table ends its leases early when its clock goes ahead: in a quorum it has forgotten then.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+fn no_vote_after_a_jump(test: &str, start: impl Fn() -> Remote) {
+    let Some(walls) = walls(test) else { return };
+    let remote = start();
+    let near = ["a", "b"].map(|one| format!("memory:{}", unique(one)));
+    let members = [&remote.url, &near[0], &near[1]].map(|url| format!("member={url}"));
+    let store = Store::open(&format!(
+        "quorum:?{}&max_ttl={}",
+        members.join("&"),
+        TTL.as_millis()
+    ))
+    .unwrap();
+    let stranger = Store::open(&near[1]).unwrap().lock("n").unwrap();
+    let [one, two] = [(), ()].map(|()| leased(&store, "n", TTL));
+    // On the table and one more.
+    stranger.acquire(Wait::No, None).unwrap();
+    one.acquire(Wait::For(SOON), None).unwrap();
+    stranger.release().unwrap();
+    step(&walls.servers, 3_600_000);
+    assert!(
+        remote
+            .store("")
+            .lock("n")
+            .unwrap()
+            .try_acquire()
+            .unwrap()
+            .is_some(),
+        "the lease has ended there"
+    );
+    step(&walls.servers, 7_200_000);
+    let taken = two.acquire(Wait::No, None);
+    assert!(taken.is_err(), "two holders");
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn a_table_of_postgres_that_skips_time_does_not_vote() {
+    let test = "a_table_of_postgres_that_skips_time_does_not_vote";
+    no_vote_after_a_jump(test, || Remote::postgres("postgres"));
+}
+
+#[cfg(feature = "mysql")]
+#[test]
+fn a_table_of_mariadb_that_skips_time_does_not_vote() {
+    let test = "a_table_of_mariadb_that_skips_time_does_not_vote";
+    no_vote_after_a_jump(test, || Remote::mysql("mysql"));
+}
+
 /// Of two hosts: the near stores go by what has gone by, the far one's leases end by its wall clock.
 #[test]
 fn clock_jumps_of_two_tiers() {

@@ -17,7 +17,7 @@ use synlock_tests::services::zookeeper::ZookeeperServer;
 
 pub struct Remote {
     server: Box<dyn Server>,
-    url: String,
+    pub url: String,
 }
 
 /// What the suites do with a server, whatever it is.

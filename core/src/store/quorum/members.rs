@@ -45,8 +45,9 @@ impl Flight {
 struct Seen {
     /// Which life.
     id: String,
-    /// Since when it has forgotten nothing, by our clock.
-    since: BootTime,
+    /// How long it had forgotten nothing at that moment of our clock, which may be younger.
+    kept: Duration,
+    at: BootTime,
     /// When it was last asked.
     asked: BootTime,
     /// By how much its wall clock was ahead of our boot clock then.
@@ -85,6 +86,10 @@ impl Bounds {
 }
 
 impl Seen {
+    fn up(&self, now: BootTime) -> Duration {
+        self.kept.saturating_add(now.since(self.at))
+    }
+
     /// A wall clock that has gone ahead ends leases too early: as if they were forgotten. One that has gone back
     /// will be set right, and ends then what was granted meanwhile; who does not look in between never knows.
     fn look(&mut self, clock: Option<Duration>, asked: BootTime, now: BootTime) {
@@ -92,7 +97,7 @@ impl Seen {
             let found = Bounds::of(clock, asked, now);
             let steady = ahead.and(found, now.since(self.asked));
             if steady.is_none() && !cfg!(canary = "blind_clock") {
-                self.since = now;
+                (self.kept, self.at) = (Duration::ZERO, now);
             }
             self.ahead = Some(steady.unwrap_or(found));
         }
@@ -130,27 +135,26 @@ impl Process {
             && known.id == life.id
         {
             known.look(life.clock, asked, now);
-            return now.since(known.since);
+            return known.up(now);
         }
         if life.id.len() >= SURELY_UNIQUE && seen.values().any(|known| known.id == life.id) {
             self.cautions.add([format!(
                 "two members of the quorum are one server, {url} by another name: if it is down or forgets, so do both; let every member be a server of its own"
             )]);
         }
-        let up_nanos = u64::try_from(life.up.as_nanos()).unwrap_or(u64::MAX);
-        let mut since = BootTime::from_nanos(now.as_nanos().saturating_sub(up_nanos));
-        if let Some(last) = seen.get(&place) {
-            // It has begun after the one before was there still, whatever its clock says.
-            since = since.max(last.asked);
-        }
         let new = Seen {
             id: life.id,
-            since,
+            // It has begun after the one before was there still, whatever its clock says.
+            kept: seen
+                .get(&place)
+                .map_or(life.up, |last| life.up.min(now.since(last.asked))),
+            at: now,
             asked,
             ahead: life.clock.map(|clock| Bounds::of(clock, asked, now)),
         };
+        let up = new.kept;
         seen.insert(place, new);
-        now.since(since)
+        up
     }
 
     /// Whether the holders of a name have not been looked at of late.
@@ -239,6 +243,16 @@ mod tests {
         assert!(up(0, "a", 9999) < Duration::from_secs(11));
         assert!(up(0, "b", 0) < Duration::from_secs(1));
         assert!(up(1, "b", 7) >= Duration::from_secs(7));
+    }
+
+    #[test]
+    fn a_member_may_be_older_than_this_host() {
+        let members = Process::default();
+        let age = BootTime::now().as_nanos() / 1_000_000_000 + 1_000_000;
+        for _ in 0..2 {
+            let up = members.up(0, life("a", age, None), BootTime::now(), "");
+            assert!(up >= Duration::from_secs(age), "{up:?}");
+        }
     }
 
     #[test]

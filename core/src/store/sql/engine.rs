@@ -82,6 +82,9 @@ pub(super) trait Engine: Send + Sync + Debug {
 
     fn ping(&self, limit: Limit) -> Result<()>;
 
+    /// What the clock shows by which its leases end, in µs since 1970.
+    fn clock(&self, limit: Limit) -> Result<i64>;
+
     /// Makes the table if it is not there.
     fn create_table(&self, limit: Limit) -> Result<()>;
 

@@ -17,7 +17,9 @@ use crate::mode::Mode;
 use crate::name::Name;
 use crate::owner::OwnerToken;
 use crate::signal::{Signal, Wake};
-use crate::store::{Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Inspection, Page};
+use crate::store::{
+    Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Inspection, Life, Page,
+};
 use crate::{Error, Result, hex};
 use sha2::{Digest, Sha256};
 use std::os::fd::RawFd;
@@ -305,6 +307,16 @@ impl<E: Engine> Backend for Native<E> {
 
     fn ping(&self, deadline: Option<BootTime>) -> Result<()> {
         self.engine.ping(self.engine.limit(deadline))
+    }
+
+    /// It forgets nothing; but leases end early when its clock goes ahead.
+    fn life(&self, deadline: Option<BootTime>) -> Result<Option<Life>> {
+        let clock = self.engine.clock(self.engine.limit(deadline))?;
+        Ok(Some(Life {
+            id: String::new(),
+            up: Duration::MAX,
+            clock: Some(duration(clock)),
+        }))
     }
 
     /// A server may read a statement after its connection was given up, and another session's before it. A file is

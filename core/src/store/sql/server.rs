@@ -96,6 +96,13 @@ impl Server {
         self.query("SELECT 1", &[], limit).map(drop)
     }
 
+    /// The only number that this asks for.
+    pub fn number(&self, sql: &str, limit: Limit) -> Result<i64> {
+        let number = self.query(sql, &[], limit)?.number();
+        let odd = || Error::new(Code::Internal, "a number that is none");
+        number.ok().flatten().ok_or_else(odd)
+    }
+
     pub fn create_table(&self, limit: Limit) -> Result<()> {
         let mut connection = self.take(limit)?;
         for statement in self.ddl.split(';').map(str::trim) {

@@ -128,6 +128,10 @@ impl Engine for Mysql {
         self.server.config.cautions.take()
     }
 
+    fn clock(&self, limit: Limit) -> Result<i64> {
+        self.server.number(&format!("SELECT {NOW}"), limit)
+    }
+
     fn create_table(&self, limit: Limit) -> Result<()> {
         self.server.create_table(limit)
     }

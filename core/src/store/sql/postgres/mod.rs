@@ -48,6 +48,8 @@ struct Postgres {
     sql: Sql,
 }
 
+const CLOCK: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+
 /// The statements, with the table's name in them.
 #[derive(Debug)]
 struct Sql {
@@ -125,6 +127,10 @@ impl Engine for Postgres {
 
     fn ping(&self, limit: Limit) -> Result<()> {
         self.server.ping(limit)
+    }
+
+    fn clock(&self, limit: Limit) -> Result<i64> {
+        self.server.number(CLOCK, limit)
     }
 
     fn create_table(&self, limit: Limit) -> Result<()> {

@@ -306,6 +306,10 @@ impl Engine for Sqlite {
         self.file.ping(limit)
     }
 
+    fn clock(&self, _: Limit) -> Result<i64> {
+        Ok(now())
+    }
+
     fn create_table(&self, limit: Limit) -> Result<()> {
         self.file.create_table(limit)
     }
