@@ -11,7 +11,9 @@ mod rules;
 mod state;
 
 use rules::{Draw, Need, SPENT, Said};
-use state::{CLIENTS, Client, MEMBERS, Member, Phase, Round, State, Step, TOKENS, Token, Wire};
+use state::{
+    CLIENTS, Client, MEMBERS, Member, Phase, Round, Start, State, Step, TOKENS, Token, Wire,
+};
 use stateright::{Checker, Model, Property};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -183,12 +185,15 @@ impl Quorum {
             return;
         }
         let block = rules::lift(round.draw(place), highest.into(), 1) as u8;
-        if self.attempt(state, token, place, block) {
+        // Its age is asked for again: it may have forgotten who voted there before.
+        if !self.attempt(state, token, place, block) {
+            round.said[place] = Some(Said::Busy);
+        } else if rules::is_cold(state.members[place].age, self.ttl) {
+            round.said[place] = Some(Said::Cold);
+        } else {
             round.last[place] = state.members[place].fence;
             round.fence[place] = round.last[place] + 1 - block;
             round.left[place] = self.ttl;
-        } else {
-            round.said[place] = Some(Said::Busy);
         }
         let granted = (0..MEMBERS).filter(|place| round.said[*place] == Some(Said::Granted));
         if !Self::need().is_met(granted.count()) {
@@ -390,9 +395,10 @@ impl Model for Quorum {
                 Phase::Idle
                     if client.tries < self.tries[number] && usize::from(client.token) < TOKENS =>
                 {
-                    steps.push(Step::Begin(number, false));
+                    steps.push(Step::Begin(number, Start::AtAll));
                     if self.lines {
-                        steps.push(Step::Begin(number, true));
+                        steps.push(Step::Begin(number, Start::InLine));
+                        steps.push(Step::Begin(number, Start::PassingBy));
                     }
                 }
                 Phase::Held { .. } => {
@@ -449,20 +455,31 @@ impl Model for Quorum {
         let mut state = last.clone();
         match step {
             Step::Tick => self.tick(&mut state),
-            Step::Begin(client, first) => {
+            Step::Begin(client, start) => {
                 state.clients[client].tries += 1;
-                if first {
-                    state.clients[client].phase = Phase::First { left: self.ttl };
-                    Self::ask(&mut state, client, 0..1);
+                let mut round = Round {
+                    left: [self.ttl; MEMBERS],
+                    said: [None; MEMBERS],
+                    fence: [0; MEMBERS],
+                    last: [0; MEMBERS],
+                };
+                let places = match start {
+                    Start::AtAll => 0..MEMBERS,
+                    Start::InLine => 0..1,
+                    Start::PassingBy => {
+                        // What it may have there by the line is given back.
+                        let token = Self::token(&state, client);
+                        state.releases[token][0] = true;
+                        round.said[0] = Some(Said::Busy);
+                        1..MEMBERS
+                    }
+                };
+                state.clients[client].phase = if start == Start::InLine {
+                    Phase::First { left: self.ttl }
                 } else {
-                    state.clients[client].phase = Phase::Asking(Round {
-                        left: [self.ttl; MEMBERS],
-                        said: [None; MEMBERS],
-                        fence: [0; MEMBERS],
-                        last: [0; MEMBERS],
-                    });
-                    Self::ask(&mut state, client, 0..MEMBERS);
-                }
+                    Phase::Asking(round)
+                };
+                Self::ask(&mut state, client, places);
             }
             Step::Ask(token, place, lost) => {
                 let granted = self.attempt(&mut state, token, place, 1);
@@ -628,6 +645,14 @@ pub fn run() -> ExitCode {
             },
         ),
     ];
+    tried.push((
+        "tokens of members that forget",
+        Quorum {
+            fencing: true,
+            crashes: 1,
+            ..once.clone()
+        },
+    ));
     if is_full_load() {
         tried.extend([
             (

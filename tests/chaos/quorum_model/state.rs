@@ -165,11 +165,21 @@ impl Hash for State {
     }
 }
 
+/// Whom a client asks first.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Start {
+    /// All at once.
+    AtAll,
+    /// The first member, where it stands in line, and the others when that has granted.
+    InLine,
+    /// The others, since somebody has the first who has no other: it leaves the line.
+    PassingBy,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Step {
     Tick,
-    /// All at once, or the first member first.
-    Begin(usize, bool),
+    Begin(usize, Start),
     /// A question arrives, and its answer is lost or not. One that is not is heard at once: later it leaves the
     /// same lease, for a shorter time.
     Ask(Token, usize, bool),
