@@ -258,6 +258,36 @@ fn a_round_without_a_majority_leaves_nothing_behind() {
     a.ensure_held().unwrap();
 }
 
+#[test]
+fn waiting_for_a_free_lock_asks_seldom_and_hears_of_it() {
+    let servers = three();
+    let url = url(&servers, "", "cold_start=1");
+    let (holder, store) = (lock(&url, "n"), Store::open(&url).unwrap());
+    let calls = || -> u64 {
+        let scripts = |server: &RedisServer| server.calls("evalsha") + server.calls("eval");
+        servers.iter().map(scripts).sum()
+    };
+    for stranger in [None, Some(lock(&servers[0].url(), "n"))] {
+        // Also where the first member is not the holder's.
+        if let Some(stranger) = &stranger {
+            stranger.acquire(Wait::For(SOON), None).unwrap();
+        }
+        holder.acquire(Wait::For(SOON), None).unwrap();
+        std::thread::scope(|scope| {
+            let watcher = scope.spawn(|| store.wait_free("n", Wait::For(SOON)).unwrap());
+            std::thread::sleep(ms(500));
+            let before = calls();
+            std::thread::sleep(ms(3000));
+            let asked = calls() - before;
+            // In tenths of a second it would be ninety at least.
+            assert!(asked < 60, "{asked} requests");
+            assert!(!watcher.is_finished());
+            holder.release().unwrap();
+            assert!(watcher.join().unwrap());
+        });
+    }
+}
+
 /// What comes of an acquire at the latest when it is looked at.
 fn told(lock: &Lock) -> Code {
     let end = Instant::now() + SOON;

@@ -9,6 +9,8 @@ mod foreign;
 mod hostile;
 #[path = "names.rs"]
 mod names;
+#[path = "watch.rs"]
+mod watch;
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;

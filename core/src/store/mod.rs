@@ -95,6 +95,13 @@ pub mod sysv;
 pub mod tiered;
 #[cfg(any(feature = "redis", feature = "postgres", feature = "mysql"))]
 mod turns;
+#[cfg(any(
+    feature = "redis",
+    feature = "sqlite",
+    feature = "postgres",
+    feature = "mysql"
+))]
+mod watches;
 #[cfg(feature = "zookeeper")]
 pub mod zookeeper;
 

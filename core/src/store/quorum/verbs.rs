@@ -33,6 +33,8 @@ const LAST_ANSWER: Duration = Duration::from_secs(1);
 const LATE_VOTES: Duration = Duration::from_millis(200);
 const FIRST_LOOK: Duration = Duration::from_millis(10);
 const LONGEST_LOOK: Duration = Duration::from_millis(100);
+/// How long whoever waits for a free lock waits at the first member, which somebody may have who has no other.
+const LONGEST_WATCH: Duration = Duration::from_secs(1);
 
 /// Adopts a hold at the first members. Where somebody else has it, that may be another heir: it is let go
 /// ahead, so that one of several heirs gets the whole. Or it is a stranger who has this member alone.
@@ -359,7 +361,8 @@ impl Backend for Quorum {
     }
 
     fn wait_free(&self, name: &Name, until: BootTime) -> Result<bool> {
-        let mut pause = FIRST_LOOK;
+        let mut first = self.members.first();
+        let (mut was_told, mut pause) = (false, FIRST_LOOK);
         loop {
             if self.inspect(name, None)?.holders.is_empty() {
                 return Ok(true);
@@ -368,6 +371,20 @@ impl Backend for Quorum {
             if left.is_zero() {
                 return Ok(false);
             }
+            if let Some(member) = first {
+                let look = until.min(BootTime::now().after(LONGEST_WATCH));
+                match member.wait_free(name, look) {
+                    // There it is released last. But a holder may have the others alone.
+                    Ok(true) if !was_told => {
+                        was_told = true;
+                        continue;
+                    }
+                    Ok(true) => {}
+                    Ok(false) => continue,
+                    Err(_) => first = None,
+                }
+            }
+            was_told = false;
             std::thread::sleep(pause.min(left));
             pause = (pause * 2).min(LONGEST_LOOK);
         }

@@ -7,7 +7,7 @@ use super::connection::{check, pack, protocol};
 use super::scripts::Verb;
 use super::subscription::{Stray, is_forbidden};
 use super::together::{Leaving, Longer, Taking};
-use super::{answers, listing, pipe, together, watch};
+use super::{answers, listing, pipe, together};
 use crate::capability::{Capabilities, Fence, Scope};
 use crate::codes::Code;
 use crate::lease::BootTime;
@@ -581,7 +581,7 @@ impl Backend for Redis {
     }
 
     fn wait_free(&self, name: &Name, until: BootTime) -> Result<bool> {
-        watch::wait_free(self, name, until)
+        self.process()?.watches.wait_free(self, name, until)
     }
 
     fn inspect(&self, name: &Name, deadline: Option<BootTime>) -> Result<Inspection> {

@@ -59,7 +59,15 @@ struct Waiting {
     who: String,
 }
 
-/// To be told over a channel once the row is written: of a hand-over, or of being the first now.
+/// One who takes nothing, and is told when nobody holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Watching {
+    token: String,
+    until: i64,
+    channel: String,
+}
+
+/// To be told over a channel once the row is written: of a hand-over, of being the first now, or that nobody holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Note {
     pub channel: String,
@@ -73,6 +81,7 @@ pub(super) struct Book {
     pub fence: i64,
     held: Vec<Held>,
     queue: Vec<Waiting>,
+    watching: Vec<Watching>,
     pub notes: Vec<Note>,
 }
 
@@ -142,6 +151,7 @@ impl Book {
             fence: row.fence,
             held: Vec::new(),
             queue: Vec::new(),
+            watching: Vec::new(),
             notes: Vec::new(),
         };
         for line in row.state.split('\n').filter(|line| !line.is_empty()) {
@@ -155,6 +165,7 @@ impl Book {
         let now = row.now;
         book.held.retain(|held| held.until > now);
         book.queue.retain(|waiting| waiting.until > now);
+        book.watching.retain(|watching| watching.until > now);
         Ok(book)
     }
 
@@ -217,6 +228,11 @@ impl Book {
                     who: who.to_owned(),
                 });
             }
+            ["v", _, token, until, channel] => self.watching.push(Watching {
+                token: token.to_owned(),
+                until: until.parse().ok()?,
+                channel: channel.to_owned(),
+            }),
             _ => return None,
         }
         Some(())
@@ -258,10 +274,18 @@ impl Book {
                 "w|{LAYOUT}|{token}|{letter}|{take}|{of}|{block}|{ttl}|{until}|{channel}|0|{who}"
             );
         }
+        for watching in &self.watching {
+            let Watching {
+                token,
+                until,
+                channel,
+            } = watching;
+            let _ = writeln!(text, "v|{LAYOUT}|{token}|{until}|{channel}");
+        }
         text
     }
 
-    /// The column `until`.
+    /// The column `until`. Who only watches keeps no lock from being taken.
     pub fn until(&self) -> i64 {
         let held = self.held.iter().map(|held| held.until);
         let queue = self.queue.iter().map(|waiting| waiting.until);
@@ -350,6 +374,39 @@ impl Book {
                 token: next.token.clone(),
             });
         }
+        if self.held.is_empty() {
+            let told = self.watching.drain(..).map(|watching| Note {
+                channel: watching.channel,
+                token: watching.token,
+            });
+            self.notes.extend(told);
+        }
+    }
+
+    /// Sees to it that whoever watches is told once nobody holds: the µs until the first hold can end, or nothing
+    /// if nobody does now.
+    pub fn watch(&mut self, token: OwnerToken, channel: &str) -> Option<i64> {
+        let left = self.held.iter().map(|held| held.until - self.now).min();
+        let token = token.to_hex();
+        if left.is_none() {
+            self.watching.retain(|watching| watching.token != token);
+            return left;
+        }
+        let life = self.now + QUEUE_LIFE;
+        let known = self.watching.iter_mut().find(|one| one.token == token);
+        match known {
+            Some(known) if known.channel == channel && known.until - self.now >= REFRESH_BELOW => {}
+            Some(known) => {
+                channel.clone_into(&mut known.channel);
+                known.until = life;
+            }
+            None => self.watching.push(Watching {
+                token,
+                until: life,
+                channel: channel.to_owned(),
+            }),
+        }
+        left
     }
 
     /// Takes up an offer, or grants again what is held; its fence.

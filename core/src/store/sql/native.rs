@@ -17,6 +17,7 @@ use crate::mode::Mode;
 use crate::name::Name;
 use crate::owner::OwnerToken;
 use crate::signal::{Signal, Wake};
+use crate::store::watches::{SAFETY_POLL, Watch, Watched, Watches};
 use crate::store::{
     Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Inspection, Life, Page,
 };
@@ -44,6 +45,7 @@ pub(super) struct Native<E> {
     common: Common,
     who: PerProcess<String>,
     releases: AtomicU32,
+    watches: PerProcess<Watches>,
 }
 
 /// What a handle's seat keeps: the key of its name, and how often it asked in vain.
@@ -104,6 +106,7 @@ impl<E: Engine> Native<E> {
             common,
             who: PerProcess::new(),
             releases: AtomicU32::new(0),
+            watches: PerProcess::new(),
         }
     }
 
@@ -423,17 +426,8 @@ impl<E: Engine> Backend for Native<E> {
     }
 
     fn wait_free(&self, name: &Name, until: BootTime) -> Result<bool> {
-        let token = OwnerToken::draw()?;
-        for polls in 0.. {
-            if self.read(name, None)?.is_free() {
-                return Ok(true);
-            }
-            if until.has_passed() {
-                break;
-            }
-            Signal::new().sleep(next_poll(polls, &token).min(until));
-        }
-        Ok(false)
+        let watches = self.watches.get_or_init(Watches::default);
+        watches.wait_free(self, name, until)
     }
 
     fn inspect(&self, name: &Name, deadline: Option<BootTime>) -> Result<Inspection> {
@@ -503,7 +497,55 @@ impl<E: Engine> Backend for Native<E> {
     }
 }
 
+impl<E: Engine> Watched for Native<E> {
+    fn is_free(&self, name: &Name) -> Result<bool> {
+        Ok(self.read(name, None)?.is_free())
+    }
+
+    fn look(&self, name: &Name, watch: &Watch) -> Result<Option<BootTime>> {
+        if self.engine.traits().wakes
+            && let Some(answer) = self.register(name, watch)?
+        {
+            return Ok(answer);
+        }
+        let is_free = self.is_free(name)?;
+        Ok((!is_free).then(|| next_poll(watch.looks, &watch.token)))
+    }
+
+    fn wait(&self, bell: &Arc<Signal>, until: BootTime) -> Result<Wake> {
+        self.engine.park(bell, until)
+    }
+
+    fn leave(&self, token: OwnerToken) {
+        self.engine.unregister(token);
+    }
+}
+
 impl<E: Engine> Native<E> {
+    /// Sees to it that the watch is told when nobody holds; when to look again, nothing if nobody does. Not at all
+    /// behind a pooler, or where the table may only be read.
+    fn register(&self, name: &Name, watch: &Watch) -> Result<Option<Option<BootTime>>> {
+        let limit = self.engine.limit(None);
+        let Some(channel) = self.engine.channel(limit)? else {
+            return Ok(None);
+        };
+        self.engine.register(watch.token, &watch.bell);
+        let looked = self.change(&id_of(name), None, limit, |book| {
+            let before = book.text();
+            let left = book.watch(watch.token, channel);
+            Ok((left, book.text() != before))
+        });
+        match looked {
+            Ok(left) => Ok(Some(left.map(|left| {
+                // A lease that runs out is told to nobody.
+                let ends = duration(left).saturating_add(Duration::from_millis(1));
+                BootTime::now().after(ends.min(SAFETY_POLL))
+            }))),
+            Err(error) if error.code() == Code::Permission => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Asks, and waits in the queue if it is busy and this process can be told.
     fn queue(&self, claim: &Claim, bell: &Arc<Signal>) -> Result<Attempt> {
         let traits = self.engine.traits();
