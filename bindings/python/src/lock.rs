@@ -88,11 +88,13 @@ impl Handle {
 pub type How = (f64, bool, u32, bool);
 
 /// Acquires, giving Python its turn now and then; `abandon` gives up what an acquire that was interrupted keeps.
+/// What `check` raises then ends it too.
 pub fn acquire_in_turns(
     py: Python<'_>,
     wait: Wait,
     acquire: impl Fn(Wait) -> Result<Acquired> + Sync,
     abandon: impl Fn() -> Result<()> + Sync,
+    check: Option<&Py<PyAny>>,
 ) -> PyResult<How> {
     let deadline = wait.deadline();
     let mut turn = wait;
@@ -117,10 +119,11 @@ pub fn acquire_in_turns(
         if error.code() != Code::Interrupted {
             return Err(raise(py, &error));
         }
-        if let Err(signal) = py.check_signals() {
+        let checked = || check.map_or(Ok(()), |check| check.call0(py).map(drop));
+        if let Err(raised) = py.check_signals().and_then(|()| checked()) {
             // Whoever handles the exception does not come back for the place in the queue.
             py.detach(|| abandon().ok());
-            return Err(signal);
+            return Err(raised);
         }
         if let (Wait::For(_), Some(deadline)) = (wait, deadline) {
             turn = Wait::For(deadline.left().max(std::time::Duration::from_nanos(1)));
@@ -139,15 +142,22 @@ impl Handle {
         Arc::as_ptr(&self.lock).addr()
     }
 
-    /// Acquires within `timeout` seconds; (waited, contended, attempts, recovered).
-    #[pyo3(signature = (timeout))]
-    fn acquire(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<How> {
+    /// Acquires within `timeout` seconds; (waited, contended, attempts, recovered). `check` is called now and then
+    /// while it waits.
+    #[pyo3(signature = (timeout, check=None))]
+    fn acquire(
+        &self,
+        py: Python<'_>,
+        timeout: Option<f64>,
+        check: Option<Py<PyAny>>,
+    ) -> PyResult<How> {
         let wait = contained(py, || wait(timeout))?;
         acquire_in_turns(
             py,
             wait,
             |turn| self.lock.acquire(turn, None),
             || self.lock.abandon(),
+            check.as_ref(),
         )
     }
 

@@ -34,6 +34,7 @@ impl Set {
             wait,
             |turn| self.set.acquire(turn, None),
             || self.set.abandon(),
+            None,
         )
     }
 

@@ -14,8 +14,9 @@
 For web frameworks: `synlock.guard.wsgi`, `asgi`, `flask`, `django`, `fastapi` and `starlette`.
 """
 
+from ._client import ClientGone
 from ._guards import Admission, Guards, Refused
 from ._held import Held
 from ._policy import Policy, Request, User
 
-__all__ = ["Admission", "Guards", "Held", "Policy", "Refused", "Request", "User"]
+__all__ = ["Admission", "ClientGone", "Guards", "Held", "Policy", "Refused", "Request", "User"]

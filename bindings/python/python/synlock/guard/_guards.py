@@ -11,6 +11,7 @@ from .._base import BaseStore
 from .._errors import ConcurrentUse, LockBusy, LockTimeout
 from .._lock import Lock, Store
 from .._loop import in_thread, operations
+from ._client import Check
 from ._policy import Policy, Request
 
 
@@ -219,7 +220,7 @@ class Guards:
         """Applies the policy to the request; raises `Refused` if it is not let in."""
         return self._enter(policy, self._gate(policy, request))
 
-    def _enter(self, policy: Policy, gate: _synlock.Gate) -> Admission:
+    def _enter(self, policy: Policy, gate: _synlock.Gate, check: Check | None = None) -> Admission:
         _, store, _ = self._stores[gate.service]
         assert isinstance(store, Store)
         handle = gate.handle()
@@ -228,7 +229,7 @@ class Guards:
         while wait is not None:
             by_greenlet = _gevent.is_patched() and (wait > 0 or store._asks_a_server)
             try:
-                how = _gevent.run(handle, "acquire", wait) if by_greenlet else handle.acquire(wait)
+                how = _gevent.run(handle, "acquire", wait) if by_greenlet else handle.acquire(wait, check)
             except (LockBusy, LockTimeout):
                 wait = store._call(gate.busy)
             else:

@@ -8,6 +8,7 @@ from .. import _synlock, aio
 from .._base import logger
 from .._errors import SynlockError
 from .._lock import Lock
+from ._client import Check, while_here
 from ._guards import Admission, Guards
 from ._policy import Policy, Request
 
@@ -18,12 +19,16 @@ _Log = Callable[[Admission, SynlockError], object]
 class Held:
     """What one request was let in with; released at its release points, the latest first."""
 
-    def __init__(self, release: str = "response", log: _Log | None = None) -> None:
-        """`release` is the release point of policies that name none; `log` is told of a release that failed."""
+    def __init__(self, release: str = "response", log: _Log | None = None, check: Check | None = None) -> None:
+        """`release` is the release point of policies that name none; `log` is told of a release that failed.
+
+        `check` is called now and then during a wait, and ends it by what it raises: `ClientGone`.
+        """
         if release not in _POINTS:
             Policy(release=release)
         self._release = release
         self._log = log or _tell
+        self._check = check
         self._admissions: list[Admission] = []
         #: Guards, service and name of each.
         self._of: list[tuple[Guards, int, bytes]] = []
@@ -39,7 +44,7 @@ class Held:
         gate = guards._gate(policy, request)
         if self._has(guards, gate):
             return None
-        return self._note(guards, gate, guards._enter(policy, gate))
+        return self._note(guards, gate, guards._enter(policy, gate, self._check))
 
     async def aenter(
         self, guards: Guards, policy: Policy, request: Request, *, kind: type[Lock] | type[aio.Lock] = aio.Lock
@@ -48,7 +53,7 @@ class Held:
         gate = guards._gate(policy, request)
         if self._has(guards, gate):
             return None
-        return self._note(guards, gate, await guards._aenter(policy, gate, kind))
+        return self._note(guards, gate, await while_here(guards._aenter(policy, gate, kind), self._check))
 
     def _has(self, guards: Guards, gate: _synlock.Gate) -> bool:
         wanted = (guards, gate.service, gate.name)

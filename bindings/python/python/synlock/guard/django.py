@@ -22,6 +22,7 @@ from django.http import HttpRequest, HttpResponse  # type: ignore[import-untyped
 from django.utils.module_loading import import_string  # type: ignore[import-untyped,unused-ignore]
 
 from .._lock import Lock
+from ._client import STATUS, WORDS, ClientGone, check_of
 from ._guards import Guards, Refused
 from ._held import Held
 from ._policy import Policy, Request, User, path_of
@@ -53,7 +54,8 @@ class GuardMiddleware:
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> Any:
-        held = request.synlock_held = Held(self._release, self._log)
+        check = None if isinstance(request, ASGIRequest) else check_of(request.META)
+        held = request.synlock_held = Held(self._release, self._log, check)
         if iscoroutinefunction(self):
             return self._later(request, held)
         try:
@@ -80,6 +82,8 @@ class GuardMiddleware:
         return response
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if isinstance(exception, ClientGone):
+            return HttpResponse(status=STATUS, reason=WORDS)
         return _refuse(exception) if isinstance(exception, Refused) else None
 
 

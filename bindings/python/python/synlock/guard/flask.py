@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import flask
 
+from ._client import STATUS, WORDS, ClientGone
 from ._guards import Guards, Refused
 from ._held import Held, _Log
 from ._policy import Policy, Request, User, path_of
@@ -55,6 +56,7 @@ class Guard:
             app.wsgi_app, self.guards, release=self._release, log=self._log
         )
         app.register_error_handler(Refused, _refuse)
+        app.register_error_handler(ClientGone, lambda _: flask.Response(status=f"{STATUS} {WORDS}"))
         app.extensions["synlock"] = self
 
     def describe(self) -> Request:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from typing import Any
 
+from ._client import STATUS, WORDS, ClientGone, check_of
 from ._guards import Guards, Refused
 from ._held import Held, _Log
 from ._policy import Policy, Request, User, path_of, policies_of
@@ -64,7 +65,7 @@ class GuardMiddleware:
         )
 
     def __call__(self, environ: _Environ, start_response: _StartResponse) -> Iterable[bytes]:
-        held = environ[HELD] = Held(self._release, self._log)
+        held = environ[HELD] = Held(self._release, self._log, check_of(environ))
         response = _Started(environ["REQUEST_METHOD"], start_response, held)
         try:
             try:
@@ -78,6 +79,12 @@ class GuardMiddleware:
                 held.release()
                 environ["synlock.refused"] = refused
                 body = self._refuse(environ, response.start)
+            except ClientGone:
+                if response.has_started:
+                    raise
+                held.release()
+                body = []
+                response.start(f"{STATUS} {WORDS}", [("Content-Length", "0")])
         except BaseException:
             # Before the server's error handler answers.
             held.release()
