@@ -18,6 +18,7 @@ from test_custom import Drawer
 
 import synlock
 from synlock.guard import Guards, Held, Policy, Refused, Request, User
+from synlock.guard.wsgi import GuardMiddleware
 
 VECTORS = pathlib.Path(__file__).parents[3] / "tests/vectors"
 ASKED = Request("pay", "/orders/17", {"id": 17})
@@ -406,3 +407,32 @@ print(guards.store().is_locked(name))
 """
     done = subprocess.run([sys.executable, "-c", script, redis, name], capture_output=True, text=True, check=False)
     assert done.stdout == "False\n", done.stderr
+
+
+def test_a_wsgi_server_that_tells_of_a_client_that_hangs_up():
+    store = synlock.Store(fresh())
+    holder = store.lock("n")
+    holder.acquire()
+    ours, theirs = socket.socketpair()
+    looks = []
+
+    def look():
+        looks.append(len(looks))
+        return len(looks) > 2
+
+    def application(environ, start_response):
+        pytest.fail("it is let in")
+
+    guarded = GuardMiddleware(application, Guards(store), Policy(name="n", mode="queue", max_wait=60))
+    for server in ({"waitress.client_disconnected": look}, {"werkzeug.socket": ours}):
+        answers = []
+        if "werkzeug.socket" in server:
+            theirs.close()
+        environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", **server}
+        body = guarded(environ, lambda status, headers, answers=answers: answers.append(status))
+        assert (list(body), answers) == ([], ["499 Client Closed Request"])
+        body.close()
+        assert store.inspect("n")["waiters"] == 0
+    assert len(looks) == 3
+    ours.close()
+    holder.release()

@@ -397,16 +397,11 @@ def test_a_client_that_hangs_up_in_the_queue(server):
     gone = server.ask("patient", "m", key="gone")
     server.waiters("x_m", 1)
     server.hang_up(gone)
-    if server.is_asgi:
-        server.waiters("x_m", 0)
-    # WSGI tells nobody that a client is gone.
+    server.waiters("x_m", 0)
     server.go(one)
     assert one.answer()[0] == 200
-    if not server.is_asgi:
-        # Not yet, perhaps, when the lock is free for the first time.
-        server.until(lambda: server.is_inside("gone"), "the one who is gone is let in")
     server.free("x_m")
-    assert server.is_inside("gone") != server.is_asgi
+    assert not server.is_inside("gone")
     assert server.status("block", "m") == 200
 
 
