@@ -4,6 +4,7 @@ mod hostile;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use synlock_core::{Code, Lock, LockOptions, Mode, Result, Store, Wait};
 use synlock_tests::load::patient;
@@ -306,11 +307,13 @@ fn who_waits_longer_than_its_lease_holds_a_key() {
     let key = format!("synlock:{name}/");
     let first = lock(&url, &name);
     first.acquire(PATIENCE, None).unwrap();
+    let is_held = AtomicBool::new(true);
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| {
             let waiter = leased(&url, &name, Duration::from_secs(1));
             loop {
                 let fence = waiter.acquire(PATIENCE, None).unwrap().fence.unwrap();
+                assert!(!is_held.load(Ordering::SeqCst), "two holders");
                 let keys = server.told(&["get", "--prefix", &key, "--write-out=fields"]);
                 // Or its second was over before anybody could look.
                 if code(waiter.release()) == Code::Ok {
@@ -331,6 +334,7 @@ fn who_waits_longer_than_its_lease_holds_a_key() {
         until("it is back", || {
             waiters(&url, &name) == 1 || waiter.is_finished()
         });
+        is_held.store(false, Ordering::SeqCst);
         first.release().unwrap();
         waiter.join().unwrap();
     });
