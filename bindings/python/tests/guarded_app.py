@@ -1,7 +1,8 @@
 """The application of test_guard_http.py, in every framework: `GUARD_APP` says which, `app` is it.
 
 Handlers are what is usual under their server: functions under WSGI, coroutine functions under ASGI; in the
-applications called `odd_…` they are the other kind. Those called `own_…` know users by the framework's own means.
+applications called `odd_…` they are the other kind. Those called `own_…` know users by the framework's own means, those
+called `green_…` are served by greenlets.
 
 `/POLICY/ID?do=…&key=…`; files in `GUARD_PLACE` tell who is inside, and let them go.
 """
@@ -426,6 +427,6 @@ def timed(app):
     return timing
 
 
-app = globals()[KIND.removeprefix("odd_").removeprefix("own_")]()
+app = globals()[KIND.removeprefix("odd_").removeprefix("own_").removeprefix("green_")]()
 if os.environ["GUARD_SERVER"] == "uvicorn":
     app = timed(app)

@@ -29,6 +29,7 @@ APPS = {
     "starlette": "uvicorn",
     "fastapi": "uvicorn",
     "adjango": "uvicorn",
+    "green_wsgi": "gunicorn",
     "odd_flask": "gunicorn",
     "odd_django": "gunicorn",
     "odd_starlette": "uvicorn",
@@ -73,10 +74,11 @@ class Server:
         self.url = f"shm:{place / 'segment'}"
         self.store = synlock.Store(self.url)
         self.port = free_port()
+        worker = ["-k", "gevent"] if app.startswith("green_") else ["-k", "gthread", "--threads", "24"]
         command = {
             "gunicorn": [
-                "gunicorn", "guarded_app:app", "-b", f"127.0.0.1:{self.port}", "-w", "1", "-k", "gthread",
-                "--threads", "24", "--timeout", "600", "--no-control-socket", *more,
+                "gunicorn", "guarded_app:app", "-b", f"127.0.0.1:{self.port}", "-w", "1", *worker,
+                "--timeout", "600", "--no-control-socket", *more,
             ],
             "uvicorn": [
                 "uvicorn", "guarded_app:app", "--port", str(self.port), "--lifespan", "off",

@@ -13,6 +13,8 @@ from ._errors import LockBusy, LockTimeout, SynlockError, Unsupported
 
 #: How long the hub stands still, in seconds, while a custom store is asked.
 _SLICE = 0.001
+#: How often a greenlet looks whether it should go on waiting, in seconds.
+_LOOK = 0.1
 _T = TypeVar("_T")
 
 
@@ -22,8 +24,16 @@ def is_patched() -> bool:
     return monkey is not None and bool(monkey.is_module_patched("socket"))
 
 
-def run(handle: _synlock.Handle | _synlock.Set, op: str, argument: float | None = None) -> Any:
-    """Runs an operation through dispatch, letting other greenlets run; an acquire that is killed holds nothing."""
+def run(
+    handle: _synlock.Handle | _synlock.Set,
+    op: str,
+    argument: float | None = None,
+    check: Callable[[], None] | None = None,
+) -> Any:
+    """Runs an operation through dispatch, letting other greenlets run; an acquire that is killed holds nothing.
+
+    `check` is called now and then meanwhile; what it raises ends the operation.
+    """
     from gevent.socket import wait_read  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
     dispatch = _synlock.Dispatch()
@@ -37,7 +47,12 @@ def run(handle: _synlock.Handle | _synlock.Set, op: str, argument: float | None 
     killed: BaseException | None = None
     while not done:
         try:
-            wait_read(dispatch.fd())
+            try:
+                wait_read(dispatch.fd(), timeout=None if check is None or killed else _LOOK)
+            except TimeoutError:
+                assert check is not None
+                check()
+                continue
             done = dispatch.reap(1)
         except BaseException as error:
             if killed is not None and type(error).__name__ == "LoopExit":

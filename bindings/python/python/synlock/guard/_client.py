@@ -54,7 +54,10 @@ def _descriptor(environ: dict[str, Any]) -> int:
 def _look_at(descriptor: int) -> Callable[[], bool] | None:
     if descriptor < 0:
         return None
-    poll = select.poll()
+    # gevent's own knows no end of one side.
+    monkey: Any = sys.modules.get("gevent.monkey")
+    make = select.poll if monkey is None else monkey.get_original("select", "poll")
+    poll = make()
     # The other side will send no more; nothing is read, which TLS would not bear.
     poll.register(descriptor, select.POLLRDHUP)
     return lambda: bool(poll.poll(0))

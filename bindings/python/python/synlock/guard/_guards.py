@@ -229,7 +229,7 @@ class Guards:
         while wait is not None:
             by_greenlet = _gevent.is_patched() and (wait > 0 or store._asks_a_server)
             try:
-                how = _gevent.run(handle, "acquire", wait) if by_greenlet else handle.acquire(wait, check)
+                how = _gevent.run(handle, "acquire", wait, check) if by_greenlet else handle.acquire(wait, check)
             except (LockBusy, LockTimeout):
                 wait = store._call(gate.busy)
             else:
