@@ -170,7 +170,10 @@ impl Backend for Null {
 
 #[cfg(test)]
 mod tests {
-    use crate::{LockOptions, Store, Wait};
+    #[cfg(any(feature = "flock", feature = "memcached"))]
+    use crate::LockOptions;
+    use crate::{Store, Wait};
+    #[cfg(any(feature = "flock", feature = "memcached"))]
     use std::time::Duration;
 
     #[test]

@@ -448,6 +448,7 @@ fn another_set_up_that_is_found_late_ends_the_hold() {
     }
 }
 
+#[cfg(feature = "redis")]
 #[test]
 fn what_makes_a_set_up_another_one() {
     let brand = |url: &str| {
