@@ -75,7 +75,7 @@ describe('guides', () => {
   });
 
   it('are linked and have code', () => {
-    for (const [guide, count] of [['coming-from-redlock', 2], ['workers', 3]]) {
+    for (const [guide, count] of [['coming-from-redlock', 3], ['workers', 3]]) {
       assert.ok(read('README').includes(`(${guide}.md)`));
       assert.equal(blocks(guide).length, count);
     }
@@ -117,6 +117,21 @@ describe('guides', () => {
       const next = await old.acquire(['invoice 42'], 30_000);
       await assert.rejects(lost.release(), code('LOST'));
       await next.release();
+      // Several names: one that is taken keeps out the set, and leaves the other free.
+      const names = ['account 7', 'account 9'];
+      for (const name of names) {
+        const one = await old.acquire([name], 30_000);
+        assert.equal(await store.tryAcquireAll(names), null);
+        await (await old.acquire(names.filter((other) => other !== name), 30_000)).release();
+        await one.release();
+      }
+      const set = await store.acquireAll(names);
+      for (const refused of [...names.map((name) => [name]), names]) await assert.rejects(old.acquire(refused, 30_000), ExecutionError);
+      await set.release();
+      const both = await old.acquire(names, 30_000);
+      const turn = store.acquireAll(names, { timeout: 60_000 });
+      await both.release();
+      await (await turn).release();
     } finally {
       for (const client of clients) client.disconnect();
     }
