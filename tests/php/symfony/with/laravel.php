@@ -190,20 +190,4 @@ return static function (Runner $t, Setup $setup): void {
         same(0, $process->wait(), $process->output);
         same('[true,false,true,false,true,true,false,true,false]', $process->output);
     });
-
-    $t->test('laravel::beside Laravel\'s own Redis locks', static function () use ($setup): void {
-        $redis = (new Clients($setup))->redis();
-        $url = "redis://127.0.0.1:{$setup->ports['redis']}?dialect=plain&prefix=laravel_cache:";
-        $lock = (new LockProvider($url))->lock('both', 60);
-        // What PhpRedisLock sends.
-        $theirs = static fn (): bool => $redis->set('laravel_cache:both', 'their owner', ['nx', 'ex' => 60]);
-        same(true, $lock->get());
-        same(false, $theirs());
-        $lock->release();
-        same(true, $theirs());
-        same(false, $lock->get());
-        $redis->del('laravel_cache:both');
-        same(true, $lock->get());
-        $lock->release();
-    });
 };
