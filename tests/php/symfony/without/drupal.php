@@ -6,9 +6,6 @@ declare(strict_types=1);
 
 namespace Synlock\Tests;
 
-use Symfony\Component\Config\FileLocator;
-use Symfony\Component\DependencyInjection\ContainerBuilder;
-use Symfony\Component\DependencyInjection\Loader\YamlFileLoader;
 use Synlock\Drupal\LockBackend;
 use Synlock\Drupal\NullLockBackend;
 use Synlock\Drupal\PersistentLockBackend;
@@ -391,31 +388,6 @@ return static function (Runner $t, Setup $setup): void {
         });
     }
 
-    $t->test('drupal::the services file overrides lock and lock.persistent', static function () use ($setup): void {
-        foreach (['Config', 'DependencyInjection', 'Yaml'] as $component) {
-            require_once "Symfony/Component/{$component}/autoload.php";
-        }
-        $container = new ContainerBuilder();
-        $container->register('lock', \stdClass::class);
-        $container->register('lock.persistent', \stdClass::class);
-        (new YamlFileLoader($container, new FileLocator($setup->package)))->load('synlock.services.yml');
-        // The guide's own file, listed after the first one.
-        $guide = (string) file_get_contents("{$setup->package}/DRUPAL.md");
-        same(1, preg_match_all('/^```yaml\n(.+?)^```$/ms', $guide, $found));
-        $folder = $setup->folder('services');
-        file_put_contents("{$folder}/own.services.yml", strtr($found[1][0], ['redis://redis.example/0' => "redis://127.0.0.1:{$setup->ports['redis']}?prefix=services:"]));
-        (new YamlFileLoader($container, new FileLocator($folder)))->load('own.services.yml');
-        same(1, preg_match("~'/\.\./vendor/synlock/synlock/(.+)';$~m", $guide, $listed));
-        same('synlock.services.yml', $listed[1]);
-        $container->getDefinition('lock')->setPublic(true);
-        $container->getDefinition('lock.persistent')->setPublic(true);
-        $container->compile();
-        [$lock, $kept] = [$container->get('lock'), $container->get('lock.persistent')];
-        same([LockBackend::class, PersistentLockBackend::class], [$lock::class, $kept::class]);
-        same([true, false, 'persistent'], [$lock->acquire('x'), $kept->acquire('x'), $kept->getLockId()]);
-        $lock->releaseAll();
-    });
-
     $t->test("drupal::the store of a site's own database", static function () use ($setup, $folder, $places): void {
         $cases = [
             [['driver' => 'mysql', 'host' => 'db', 'port' => '3307', 'username' => 'u@x', 'password' => 'p:/?#', 'database' => 'site', 'prefix' => ''],
@@ -461,15 +433,5 @@ return static function (Runner $t, Setup $setup): void {
         same([true, true], [$lock->acquire('cron', 300.0), is_file("{$folder}/site.db-two")]);
         $peer = new DrupalPeer(DrupalPeer::connect("sqlite:{$folder}/site.db-two", ''));
         same([$lock->getLockId(), false], [$peer->row('cron')['value'], $peer->acquire('cron')]);
-    });
-
-    $t->test('drupal::the examples of the guide run', static function () use ($setup): void {
-        preg_match_all('/^```php\n(.*?)^```$/ms', (string) file_get_contents("{$setup->package}/DRUPAL.md"), $found);
-        ok(\count($found[1]) >= 2, 'examples');
-        foreach ($found[1] as $code) {
-            $code = str_replace('redis://redis.example', "redis://127.0.0.1:{$setup->ports['redis']}", $code);
-            $run = $setup->process('eval($arguments[0]); echo "the end\n";', [$code]);
-            same('the end', $run->line(30), $code);
-        }
     });
 };
