@@ -118,13 +118,26 @@ return static function (Runner $t, Setup $setup): void {
         $lock->releaseAll();
     });
 
-    $t->test('drupal site::the examples of the guide run', static function () use ($setup): void {
+    $t->test('drupal site::the examples of the guide run', static function () use ($setup, $ports, $name, $sites): void {
         preg_match_all('/^```php\n(.*?)^```$/ms', (string) file_get_contents("{$setup->package}/DRUPAL.md"), $found);
-        ok(\count($found[1]) >= 2, 'examples');
+        ok(\count($found[1]) >= 3, 'examples');
+        $peer = new DrupalPeer(DrupalPeer::connect($sites['mysql'][0], $sites['mysql'][1]));
+        $owner = static fn (string $table): mixed => $peer->run("SELECT value FROM {$table} WHERE name = 'cron'", [])->fetchColumn();
+        $changes = [
+            'redis://redis.example' => "redis://127.0.0.1:{$ports['redis']}",
+            'mysql://user:password@db.example/site' => "mysql://locker@127.0.0.1:{$ports['mariadb']}/{$name}",
+            '// Cron runs on neither site.' => 'echo "inside {$first->getLockId()} {$second->getLockId()}\n"; fgets(STDIN);',
+        ];
+        $looked = 0;
         foreach ($found[1] as $code) {
-            $code = str_replace('redis://redis.example', "redis://127.0.0.1:{$setup->ports['redis']}", $code);
-            $run = $setup->process('eval($arguments[0]); echo "the end\n";', [$code]);
-            same('the end', $run->line(30), $code);
+            $run = $setup->process('eval($arguments[0]); echo "the end\n";', [strtr($code, $changes)]);
+            if (str_contains($code, '// Cron runs on neither site.')) {
+                same($run->line(), "inside {$owner('semaphore')} {$owner('site2_semaphore')}");
+                $run->send('go on');
+                ++$looked;
+            }
+            same('the end', $run->line(), $code);
         }
+        same([1, false, false], [$looked, $owner('semaphore'), $owner('site2_semaphore')]);
     });
 };
