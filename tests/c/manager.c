@@ -271,6 +271,7 @@ static void lines(void) {
     next_is(events, &event, SYNLOCK_EVENT_FORGOTTEN, "error", "end");
     SAME("Order::forgets", event.caller);
     next_is(events, &event, SYNLOCK_EVENT_RELEASED, "debug", "release");
+    SAME("Order::forgets", event.caller);
     /* A key goes with managers alone, and their events to their own store alone. */
     IS(SYNLOCK_BUSY, synlock_events_next(others, &event, NULL));
     synlock_lock *lock = check_lock(store, "x", NULL);
@@ -279,6 +280,30 @@ static void lines(void) {
     CHECK(event.key == NULL);
     synlock_lock_free(lock);
     synlock_events_free(others);
+    synlock_events_free(events);
+    synlock_store_free(own);
+    synlock_store_free(store);
+}
+
+/* Each line of an acquire that waits in vain says whose it was. */
+static void waits(void) {
+    synlock_store *store = check_store("memory"), *own = NULL;
+    synlock_manager_options options = {.struct_size = sizeof options, .sleep_ms = 10, .tries = 3};
+    synlock_manager *manager = check_manager(store, &options);
+    synlock_events *events = NULL;
+    synlock_event event = {.struct_size = sizeof event};
+    IS(SYNLOCK_OK, synlock_manager_store(manager, &own, NULL));
+    IS(SYNLOCK_OK, synlock_events_new(own, 100, &events, NULL));
+    synlock_lock *other = check_lock(store, NAME, NULL);
+    IS(SYNLOCK_OK, synlock_lock_acquire(other, SYNLOCK_NO_WAIT, NULL));
+    IS(SYNLOCK_TIMEOUT, acquire(manager, KEY, "Order::waits", 0));
+    next_is(events, &event, SYNLOCK_EVENT_WAITING, "debug", "acquire");
+    SAME("Order::waits", event.caller);
+    SAME(KEY, event.key);
+    next_is(events, &event, SYNLOCK_EVENT_REFUSED, "error", "acquire");
+    SAME("Order::waits", event.caller);
+    synlock_lock_free(other);
+    synlock_manager_free(manager);
     synlock_events_free(events);
     synlock_store_free(own);
     synlock_store_free(store);
@@ -345,6 +370,7 @@ int main(void) {
     CASE(settings);
     CASE(callbacks);
     CASE(lines);
+    CASE(waits);
     CASE(demo);
     CASE(ends);
     CASE(numbers);

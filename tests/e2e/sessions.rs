@@ -4,6 +4,7 @@ use crate::Setup;
 use crate::command::Running;
 use crate::script::{can, hex, lease};
 use libtest_mimic::Failed;
+use std::time::Duration;
 use synlock_tests::names::unique;
 
 /// Longer than [`WAIT`]: what ends a wait is a wake-up, or the holder's end. (A quorum's leases are of 120 s at most.)
@@ -99,5 +100,10 @@ fn beside(setup: &Setup, it: &mut Running, name: &str) {
     rust.expect(&format!("s_acquire o {name} {HOLD}"), "0 1");
     it.expect(&format!("s_acquire m {name} {HOLD}"), "0 0");
     it.expect(&format!("s_free m {name}"), "0 0");
-    rust.expect("s_release_all o", "0 1");
+    it.send(&format!("s_wait m {name} {WAIT}"));
+    // Most likely it waits by then.
+    std::thread::sleep(Duration::from_millis(100));
+    rust.expect(&format!("s_release o {name}"), "0 1");
+    assert_eq!(it.answer(), "0 0", "{}", it.language);
+    rust.expect("s_release_all o", "0 0");
 }

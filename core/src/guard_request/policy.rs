@@ -205,6 +205,7 @@ mod tests {
     #[test]
     fn ranges_are_checked() {
         assert!(Policy::default().check().is_ok());
+        assert_eq!(Policy::default().max_wait, Duration::from_secs(30));
         for status in [0, 200, 399, 600] {
             let policy = Policy {
                 status,
