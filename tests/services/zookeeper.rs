@@ -30,6 +30,8 @@ struct Member {
 pub struct ZookeeperServer {
     folder: TempDir,
     members: Vec<Member>,
+    /// Of the virtual machine.
+    flags: Vec<String>,
 }
 
 impl ZookeeperServer {
@@ -38,8 +40,19 @@ impl ZookeeperServer {
         Self::start_ensemble(1)
     }
 
-    /// Several that elect a leader. A missing server program is a failure, never a skip.
+    /// One that clears empty containers away ten times a second, not once a minute.
+    pub fn start_that_clears() -> Self {
+        let flag = "-Dznode.container.checkIntervalMs=100";
+        Self::start_with(1, vec![flag.to_owned()])
+    }
+
+    /// Several that elect a leader.
     pub fn start_ensemble(count: usize) -> Self {
+        Self::start_with(count, Vec::new())
+    }
+
+    /// A missing server program is a failure, never a skip.
+    fn start_with(count: usize, flags: Vec<String>) -> Self {
         let folder = TempDir::in_memory("synlock-zookeeper");
         let peers: Vec<(u16, u16)> = (0..count).map(|_| (free_port(), free_port())).collect();
         let members: Vec<Member> = (0..count)
@@ -71,7 +84,11 @@ impl ZookeeperServer {
             }
             std::fs::write(home.join("zoo.cfg"), text).expect("a file");
         }
-        let mut server = ZookeeperServer { folder, members };
+        let mut server = ZookeeperServer {
+            folder,
+            members,
+            flags,
+        };
         for number in 0..count {
             server.launch(number);
         }
@@ -165,6 +182,7 @@ impl ZookeeperServer {
         let child = Command::new("java")
             .args(["-Xmx64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
             .args(["-Dzookeeper.forceSync=no", "-cp", &classes])
+            .args(&self.flags)
             .arg("org.apache.zookeeper.server.quorum.QuorumPeerMain")
             .arg(home.join("zoo.cfg"))
             .stdin(Stdio::null())

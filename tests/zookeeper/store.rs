@@ -136,6 +136,27 @@ fn a_folder_in_which_nobody_may_create_is_told() {
     assert_eq!(tried(&lock(&format!("{url}/app?{query}"), "n")), Code::Ok);
 }
 
+/// kazoo makes a lock's node once, and fails if the server clears it away. Curator makes such as we do, and makes
+/// them anew.
+#[test]
+fn the_node_of_kazoos_locks_stays() {
+    let server = ZookeeperServer::start_that_clears();
+    let nodes = || server.counter("zk_znode_count");
+    let at = |dialect: &str| format!("{}&root=locks&dialect={dialect}", server.url());
+    let before = nodes();
+    assert_eq!(tried(&lock(&at("kazoo"), "k")), Code::Ok);
+    // The root and the lock.
+    assert_eq!(nodes(), before + 2);
+    for dialect in ["native", "curator"] {
+        assert_eq!(tried(&lock(&at(dialect), dialect)), Code::Ok, "{dialect}");
+    }
+    until("the others are cleared away", || nodes() == before + 2);
+    // They come back when they are needed.
+    for dialect in ["native", "curator", "kazoo"] {
+        assert_eq!(tried(&lock(&at(dialect), dialect)), Code::Ok, "{dialect}");
+    }
+}
+
 fn own((first, second): (&str, &str)) -> (String, String) {
     (first.to_owned(), second.to_owned())
 }

@@ -278,12 +278,17 @@ impl Zookeeper {
         Err(vanishes())
     }
 
-    /// Makes the lock's own node, which the server clears away when it has been empty for a while.
+    /// Makes the lock's own node, which the server clears away when it has been empty for a while. Not kazoo's: a
+    /// process of its makes a node once, and fails when that is gone.
     fn make_lock(&self, claim: &Claim, folder: &str, limit: BootTime) -> Result<()> {
         let last = folder.rsplit('/').next().unwrap_or_default();
         let is_long = self.config.dialect == Dialect::Native && names::is_long(last);
         let data = if is_long { claim.name.as_bytes() } else { &[] };
-        self.make_folder(folder, data, Kind::Container, limit)
+        let kind = match self.config.dialect {
+            Dialect::Kazoo => Kind::Persistent,
+            _ => Kind::Container,
+        };
+        self.make_folder(folder, data, kind, limit)
     }
 
     /// Looks for the claim's node after a reply was lost.
