@@ -6,6 +6,7 @@ declare(strict_types=1);
 
 namespace Synlock\Tests;
 
+use App\Exports;
 use App\Import;
 use App\ImportHandler;
 use App\Imports;
@@ -36,7 +37,7 @@ final class Lines extends \Psr\Log\AbstractLogger
 }
 
 return static function (Runner $t, Setup $setup): void {
-    foreach (['Bundle/FrameworkBundle', 'Component/Yaml', 'Component/Messenger', 'Component/Stopwatch', 'Component/Console'] as $part) {
+    foreach (['Bundle/FrameworkBundle', 'Component/Yaml', 'Component/Messenger', 'Component/Semaphore', 'Component/Stopwatch', 'Component/Console'] as $part) {
         require_once "Symfony/{$part}/autoload.php";
     }
     $app = $setup->folder('app');
@@ -95,7 +96,7 @@ return static function (Runner $t, Setup $setup): void {
                         'profiler' => ['collect' => $container->getParameter('kernel.debug'), 'dsn' => 'file:%kernel.cache_dir%/profiler'],
                     ]);
                     $container->register('logger', Lines::class);
-                    foreach ([Invoices::class, Imports::class, ImportHandler::class, Store::class, SynlockStore::class, 'profiler', 'messenger.default_bus'] as $id) {
+                    foreach ([Invoices::class, Exports::class, Imports::class, ImportHandler::class, Store::class, SynlockStore::class, 'profiler', 'messenger.default_bus'] as $id) {
                         $container->setAlias("test {$id}", $id)->setPublic(true);
                     }
                 });
@@ -128,6 +129,19 @@ return static function (Runner $t, Setup $setup): void {
         $reports = Store::open($_ENV['REPORTS_LOCK_URL']);
         same([true, false], $invoices->report(static fn (): array => [$reports->isLocked('report'), $locks->isLocked('report')]));
         same(false, $reports->isLocked('report'));
+    });
+    $t->test('framework::so many have a semaphore and no more', static function () use ($of): void {
+        $exports = $of(Exports::class);
+        $answers = [];
+        $run = static function () use (&$run, &$answers, $exports): void {
+            $answers[] = $exports->run($run);
+        };
+        $run();
+        same([false, true, true, true], $answers);
+        $places = $of(Store::class)->createLock('exports', permits: 3, of: 3);
+        same(true, $places->acquire(), 'all are free');
+        same(false, $exports->run(static fn () => null));
+        $places->release();
     });
     $t->test('framework::the logger gets what happens to locks', static function () use ($of): void {
         Lines::$all = [];

@@ -42,8 +42,36 @@ return static function (Runner $t, Setup $setup): void {
             same(true, $d->acquire(), 'what is destroyed is released');
             $d->release();
             $d->release();
+            $lock = Store::open($url)->createLock('places');
+            same([true, false], [$lock->acquire(), $a->acquire()]);
+            $lock->release();
+            same([true, false], [$a->acquire(), $lock->acquire()]);
+            $a->release();
         });
     }
+
+    $t->test('semaphore::the guide says which stores have permits', static function () use ($setup): void {
+        preg_match('/^\| URL \| permits \|\n(?:\|.+\n)+/m', (string) file_get_contents("{$setup->package}/symfony.md"), $table);
+        $can = array_map(static fn (string $url) => Store::open($url)->capabilities(), $setup->urls());
+        // As the three rows have it.
+        $rows = [static fn ($can): bool => $can->permits && $can->ttl, static fn ($can): bool => $can->permits && !$can->ttl, static fn ($can): bool => !$can->permits];
+        $lines = array_slice(explode("\n", trim($table[0])), 2);
+        same(count($rows), count($lines));
+        foreach ($rows as $number => $belongs) {
+            preg_match_all('/`([a-z+]+):`/', $lines[$number], $named);
+            $expected = array_keys(array_filter($can, $belongs));
+            same([], array_merge(array_diff($expected, $named[1]), array_diff($named[1], $expected)), $lines[$number]);
+        }
+        same(false, Store::open('sysv:?dialect=symfony&keys=md5')->capabilities()->permits);
+        $at = static fn (string $name): string => strtok($setup->urls()[$name], '?');
+        $dialects = ['redis' => ['plain', 'symfony'], 'zookeeper' => ['kazoo', 'curator', 'symfony']]
+            + array_fill_keys(['sqlite', 'postgres', 'mysql'], ['symfony', 'drupal', 'laravel']);
+        foreach ($dialects as $name => $words) {
+            foreach ($words as $word) {
+                same(false, Store::open("{$at($name)}?dialect={$word}")->capabilities()->permits, "{$name}, {$word}");
+            }
+        }
+    });
 
     $t->test('semaphore::one that is lost, and one that ends with its TTL', static function () use ($setup): void {
         $factory = new SemaphoreFactory(new SynlockSemaphoreStore($url = $setup->urls()['redis']));
