@@ -127,8 +127,9 @@ describe('guides', () => {
       }
       const set = await store.acquireAll(names);
       for (const refused of [...names.map((name) => [name]), names]) await assert.rejects(old.acquire(refused, 30_000), ExecutionError);
+      const their = patient.acquire(names, 30_000);
       await set.release();
-      const both = await old.acquire(names, 30_000);
+      const both = await their;
       const turn = store.acquireAll(names, { timeout: 60_000 });
       await both.release();
       await (await turn).release();
