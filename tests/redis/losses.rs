@@ -10,31 +10,6 @@ use synlock_tests::process::is_full_load;
 use synlock_tests::redis::{Options, RedisServer};
 use synlock_tests::services::redis_fake::{Late, Proxy};
 
-/// As after a fail-over to a replica that lagged: the counter is that of before.
-#[test]
-fn tokens_grow_though_a_server_comes_back_as_it_was_before() {
-    let mut server = RedisServer::start();
-    for url in [server.url(), format!("{}?dialect=symfony", server.url())] {
-        let lock = lock(&url, "n");
-        let grants = |number: u32| {
-            let mut last = 0;
-            for _ in 0..number {
-                let granted = lock.acquire(Wait::For(SOON), None).unwrap();
-                last = granted.fence.unwrap();
-                lock.release().unwrap();
-            }
-            last
-        };
-        grants(1);
-        assert_eq!(server.command(&["SAVE"]), "OK");
-        let last = grants(1000);
-        server.restart();
-        std::thread::sleep(ms(100));
-        let next = grants(1);
-        assert!(next > last, "{url}: {next} after {last}");
-    }
-}
-
 #[test]
 fn losses_are_told_and_tokens_grow_over_flushes_and_restarts() {
     let mut server = RedisServer::start();

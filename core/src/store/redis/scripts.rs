@@ -158,7 +158,7 @@ fn broken(text: String) -> String {
         ("if mode == 'x' then return false end", "do return true end")
     } else if cfg!(canary = "forgetful_fence") {
         // As a plain counter: after a flush it starts again.
-        ("if value <= before then", "if false then")
+        ("if value == tonumber(block) then", "if false then")
     } else if cfg!(canary = "flat_fence") {
         return text
             .replacen("value - block + 1", "1", 1)

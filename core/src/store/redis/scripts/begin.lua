@@ -5,18 +5,14 @@ local L, Q, W, F = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 
 -- The first of so many tokens, and its digits; `block` is a text, since a server takes its time over
 -- numbers, and `block@least` where the last of them must be so high. Monotone across a flush as well: a
--- counter that starts anew starts at the clock's microseconds. And across a return to an older state: none is
--- below the tenth of a second that the clock shows, the same on all members of a quorum. Not %d, which has 32
--- bits on some servers.
+-- counter that starts anew starts at the clock's microseconds. Not %d, which has 32 bits on some servers.
 local function fence(block)
   local least
   if #block > 10 then block, least = string.match(block, '^(%d+)@(%d+)$') end
-  local value, clock = redis.call('INCRBY', F, block), redis.call('TIME')
-  local now = clock[1] * 1000000 + clock[2]
-  local before = now - now % 100000
-  if value == tonumber(block) then before = now end
-  if value <= before then
-    value = before + block
+  local value = redis.call('INCRBY', F, block)
+  if value == tonumber(block) then
+    local clock = redis.call('TIME')
+    value = clock[1] * 1000000 + clock[2] + block
     redis.call('SET', F, string.format('%.0f', value))
   end
   if least and value < tonumber(least) then
