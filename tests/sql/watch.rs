@@ -1,6 +1,7 @@
 //! Whoever waits for a lock of PostgreSQL to be free is told, and takes nothing meanwhile.
 
 use crate::{lock, ms};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use synlock_core::{Code, Store, Wait};
 use synlock_tests::load::{SOON, patient};
@@ -22,6 +23,8 @@ fn until(mut is_so: impl FnMut() -> bool) {
         std::thread::sleep(ms(5));
     }
 }
+
+const THREADS: u64 = 8;
 
 /// Less than until the next look, so that only the word ends the wait.
 const BRIEF: u64 = 4000;
@@ -104,6 +107,32 @@ fn the_word_comes_to_waits_in_slices() {
         let is_late = is_late(began);
         assert!(watcher.join().unwrap() || is_late);
     });
+}
+
+/// Threads of one process that wait in slices do not write a line for each slice.
+#[test]
+fn each_of_several_waits_has_one_line() {
+    let server = PostgresServer::start();
+    let url = patient(&format!("postgres://{}", server.place()));
+    let (store, holder) = (Store::open(&url).unwrap(), lock(&url, "n"));
+    holder.acquire(Wait::For(SOON), None).unwrap();
+    let is_over = AtomicBool::new(false);
+    let lines = "SELECT length(encode(state, 'escape')) - length(replace(encode(state, 'escape'), 'v|', 'v')) \
+                 FROM synlock_locks";
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::SeqCst) {
+                    assert!(!store.wait_free("n", Wait::For(ms(20))).unwrap());
+                }
+            });
+        }
+        std::thread::sleep(ms(2000));
+        let found = number(&server, lines);
+        is_over.store(true, Ordering::SeqCst);
+        assert!((1..=THREADS).contains(&found), "{found} lines");
+    });
+    holder.release().unwrap();
 }
 
 #[test]

@@ -38,26 +38,29 @@ pub(super) trait Watched {
     fn leave(&self, token: OwnerToken);
 }
 
-/// Watches that ended without word. Hosts wait in slices: the next one goes on with what the last
-/// has registered, and need not ask.
+/// Watches that ended without word, of each name as many as wait at once. Hosts wait in slices: the next one goes on
+/// with what the last has registered, and need not ask.
 #[derive(Debug, Default)]
-pub(super) struct Watches(Mutex<HashMap<Vec<u8>, Watch>>);
+pub(super) struct Watches(Mutex<HashMap<Vec<u8>, Vec<Watch>>>);
 
 impl Watches {
     fn take(&self, name: &Name) -> Option<Watch> {
-        self.0.lock().remove(name.as_bytes())
+        self.0.lock().get_mut(name.as_bytes())?.pop()
     }
 
     /// Keeps a watch, and returns those that nobody went on with.
     fn keep(&self, name: &Name, watch: Watch) -> Vec<Watch> {
         let mut kept = self.0.lock();
-        let old: Vec<_> = kept
-            .extract_if(|_, watch| watch.next_look.has_passed())
-            .map(|(_, watch)| watch)
+        let is_old = |watch: &mut Watch| watch.next_look.has_passed();
+        let old = kept
+            .values_mut()
+            .flat_map(|watches| watches.extract_if(.., is_old))
             .collect();
-        old.into_iter()
-            .chain(kept.insert(name.as_bytes().to_vec(), watch))
-            .collect()
+        kept.entry(name.as_bytes().to_vec())
+            .or_default()
+            .push(watch);
+        kept.retain(|_, watches| !watches.is_empty());
+        old
     }
 
     /// True as soon as nobody holds the name, false at `until`.

@@ -45,7 +45,7 @@ impl Flight {
 struct Seen {
     /// Which life.
     id: String,
-    /// How long it had forgotten nothing at that moment of our clock, which may be younger.
+    /// How long it had forgotten nothing then. Not since when: it may be older than our clock.
     kept: Duration,
     at: BootTime,
     /// When it was last asked.

@@ -523,7 +523,7 @@ impl<E: Engine> Watched for Native<E> {
 
 impl<E: Engine> Native<E> {
     /// Sees to it that the watch is told when nobody holds; when to look again, nothing if nobody does. Not at all
-    /// behind a pooler, or where the table may only be read.
+    /// behind a pooler, where the table may only be read, or where others are always faster.
     fn register(&self, name: &Name, watch: &Watch) -> Result<Option<Option<BootTime>>> {
         let limit = self.engine.limit(None);
         let Some(channel) = self.engine.channel(limit)? else {
@@ -535,15 +535,13 @@ impl<E: Engine> Native<E> {
             let left = book.watch(watch.token, channel);
             Ok((left, book.text() != before))
         });
-        match looked {
-            Ok(left) => Ok(Some(left.map(|left| {
-                // A lease that runs out is told to nobody.
-                let ends = duration(left).saturating_add(Duration::from_millis(1));
-                BootTime::now().after(ends.min(SAFETY_POLL))
-            }))),
-            Err(error) if error.code() == Code::Permission => Ok(None),
-            Err(error) => Err(error),
-        }
+        // Worse trouble is met again by whoever only looks.
+        let Ok(left) = looked else { return Ok(None) };
+        Ok(Some(left.map(|left| {
+            // A lease that runs out is told to nobody.
+            let ends = duration(left).saturating_add(Duration::from_millis(1));
+            BootTime::now().after(ends.min(SAFETY_POLL))
+        })))
     }
 
     /// Asks, and waits in the queue if it is busy and this process can be told.
