@@ -4,6 +4,7 @@ import sys
 import uuid
 
 from kazoo.client import KazooClient
+from kazoo.exceptions import NoNodeError
 from kazoo.recipe.lock import Lock, WriteLock
 from turns import serve
 
@@ -18,6 +19,14 @@ class AsCurator(Lock):
         super().__init__(client, path)
         self.prefix = f"_c_{uuid.uuid4()}{self._NODE_NAME}"
         self.create_path = f"{self.path}/{self.prefix}"
+
+    def _inner_acquire(self, *arguments, **options):
+        while True:
+            try:
+                return super()._inner_acquire(*arguments, **options)
+            except NoNodeError:
+                # The server has cleared the empty container away; Curator makes it anew.
+                self.assured_path = False
 
 
 hosts, path, recipe = sys.argv[1:]

@@ -42,7 +42,7 @@ def run(
     except Unsupported:
         if op not in ("acquire", "promote"):
             raise
-        return _ask_again(handle, op, argument)
+        return _ask_again(handle, op, argument, check)
     done: list[tuple[int, BaseException | None, Any]] = []
     killed: BaseException | None = None
     while not done:
@@ -69,7 +69,9 @@ def run(
     return done[0][2]
 
 
-def _ask_again(handle: _synlock.Handle | _synlock.Set, op: str, wait: float | None) -> Any:
+def _ask_again(
+    handle: _synlock.Handle | _synlock.Set, op: str, wait: float | None, check: Callable[[], None] | None
+) -> Any:
     """A wait on a custom store, which threads of the program ask and no other: in between, other greenlets run."""
     from gevent import sleep  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
@@ -84,6 +86,8 @@ def _ask_again(handle: _synlock.Handle | _synlock.Set, op: str, wait: float | No
         except (LockBusy, LockTimeout):
             if wait is not None and time.monotonic() >= begin + wait:
                 raise
+        if check is not None:
+            check()
         pauses += 1
         sleep(min(0.1, 0.01 * pauses))
 
