@@ -2,7 +2,7 @@
 
 Handlers are what is usual under their server: functions under WSGI, coroutine functions under ASGI; in the
 applications called `odd_…` they are the other kind. Those called `own_…` know users by the framework's own means, those
-called `green_…` are served by greenlets.
+called `green_…` are served by greenlets, and the rest is called by its server.
 
 `/POLICY/ID?do=…&key=…`; files in `GUARD_PLACE` tell who is inside, and let them go.
 """
@@ -427,6 +427,6 @@ def timed(app):
     return timing
 
 
-app = globals()[KIND.removeprefix("odd_").removeprefix("own_").removeprefix("green_")]()
+app = globals()[KIND.rpartition("_")[2]]()
 if os.environ["GUARD_SERVER"] == "uvicorn":
     app = timed(app)

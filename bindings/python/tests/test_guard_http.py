@@ -36,8 +36,15 @@ APPS = {
     "odd_fastapi": "uvicorn",
     "odd_adjango": "uvicorn",
 }
-#: Those of test_guard_users.py.
-SERVERS = {**APPS, "own_django": "gunicorn", "own_adjango": "uvicorn", "own_starlette": "uvicorn"}
+#: Others that give a client's connection away.
+OTHERS = {"waitress_wsgi": "waitress", "werkzeug_wsgi": "werkzeug", "uwsgi_wsgi": "uwsgi"}
+#: And those of test_guard_users.py.
+SERVERS = {**APPS, **OTHERS, "own_django": "gunicorn", "own_adjango": "uvicorn", "own_starlette": "uvicorn"}
+WERKZEUG = """
+import sys, guarded_app
+from werkzeug.serving import run_simple
+run_simple("127.0.0.1", int(sys.argv[1]), guarded_app.app, threaded=True)
+"""
 PATIENCE = 60
 
 
@@ -75,14 +82,24 @@ class Server:
         self.store = synlock.Store(self.url)
         self.port = free_port()
         worker = ["-k", "gevent"] if app.startswith("green_") else ["-k", "gthread", "--threads", "24"]
+        python = [sys.executable, "-m"]
         command = {
             "gunicorn": [
-                "gunicorn", "guarded_app:app", "-b", f"127.0.0.1:{self.port}", "-w", "1", *worker,
+                *python, "gunicorn", "guarded_app:app", "-b", f"127.0.0.1:{self.port}", "-w", "1", *worker,
                 "--timeout", "600", "--no-control-socket", *more,
             ],
             "uvicorn": [
-                "uvicorn", "guarded_app:app", "--port", str(self.port), "--lifespan", "off",
+                *python, "uvicorn", "guarded_app:app", "--port", str(self.port), "--lifespan", "off",
                 "--log-level", "warning", "--timeout-graceful-shutdown", "1",
+            ],
+            "waitress": [
+                *python, "waitress", "--host=127.0.0.1", f"--port={self.port}", "--threads=24",
+                "--channel-request-lookahead=1", "guarded_app:app",
+            ],
+            "werkzeug": [sys.executable, "-c", WERKZEUG, str(self.port)],
+            "uwsgi": [
+                pathlib.Path(sys.executable).with_name("uwsgi"), "--http-socket", f"127.0.0.1:{self.port}",
+                "--module", "guarded_app:app", "--need-app", "--threads", "24", "--virtualenv", sys.prefix,
             ],
         }[SERVERS[app]]  # fmt: skip
         environment = {
@@ -95,7 +112,7 @@ class Server:
         self.log = place / "log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", *command],
+                command,
                 cwd=TESTS, env=environment, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         until(self.is_up, f"{app} is up:\n{self.log.read_text()}")
@@ -390,6 +407,15 @@ def test_a_worker_whose_time_is_over(app, tmp_path):
             assert one.answer()[0] == 500
         server.free("x_z")
         assert server.status("block", "z") == 200
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("app", OTHERS)
+def test_other_servers_give_the_connection_away(app, tmp_path):
+    server = Server(app, tmp_path)
+    try:
+        test_a_client_that_hangs_up_in_the_queue(server)
     finally:
         server.stop()
 
