@@ -1,9 +1,10 @@
 //! Who waits stands in line at the first member, and must not stand there while the others are free.
 
-use super::{code, lock, ms};
-use synlock_core::{Code, Wait};
+use super::{code, lock, ms, three, url};
+use synlock_core::{Code, Store, Wait};
 use synlock_tests::load::SOON;
 use synlock_tests::names::unique;
+use synlock_tests::redis::RedisServer;
 
 #[test]
 fn a_stranger_at_one_member_is_in_no_waiters_way() {
@@ -36,4 +37,34 @@ fn a_stranger_at_one_member_is_in_no_waiters_way() {
             });
         }
     });
+}
+
+#[test]
+fn waiting_for_a_free_lock_asks_seldom_and_hears_of_it() {
+    let servers = three();
+    let url = url(&servers, "", "cold_start=1");
+    let (holder, store) = (lock(&url, "n"), Store::open(&url).unwrap());
+    let calls = || -> u64 {
+        let scripts = |server: &RedisServer| server.calls("evalsha") + server.calls("eval");
+        servers.iter().map(scripts).sum()
+    };
+    for stranger in [None, Some(lock(&servers[0].url(), "n"))] {
+        // Also where the first member is not the holder's.
+        if let Some(stranger) = &stranger {
+            stranger.acquire(Wait::For(SOON), None).unwrap();
+        }
+        holder.acquire(Wait::For(SOON), None).unwrap();
+        std::thread::scope(|scope| {
+            let watcher = scope.spawn(|| store.wait_free("n", Wait::For(SOON)).unwrap());
+            std::thread::sleep(ms(500));
+            let before = calls();
+            std::thread::sleep(ms(3000));
+            let asked = calls() - before;
+            // In tenths of a second it would be ninety at least.
+            assert!(asked < 60, "{asked} requests");
+            assert!(!watcher.is_finished());
+            holder.release().unwrap();
+            assert!(watcher.join().unwrap());
+        });
+    }
 }

@@ -1,7 +1,9 @@
 //! What the suite for every store does not ask of `quorum:`: members that are down, deaf, forgetful or
 //! split, and tokens of members that count apart.
 
+mod forgetting;
 mod line;
+mod set_ups;
 mod tiered;
 
 use std::sync::Barrier;
@@ -11,10 +13,8 @@ use synlock_core::{Code, Lock, LockOptions, Result, Store, Wait};
 use synlock_tests::apart;
 use synlock_tests::load::SOON;
 use synlock_tests::names::unique;
-use synlock_tests::places::place;
 use synlock_tests::process::is_full_load;
 use synlock_tests::redis::RedisServer;
-use synlock_tests::services::wall::Wall;
 
 fn ms(number: u64) -> Duration {
     Duration::from_millis(number)
@@ -44,85 +44,6 @@ fn leased(url: &str, name: &str, ttl: Duration) -> Lock {
     let mut options = LockOptions::default();
     options.ttl = Some(ttl);
     Store::open(url).unwrap().lock_with(name, options).unwrap()
-}
-
-#[test]
-fn members_that_may_have_forgotten_do_not_vote() {
-    let mut servers = three();
-    let url = url(&servers, "?io_timeout=500", "max_ttl=3000");
-    let a = leased(&url, "n", ms(3000));
-    let error = a.acquire(Wait::No, None).unwrap_err();
-    assert_eq!(error.code(), Code::Unavailable, "{error}");
-    assert!(error.message().contains("has been up"), "{error}");
-    std::thread::sleep(ms(3100));
-    // On two of three.
-    servers[2].kill();
-    a.acquire(Wait::No, None).unwrap();
-    // The third is asked no more.
-    std::thread::sleep(ms(700));
-    // One of the two forgets it, and the third comes back.
-    servers[1].restart();
-    servers[2].restart();
-    let b = leased(&url, "n", ms(3000));
-    let error = b.acquire(Wait::No, None).unwrap_err();
-    assert_eq!(error.code(), Code::Unavailable, "{error}");
-    a.ensure_held().unwrap_err();
-    std::thread::sleep(ms(3100));
-    b.acquire(Wait::No, None).unwrap();
-    b.ensure_held().unwrap();
-    assert_eq!(code(a.refresh(None)), Code::Lost);
-}
-
-/// As if the lease had never been: what it keeps runs out at once, and it looks old enough to know better.
-#[test]
-fn members_that_have_skipped_time_do_not_vote() {
-    let wall = Wall::new();
-    let mut servers = three();
-    servers[1] = RedisServer::start_with(synlock_tests::redis::Options {
-        environment: wall.environment(),
-        ..Default::default()
-    });
-    let url = url(&servers, "?io_timeout=20000", "max_ttl=10000");
-    let (a, b) = (leased(&url, "n", ms(10_000)), leased(&url, "n", ms(10_000)));
-    let end = Instant::now() + SOON * 2;
-    // They know all three, and nobody is away.
-    let has_voted = |server: &RedisServer| Store::open(&server.url()).unwrap().is_locked("n");
-    for lock in [&a, &b] {
-        loop {
-            assert!(Instant::now() < end, "they never vote");
-            let is_granted = lock.acquire(Wait::No, None).is_ok();
-            // One that still had the vote of a round before is busy, and is asked no more.
-            std::thread::sleep(ms(200));
-            let all = servers.iter().all(|server| has_voted(server).unwrap());
-            let _ = lock.release();
-            if is_granted && all {
-                break;
-            }
-        }
-    }
-    // On two of three, since a stranger has the third.
-    let stranger = lock(&servers[2].url(), "n");
-    stranger.acquire(Wait::For(SOON), None).unwrap();
-    a.acquire(Wait::For(SOON), None).unwrap();
-    stranger.release().unwrap();
-    let left = a.remaining().unwrap();
-    wall.ahead(Duration::from_secs(3600));
-    let taken = b.acquire(Wait::No, None);
-    // On a machine that has not let the lease run out meanwhile.
-    if left > ms(5000) && a.remaining().unwrap() > ms(1000) {
-        assert_eq!(code(taken), Code::Busy);
-    }
-}
-
-#[test]
-fn a_lease_is_no_longer_than_members_remember() {
-    let servers = three();
-    let store = Store::open(&url(&servers, "", "")).unwrap();
-    let mut options = LockOptions::default();
-    options.ttl = Some(Duration::from_secs(61));
-    let error = store.lock_with("n", options).unwrap_err();
-    assert_eq!(error.code(), Code::InvalidArgument);
-    assert!(error.message().contains("max_ttl"), "{error}");
 }
 
 #[test]
@@ -258,198 +179,6 @@ fn a_round_without_a_majority_leaves_nothing_behind() {
         std::thread::sleep(ms(10));
     }
     a.ensure_held().unwrap();
-}
-
-#[test]
-fn waiting_for_a_free_lock_asks_seldom_and_hears_of_it() {
-    let servers = three();
-    let url = url(&servers, "", "cold_start=1");
-    let (holder, store) = (lock(&url, "n"), Store::open(&url).unwrap());
-    let calls = || -> u64 {
-        let scripts = |server: &RedisServer| server.calls("evalsha") + server.calls("eval");
-        servers.iter().map(scripts).sum()
-    };
-    for stranger in [None, Some(lock(&servers[0].url(), "n"))] {
-        // Also where the first member is not the holder's.
-        if let Some(stranger) = &stranger {
-            stranger.acquire(Wait::For(SOON), None).unwrap();
-        }
-        holder.acquire(Wait::For(SOON), None).unwrap();
-        std::thread::scope(|scope| {
-            let watcher = scope.spawn(|| store.wait_free("n", Wait::For(SOON)).unwrap());
-            std::thread::sleep(ms(500));
-            let before = calls();
-            std::thread::sleep(ms(3000));
-            let asked = calls() - before;
-            // In tenths of a second it would be ninety at least.
-            assert!(asked < 60, "{asked} requests");
-            assert!(!watcher.is_finished());
-            holder.release().unwrap();
-            assert!(watcher.join().unwrap());
-        });
-    }
-}
-
-/// What comes of an acquire at the latest when it is looked at.
-fn told(lock: &Lock) -> Code {
-    let end = Instant::now() + SOON;
-    let mut answer = lock.acquire(Wait::No, None).map(drop);
-    while answer.is_ok() && Instant::now() < end {
-        answer = lock.ensure_held();
-    }
-    code(answer)
-}
-
-#[test]
-fn another_set_up_is_told() {
-    let servers: Vec<RedisServer> = (0..5).map(|_| RedisServer::start()).collect();
-    let members = |members: &[(usize, &str)]| -> Vec<String> {
-        let of = |(at, option): &(usize, &str)| format!("{}{option}", servers[*at].url());
-        members.iter().map(of).collect()
-    };
-    // Each with the members that have a vote of its holder in the end.
-    let of = |list: &[(usize, &str)], options: &str| {
-        let members = members(list);
-        let url = format!("quorum:({})?cold_start=1{options}", members.join(","));
-        (url, members)
-    };
-    let plain = [(0, ""), (1, ""), (2, "")];
-    let one = of(&plain, "");
-    let escaped = one.0.replace('?', "%3F").replace('=', "%3D");
-    let nested = format!(
-        "quorum:?member={escaped}&member={}&cold_start=1",
-        servers[4].url()
-    );
-    let others = [
-        of(&[(0, ""), (1, ""), (3, "")], ""),
-        of(&[(0, ""), (1, "")], ""),
-        of(&[(0, ""), (1, ""), (2, ""), (3, ""), (4, "")], ""),
-        // Of these majorities only one member is in common.
-        of(&[(2, ""), (3, ""), (4, "")], ""),
-        of(&[(0, "?prefix=x:"), (1, "?prefix=x:"), (2, "")], ""),
-        of(&[(0, "/1"), (1, ""), (2, "")], ""),
-        of(&plain, "&max_ttl=50000"),
-        of(&plain, "&strategy=unanimous"),
-        of(&plain, "&config=x"),
-        (nested, members(&[(0, ""), (1, ""), (2, ""), (4, "")])),
-    ];
-    for _ in 0..if is_full_load() { 300 } else { 3 } {
-        for other in &others {
-            for ((ours, votes), (theirs, _)) in [(&one, other), (other, &one)] {
-                let name = unique("set-up");
-                let (holder, intruder) = (lock(ours, &name), lock(theirs, &name));
-                holder.acquire(Wait::No, None).unwrap();
-                // A majority is enough; the rest comes as well, and must not meet the other's votes.
-                let shows = |member: &String| Store::open(member).unwrap().is_locked(&name);
-                while !votes.iter().all(|member| shows(member).unwrap()) {
-                    std::thread::sleep(ms(1));
-                }
-                assert_eq!(told(&intruder), Code::InvalidUrl, "{theirs} beside {ours}");
-                holder.ensure_held().unwrap();
-                holder.release().unwrap();
-                while votes.iter().any(|member| shows(member).unwrap()) {
-                    std::thread::sleep(ms(1));
-                }
-                // Nothing of it stays to keep the others out.
-                intruder.acquire(Wait::For(SOON), None).unwrap();
-                intruder.release().unwrap();
-            }
-        }
-    }
-}
-
-/// What each kind of member keeps of a hold says of which set-up it is.
-#[test]
-fn another_set_up_is_told_by_every_kind_of_member() {
-    let kinds: [(&str, &str, bool); 6] = [
-        ("memcached", "?prefix=", cfg!(feature = "memcached")),
-        ("etcd", "?prefix=", cfg!(feature = "etcd")),
-        ("postgres", "?table=", cfg!(feature = "postgres")),
-        ("sqlite", "?table=", cfg!(feature = "sqlite")),
-        ("zookeeper", "&root=/", cfg!(feature = "zookeeper")),
-        ("memory", "-", true),
-    ];
-    std::thread::scope(|scope| {
-        for (kind, mark, _) in kinds.into_iter().filter(|(.., is_built)| *is_built) {
-            scope.spawn(move || {
-                let (place, _keep) = match kind {
-                    "memory" => (format!("memory:{}", unique("kinds")), Box::new(()) as _),
-                    kind => place(kind),
-                };
-                let of = |members: [&str; 3]| {
-                    let escaped = |text: String| {
-                        let text = text.replace('%', "%25").replace('&', "%26");
-                        text.replace('?', "%3F").replace('=', "%3D")
-                    };
-                    let members = members
-                        .map(|one| format!("member={}", escaped(format!("{place}{mark}{one}"))));
-                    format!("quorum:?{}&cold_start=1", members.join("&"))
-                };
-                let (ours, theirs) = (of(["a", "b", "c"]), of(["c", "d", "e"]));
-                let (holder, intruder) = (lock(&ours, "n"), lock(&theirs, "n"));
-                holder.acquire(Wait::No, None).unwrap();
-                let common = Store::open(&format!("{place}{mark}c")).unwrap();
-                while !common.is_locked("n").unwrap() {
-                    std::thread::sleep(ms(1));
-                }
-                assert_eq!(told(&intruder), Code::InvalidUrl, "{kind}");
-                holder.ensure_held().unwrap();
-                assert_eq!(code(lock(&ours, "n").acquire(Wait::No, None)), Code::Busy);
-                holder.release().unwrap();
-            });
-        }
-    });
-}
-
-#[test]
-fn the_same_set_up_is_busy_however_it_is_spelled() {
-    let servers = three();
-    let one = url(&servers, "", "cold_start=1");
-    let spelled: Vec<String> = servers
-        .iter()
-        .rev()
-        .map(|server| format!("{}/0?io_timeout=1700&prefix=synlock:", server.url()))
-        .collect();
-    let other = format!(
-        "quorum:({})?fencing=1&cold_start=1&max_ttl=60000",
-        spelled.join(",")
-    );
-    let by_name = |host: &str| {
-        let url = url(&servers, "", "cold_start=1&config=ours");
-        url.replace("127.0.0.1", host)
-    };
-    for (ours, theirs) in [
-        (one.clone(), other),
-        (
-            one.replace("127.0.0.1", "localhost"),
-            one.replace("127.0.0.1", "LocalHost"),
-        ),
-        (by_name("127.0.0.1"), by_name("localhost")),
-    ] {
-        let name = unique("spelled");
-        let (holder, contender) = (lock(&ours, &name), lock(&theirs, &name));
-        holder.acquire(Wait::No, None).unwrap();
-        assert_eq!(code(contender.acquire(Wait::No, None)), Code::Busy);
-        assert_eq!(
-            code(contender.acquire(Wait::For(ms(50)), None)),
-            Code::Timeout
-        );
-        holder.release().unwrap();
-        contender.acquire(Wait::For(SOON), None).unwrap();
-        // A lock that is no quorum's is a stranger's.
-        contender.release().unwrap();
-        let alone: Vec<Lock> = servers
-            .iter()
-            .map(|server| lock(&server.url(), &name))
-            .collect();
-        for stranger in &alone {
-            stranger.acquire(Wait::For(SOON), None).unwrap();
-        }
-        assert_eq!(code(contender.acquire(Wait::No, None)), Code::Busy);
-        for stranger in &alone {
-            stranger.release().unwrap();
-        }
-    }
 }
 
 #[test]
