@@ -47,6 +47,7 @@ impl Shared {
         Claim {
             name: self.name.clone(),
             token: OwnerToken::NONE,
+            recurs: false,
             mode: self.options.mode,
             ttl: self.kept_for(self.ttl),
             deadline: None,

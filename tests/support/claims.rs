@@ -9,6 +9,7 @@ pub fn claim(name: &str) -> Claim {
     Claim {
         name: Name::new(name.as_bytes()).unwrap(),
         token: OwnerToken::draw().unwrap(),
+        recurs: false,
         mode: Mode::Exclusive,
         ttl: Some(Duration::from_secs(60)),
         deadline: None,

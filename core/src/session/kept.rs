@@ -54,6 +54,7 @@ fn claim(id: &Arc<str>, name: &Name, token: OwnerToken, ttl: Duration) -> Claim 
     Claim {
         name: name.clone(),
         token,
+        recurs: true,
         mode: Mode::Exclusive,
         ttl: Some(ttl),
         deadline: None,
@@ -125,7 +126,11 @@ impl Kept {
                 false => Taken::Lost,
             });
         }
-        let first = claim(&self.id, &own.name, OwnerToken::draw()?, ttl);
+        let first = Claim {
+            token: OwnerToken::draw()?,
+            recurs: false,
+            ..own.clone()
+        };
         let base = self.store.backend();
         match base.attempt(&first, None) {
             Ok(Attempt::Granted(_)) => {}
@@ -137,7 +142,12 @@ impl Kept {
                 return Err(error);
             }
         }
-        match self.own.adopt(&first, own.token) {
+        base.settle(&first);
+        let handed = Claim {
+            recurs: true,
+            ..first.clone()
+        };
+        match self.own.adopt(&handed, own.token) {
             Ok(Some(grant)) => {
                 let lease = grant.lease.unwrap_or_else(|| first.asked.after(ttl));
                 self.held().lock().insert(name.to_vec(), lease);

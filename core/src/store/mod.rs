@@ -119,6 +119,9 @@ pub struct Claim {
     pub name: Name,
     /// Who asks. On a store whose [`Tokens`] wait it may not have been drawn.
     pub token: OwnerToken,
+    /// The token, or the heir's to whom this is handed over, may be that of a later hold, too. No store may release it
+    /// after the call in which it was asked to.
+    pub recurs: bool,
     /// In which way.
     pub mode: Mode,
     /// How long the store keeps the hold without a refresh; `None` on stores that see their

@@ -1,16 +1,19 @@
 //! Members whose answers come when the test wants.
 
 use super::config::open;
+use super::votes::burn_at;
 use crate::capability::{Capabilities, Fence};
 use crate::lease::{BootTime, Wait};
 use crate::lock::Lock;
+use crate::mode::Mode;
 use crate::name::Name;
 use crate::options::LockOptions;
 use crate::owner::OwnerToken;
 use crate::registry::Store;
+use crate::session::{Session, Taken};
 use crate::signal::Signal;
 use crate::store::{
-    Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Holder, Inspection, Life,
+    Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Holder, Inspection, Life, Seat,
 };
 use crate::sync::Mutex;
 use crate::url::Url;
@@ -38,7 +41,8 @@ struct Member {
     /// How long a release is on its way.
     distance: Mutex<Duration>,
     attempts: AtomicU32,
-    releases: AtomicU32,
+    /// The tokens of releases, one after the other.
+    releases: Mutex<Vec<OwnerToken>>,
     looks: AtomicU32,
     /// It does not tell who holds.
     is_shy: AtomicBool,
@@ -61,7 +65,7 @@ impl Member {
             refusals: Mutex::default(),
             distance: Mutex::default(),
             attempts: AtomicU32::new(0),
-            releases: AtomicU32::new(0),
+            releases: Mutex::default(),
             looks: AtomicU32::new(0),
             is_shy: AtomicBool::new(false),
             life: AtomicU32::new(0),
@@ -84,8 +88,8 @@ impl Member {
         self.attempts.load(Ordering::SeqCst)
     }
 
-    fn releases(&self) -> u32 {
-        self.releases.load(Ordering::SeqCst)
+    fn releases(&self) -> usize {
+        self.releases.lock().len()
     }
 }
 
@@ -147,8 +151,11 @@ impl Backend for Member {
         Ok(Cancelled::Gone)
     }
 
-    fn extend(&self, _: &Claim, _: Duration) -> Result<Answer> {
-        Ok(Answer::Done(None))
+    fn extend(&self, claim: &Claim, _: Duration) -> Result<Answer> {
+        Ok(match self.is_held(claim)? {
+            true => Answer::Done(None),
+            false => Answer::NotOurs,
+        })
     }
 
     fn release(&self, claim: &Claim) -> Result<Answer> {
@@ -166,7 +173,7 @@ impl Backend for Member {
         } else {
             Ok(Answer::NotOurs)
         };
-        self.releases.fetch_add(1, Ordering::SeqCst);
+        self.releases.lock().push(claim.token);
         if self.restarts.swap(false, Ordering::SeqCst) {
             self.life.fetch_add(1, Ordering::SeqCst);
             self.give_to(None);
@@ -360,6 +367,58 @@ fn a_vote_that_comes_after_a_hand_over_stays_with_nobody() {
     let end = BootTime::now().after(Duration::from_secs(20));
     until(|| late.releases() == 1 || end.has_passed());
     assert_eq!((late.attempts(), *late.owner.lock()), (1, None));
+}
+
+/// Whoever has lost a hold of a session's that outlives its process has lost it to the same token, perhaps.
+#[test]
+fn a_session_that_has_lost_a_hold_leaves_the_next_one_alone() {
+    let (members, store) = store("quorum:");
+    let session = || Session::persistent(&store, "me").unwrap();
+    let (mine, theirs) = (session(), session());
+    let ttl = Duration::from_secs(20);
+    assert_eq!(mine.acquire("a", ttl).unwrap(), Taken::New);
+    assert!(theirs.release("a").unwrap());
+    assert_eq!(mine.acquire("a", ttl).unwrap(), Taken::Lost);
+    assert_eq!(theirs.acquire("a", ttl).unwrap(), Taken::New);
+    // What is left to the background is done in its turn, and so before this.
+    let last = OwnerToken::from_bytes([7; 16]);
+    for member in &members {
+        burn_at(&(member.clone() as Arc<dyn Backend>), &claim(last));
+        until(|| member.releases.lock().last() == Some(&last));
+    }
+    assert!(theirs.renew("a", ttl).unwrap());
+}
+
+#[test]
+fn a_session_hands_over_no_vote_that_comes_late() {
+    let ([late, second, third], store) = store("quorum:");
+    let session = Session::persistent(&store, "me").unwrap();
+    let (open, door) = channel();
+    *late.door.lock() = Some(door);
+    let taken = session.acquire("a", Duration::from_secs(20)).unwrap();
+    assert_eq!(taken, Taken::New);
+    open.send(()).unwrap();
+    let end = BootTime::now().after(Duration::from_secs(20));
+    until(|| late.releases() == 1 || end.has_passed());
+    assert_eq!((late.attempts(), *late.owner.lock()), (1, None));
+    assert!(second.owner.lock().is_some() && third.owner.lock().is_some());
+}
+
+fn claim(token: OwnerToken) -> Claim {
+    Claim {
+        name: Name::new(b"a").unwrap(),
+        token,
+        recurs: false,
+        mode: Mode::Exclusive,
+        ttl: Some(Duration::from_secs(20)),
+        deadline: None,
+        fence_block: 1,
+        fence_least: 0,
+        label: None,
+        fair: true,
+        asked: BootTime::now(),
+        seat: Seat::none(),
+    }
 }
 
 /// A hold of a quorum that counts by other rules.
