@@ -170,7 +170,7 @@ pub(crate) fn schedule(store: &Store, at: BootTime, watch: Watch) {
 /// where a request that was cut off may arrive yet, ever more rarely: what it is granted then stands for no longer
 /// than the request was late.
 pub(crate) fn burn(store: Store, claim: Claim) {
-    if store.backend().release_later(&claim) {
+    if claim.recurs || store.backend().release_later(&claim) {
         return;
     }
     let _ = send(Place::of(&store), Command::Burn(store, claim));

@@ -366,12 +366,9 @@ pub(super) fn give_back_to(member: &Arc<dyn Backend>, claim: &Claim) {
     }
 }
 
-/// Has a member release in the background until it is done, unless that could be a later hold's by then.
 pub(super) fn burn_at(member: &Arc<dyn Backend>, claim: &Claim) {
-    if !claim.recurs {
-        service::burn(
-            Store::over(member.clone(), Default::default()),
-            claim.clone(),
-        );
-    }
+    service::burn(
+        Store::over(member.clone(), Default::default()),
+        claim.clone(),
+    );
 }
