@@ -137,7 +137,11 @@ fn thousands_wait_in_one_process_at_the_cost_of_few() {
         let tickets: Vec<_> = (0..waiters)
             .map(|number| submit(number, Op::Acquire(Wait::Forever)))
             .collect();
-        until(|| queued(&server) == waiters);
+        until(|| {
+            // Counting takes the server as long as a few hundred of them take it.
+            std::thread::sleep(ms(200));
+            queued(&server) == waiters
+        });
         let clients = || {
             let name = format!("name=synlock-{} ", std::process::id());
             server.command(&["CLIENT", "LIST"]).matches(&name).count()
