@@ -40,6 +40,63 @@ fn losses_are_told_and_tokens_grow_over_flushes_and_restarts() {
     }
 }
 
+/// Of a lock, and of another one whose counter nobody has asked for since.
+fn fences(server: &RedisServer, names: [&str; 2]) -> [u64; 2] {
+    names.map(|name| {
+        let one = lock(&server.url(), name);
+        let fence = one.try_acquire().unwrap().unwrap().fence.unwrap();
+        one.release().unwrap();
+        fence
+    })
+}
+
+#[test]
+fn tokens_grow_over_an_older_snapshot() {
+    let mut server = RedisServer::start();
+    let names = ["n", "another"];
+    fences(&server, names);
+    for round in 0..3 {
+        assert_eq!(server.command(&["SAVE"]), "OK");
+        let one = lock(&server.url(), "n");
+        let draw = || {
+            let fence = one.try_acquire().unwrap().unwrap().fence.unwrap();
+            one.release().unwrap();
+            fence
+        };
+        let last = (0..100).map(|_| draw()).max().unwrap();
+        let [_, other] = fences(&server, names);
+        server.restart();
+        // The counters are those of the snapshot.
+        let counters = server.command(&["KEYS", "*f"]);
+        assert_eq!(counters.lines().count(), 2, "{counters}");
+        // A process that stays, in the first round, and one that comes.
+        let next = if round == 0 {
+            draw()
+        } else {
+            fences(&server, names)[0]
+        };
+        assert!(next > last, "round {round}: {next} after {last}");
+        let [_, next] = fences(&server, names);
+        assert!(next > other, "round {round}: {next} after {other}");
+        // Once for each life: a counter that is ahead stays as it is.
+        let before = server.calls("set");
+        fences(&server, names);
+        assert!(server.calls("set") < before + 10);
+    }
+}
+
+#[test]
+fn a_counter_that_is_ahead_of_the_clock_stays_ahead() {
+    let mut server = RedisServer::start();
+    fences(&server, ["n", "n"]);
+    let counter = server.command(&["KEYS", "*f"]);
+    let far = 4_000_000_000_000_000_u64;
+    assert_eq!(server.command(&["SET", &counter, &far.to_string()]), "OK");
+    assert_eq!(server.command(&["SAVE"]), "OK");
+    server.restart();
+    assert_eq!(fences(&server, ["n", "n"]), [far + 1, far + 2]);
+}
+
 /// For a quorum, whose members may have begun to count at different times.
 #[test]
 fn tokens_are_raised_as_far_as_asked_and_no_further() {

@@ -393,6 +393,33 @@ fn failover_forgets_no_grant_that_a_replica_has() {
 }
 
 #[test]
+fn tokens_grow_over_a_failover_to_a_replica_that_lags() {
+    let mut servers = master_and_replica();
+    let draw = |server: &RedisServer| {
+        let lock = Store::open(&server.url()).unwrap().lock("n").unwrap();
+        let fence = lock.try_acquire().unwrap().unwrap().fence.unwrap();
+        lock.release().unwrap();
+        fence
+    };
+    let first = draw(&servers[0]);
+    until("the counter", || {
+        !servers[1].command(&["KEYS", "*f"]).is_empty()
+    });
+    assert_eq!(servers[1].command(&["REPLICAOF", "127.0.0.1", "1"]), "OK");
+    let last = (0..100).map(|_| draw(&servers[0])).max().unwrap();
+    assert_eq!(last, first + 100);
+    servers[0].kill();
+    // Whoever asks it before it is a master is refused, and finds it one later.
+    let early = Store::open(&servers[1].url()).unwrap().lock("n").unwrap();
+    assert_eq!(code(early.try_acquire()), Code::Unavailable);
+    assert_eq!(servers[1].command(&["REPLICAOF", "NO", "ONE"]), "OK");
+    let fence = early.try_acquire().unwrap().unwrap().fence.unwrap();
+    assert!(fence > last, "{fence} after {last}");
+    early.release().unwrap();
+    assert!(draw(&servers[1]) > fence);
+}
+
+#[test]
 fn replicas_are_warned_of() {
     let alone = RedisServer::start();
     let servers = master_and_replica();

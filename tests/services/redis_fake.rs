@@ -90,14 +90,11 @@ fn serve(mut stream: TcpStream, act: &Mutex<Act>, heard: &Mutex<Vec<u8>>) -> Opt
             Act::Mute | Act::Greet(..) => {}
             // What `memcached:` begins with.
             _ if &chunk[..got] == b"mn\r\n" => stream.write_all(b"MN\r\n").ok()?,
-            // The first login of a process also asks what the server is like.
+            // It does not say what it is like, nor which life this is.
             _ if is_login => {
-                let asks = chunk[..got].windows(4).any(|word| word == b"INFO");
-                let words = if asks {
-                    "$-1\r\n+OK\r\n:7\r\n"
-                } else {
-                    "+OK\r\n:7\r\n"
-                };
+                let asks = |word: &[u8]| chunk[..got].windows(word.len()).any(|some| some == word);
+                let asked = usize::from(asks(b"\r\nINFO\r\n")) + usize::from(asks(b"\r\nGET\r\n"));
+                let words = "$-1\r\n".repeat(asked) + "+OK\r\n:7\r\n";
                 stream.write_all(words.as_bytes()).ok()?;
             }
             Act::Circle => {

@@ -147,14 +147,18 @@ impl Redis {
         }
         let looks = !process.looked.swap(true, Ordering::Relaxed);
         let kind = if looks { Kind::First } else { Kind::Server };
-        let opened = Connection::open(&self.config, node, kind, limit);
+        let opened = Connection::open(&self.config, node, kind, limit).and_then(|mut opened| {
+            self.greet_life(&mut opened, limit)?;
+            Ok(opened)
+        });
         if looks && opened.is_err() {
             process.looked.store(false, Ordering::Relaxed);
         }
         let mut connection = opened?;
         // The server may have begun anew.
         process.owed.learn(false);
-        let info = connection.info.take().unwrap_or_default();
+        let info = connection.info.take().filter(|_| looks);
+        let info = info.unwrap_or_default();
         let words = [
             connection.take_words(),
             of_eviction(&info),
@@ -211,7 +215,7 @@ impl Redis {
         let nodes = &self.process()?.nodes;
         let mut last = None;
         for node in nodes.all(&self.config, limit)? {
-            match Connection::open(&self.config, &node, Kind::Server, limit) {
+            match Connection::open(&self.config, &node, Kind::Listener, limit) {
                 Ok(connection) => return Ok(connection),
                 Err(error) if error.code() != Code::Unavailable => return Err(error),
                 Err(error) => {

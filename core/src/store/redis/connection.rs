@@ -2,6 +2,7 @@
 
 use super::config::{Config, Place};
 use super::frame;
+use super::lives;
 use super::nodes::Node;
 use super::owing::Owing;
 use crate::codes::Code;
@@ -23,10 +24,14 @@ pub(super) struct Connection {
     pub node: Node,
     /// What the server said of itself, if it was asked.
     pub info: Option<String>,
+    /// A life of the server's that its counters have not begun with, and the key that says so.
+    pub new_life: Option<(Vec<u8>, String)>,
     /// Number of the connection on the server, so that another one can end it there.
     pub id: Option<i64>,
     /// Nothing has been asked on it yet.
     pub is_new: bool,
+    /// It leads to a replica. Once that is a master, it has begun anew, and is not to be asked on this one.
+    pub is_outlived: bool,
     /// Replies that come before any other.
     pub owing: Owing,
     /// A request went out whole, and its first reply has not come.
@@ -42,6 +47,8 @@ pub(super) enum Kind {
     Server,
     /// A server that is also asked what it is like.
     First,
+    /// A server where nothing is granted on it.
+    Listener,
     Sentinel,
 }
 
@@ -75,8 +82,10 @@ impl Connection {
             chunk: vec![0; CHUNK].into_boxed_slice(),
             node: node.clone(),
             info: None,
+            new_life: None,
             id: None,
             is_new: true,
+            is_outlived: false,
             owing: Owing::default(),
             awaits_reply: false,
         };
@@ -113,8 +122,15 @@ impl Connection {
         if asks_role {
             request.extend(pack(&[b"ROLE"]));
         }
+        let grants = matches!(kind, Kind::Server | Kind::First);
+        let life = if grants { lives::key(config) } else { None };
         if kind == Kind::First {
             request.extend(pack(&[b"INFO", b"default"]));
+        } else if life.is_some() {
+            request.extend(pack(&[b"INFO", b"replication"]));
+        }
+        if let Some(key) = &life {
+            request.extend(pack(&[b"GET", key]));
         }
         // For whoever looks at CLIENT LIST.
         let name = format!("synlock-{}", std::process::id());
@@ -135,10 +151,8 @@ impl Connection {
         if asks_role {
             self.check_role(deadline)?;
         }
-        if kind == Kind::First
-            && let Value::BulkString(text) = self.reply(deadline)?
-        {
-            self.info = Some(String::from_utf8_lossy(&text).into_owned());
+        if kind == Kind::First || life.is_some() {
+            self.read_info(life, deadline)?;
         }
         // Not every server lets its clients have a name, or ask for their number.
         self.reply(deadline)?;
@@ -149,6 +163,23 @@ impl Connection {
             }
             _ => {}
         }
+        Ok(())
+    }
+
+    /// What the server says of itself, and in which of its lives its counters are.
+    fn read_info(&mut self, life: Option<Vec<u8>>, deadline: BootTime) -> Result<()> {
+        if let Value::BulkString(text) = self.reply(deadline)? {
+            self.info = Some(String::from_utf8_lossy(&text).into_owned());
+        }
+        let Some(key) = life else { return Ok(()) };
+        let known = match self.reply(deadline)? {
+            Value::BulkString(known) => known,
+            Value::Nil => Vec::new(),
+            _ => return Ok(()),
+        };
+        let now = self.info.as_deref().and_then(lives::id);
+        let is_new = |id: &&str| id.as_bytes() != known;
+        self.new_life = now.filter(is_new).map(|id| (key, id.to_owned()));
         Ok(())
     }
 
@@ -173,7 +204,7 @@ impl Connection {
 
     /// Whether it is open and nothing has arrived that nobody asked for.
     pub fn is_quiet(&mut self) -> bool {
-        matches!(self.reply_now(), Ok(None)) && self.buffer.is_empty()
+        !self.is_outlived && matches!(self.reply_now(), Ok(None)) && self.buffer.is_empty()
     }
 
     /// Sends `request`, and reads what is owed and its own first reply.
@@ -281,7 +312,14 @@ impl Connection {
     }
 
     fn buffered(&mut self) -> Result<Option<Value>> {
-        frame::take(&mut self.buffer)
+        let found = frame::take(&mut self.buffer)?;
+        if let Some(Value::ServerError(error)) = &found {
+            // Servers before 7 quote what a script met.
+            let quotes = |details: &str| details.contains("-READONLY ");
+            let is_replica = error.code() == "READONLY" || error.details().is_some_and(quotes);
+            self.is_outlived |= is_replica && !cfg!(canary = "keep_replica");
+        }
+        Ok(found)
     }
 }
 

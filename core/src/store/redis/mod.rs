@@ -15,6 +15,7 @@ mod frame;
 mod keys;
 mod left;
 mod listing;
+mod lives;
 mod nodes;
 #[cfg(feature = "fuzz")]
 mod noise;

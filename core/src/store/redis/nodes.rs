@@ -232,7 +232,7 @@ fn ask_sentinel(config: &Config, sentinel: &Node, master: &str, limit: BootTime)
 type Map = (Vec<Node>, Vec<Option<u16>>);
 
 fn read_map(config: &Config, node: &Node, limit: BootTime) -> Result<Map> {
-    let mut connection = Connection::open(config, node, Kind::Server, limit)?;
+    let mut connection = Connection::open(config, node, Kind::Listener, limit)?;
     let reply = connection
         .exchange(&pack(&[b"CLUSTER", b"NODES"]), limit)
         .map_err(|broken| broken.error)?;

@@ -118,6 +118,7 @@ impl State {
                 Ok(None) => break,
                 Err(_) => self.is_broken = true,
             }
+            self.is_broken |= connection.is_outlived;
             if self.is_broken {
                 break;
             }
