@@ -460,6 +460,14 @@ impl Shared {
             adopted => adopted?,
         };
         match adopted {
+            Some(grant) if self.is_too_late(&claim, &grant) => {
+                claim.token = heir;
+                self.give_back(&claim);
+                Err(Error::new(
+                    Code::Lost,
+                    "the lease was over before the store's answer came",
+                ))
+            }
             Some(grant) => {
                 claim.token = heir;
                 let lease = self.lease(grant.lease);

@@ -47,6 +47,15 @@ impl BootTime {
         )
     }
 
+    /// This point, `earlier` back; saturating.
+    #[must_use]
+    pub fn before(self, earlier: Duration) -> Self {
+        BootTime(
+            self.0
+                .saturating_sub(u64::try_from(earlier.as_nanos()).unwrap_or(u64::MAX)),
+        )
+    }
+
     /// Time from `earlier` to this point; zero if it lies after.
     pub fn since(self, earlier: BootTime) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -20,6 +20,8 @@
 
 mod id;
 mod kept;
+#[cfg(test)]
+mod late_tests;
 mod own;
 #[cfg(test)]
 mod tests;
@@ -176,8 +178,9 @@ impl Session {
     }
 
     /// Waits until the lock may be available: false as soon as it may be, true if it is still held when `delay`
-    /// is over. Takes nothing. Woken on memory, shm, flock, sysv, Redis, ZooKeeper and etcd; other stores have no place
-    /// for who waits without wanting the lock: there it looks, at most 250 ms apart.
+    /// is over. Takes nothing. Woken on memory, shm, flock, sysv, Redis, ZooKeeper, etcd, our tables of PostgreSQL and
+    /// quorums of such; other stores have no place for who waits without wanting the lock: there it looks, at most
+    /// 250 ms apart.
     ///
     /// # Errors
     /// Trouble of the store.
@@ -185,7 +188,8 @@ impl Session {
         self.0.store.wait_free(name, delay).map(|free| !free)
     }
 
-    /// Releases one lock; false if the session did not hold it any more.
+    /// Releases one lock; false if the session did not hold it any more. A persistent session releases what any
+    /// process acquired under its id, unless this object acquired it and its lease is over.
     ///
     /// # Errors
     /// `Uncertain` if the reply was lost: the hold ends with its lease at the latest. `ForkedHandle`, trouble

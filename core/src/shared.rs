@@ -514,10 +514,6 @@ impl Shared {
             .ttl
             .map(|ttl| self.drift(ttl))
             .unwrap_or_default();
-        BootTime::from_nanos(
-            lease
-                .as_nanos()
-                .saturating_sub(u64::try_from(drift.as_nanos()).unwrap_or(0)),
-        )
+        lease.before(drift)
     }
 }

@@ -87,7 +87,16 @@ fn persistent(setup: &Setup, it: &mut Running, name: &str) {
     it.expect(&format!("s_acquire p {name} {HOLD}"), "0 0");
     rust.comes_to(&format!("s_acquire p {name} {HOLD}"), "0 1");
     it.expect(&format!("s_release p {name}"), "0 1");
-    it.expect(&format!("s_free p {name}"), "0 1");
+    it.comes_to(&format!("s_free p {name}"), "0 1");
+
+    // One renews what the other one took, which goes on; and releases what was taken anew meanwhile.
+    it.comes_to(&format!("s_acquire p {name} {HOLD}"), "0 1");
+    rust.expect(&format!("s_renew p {name} {HOLD}"), "0 1");
+    it.expect(&format!("s_renew p {name} {HOLD}"), "0 1");
+    rust.expect(&format!("s_release p {name}"), "0 1");
+    rust.comes_to(&format!("s_acquire p {name} {HOLD}"), "0 1");
+    it.expect(&format!("s_release p {name}"), "0 1");
+    it.comes_to(&format!("s_free p {name}"), "0 1");
 }
 
 fn beside(setup: &Setup, it: &mut Running, name: &str) {

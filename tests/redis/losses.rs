@@ -1,8 +1,9 @@
 //! Holds that are lost, replies that are lost, and requests and words that come late.
 
 use crate::{code, leased, lock, ms, until};
+use synlock_core::session::{Session, Taken};
 use synlock_core::store::{Attempt, Claim};
-use synlock_core::{Code, LockOptions, Store, Wait};
+use synlock_core::{Code, LockOptions, OwnerToken, Store, Wait};
 use synlock_tests::claims::claim;
 use synlock_tests::load::SOON;
 use synlock_tests::names::unique;
@@ -38,63 +39,6 @@ fn losses_are_told_and_tokens_grow_over_flushes_and_restarts() {
         server.restart();
         assert_eq!(code(one.release()), Code::Lost);
     }
-}
-
-/// Of a lock, and of another one whose counter nobody has asked for since.
-fn fences(server: &RedisServer, names: [&str; 2]) -> [u64; 2] {
-    names.map(|name| {
-        let one = lock(&server.url(), name);
-        let fence = one.try_acquire().unwrap().unwrap().fence.unwrap();
-        one.release().unwrap();
-        fence
-    })
-}
-
-#[test]
-fn tokens_grow_over_an_older_snapshot() {
-    let mut server = RedisServer::start();
-    let names = ["n", "another"];
-    fences(&server, names);
-    for round in 0..3 {
-        assert_eq!(server.command(&["SAVE"]), "OK");
-        let one = lock(&server.url(), "n");
-        let draw = || {
-            let fence = one.try_acquire().unwrap().unwrap().fence.unwrap();
-            one.release().unwrap();
-            fence
-        };
-        let last = (0..100).map(|_| draw()).max().unwrap();
-        let [_, other] = fences(&server, names);
-        server.restart();
-        // The counters are those of the snapshot.
-        let counters = server.command(&["KEYS", "*f"]);
-        assert_eq!(counters.lines().count(), 2, "{counters}");
-        // A process that stays, in the first round, and one that comes.
-        let next = if round == 0 {
-            draw()
-        } else {
-            fences(&server, names)[0]
-        };
-        assert!(next > last, "round {round}: {next} after {last}");
-        let [_, next] = fences(&server, names);
-        assert!(next > other, "round {round}: {next} after {other}");
-        // Once for each life: a counter that is ahead stays as it is.
-        let before = server.calls("set");
-        fences(&server, names);
-        assert!(server.calls("set") < before + 10);
-    }
-}
-
-#[test]
-fn a_counter_that_is_ahead_of_the_clock_stays_ahead() {
-    let mut server = RedisServer::start();
-    fences(&server, ["n", "n"]);
-    let counter = server.command(&["KEYS", "*f"]);
-    let far = 4_000_000_000_000_000_u64;
-    assert_eq!(server.command(&["SET", &counter, &far.to_string()]), "OK");
-    assert_eq!(server.command(&["SAVE"]), "OK");
-    server.restart();
-    assert_eq!(fences(&server, ["n", "n"]), [far + 1, far + 2]);
 }
 
 /// For a quorum, whose members may have begun to count at different times.
@@ -190,6 +134,47 @@ fn a_lost_reply_of_a_command_is_made_good_or_uncertain() {
     assert_eq!(server.command(&rules.split(' ').collect::<Vec<_>>()), "OK");
     let lost = lose_replies(&server, "peer:secret@", "?dialect=plain", 9);
     assert!(lost >= 14, "{lost} replies lost");
+}
+
+/// The token is the session's: a request that is sent again may be about another process's hold.
+#[test]
+fn what_a_session_may_have_done_is_not_done_again() {
+    let server = RedisServer::start();
+    let proxy = Proxy::start(server.port());
+    let store = Store::open(&proxy.url()).unwrap();
+    let mine = Session::persistent(&store, "me").unwrap();
+    let minute = ms(60_000);
+    for lost in ["renew", "release"] {
+        assert_eq!(mine.acquire("n", minute).unwrap(), Taken::New);
+        let before = server.calls("evalsha");
+        proxy.lose(1);
+        let done = match lost {
+            "renew" => mine.renew("n", minute),
+            _ => mine.release("n"),
+        };
+        assert_eq!(code(done), Code::Uncertain, "{lost}");
+        assert_eq!(server.calls("evalsha"), before + 1, "{lost}");
+        assert_eq!(mine.may_be_available("n").unwrap(), lost == "release");
+        mine.release("n").unwrap();
+    }
+}
+
+#[test]
+fn a_session_takes_no_heir_in_place_for_its_own() {
+    let server = RedisServer::start();
+    let store = Store::open(&server.url()).unwrap();
+    let heir = OwnerToken::draw().unwrap();
+    for recurs in [false, true] {
+        let name = unique("heir");
+        let claim = Claim {
+            recurs,
+            ..claim(&name)
+        };
+        let adopt = || store.backend().adopt(&claim, heir).unwrap();
+        store.backend().attempt(&claim, None).unwrap();
+        assert!(adopt().is_some());
+        assert_eq!(adopt().is_some(), !recurs);
+    }
 }
 
 /// Loses each reply up to the last, and asks what had come of it; how many were lost.

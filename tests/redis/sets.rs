@@ -409,14 +409,25 @@ fn tokens_grow_over_a_failover_to_a_replica_that_lags() {
     let last = (0..100).map(|_| draw(&servers[0])).max().unwrap();
     assert_eq!(last, first + 100);
     servers[0].kill();
-    // Whoever asks it before it is a master is refused, and finds it one later.
-    let early = Store::open(&servers[1].url()).unwrap().lock("n").unwrap();
-    assert_eq!(code(early.try_acquire()), Code::Unavailable);
+    // Whoever asks it before it is a master finds it one later.
+    let early = |query: &str| {
+        let url = format!("{}?io_timeout={query}", servers[1].url());
+        Store::open(&url).unwrap().lock("n").unwrap()
+    };
+    let (refused, reader) = (early("20000"), early("20001"));
+    assert_eq!(code(refused.try_acquire()), Code::Unavailable);
+    assert!(!reader.store().is_locked("n").unwrap());
     assert_eq!(servers[1].command(&["REPLICAOF", "NO", "ONE"]), "OK");
-    let fence = early.try_acquire().unwrap().unwrap().fence.unwrap();
-    assert!(fence > last, "{fence} after {last}");
-    early.release().unwrap();
-    assert!(draw(&servers[1]) > fence);
+    for early in [refused, reader] {
+        let fence = early.try_acquire().unwrap().unwrap().fence.unwrap();
+        assert!(fence > last, "{fence} after {last}");
+        early.release().unwrap();
+        assert!(draw(&servers[1]) > fence);
+        // The other one would find the counters raised.
+        let counter = servers[1].command(&["KEYS", "*f"]);
+        servers[1].command(&["SET", &counter, &first.to_string()]);
+        servers[1].command(&["DEL", "synlock:life"]);
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod connection;
 mod dispatch;
 #[path = "late.rs"]
 mod late;
+mod lives;
 #[path = "losses.rs"]
 mod losses;
 #[path = "many.rs"]

@@ -2,13 +2,14 @@
 //!
 //! A lock is taken with a token of its own, so that only one of several who share an id gets it, and is
 //! handed to the id at once: the token that the id and the name give, or the id itself where rows have room
-//! for it. Nothing is released in the background: a later hold bears the same token.
+//! for it. A later hold bears the same token, perhaps another process's: nothing is released in the background, and
+//! an answer counts only while the lease that it is about surely lasts, by this process's own clock.
 
 use super::{Taken, id, view};
 use crate::codes::Code;
 use crate::event::{Event, EventKind};
 use crate::fork::PerProcess;
-use crate::lease::BootTime;
+use crate::lease::{BootTime, drift_allowance};
 use crate::mode::Mode;
 use crate::name::Name;
 use crate::options::check_ttl;
@@ -48,6 +49,11 @@ fn token(id: &str, name: &[u8]) -> OwnerToken {
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&hash[..16]);
     OwnerToken::from_bytes(bytes)
+}
+
+/// Until when a lease surely lasts, wherever the clock is by which it ends.
+fn surely(lease: BootTime, ttl: Duration) -> BootTime {
+    lease.before(drift_allowance(ttl))
 }
 
 fn claim(id: &Arc<str>, name: &Name, token: OwnerToken, ttl: Duration) -> Claim {
@@ -132,8 +138,8 @@ impl Kept {
             ..own.clone()
         };
         let base = self.store.backend();
-        match base.attempt(&first, None) {
-            Ok(Attempt::Granted(_)) => {}
+        let lease = match base.attempt(&first, None) {
+            Ok(Attempt::Granted(grant)) => grant.lease,
             Ok(Attempt::Busy(_)) => return Ok(Taken::Busy),
             Err(error) => {
                 if error.code() == Code::Uncertain {
@@ -141,57 +147,99 @@ impl Kept {
                 }
                 return Err(error);
             }
-        }
+        };
         base.settle(&first);
+        let end = surely(lease.unwrap_or_else(|| first.asked.after(ttl)), ttl);
         let handed = Claim {
             recurs: true,
+            deadline: Some(end),
             ..first.clone()
         };
-        match self.own.adopt(&handed, own.token) {
-            Ok(Some(grant)) => {
+        let adopted = self.own.adopt(&handed, own.token);
+        match adopted {
+            Ok(Some(grant)) if !end.has_passed() => {
                 let lease = grant.lease.unwrap_or_else(|| first.asked.after(ttl));
-                self.held().lock().insert(name.to_vec(), lease);
+                let until = surely(lease, ttl);
+                self.held().lock().insert(name.to_vec(), until);
                 self.tell(EventKind::Acquired, &own.name, "acquired");
                 Ok(Taken::New)
             }
-            // Its lease ended in between.
-            Ok(None) => Ok(Taken::Busy),
-            Err(error) => {
+            // It ended in between.
+            Ok(_) => {
                 service::burn(self.store.clone(), first);
-                // If it was handed over nevertheless and this fails too, the lease ends it.
-                let _ = self.own.release(&own);
+                Ok(Taken::Busy)
+            }
+            Err(error) => {
+                if error.code() == Code::Uncertain {
+                    // Either of the two keeps everybody out until then. If this fails too, the lease ends it.
+                    let own = Claim {
+                        deadline: Some(end),
+                        ..own
+                    };
+                    let _ = self.own.release(&own);
+                }
+                service::burn(self.store.clone(), first);
                 Err(error)
             }
         }
     }
 
     pub fn renew(&self, name: &[u8], ttl: Duration) -> Result<bool> {
-        let claim = self.claim(name, ttl)?;
+        let mut claim = self.claim(name, ttl)?;
         let known = self.held().lock().get(name).copied();
         if known.is_some_and(BootTime::has_passed) {
             // Whoever shares the id may have taken it since: that hold is not this object's.
-            self.held().lock().remove(name);
+            self.forget(name, known);
             return Ok(false);
         }
-        match self.own.extend(&claim, ttl)? {
-            Answer::Done(lease) => {
-                if known.is_some() {
-                    let lease = lease.unwrap_or_else(|| claim.asked.after(ttl));
-                    self.held().lock().insert(name.to_vec(), lease);
-                }
+        claim.deadline = known;
+        let answer = self.own.extend(&claim, ttl)?;
+        // Nor is one that has begun before the answer was made.
+        let is_late = known.is_some_and(BootTime::has_passed);
+        match answer {
+            Answer::Done(lease) if !is_late => {
+                let lease = lease.unwrap_or_else(|| claim.asked.after(ttl));
+                self.prolong(name, known, surely(lease, ttl));
                 self.tell(EventKind::Refreshed, &claim.name, "refreshed");
                 Ok(true)
             }
-            Answer::NotOurs => {
-                self.held().lock().remove(name);
+            _ => {
+                self.forget(name, known);
                 Ok(false)
             }
         }
     }
 
+    /// What this object took lasts longer, if another thread has not released it meanwhile.
+    fn prolong(&self, name: &[u8], known: Option<BootTime>, until: BootTime) {
+        if let Some(lease) = self.held().lock().get_mut(name)
+            && Some(*lease) == known
+        {
+            *lease = until;
+        }
+    }
+
+    /// It is lost, if another thread has not taken it anew meanwhile.
+    fn forget(&self, name: &[u8], known: Option<BootTime>) {
+        let mut held = self.held().lock();
+        if held.get(name).copied() == known {
+            held.remove(name);
+        }
+    }
+
     pub fn release(&self, name: &[u8]) -> Result<bool> {
         let claim = self.claim(name, super::DEFAULT_TTL)?;
-        self.held().lock().remove(name);
+        let known = self.held().lock().remove(name);
+        self.release_until(claim, known)
+    }
+
+    /// Releases what is this object's until then, or what anybody took under the id.
+    fn release_until(&self, mut claim: Claim, known: Option<BootTime>) -> Result<bool> {
+        if known.is_some_and(BootTime::has_passed) {
+            // Whoever shares the id may have taken it since.
+            return Ok(false);
+        }
+        claim.deadline = known;
         let done = matches!(self.own.release(&claim)?, Answer::Done(_));
         if done {
             self.tell(EventKind::Released, &claim.name, "released");
@@ -203,10 +251,14 @@ impl Kept {
     pub fn release_own(&self) -> Result<u64> {
         let held = std::mem::take(&mut *self.held().lock());
         let mut all = Tally::default();
-        // A lease that is over may be another's by now, who has the same token.
-        for (name, lease) in held.into_iter().filter(|(_, lease)| !lease.has_passed()) {
-            let released = self.release(&name);
-            if released.is_err() {
+        for (name, lease) in held {
+            let claim = self.claim(&name, super::DEFAULT_TTL);
+            let released = claim.and_then(|claim| self.release_until(claim, Some(lease)));
+            // Once it may have been released, it may be another's who has the same token.
+            if released
+                .as_ref()
+                .is_err_and(|error| error.code() != Code::Uncertain)
+            {
                 self.held().lock().insert(name, lease);
             }
             all.count(released);

@@ -119,8 +119,9 @@ pub struct Claim {
     pub name: Name,
     /// Who asks. On a store whose [`Tokens`] wait it may not have been drawn.
     pub token: OwnerToken,
-    /// The token, or the heir's to whom this is handed over, may be that of a later hold, too. No store may release it
-    /// after the call in which it was asked to.
+    /// The token, or the heir's to whom this is handed over, may be that of a later hold, too, of this process or
+    /// another. So a request for it is not sent again once it may have been carried out, and nothing is sent after
+    /// the call, nor after `deadline`; nothing is noted of it, and an heir in place is no answer of its own.
     pub recurs: bool,
     /// In which way.
     pub mode: Mode,

@@ -180,15 +180,17 @@ impl Backend for Etcd {
             process.forget(claim.token);
             return Ok(Answer::NotOurs);
         }
-        process.note(
-            claim.token,
-            Entry {
-                lease,
-                named: process.known(claim.token).and_then(|known| known.named),
-                until: Some(until),
-                ..entry
-            },
-        );
+        if !claim.recurs {
+            process.note(
+                claim.token,
+                Entry {
+                    lease,
+                    named: process.known(claim.token).and_then(|known| known.named),
+                    until: Some(until),
+                    ..entry
+                },
+            );
+        }
         Ok(Answer::Done(Some(until)))
     }
 
@@ -199,12 +201,15 @@ impl Backend for Etcd {
             self.withdraw(claim, limit)?
         } else {
             match self.hold(claim, limit)? {
-                Some(entry) => self.delete(
-                    &entry.key,
-                    entry.created.unwrap_or(0),
-                    entry.value.as_bytes(),
-                    limit,
-                )?,
+                Some(entry) => {
+                    let created = entry.created.unwrap_or(0);
+                    let done = self.delete(&entry.key, created, entry.value.as_bytes(), limit)?;
+                    if claim.recurs {
+                        // Nobody has it for another hold.
+                        let _ = self.revoke(entry.lease.id, limit);
+                    }
+                    done
+                }
                 None => false,
             }
         };
@@ -282,19 +287,19 @@ impl Backend for Etcd {
         }
         process.forget(claim.token);
         let until = asked.after(ttl(claim));
-        process.note(
-            heir,
-            Entry {
-                key: own.key.clone(),
-                value,
-                created: Some(own.created),
-                lease,
-                named: None,
-                unsure: false,
-                until: Some(until),
-                watch: None,
-            },
-        );
+        let entry = Entry {
+            key: own.key.clone(),
+            value,
+            created: Some(own.created),
+            lease,
+            named: None,
+            unsure: false,
+            until: Some(until),
+            watch: None,
+        };
+        if !claim.recurs {
+            process.note(heir, entry);
+        }
         Ok(Some(Grant {
             lease: Some(until),
             fence: u64::try_from(own.created).ok(),

@@ -7,6 +7,7 @@ use crate::codes::Code;
 use crate::error::Error;
 use crate::fork::PerProcess;
 use crate::lease::BootTime;
+use crate::store::Claim;
 use crate::store::cautions::Cautions;
 use crate::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -70,6 +71,26 @@ impl Memcached {
         &self,
         deadline: Option<BootTime>,
         wanted: u64,
+        work: impl FnMut(&mut Connection, BootTime) -> std::result::Result<T, Broken>,
+    ) -> Result<Told<T>> {
+        self.run_as_often(false, deadline, wanted, work)
+    }
+
+    /// The same for a claim; where its token recurs, not again once it may have been carried out.
+    pub fn run_for<T>(
+        &self,
+        claim: &Claim,
+        wanted: u64,
+        work: impl FnMut(&mut Connection, BootTime) -> std::result::Result<T, Broken>,
+    ) -> Result<Told<T>> {
+        self.run_as_often(claim.recurs, claim.deadline, wanted, work)
+    }
+
+    fn run_as_often<T>(
+        &self,
+        once: bool,
+        deadline: Option<BootTime>,
+        wanted: u64,
         mut work: impl FnMut(&mut Connection, BootTime) -> std::result::Result<T, Broken>,
     ) -> Result<Told<T>> {
         let own = BootTime::now().after(self.config.io_timeout);
@@ -107,7 +128,8 @@ impl Memcached {
             };
             again |= broken.sent;
             let trouble = broken.error.code() == Code::Unavailable;
-            if !trouble || BootTime::now().after(RETRY_PAUSE) >= limit {
+            let is_over = once && again || BootTime::now().after(RETRY_PAUSE) >= limit;
+            if !trouble || is_over {
                 return Err(if trouble && again {
                     Error::new(
                         Code::Uncertain,

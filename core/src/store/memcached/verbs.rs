@@ -108,23 +108,25 @@ impl Memcached {
         });
     }
 
-    /// Puts the item off to live for `ttl` from now, if it is `token`'s, as `owner`'s; never
+    /// Puts the item off to live for `ttl` from now, if it is the claim's, as `owner`'s; never
     /// shortens. The item that stands afterwards and until when it surely stands.
     fn put_off(
         &self,
         connection: &mut Connection,
         key: &Key,
-        (token, owner): (OwnerToken, OwnerToken),
+        (claim, owner): (&Claim, OwnerToken),
         ttl: Duration,
         limit: BootTime,
     ) -> std::result::Result<Option<(Item, u64, BootTime)>, Broken> {
         let (seconds, sure) = lifetime(ttl);
+        let token = claim.token;
         for _ in 0..TRIES {
             let before = BootTime::now();
             let Some(item) = connection.look(&key.bytes, limit)? else {
                 return Ok(None);
             };
-            let taken_before = token != owner && self.is_of(&item, owner);
+            // An heir whose token recurs may be another process.
+            let taken_before = token != owner && !claim.recurs && self.is_of(&item, owner);
             if !self.is_of(&item, token) && !taken_before {
                 return Ok(None);
             }
@@ -196,7 +198,7 @@ impl Memcached {
             }
             // An earlier request of ours was carried out: the lease counts from now.
             (_, Some(item)) if self.is_of(&item, claim.token) && !cfg!(canary = "no_replay") => {
-                let both = (claim.token, claim.token);
+                let both = (claim, claim.token);
                 match self.put_off(connection, key, both, ttl(claim), limit)? {
                     Some((item, fence, lease)) => granted(connection, &item, fence, lease),
                     None => Ok(Attempt::Busy(Busy::default())),
@@ -359,7 +361,7 @@ impl Backend for Memcached {
         self.check_ttl(ttl(claim))?;
         let key = self.key(&claim.name)?;
         let value = self.value(claim, &key);
-        let told = self.run(claim.deadline, Self::wanted(claim), |connection, limit| {
+        let told = self.run_for(claim, Self::wanted(claim), |connection, limit| {
             self.add(connection, claim, &key, &value, limit)
         })?;
         Ok(match told.answer {
@@ -380,8 +382,8 @@ impl Backend for Memcached {
     fn extend(&self, claim: &Claim, ttl: Duration) -> Result<Answer> {
         self.check_ttl(ttl)?;
         let key = self.key(&claim.name)?;
-        let both = (claim.token, claim.token);
-        let told = self.run(claim.deadline, Self::wanted(claim), |connection, limit| {
+        let both = (claim, claim.token);
+        let told = self.run_for(claim, Self::wanted(claim), |connection, limit| {
             let found = self.put_off(connection, &key, both, ttl, limit)?;
             Ok(found.map(|(item, _, lease)| {
                 Self::note(claim, &item, connection);
@@ -397,7 +399,7 @@ impl Backend for Memcached {
     fn release(&self, claim: &Claim) -> Result<Answer> {
         let key = self.key(&claim.name)?;
         let Told { answer, again } =
-            self.run(claim.deadline, Self::wanted(claim), |connection, limit| {
+            self.run_for(claim, Self::wanted(claim), |connection, limit| {
                 self.remove(connection, claim, &key, limit)
             })?;
         claim.seat.clear();
@@ -416,7 +418,7 @@ impl Backend for Memcached {
 
     fn is_held(&self, claim: &Claim) -> Result<bool> {
         let key = self.key(&claim.name)?;
-        let told = self.run(claim.deadline, 0, |connection, limit| {
+        let told = self.run_for(claim, 0, |connection, limit| {
             connection.look(&key.bytes, limit)
         })?;
         Ok(told
@@ -471,8 +473,8 @@ impl Backend for Memcached {
     fn adopt(&self, claim: &Claim, heir: OwnerToken) -> Result<Option<Grant>> {
         self.check_ttl(ttl(claim))?;
         let key = self.key(&claim.name)?;
-        let told = self.run(claim.deadline, 0, |connection, limit| {
-            self.put_off(connection, &key, (claim.token, heir), ttl(claim), limit)
+        let told = self.run_for(claim, 0, |connection, limit| {
+            self.put_off(connection, &key, (claim, heir), ttl(claim), limit)
         })?;
         Ok(told.answer.map(|(_, fence, lease)| Grant {
             lease: Some(lease),

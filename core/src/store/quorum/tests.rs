@@ -38,6 +38,8 @@ struct Member {
     troubles: Mutex<u32>,
     /// How many releases come to nothing, for want of an answer.
     refusals: Mutex<u32>,
+    /// How many hand-overs come to nothing, because it is down.
+    deaf: Mutex<u32>,
     /// How long a release is on its way.
     distance: Mutex<Duration>,
     attempts: AtomicU32,
@@ -63,6 +65,7 @@ impl Member {
             door: Mutex::default(),
             troubles: Mutex::default(),
             refusals: Mutex::default(),
+            deaf: Mutex::default(),
             distance: Mutex::default(),
             attempts: AtomicU32::new(0),
             releases: Mutex::default(),
@@ -213,6 +216,9 @@ impl Backend for Member {
     }
 
     fn adopt(&self, claim: &Claim, heir: OwnerToken) -> Result<Option<Grant>> {
+        if take_one(&self.deaf) {
+            return Err(Error::new(Code::Unavailable, "it is down"));
+        }
         let mut owner = self.owner.lock();
         if *owner != Some(claim.token) {
             return Ok(None);
@@ -402,6 +408,39 @@ fn a_session_hands_over_no_vote_that_comes_late() {
     until(|| late.releases() == 1 || end.has_passed());
     assert_eq!((late.attempts(), *late.owner.lock()), (1, None));
     assert!(second.owner.lock().is_some() && third.owner.lock().is_some());
+}
+
+#[test]
+fn members_that_are_down_do_not_say_that_a_hold_is_gone() {
+    let (members, store) = store("quorum:");
+    let lock = store.lock("a").unwrap();
+    lock.acquire(Wait::No, None).unwrap();
+    let exported = lock.export().unwrap();
+    let deaf = |count: usize| {
+        for member in &members[..count] {
+            *member.deaf.lock() = 1;
+        }
+    };
+    deaf(3);
+    let adopt = || store.adopt(&exported, LockOptions::default());
+    assert_eq!(adopt().unwrap_err().code(), Code::Unavailable);
+    // With enough of them it goes over, and what the other one has of it is let go.
+    deaf(1);
+    let heir = adopt().unwrap();
+    until(|| members[0].owner.lock().is_none());
+    heir.ensure_held().unwrap();
+}
+
+#[test]
+fn a_session_that_meets_members_that_are_down_leaves_nothing_behind() {
+    let (members, store) = store("quorum:");
+    let session = Session::persistent(&store, "me").unwrap();
+    for member in &members {
+        *member.deaf.lock() = 1;
+    }
+    let error = session.acquire("a", Duration::from_secs(20)).unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable);
+    until(|| members.iter().all(|one| one.owner.lock().is_none()));
 }
 
 fn claim(token: OwnerToken) -> Claim {

@@ -456,11 +456,17 @@ impl Backend for Quorum {
             });
             tally.answers.push((place, answer));
         }
-        let claim = Claim {
-            token: heir,
-            ..claim.clone()
-        };
         if self.rule.is_met(tally.granted()) {
+            // Where that is unknown, the hold may stand yet, which nobody has any more.
+            let left = Claim {
+                recurs: false,
+                ..claim.clone()
+            };
+            for (place, answer) in &tally.answers {
+                if answer.is_err() {
+                    self.burn(*place, &left);
+                }
+            }
             let grants = tally.grants();
             return Ok(Some(Grant {
                 lease: nth(grants.iter().map(|(_, grant)| grant.lease), self.rule.need),
@@ -470,11 +476,13 @@ impl Backend for Quorum {
                 recovered: false,
             }));
         }
+        let claim = Claim {
+            token: heir,
+            ..claim.clone()
+        };
         self.give_back(&claim, &tally);
-        match shortfall(&tally, &self.members, self.rule, self.max_ttl) {
-            Some(error) if tally.granted() > 0 => Err(error),
-            _ => Ok(None),
-        }
+        // Members that are down say nothing of whose it is.
+        shortfall(&tally, &self.members, self.rule, self.max_ttl).map_or(Ok(None), Err)
     }
 
     fn change_mode(&self, claim: &Claim, to: Mode) -> Result<Attempt> {

@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::fork::PerProcess;
 use crate::lease::BootTime;
 use crate::name::Name;
+use crate::store::Claim;
 use crate::store::cautions::Cautions;
 use crate::store::making::Making;
 use crate::store::watches::Watches;
@@ -40,6 +41,16 @@ pub(super) enum Turn {
     Any,
     /// Behind no reply that is late: a lease may run out meanwhile.
     First,
+}
+
+/// What is asked of a lock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Question<'a> {
+    pub verb: Verb,
+    pub name: &'a Name,
+    pub args: &'a [&'a [u8]],
+    /// Not again once it may have been carried out.
+    pub once: bool,
 }
 
 #[derive(Debug)]
@@ -296,15 +307,39 @@ impl Redis {
         args: &[&[u8]],
         deadline: Option<BootTime>,
     ) -> Result<Reply> {
+        let question = Question {
+            verb,
+            name,
+            args,
+            once: false,
+        };
+        self.put(question, deadline)
+    }
+
+    /// As `run_told`, for a claim.
+    pub fn run_for(&self, claim: &Claim, verb: Verb, args: &[&[u8]]) -> Result<Reply> {
+        let question = Question {
+            verb,
+            name: &claim.name,
+            args,
+            once: claim.recurs,
+        };
+        self.put(question, claim.deadline)
+    }
+
+    fn put(&self, question: Question<'_>, deadline: Option<BootTime>) -> Result<Reply> {
+        let Question {
+            verb, name, args, ..
+        } = question;
         let limit = self.limit(deadline);
         let looks = verb.looks(args.len());
         let token = verb.token(args);
         let first = self.in_order(name, token, looks, limit)?;
         let was_owed = first.is_some();
-        let reply = self.run_on(first, verb, name, args, limit);
+        let reply = self.run_on(first, question, limit);
         if was_owed && looks && self.must_release_again(name) {
             let first = self.in_order(name, token, looks, limit)?;
-            return self.run_on(first, verb, name, args, limit);
+            return self.run_on(first, question, limit);
         }
         reply
     }
@@ -312,18 +347,16 @@ impl Redis {
     fn run_on(
         &self,
         first: Option<Connection>,
-        verb: Verb,
-        name: &Name,
-        args: &[&[u8]],
+        question: Question<'_>,
         limit: BootTime,
     ) -> Result<Reply> {
         if self.is_scriptless()
-            && let Some(told) = commands::run(self, verb, name, args, limit)?
+            && let Some(told) = commands::run(self, question, limit)?
         {
             return Ok(told);
         }
         let bare = self.is_bare();
-        let answer = self.run_form(first, self.form(bare), verb, name, args, limit);
+        let answer = self.run_form(first, self.form(bare), question, limit);
         let Err(error) = &answer else { return answer };
         // Without rights to keys of ours, or where they are on another server, there is still the lock.
         let forbidden = error.code() == Code::Permission;
@@ -332,9 +365,9 @@ impl Redis {
             return answer;
         }
         let process = self.process()?;
-        let told = match self.run_form(None, self.form(true), verb, name, args, limit) {
+        let told = match self.run_form(None, self.form(true), question, limit) {
             Err(error) if error.code() == Code::Permission && self.has_commands() => {
-                let told = commands::run(self, verb, name, args, limit)?.ok_or(error)?;
+                let told = commands::run(self, question, limit)?.ok_or(error)?;
                 process.scriptless.store(true, Ordering::Relaxed);
                 told
             }
@@ -389,13 +422,18 @@ impl Redis {
         &self,
         first: Option<Connection>,
         form: Form,
-        verb: Verb,
-        name: &Name,
-        args: &[&[u8]],
+        question: Question<'_>,
         limit: BootTime,
     ) -> Result<Reply> {
+        let Question {
+            verb,
+            name,
+            args,
+            once,
+        } = question;
         let (bytes, slot) = self.request(form, verb, name, args, false);
-        let acks = self.config.min_acks > 0 && verb.grants();
+        let grants = verb.grants();
+        let acks = self.config.min_acks > 0 && grants;
         let token = verb.token(args);
         let turn = match verb {
             Verb::Extend => Turn::First,
@@ -407,7 +445,9 @@ impl Redis {
                 slot,
                 acks,
                 token,
+                grants,
                 turn,
+                once,
             };
             self.exchange_on(first, request, limit)
         };

@@ -4,14 +4,13 @@
 //! The answers are those of the scripts (`scripts/*.lua`), without a queue: everybody asks again.
 
 use super::answers::{number, text};
-use super::client::{Redis, Turn};
+use super::client::{Question, Redis, Turn};
 use super::connection::{Broken, check, pack, protocol};
 use super::exchange::{Reply, Request, settle};
 use super::keys::{Keys, slot};
 use super::scripts::Verb;
 use crate::codes::Code;
 use crate::lease::BootTime;
-use crate::name::Name;
 use crate::owner::OwnerToken;
 use crate::{Error, Result};
 use redis::Value;
@@ -30,13 +29,13 @@ const FOREVER: i64 = (1 << 53) - 1;
 const LAST_SHOWN: &[u8] = b"63";
 
 /// The verb by commands; `None` if the server does not know them.
-pub(super) fn run(
-    redis: &Redis,
-    verb: Verb,
-    name: &Name,
-    args: &[&[u8]],
-    limit: BootTime,
-) -> Result<Option<Reply>> {
+pub(super) fn run(redis: &Redis, question: Question<'_>, limit: BootTime) -> Result<Option<Reply>> {
+    let Question {
+        verb,
+        name,
+        args,
+        once,
+    } = question;
     let Some(key) = Keys::of(&redis.config, name, true).0.into_iter().next() else {
         return Ok(None);
     };
@@ -45,6 +44,7 @@ pub(super) fn run(
         slot: slot(&key),
         key,
         limit,
+        once,
         resent: Cell::new(false),
         acks: Cell::new(None),
         wrote: Cell::new(false),
@@ -60,7 +60,7 @@ pub(super) fn run(
         }
         Verb::Extend | Verb::Cancel => lock.extend(arg(0), arg(1)),
         Verb::Release => lock.release(arg(0), deletion),
-        Verb::Adopt => lock.adopt(arg(0), arg(1), arg(2)),
+        Verb::Adopt => lock.adopt(arg(0), arg(1), arg(2), !arg(4).is_empty()),
         Verb::Break => lock.ask(&[b"DEL", &lock.key]),
         Verb::Inspect => lock.inspect(),
         Verb::Watch => lock.watch(),
@@ -80,6 +80,7 @@ struct Lock<'a> {
     key: Vec<u8>,
     slot: u16,
     limit: BootTime,
+    once: bool,
     resent: Cell<bool>,
     acks: Cell<Option<i64>>,
     /// A hold may have begun, or gone over to another.
@@ -93,7 +94,10 @@ impl Lock<'_> {
             slot: self.slot,
             acks,
             token: None,
+            // Such locks have no fencing tokens.
+            grants: false,
             turn: Turn::Any,
+            once: self.once,
         };
         let reply = self.redis.exchange(request, self.limit)?;
         self.resent.set(self.resent.get() || reply.resent);
@@ -188,10 +192,10 @@ impl Lock<'_> {
         self.take_over(token, token, ttl)
     }
 
-    fn adopt(&self, token: &[u8], heir: &[u8], ttl: &[u8]) -> Result<Value> {
+    fn adopt(&self, token: &[u8], heir: &[u8], ttl: &[u8], again: bool) -> Result<Value> {
         let taken = self.take_over(token, heir, ttl)?;
-        // A replay finds the heir in place.
-        if taken == Value::Nil && self.is_of(heir)? {
+        // What may be sent again may find the heir in place.
+        if taken == Value::Nil && again && self.is_of(heir)? {
             return Ok(Value::Int(0));
         }
         Ok(taken)
@@ -287,6 +291,7 @@ mod tests {
             key: b"a".to_vec(),
             slot: 0,
             limit: BootTime::now(),
+            once: false,
             resent: Cell::new(false),
             acks: Cell::new(None),
             wrote: Cell::new(false),

@@ -30,8 +30,10 @@ pub(super) struct Connection {
     pub id: Option<i64>,
     /// Nothing has been asked on it yet.
     pub is_new: bool,
-    /// It leads to a replica. Once that is a master, it has begun anew, and is not to be asked on this one.
-    pub is_outlived: bool,
+    /// It leads to a replica, or to a server whose counters could not be raised: to be used once.
+    is_outlived: bool,
+    /// Why nothing can be granted on it.
+    refusal: Option<Error>,
     /// Replies that come before any other.
     pub owing: Owing,
     /// A request went out whole, and its first reply has not come.
@@ -86,6 +88,7 @@ impl Connection {
             id: None,
             is_new: true,
             is_outlived: false,
+            refusal: None,
             owing: Owing::default(),
             awaits_reply: false,
         };
@@ -175,11 +178,17 @@ impl Connection {
         let known = match self.reply(deadline)? {
             Value::BulkString(known) => known,
             Value::Nil => Vec::new(),
+            Value::ServerError(error) if lives::is_refused_now(&error) => {
+                return Err(map_error(&error, true));
+            }
             _ => return Ok(()),
         };
-        let now = self.info.as_deref().and_then(lives::id);
+        let info = self.info.as_deref().unwrap_or_default();
+        self.is_outlived = lives::is_replica(info);
         let is_new = |id: &&str| id.as_bytes() != known;
-        self.new_life = now.filter(is_new).map(|id| (key, id.to_owned()));
+        self.new_life = lives::id(info)
+            .filter(is_new)
+            .map(|id| (key, id.to_owned()));
         Ok(())
     }
 
@@ -228,6 +237,24 @@ impl Connection {
             .map_err(|error| Broken { error, sent: true })?;
         self.awaits_reply = false;
         Ok(reply)
+    }
+
+    /// Whether it is not to be asked again.
+    pub fn is_outlived(&self) -> bool {
+        self.is_outlived
+    }
+
+    /// Nothing can be granted on it, for this reason.
+    pub fn refuse(&mut self, reason: Error) {
+        (self.is_outlived, self.refusal) = (true, Some(reason));
+    }
+
+    /// To be asked before a request that may grant something.
+    ///
+    /// # Errors
+    /// Why that cannot be.
+    pub fn may_grant(&mut self) -> Result<()> {
+        self.refusal.take().map_or(Ok(()), Err)
     }
 
     /// Whether that is all that is missing of the last exchange.
@@ -314,10 +341,7 @@ impl Connection {
     fn buffered(&mut self) -> Result<Option<Value>> {
         let found = frame::take(&mut self.buffer)?;
         if let Some(Value::ServerError(error)) = &found {
-            // Servers before 7 quote what a script met.
-            let quotes = |details: &str| details.contains("-READONLY ");
-            let is_replica = error.code() == "READONLY" || error.details().is_some_and(quotes);
-            self.is_outlived |= is_replica && !cfg!(canary = "keep_replica");
+            self.is_outlived |= says(error, "READONLY") && !cfg!(canary = "keep_replica");
         }
         Ok(found)
     }
@@ -339,6 +363,12 @@ fn trouble(error: &io::Error) -> Error {
     Error::new(Code::Unavailable, words)
 }
 
+/// Whether it has this code; servers before 7 quote what a script met.
+pub(super) fn says(error: &redis::ServerError, code: &str) -> bool {
+    let quotes = |details: &str| details.contains(&format!("-{code} "));
+    error.code() == code || error.details().is_some_and(quotes)
+}
+
 /// Turns an error reply into an error.
 pub(super) fn check(value: Value) -> Result<Value> {
     match value {
@@ -349,7 +379,7 @@ pub(super) fn check(value: Value) -> Result<Value> {
 
 /// What an error reply means; never `Busy`, which is an answer about a lock. `quote` repeats the
 /// server's own words.
-fn map_error(error: &redis::ServerError, quote: bool) -> Error {
+pub(super) fn map_error(error: &redis::ServerError, quote: bool) -> Error {
     let (kind, detail) = (
         error.code().to_owned(),
         error.details().unwrap_or_default().to_owned(),

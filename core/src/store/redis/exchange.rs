@@ -29,7 +29,11 @@ pub(super) struct Request<'a> {
     pub acks: bool,
     /// For whom, where a release of that token undoes all that it does.
     pub token: Option<OwnerToken>,
+    /// Something may be granted by it.
+    pub grants: bool,
     pub turn: Turn,
+    /// Not again once it may have been carried out.
+    pub once: bool,
 }
 
 /// What came back.
@@ -110,7 +114,8 @@ impl Redis {
             if moved && !limit.has_passed() {
                 continue;
             }
-            if !self.pauses_after(&broken.error, limit) {
+            let is_done = request.once && sent_before && !cfg!(canary = "send_twice");
+            if is_done || !self.pauses_after(&broken.error, limit) {
                 return Err(settle(broken));
             }
         }
@@ -167,6 +172,9 @@ impl Redis {
                 return Err(unsent(error));
             }
         };
+        if request.grants {
+            connection.may_grant().map_err(unsent)?;
+        }
         // A request that is still on its way on the old connection must not act after this one.
         let ends = process.unended.beside(&connection);
         let acks = request
@@ -216,7 +224,9 @@ impl Redis {
             slot: 0,
             acks: false,
             token: None,
+            grants: false,
             turn: Turn::Any,
+            once: false,
         };
         self.exchange(request, limit).map(|reply| reply.value)
     }

@@ -4,10 +4,10 @@
 
 use super::client::Redis;
 use super::config::{Config, Dialect, Place};
-use super::connection::{Connection, check, pack};
+use super::connection::{Connection, map_error, pack, says};
 use crate::Result;
-use crate::codes::Code;
 use crate::lease::BootTime;
+use redis::{ServerError, Value};
 
 const NEW_LIFE: &str = include_str!("scripts/new_life.lua");
 
@@ -26,12 +26,29 @@ pub(super) fn id(info: &str) -> Option<&str> {
         .filter(|id| !id.is_empty())
 }
 
+/// Whether it is a replica, whose life is its master's.
+pub(super) fn is_replica(info: &str) -> bool {
+    info.lines().any(|line| line == "role:slave") && !cfg!(canary = "keep_replica")
+}
+
+/// Whether the server cannot say so now, but may serve soon.
+pub(super) fn is_refused_now(error: &ServerError) -> bool {
+    let soon = ["LOADING", "BUSY", "MASTERDOWN", "READONLY"];
+    soon.iter().any(|code| says(error, code)) && !cfg!(canary = "take_early")
+}
+
+/// Whether the server cannot write now. What is held can be given back there all the same.
+fn is_unwritable(error: &ServerError) -> bool {
+    let unwritable = ["OOM", "MISCONF", "NOREPLICAS"];
+    unwritable.iter().any(|code| says(error, code))
+}
+
 impl Redis {
-    /// Raises the counters of a server that has begun anew.
+    /// Raises the counters of a server that has begun anew. One that does not let us write this key lets us grant
+    /// nevertheless.
     ///
     /// # Errors
-    /// If it cannot write now; it cannot grant then either. One that does not let us write this key lets us grant
-    /// nevertheless.
+    /// If that is not known, or not possible now.
     pub fn greet_life(&self, connection: &mut Connection, limit: BootTime) -> Result<()> {
         let Some((key, life)) = connection.new_life.take() else {
             return Ok(());
@@ -46,21 +63,28 @@ impl Redis {
             prefix,
         ]);
         let answer = connection.exchange(&request, limit);
-        match answer.map_err(|broken| broken.error).and_then(check) {
-            Err(error) if error.code() == Code::Unavailable => Err(error),
-            _ => Ok(()),
+        let Value::ServerError(error) = answer.map_err(|broken| broken.error)? else {
+            return Ok(());
+        };
+        if is_refused_now(&error) {
+            return Err(map_error(&error, true));
         }
+        if is_unwritable(&error) {
+            connection.refuse(map_error(&error, true));
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::id;
+    use super::{id, is_replica};
 
     #[test]
     fn a_life_is_named_by_what_replicas_follow() {
         let info = "# Replication\r\nrole:master\r\nmaster_replid:ab12\r\nmaster_replid2:00\r\n";
         assert_eq!(id(info), Some("ab12"));
+        assert!(!is_replica(info) && is_replica("role:slave\r\n"));
         assert_eq!(id("role:master\r\nmaster_replid:\r\n"), None);
         assert_eq!(id(""), None);
     }

@@ -118,7 +118,7 @@ impl State {
                 Ok(None) => break,
                 Err(_) => self.is_broken = true,
             }
-            self.is_broken |= connection.is_outlived;
+            self.is_broken |= connection.is_outlived();
             if self.is_broken {
                 break;
             }
@@ -414,6 +414,7 @@ impl Pipe for Redis {
         }
         let node = process.nodes.target(&self.config, 0, limit)?;
         let mut connection = self.connect(&node, Turn::First, limit)?;
+        connection.may_grant()?;
         connection.pay(limit)?;
         process.line.state.lock().connection = Some(connection);
         Ok(())

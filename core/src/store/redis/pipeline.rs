@@ -37,6 +37,7 @@ impl Redis {
         let unsent = |error| Broken { error, sent: false };
         let process = self.process().map_err(unsent)?;
         let mut connection = self.connect(node, Turn::First, limit).map_err(unsent)?;
+        connection.may_grant().map_err(unsent)?;
         match read_all(&mut connection, requests, limit, replies) {
             Ok(()) => {
                 self.keep(process, connection);

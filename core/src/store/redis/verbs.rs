@@ -123,7 +123,7 @@ impl Redis {
         let before = BootTime::now();
         let asking = Asking::new(claim, self.who(claim.label.as_deref())?);
         let args = asking.args(channel);
-        let reply = self.run_told(Verb::Acquire, &claim.name, &args, claim.deadline)?;
+        let reply = self.run_for(claim, Verb::Acquire, &args)?;
         self.answer(claim, before, channel.is_some(), reply.value, reply.acks)
     }
 
@@ -246,12 +246,7 @@ impl Redis {
     fn leave(&self, claim: &Claim) -> Result<Cancelled> {
         let before = BootTime::now();
         let (token, ttl) = (claim.token.to_hex(), millis(ttl(claim)));
-        let reply = self.run_told(
-            Verb::Cancel,
-            &claim.name,
-            &[token.as_bytes(), ttl.as_bytes()],
-            claim.deadline,
-        )?;
+        let reply = self.run_for(claim, Verb::Cancel, &[token.as_bytes(), ttl.as_bytes()])?;
         Ok(match fence_or_lost(&reply.value)? {
             Some(_) if self.check_acks(claim, reply.acks).is_err() => Cancelled::Gone,
             Some(fence) => Cancelled::Granted(granted(claim, before, fence)),
@@ -408,12 +403,7 @@ impl Backend for Redis {
         }
         let before = BootTime::now();
         let (token, ttl) = (claim.token.to_hex(), millis(ttl(claim)));
-        let reply = self.run_told(
-            Verb::Extend,
-            &claim.name,
-            &[token.as_bytes(), ttl.as_bytes()],
-            claim.deadline,
-        )?;
+        let reply = self.run_for(claim, Verb::Extend, &[token.as_bytes(), ttl.as_bytes()])?;
         match fence_or_lost(&reply.value)? {
             Some(fence) => {
                 self.check_acks(claim, reply.acks)?;
@@ -463,12 +453,8 @@ impl Backend for Redis {
     fn extend(&self, claim: &Claim, ttl: Duration) -> Result<Answer> {
         let before = BootTime::now();
         let token = claim.token.to_hex();
-        let reply = self.run_told(
-            Verb::Extend,
-            &claim.name,
-            &[token.as_bytes(), millis(ttl).as_bytes()],
-            claim.deadline,
-        )?;
+        let ms = millis(ttl);
+        let reply = self.run_for(claim, Verb::Extend, &[token.as_bytes(), ms.as_bytes()])?;
         self.extended(claim, ttl, before, &reply.value, reply.acks)
     }
 
@@ -505,12 +491,7 @@ impl Backend for Redis {
 
     fn release(&self, claim: &Claim) -> Result<Answer> {
         let token = claim.token.to_hex();
-        let reply = self.run_told(
-            Verb::Release,
-            &claim.name,
-            &[token.as_bytes()],
-            claim.deadline,
-        );
+        let reply = self.run_for(claim, Verb::Release, &[token.as_bytes()]);
         // Not before: a late wake-up, taken for nobody's, would end the hold in this release's place.
         self.forget(claim);
         let reply = reply?;
@@ -551,7 +532,7 @@ impl Backend for Redis {
             mode_letter(to).as_bytes(),
             block.as_bytes(),
         ];
-        let reply = self.run_told(Verb::ChangeMode, &claim.name, &args, claim.deadline)?;
+        let reply = self.run_for(claim, Verb::ChangeMode, &args)?;
         let Value::Array(parts) = reply.value else {
             return Err(protocol("an odd answer to a change of mode"));
         };
@@ -610,13 +591,10 @@ impl Backend for Redis {
         let before = BootTime::now();
         let (token, heir, ttl) = (claim.token.to_hex(), heir.to_hex(), millis(ttl(claim)));
         let who = self.who(claim.label.as_deref())?;
-        let args = [token.as_str(), &heir, &ttl, &who];
-        let reply = self.run_told(
-            Verb::Adopt,
-            &claim.name,
-            &args.map(str::as_bytes),
-            claim.deadline,
-        )?;
+        // An heir whose token recurs may be another process.
+        let again = if claim.recurs { "" } else { "again" };
+        let args = [token.as_str(), &heir, &ttl, &who, again];
+        let reply = self.run_for(claim, Verb::Adopt, &args.map(str::as_bytes))?;
         match fence_or_lost(&reply.value)? {
             Some(_) if self.lacks_acks(reply.acks) => {
                 Err(Error::new(Code::Uncertain, self.shortfall(reply.acks)))

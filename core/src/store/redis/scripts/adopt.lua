@@ -1,7 +1,7 @@
--- ARGV: name, token, heir, ttl, who. Answers the fencing token, or false.
--- A replay finds the heir in place.
+-- ARGV: name, token, heir, ttl, who, `again`. Answers the fencing token, or false.
+-- What may be sent again may find the heir in place.
 local heir = held[ARGV[3]]
-if heir then return tonumber(heir[FENCE]) or 0 end
+if heir and ARGV[6] == 'again' then return tonumber(heir[FENCE]) or 0 end
 local mine = held[ARGV[2]]
 if not mine then return false end
 drop(ARGV[2])
