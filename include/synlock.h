@@ -2440,7 +2440,8 @@ synlock_status synlock_session_acquire(synlock_session *session,
 /**
  * Lengthens a hold to `ttl_ms` (0: 30 s) from now: SYNLOCK_OK, or
  * SYNLOCK_NOT_HELD if the session does not hold the lock, or not any more. A
- * persistent session renews what any process acquired under its id.
+ * persistent session renews what any process acquired under its id, unless
+ * this object acquired it and has lost it.
  */
 SYNLOCK_API
 synlock_status synlock_session_renew(synlock_session *session,
@@ -2474,7 +2475,9 @@ synlock_status synlock_session_wait(const synlock_session *session,
 /**
  * Releases one lock: SYNLOCK_OK; SYNLOCK_NOT_HELD if the session did not hold
  * it any more; SYNLOCK_UNCERTAIN if the reply was lost, and then the hold ends
- * with its lease at the latest.
+ * with its lease at the latest. A persistent session releases what any process
+ * acquired under its id, unless this object acquired it and has lost it: then
+ * it says so once.
  */
 SYNLOCK_API
 synlock_status synlock_session_release(synlock_session *session,

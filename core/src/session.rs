@@ -155,10 +155,11 @@ impl Session {
     }
 
     /// Lengthens a hold to `ttl` from now; false if the session does not hold the lock, or anybody else could
-    /// have had it. A persistent session renews what any process acquired under its id.
+    /// have had it. A persistent session renews what any process acquired under its id, unless this object
+    /// acquired it and has lost it.
     ///
     /// # Errors
-    /// As [`Session::acquire`].
+    /// As [`Session::acquire`]; of a persistent session `Uncertain` if the reply was lost.
     pub fn renew(&self, name: impl AsRef<[u8]>, ttl: Duration) -> Result<bool> {
         let (name, ttl) = (name.as_ref(), ttl.max(Duration::from_millis(1)));
         match &self.0.kind {
@@ -189,7 +190,8 @@ impl Session {
     }
 
     /// Releases one lock; false if the session did not hold it any more. A persistent session releases what any
-    /// process acquired under its id, unless this object acquired it and its lease is over.
+    /// process acquired under its id, unless this object acquired it and has lost it: then it
+    /// says so once.
     ///
     /// # Errors
     /// `Uncertain` if the reply was lost: the hold ends with its lease at the latest. `ForkedHandle`, trouble

@@ -147,7 +147,8 @@ pub unsafe extern "C" fn synlock_session_acquire(
 
 /// Lengthens a hold to `ttl_ms` (0: 30 s) from now: SYNLOCK_OK, or
 /// SYNLOCK_NOT_HELD if the session does not hold the lock, or not any more. A
-/// persistent session renews what any process acquired under its id.
+/// persistent session renews what any process acquired under its id, unless
+/// this object acquired it and has lost it.
 ///
 /// # Safety
 /// As `synlock_session_acquire`.
@@ -223,7 +224,9 @@ pub unsafe extern "C" fn synlock_session_wait(
 
 /// Releases one lock: SYNLOCK_OK; SYNLOCK_NOT_HELD if the session did not hold
 /// it any more; SYNLOCK_UNCERTAIN if the reply was lost, and then the hold ends
-/// with its lease at the latest.
+/// with its lease at the latest. A persistent session releases what any process
+/// acquired under its id, unless this object acquired it and has lost it: then
+/// it says so once.
 ///
 /// # Safety
 /// As `synlock_session_acquire`.

@@ -175,6 +175,13 @@ fn persists(case: &Case) {
     assert_eq!(refused.acquire(&case.name, LONG).unwrap(), Taken::Busy);
     assert_eq!(refused.release_all(None).unwrap(), 0);
     assert!(holder.renew(&case.name, LONG).unwrap());
+
+    // Whoever renews for less shortens nothing.
+    assert!(refused.renew(&case.name, case.ttl(ms(600))).unwrap());
+    let found = case.store.inspect(&case.name).unwrap().holders;
+    let left = found.first().expect("a holder").remaining;
+    assert!(left.is_none_or(|left| left > LONG / 2), "{left:?}");
+    assert!(holder.renew(&case.name, LONG).unwrap());
     assert_eq!(holder.release_all(None).unwrap(), 1);
 }
 

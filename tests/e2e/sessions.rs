@@ -86,6 +86,9 @@ fn persistent(setup: &Setup, it: &mut Running, name: &str) {
     rust.expect(&format!("s_release p {name}"), "0 1");
     it.expect(&format!("s_acquire p {name} {HOLD}"), "0 0");
     rust.comes_to(&format!("s_acquire p {name} {HOLD}"), "0 1");
+    // It has lost its own, as it was told.
+    it.expect(&format!("s_renew p {name} {HOLD}"), "0 0");
+    it.expect(&format!("s_release p {name}"), "0 0");
     it.expect(&format!("s_release p {name}"), "0 1");
     it.comes_to(&format!("s_free p {name}"), "0 1");
 

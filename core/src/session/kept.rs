@@ -16,12 +16,13 @@ use crate::options::check_ttl;
 use crate::owner::OwnerToken;
 use crate::registry::Store;
 use crate::service;
-use crate::store::{Answer, Attempt, Backend, Claim, Inspection, Seat};
+use crate::store::{Answer, Attempt, Backend, Claim, Grant, Inspection, Seat};
 use crate::sync::Mutex;
 use crate::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How many locks are asked for at a time when all of an id are looked for.
@@ -34,8 +35,29 @@ pub(super) struct Kept {
     /// The store as the id has it.
     own: Arc<dyn Backend>,
     is_in_rows: bool,
-    /// What this object took, and until when it is surely its own.
-    held: PerProcess<Mutex<HashMap<Vec<u8>, BootTime>>>,
+    /// What this object took.
+    held: PerProcess<Mutex<Held>>,
+    /// How often it did.
+    takes: AtomicU64,
+}
+
+type Held = HashMap<Vec<u8>, Hold>;
+
+/// A hold that this object took.
+#[derive(Clone, Copy, Debug)]
+struct Hold {
+    /// Which of those that it took.
+    number: u64,
+    /// Until when it is surely its own.
+    until: BootTime,
+    /// It was lost: until somebody asks for it anew, nothing under this name is this object's.
+    lost: bool,
+}
+
+impl Hold {
+    fn has_passed(self) -> bool {
+        self.lost || self.until.has_passed()
+    }
 }
 
 /// The token of an id's hold.
@@ -89,6 +111,7 @@ impl Kept {
             own,
             is_in_rows,
             held: PerProcess::new(),
+            takes: AtomicU64::new(0),
         })
     }
 
@@ -96,7 +119,7 @@ impl Kept {
         &self.id
     }
 
-    fn held(&self) -> &Mutex<HashMap<Vec<u8>, BootTime>> {
+    fn held(&self) -> &Mutex<Held> {
         self.held.get_or_init(Mutex::default)
     }
 
@@ -126,7 +149,8 @@ impl Kept {
     pub fn acquire(&self, name: &[u8], ttl: Duration) -> Result<Taken> {
         let own = self.claim(name, ttl)?;
         // Not under the mutex: two threads that share the object compete as two processes do.
-        if self.held().lock().contains_key(name) {
+        let is_held = |held: &Held| held.get(name).is_some_and(|own| !own.lost);
+        if is_held(&self.held().lock()) {
             return Ok(match self.renew(name, ttl)? {
                 true => Taken::Renewed,
                 false => Taken::Lost,
@@ -138,8 +162,8 @@ impl Kept {
             ..own.clone()
         };
         let base = self.store.backend();
-        let lease = match base.attempt(&first, None) {
-            Ok(Attempt::Granted(grant)) => grant.lease,
+        let taken = match base.attempt(&first, None) {
+            Ok(Attempt::Granted(grant)) => grant,
             Ok(Attempt::Busy(_)) => return Ok(Taken::Busy),
             Err(error) => {
                 if error.code() == Code::Uncertain {
@@ -149,7 +173,9 @@ impl Kept {
             }
         };
         base.settle(&first);
-        let end = surely(lease.unwrap_or_else(|| first.asked.after(ttl)), ttl);
+        let until =
+            |grant: &Grant| surely(grant.lease.unwrap_or_else(|| first.asked.after(ttl)), ttl);
+        let end = until(&taken);
         let handed = Claim {
             recurs: true,
             deadline: Some(end),
@@ -157,10 +183,13 @@ impl Kept {
         };
         let adopted = self.own.adopt(&handed, own.token);
         match adopted {
-            Ok(Some(grant)) if !end.has_passed() => {
-                let lease = grant.lease.unwrap_or_else(|| first.asked.after(ttl));
-                let until = surely(lease, ttl);
-                self.held().lock().insert(name.to_vec(), until);
+            Ok(Some(grant)) if !until(&grant).has_passed() => {
+                let taken = Hold {
+                    number: self.takes.fetch_add(1, Ordering::Relaxed),
+                    until: until(&grant),
+                    lost: false,
+                };
+                self.held().lock().insert(name.to_vec(), taken);
                 self.tell(EventKind::Acquired, &own.name, "acquired");
                 Ok(Taken::New)
             }
@@ -187,15 +216,15 @@ impl Kept {
     pub fn renew(&self, name: &[u8], ttl: Duration) -> Result<bool> {
         let mut claim = self.claim(name, ttl)?;
         let known = self.held().lock().get(name).copied();
-        if known.is_some_and(BootTime::has_passed) {
+        if known.is_some_and(Hold::has_passed) {
             // Whoever shares the id may have taken it since: that hold is not this object's.
-            self.forget(name, known);
+            self.lose(name, known);
             return Ok(false);
         }
-        claim.deadline = known;
+        claim.deadline = known.map(|own| own.until);
         let answer = self.own.extend(&claim, ttl)?;
         // Nor is one that has begun before the answer was made.
-        let is_late = known.is_some_and(BootTime::has_passed);
+        let is_late = known.is_some_and(Hold::has_passed);
         match answer {
             Answer::Done(lease) if !is_late => {
                 let lease = lease.unwrap_or_else(|| claim.asked.after(ttl));
@@ -204,64 +233,72 @@ impl Kept {
                 Ok(true)
             }
             _ => {
-                self.forget(name, known);
+                self.lose(name, known);
                 Ok(false)
             }
         }
     }
 
-    /// What this object took lasts longer, if another thread has not released it meanwhile.
-    fn prolong(&self, name: &[u8], known: Option<BootTime>, until: BootTime) {
-        if let Some(lease) = self.held().lock().get_mut(name)
-            && Some(*lease) == known
+    /// Does something to a hold of this object's, if another thread has not ended it, and perhaps begun another one,
+    /// meanwhile.
+    fn change(&self, name: &[u8], known: Option<Hold>, change: impl FnOnce(&mut Hold)) {
+        if let Some(known) = known
+            && let Some(own) = self.held().lock().get_mut(name)
+            && own.number == known.number
         {
-            *lease = until;
+            change(own);
         }
     }
 
-    /// It is lost, if another thread has not taken it anew meanwhile.
-    fn forget(&self, name: &[u8], known: Option<BootTime>) {
-        let mut held = self.held().lock();
-        if held.get(name).copied() == known {
-            held.remove(name);
-        }
+    /// It lasts until then at least: a renewal never shortens.
+    fn prolong(&self, name: &[u8], known: Option<Hold>, until: BootTime) {
+        self.change(name, known, |own| own.until = own.until.max(until));
+    }
+
+    fn lose(&self, name: &[u8], known: Option<Hold>) {
+        self.change(name, known, |own| own.lost = true);
     }
 
     pub fn release(&self, name: &[u8]) -> Result<bool> {
-        let claim = self.claim(name, super::DEFAULT_TTL)?;
         let known = self.held().lock().remove(name);
-        self.release_until(claim, known)
+        self.release_known(name, known)
     }
 
-    /// Releases what is this object's until then, or what anybody took under the id.
-    fn release_until(&self, mut claim: Claim, known: Option<BootTime>) -> Result<bool> {
-        if known.is_some_and(BootTime::has_passed) {
+    /// Releases what this object took, or what anybody took under the id.
+    fn release_known(&self, name: &[u8], known: Option<Hold>) -> Result<bool> {
+        if known.is_some_and(Hold::has_passed) {
             // Whoever shares the id may have taken it since.
             return Ok(false);
         }
-        claim.deadline = known;
-        let done = matches!(self.own.release(&claim)?, Answer::Done(_));
-        if done {
-            self.tell(EventKind::Released, &claim.name, "released");
+        let claim = self.claim(name, super::DEFAULT_TTL)?;
+        let claim = Claim {
+            deadline: known.map(|own| own.until),
+            ..claim
+        };
+        match self.own.release(&claim) {
+            Ok(Answer::Done(_)) => {
+                self.tell(EventKind::Released, &claim.name, "released");
+                Ok(true)
+            }
+            Ok(Answer::NotOurs) => Ok(false),
+            Err(error) => {
+                // Once it may have been released, it may be another's who has the same token.
+                if error.code() != Code::Uncertain
+                    && let Some(own) = known
+                {
+                    self.held().lock().entry(name.to_vec()).or_insert(own);
+                }
+                Err(error)
+            }
         }
-        Ok(done)
     }
 
     /// Releases what this object took: others share the id, and have done nothing with this one.
     pub fn release_own(&self) -> Result<u64> {
         let held = std::mem::take(&mut *self.held().lock());
         let mut all = Tally::default();
-        for (name, lease) in held {
-            let claim = self.claim(&name, super::DEFAULT_TTL);
-            let released = claim.and_then(|claim| self.release_until(claim, Some(lease)));
-            // Once it may have been released, it may be another's who has the same token.
-            if released
-                .as_ref()
-                .is_err_and(|error| error.code() != Code::Uncertain)
-            {
-                self.held().lock().insert(name, lease);
-            }
-            all.count(released);
+        for (name, own) in held {
+            all.count(self.release_known(&name, Some(own)));
         }
         all.done()
     }

@@ -105,7 +105,7 @@ impl Backend for Far {
     fn extend(&self, claim: &Claim, ttl: Duration) -> Result<Answer> {
         self.act("extend", |held| match held {
             Some((owner, until)) if *owner == claim.token => {
-                *until = BootTime::now().after(ttl);
+                *until = (*until).max(BootTime::now().after(ttl));
                 Answer::Done(None)
             }
             _ => Answer::NotOurs,
@@ -271,5 +271,42 @@ fn a_hold_whose_lease_is_over_is_not_released() {
     assert!(!mine.release("a").unwrap());
     assert!(theirs.renew("a", LONG).unwrap());
     // Whoever has nothing of it releases what the id has.
+    assert!(mine.release("a").unwrap());
+}
+
+#[test]
+fn a_hold_that_was_lost_is_nobodys_to_renew_or_release() {
+    let (far, mine, theirs) = two();
+    take_for_short(&mine);
+    outlast(&far);
+    assert_eq!(theirs.acquire("a", LONG).unwrap(), Taken::New);
+    assert!(!mine.renew("a", LONG).unwrap());
+    assert!(!mine.renew("a", LONG).unwrap());
+    assert!(!mine.release("a").unwrap());
+    assert!(theirs.renew("a", LONG).unwrap());
+}
+
+#[test]
+fn a_release_that_surely_failed_can_be_tried_again() {
+    let (far, mine, theirs) = two();
+    take_for_short(&mine);
+    far.fail("release", Code::Unavailable);
+    if mine.release("a").is_err() {
+        outlast(&far);
+        assert_eq!(theirs.acquire("a", LONG).unwrap(), Taken::New);
+        assert!(!mine.release("a").unwrap());
+        assert!(theirs.renew("a", LONG).unwrap());
+    }
+}
+
+#[test]
+fn a_renewal_for_less_does_not_end_a_hold() {
+    let (_, mine, _) = two();
+    assert_eq!(mine.acquire("a", LONG).unwrap(), Taken::New);
+    assert_eq!(
+        mine.acquire("a", Duration::from_millis(1)).unwrap(),
+        Taken::Renewed
+    );
+    std::thread::sleep(Duration::from_millis(20));
     assert!(mine.release("a").unwrap());
 }

@@ -120,8 +120,9 @@ pub struct Claim {
     /// Who asks. On a store whose [`Tokens`] wait it may not have been drawn.
     pub token: OwnerToken,
     /// The token, or the heir's to whom this is handed over, may be that of a later hold, too, of this process or
-    /// another. So a request for it is not sent again once it may have been carried out, and nothing is sent after
-    /// the call, nor after `deadline`; nothing is noted of it, and an heir in place is no answer of its own.
+    /// another. So a request for it is not sent again once it may have been carried out, unless the store tells that
+    /// hold from later ones, and nothing is sent after the call, nor after `deadline`; nothing is noted of it, and an
+    /// heir in place is no answer of its own.
     pub recurs: bool,
     /// In which way.
     pub mode: Mode,

@@ -169,6 +169,10 @@ impl Backend for Etcd {
         let asked = BootTime::now();
         let until = asked.after(ttl).max(entry.until.unwrap_or(asked));
         let mut lease = entry.lease.clone();
+        // Whoever else made it may have made it long, and a hold never ends sooner for a renewal.
+        if lease.seconds == 0 && !self.keep_alive(&mut lease, limit)? {
+            return Ok(Answer::NotOurs);
+        }
         let held = if Duration::from_secs(lease.seconds) >= ttl {
             // First the lease, then the look: what is there then stays.
             self.prolong(&mut lease, ttl, limit)? && self.stands(&entry, limit)?

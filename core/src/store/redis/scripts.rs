@@ -42,7 +42,8 @@ impl Verb {
             Verb::Acquire | Verb::ChangeMode | Verb::Release | Verb::Extend | Verb::Cancel => {
                 OwnerToken::from_hex(args.first()?.get(..32)?)
             }
-            Verb::Break | Verb::Inspect | Verb::Watch | Verb::Adopt => None,
+            Verb::Adopt => OwnerToken::from_hex(args.get(1)?),
+            Verb::Break | Verb::Inspect | Verb::Watch => None,
         }
     }
 
