@@ -146,6 +146,8 @@ fn what_a_session_may_have_done_is_not_done_again() {
     let minute = ms(60_000);
     for lost in ["renew", "release"] {
         assert_eq!(mine.acquire("n", minute).unwrap(), Taken::New);
+        // The server knows the script by then.
+        assert!(mine.renew("n", minute).unwrap());
         let before = server.calls("evalsha");
         proxy.lose(1);
         let done = match lost {

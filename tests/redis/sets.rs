@@ -402,8 +402,9 @@ fn tokens_grow_over_a_failover_to_a_replica_that_lags() {
         fence
     };
     let first = draw(&servers[0]);
-    until("the counter", || {
-        !servers[1].command(&["KEYS", "*f"]).is_empty()
+    until("the counter, and a lock that is free", || {
+        let keys = servers[1].command(&["KEYS", "synlock:{*"]);
+        keys.ends_with('f') && keys.lines().count() == 1
     });
     assert_eq!(servers[1].command(&["REPLICAOF", "127.0.0.1", "1"]), "OK");
     let last = (0..100).map(|_| draw(&servers[0])).max().unwrap();

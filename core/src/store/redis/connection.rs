@@ -10,7 +10,7 @@ use crate::lease::BootTime;
 use crate::secret::Secret;
 use crate::store::net::Stream;
 use crate::{Error, Result};
-use redis::Value;
+use redis::{ServerError, Value};
 use std::io;
 use std::os::fd::RawFd;
 
@@ -33,7 +33,7 @@ pub(super) struct Connection {
     /// It leads to a replica, or to a server whose counters could not be raised: to be used once.
     is_outlived: bool,
     /// Why nothing can be granted on it.
-    refusal: Option<Error>,
+    refusal: Option<ServerError>,
     /// Replies that come before any other.
     pub owing: Owing,
     /// A request went out whole, and its first reply has not come.
@@ -184,7 +184,11 @@ impl Connection {
             _ => return Ok(()),
         };
         let info = self.info.as_deref().unwrap_or_default();
-        self.is_outlived = lives::is_replica(info);
+        if lives::is_replica(info) {
+            // Its counters are its master's.
+            self.is_outlived = true;
+            return Ok(());
+        }
         let is_new = |id: &&str| id.as_bytes() != known;
         self.new_life = lives::id(info)
             .filter(is_new)
@@ -245,16 +249,13 @@ impl Connection {
     }
 
     /// Nothing can be granted on it, for this reason.
-    pub fn refuse(&mut self, reason: Error) {
+    pub fn refuse(&mut self, reason: ServerError) {
         (self.is_outlived, self.refusal) = (true, Some(reason));
     }
 
-    /// To be asked before a request that may grant something.
-    ///
-    /// # Errors
-    /// Why that cannot be.
-    pub fn may_grant(&mut self) -> Result<()> {
-        self.refusal.take().map_or(Ok(()), Err)
+    /// What the server would answer to a request that may grant something, if it would only refuse it.
+    pub fn refusal(&mut self) -> Option<Value> {
+        self.refusal.take().map(Value::ServerError)
     }
 
     /// Whether that is all that is missing of the last exchange.
@@ -364,7 +365,7 @@ fn trouble(error: &io::Error) -> Error {
 }
 
 /// Whether it has this code; servers before 7 quote what a script met.
-pub(super) fn says(error: &redis::ServerError, code: &str) -> bool {
+pub(super) fn says(error: &ServerError, code: &str) -> bool {
     let quotes = |details: &str| details.contains(&format!("-{code} "));
     error.code() == code || error.details().is_some_and(quotes)
 }
@@ -379,7 +380,7 @@ pub(super) fn check(value: Value) -> Result<Value> {
 
 /// What an error reply means; never `Busy`, which is an answer about a lock. `quote` repeats the
 /// server's own words.
-pub(super) fn map_error(error: &redis::ServerError, quote: bool) -> Error {
+pub(super) fn map_error(error: &ServerError, quote: bool) -> Error {
     let (kind, detail) = (
         error.code().to_owned(),
         error.details().unwrap_or_default().to_owned(),

@@ -172,8 +172,10 @@ impl Redis {
                 return Err(unsent(error));
             }
         };
-        if request.grants {
-            connection.may_grant().map_err(unsent)?;
+        if request.grants
+            && let Some(refusal) = connection.refusal()
+        {
+            return Ok((refusal, None, node));
         }
         // A request that is still on its way on the old connection must not act after this one.
         let ends = process.unended.beside(&connection);

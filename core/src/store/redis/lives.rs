@@ -70,7 +70,7 @@ impl Redis {
             return Err(map_error(&error, true));
         }
         if is_unwritable(&error) {
-            connection.refuse(map_error(&error, true));
+            connection.refuse(error);
         }
         Ok(())
     }

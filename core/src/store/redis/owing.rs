@@ -142,6 +142,9 @@ impl Connection {
 
     /// Whether it is open, owes nothing that is late, and nothing has arrived that nobody asked for.
     pub fn is_sound(&mut self) -> bool {
+        if self.is_outlived() {
+            return false;
+        }
         while let Some(limit) = self.owing.limit() {
             match self.reply_now() {
                 Ok(Some(value)) if self.owing.settle(&value).is_ok() => {}

@@ -7,7 +7,7 @@
 use super::answers::{fence_or_lost, number};
 use super::client::{Redis, Turn};
 use super::config::Place;
-use super::connection::{Connection, protocol};
+use super::connection::{Connection, check, protocol};
 use super::scripts::Verb;
 use super::unended::Unended;
 use super::verbs::{Asking, granted, millis, ttl};
@@ -414,7 +414,9 @@ impl Pipe for Redis {
         }
         let node = process.nodes.target(&self.config, 0, limit)?;
         let mut connection = self.connect(&node, Turn::First, limit)?;
-        connection.may_grant()?;
+        if let Some(refusal) = connection.refusal() {
+            check(refusal)?;
+        }
         connection.pay(limit)?;
         process.line.state.lock().connection = Some(connection);
         Ok(())

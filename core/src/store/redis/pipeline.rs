@@ -8,16 +8,18 @@ use crate::lease::BootTime;
 use redis::Value;
 
 impl Redis {
-    /// Sends them all, and reads their replies: as many as came, and what went wrong if that is not all.
+    /// Sends them all, and reads their replies: as many as came, and what went wrong if that is not all. Whether
+    /// something may be granted by them.
     /// Nothing is sent again.
     pub fn pipeline(
         &self,
         node: &Node,
         requests: &[Vec<u8>],
+        grants: bool,
         limit: BootTime,
     ) -> (Vec<Value>, Option<Broken>) {
         let mut replies = Vec::with_capacity(requests.len());
-        let broken = self.fill(node, requests, limit, &mut replies).err();
+        let broken = self.fill(node, requests, grants, limit, &mut replies).err();
         if broken.is_some()
             && let Some(process) = self.known_process()
         {
@@ -31,13 +33,17 @@ impl Redis {
         &self,
         node: &Node,
         requests: &[Vec<u8>],
+        grants: bool,
         limit: BootTime,
         replies: &mut Vec<Value>,
     ) -> std::result::Result<(), Broken> {
         let unsent = |error| Broken { error, sent: false };
         let process = self.process().map_err(unsent)?;
         let mut connection = self.connect(node, Turn::First, limit).map_err(unsent)?;
-        connection.may_grant().map_err(unsent)?;
+        if grants && let Some(refusal) = connection.refusal() {
+            replies.resize(requests.len(), refusal);
+            return Ok(());
+        }
         match read_all(&mut connection, requests, limit, replies) {
             Ok(()) => {
                 self.keep(process, connection);
@@ -58,7 +64,7 @@ impl Redis {
         if requests.is_empty() {
             return Ok(Vec::new());
         }
-        match self.pipeline(node, requests, limit) {
+        match self.pipeline(node, requests, false, limit) {
             (replies, None) => Ok(replies),
             (_, Some(broken)) => Err(broken.error),
         }

@@ -21,8 +21,8 @@ const MOST_ROUNDS: u32 = 3;
 /// What is asked for one claim.
 pub(super) trait Wish {
     type Answer;
-    /// Whether replicas are to have what it writes.
-    const COUNTS_REPLICAS: bool;
+    /// Whether something is granted by it, which replicas are to have.
+    const GRANTS: bool;
 
     fn claim(&self) -> &Claim;
 
@@ -52,7 +52,7 @@ pub(super) struct Longer<'a>(pub &'a Claim, pub Duration);
 
 impl Wish for Longer<'_> {
     type Answer = Answer;
-    const COUNTS_REPLICAS: bool = true;
+    const GRANTS: bool = true;
 
     fn claim(&self) -> &Claim {
         self.0
@@ -83,7 +83,7 @@ pub(super) struct Taking<'a>(pub &'a Claim);
 
 impl Wish for Taking<'_> {
     type Answer = Attempt;
-    const COUNTS_REPLICAS: bool = true;
+    const GRANTS: bool = true;
 
     fn claim(&self) -> &Claim {
         self.0
@@ -121,7 +121,7 @@ pub(super) struct Leaving<'a>(pub &'a Claim);
 
 impl Wish for Leaving<'_> {
     type Answer = Answer;
-    const COUNTS_REPLICAS: bool = false;
+    const GRANTS: bool = false;
 
     fn claim(&self) -> &Claim {
         self.0
@@ -248,7 +248,7 @@ fn ask<W: Wish>(
 ) {
     let before = BootTime::now();
     let mut requests = batch.requests.clone();
-    let wants_acks = W::COUNTS_REPLICAS && redis.config.min_acks > 0;
+    let wants_acks = W::GRANTS && redis.config.min_acks > 0;
     if wants_acks {
         // Of all that was written before it.
         requests.push(ack_request(
@@ -257,7 +257,7 @@ fn ask<W: Wish>(
             limit,
         ));
     }
-    let (mut replies, broken) = redis.pipeline(&batch.node, &requests, limit);
+    let (mut replies, broken) = redis.pipeline(&batch.node, &requests, W::GRANTS, limit);
     let mut acks = None;
     if wants_acks {
         let last = (broken.is_none()).then(|| replies.pop()).flatten();
