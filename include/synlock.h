@@ -319,7 +319,8 @@ enum synlock_reentry
    */
   SYNLOCK_REFUSE = 2,
   /**
-   * The handles share the hold, whose lease is renewed.
+   * The handles share the hold, whose lease is renewed. SYNLOCK_REENTERED for one that wants more than is held:
+   * exclusive of a shared hold, more permits.
    */
   SYNLOCK_EXTEND = 3,
 };

@@ -17,6 +17,7 @@ export interface LockOptions {
   /** First come, first served; on by default. */
   fair?: boolean;
   strict?: boolean;
+  /** This process asks again: another owner (default), `Reentered`, or a share in the hold, as far as that covers it. */
   reentry?: 'independent' | 'error' | 'extend';
   /** Words for whoever inspects the lock, at most 255 bytes. */
   label?: string;

@@ -12,6 +12,7 @@ use crate::options::check_ttl;
 use crate::owner::OwnerToken;
 use crate::parting::LOST;
 use crate::phase::{Hold, Phase, Undo};
+use crate::reentry;
 use crate::service;
 use crate::shared::Shared;
 use crate::state::Released;
@@ -387,6 +388,7 @@ impl Shared {
                     hold.unsure = false;
                     hold.lease = self.lease(grant.lease).or(hold.lease);
                     hold.fence = grant.fence.or(hold.fence);
+                    reentry::note_mode(self, hold);
                     return Ok(());
                 }
                 Ok(Attempt::Busy(_)) => {}
@@ -405,6 +407,7 @@ impl Shared {
                     // It may be done, or be done late: the lesser of the two is believed, and the store asked again.
                     hold.claim.mode = Mode::Shared;
                     hold.unsure = true;
+                    reentry::note_mode(self, hold);
                     return Err(error);
                 }
             }

@@ -43,4 +43,28 @@ impl Mode {
             Mode::Permits { .. } => "permits",
         }
     }
+
+    /// Whether who holds in this mode may do all that a holder in the other may.
+    pub(crate) fn covers(self, wanted: Mode) -> bool {
+        match (self, wanted) {
+            (Mode::Exclusive, Mode::Shared) => true,
+            (
+                Mode::Permits { take, of },
+                Mode::Permits {
+                    take: less,
+                    of: all,
+                },
+            ) => of == all && take >= less,
+            (held, wanted) => held == wanted,
+        }
+    }
+}
+
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Mode::Permits { take, of } => write!(f, "{take} of {of} permits"),
+            mode => f.write_str(mode.kind()),
+        }
+    }
 }

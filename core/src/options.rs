@@ -22,7 +22,8 @@ pub enum Reentry {
     Independent,
     /// The second one is refused with `Reentered`.
     Error,
-    /// The second one shares the hold, whose lease is renewed; the first release ends it for both.
+    /// The second one shares the hold, whose lease is renewed; the first release ends it for both. One that wants
+    /// more than is held (exclusive of a shared hold, more permits) is refused with `Reentered`.
     Extend,
 }
 

@@ -3,6 +3,7 @@
 use crate::codes::Code;
 use crate::fork::PerProcess;
 use crate::lease::BootTime;
+use crate::mode::Mode;
 use crate::options::Reentry;
 use crate::phase::{Hold, Phase, Undo};
 use crate::shared::Shared;
@@ -49,6 +50,17 @@ pub(crate) fn note(lock: &Shared, claim: &Claim, fence: Option<u64>, ended: &Arc
     );
 }
 
+/// Notes that a hold has changed its mode, for those who ask again.
+pub(crate) fn note_mode(lock: &Shared, hold: &Hold) {
+    let Some(ended) = &hold.ended else { return };
+    let mut held = HELD.get_or_init(Mutex::default).lock();
+    if let Some(known) = held.get_mut(&key(lock))
+        && std::ptr::eq(known.ended.as_ptr(), &raw const **ended)
+    {
+        known.claim.mode = hold.claim.mode;
+    }
+}
+
 /// Before an acquire: refuses, or shares the hold that this process has already.
 #[inline]
 pub(crate) fn check(lock: &Shared, phase: &mut Phase) -> Result<Option<Acquired>> {
@@ -56,6 +68,21 @@ pub(crate) fn check(lock: &Shared, phase: &mut Phase) -> Result<Option<Acquired>
         return Ok(None);
     }
     check_held(lock, phase)
+}
+
+/// Why a hold in this mode is not to be shared, if it is not.
+fn refuse(lock: &Shared, held: Mode) -> Option<Error> {
+    let wanted = lock.options.mode;
+    if lock.options.reentry == Reentry::Error {
+        Some(Error::outcome(Code::Reentered))
+    } else if held.covers(wanted) {
+        None
+    } else {
+        let words = format!(
+            "this process holds the lock already, as {held}: that hold cannot be shared as {wanted}"
+        );
+        Some(Error::new(Code::Reentered, words))
+    }
 }
 
 fn check_held(lock: &Shared, phase: &mut Phase) -> Result<Option<Acquired>> {
@@ -69,10 +96,10 @@ fn check_held(lock: &Shared, phase: &mut Phase) -> Result<Option<Acquired>> {
         return Ok(None);
     };
     claim.asked = BootTime::now();
-    if lock.options.reentry == Reentry::Error {
+    if let Some(refusal) = refuse(lock, claim.mode) {
         // One that was lost unnoticed stands in nobody's way.
         return match lock.store.backend().is_held(&claim)? {
-            true => Err(Error::outcome(Code::Reentered)),
+            true => Err(refusal),
             false => Ok(None),
         };
     }

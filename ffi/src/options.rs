@@ -42,7 +42,8 @@ pub enum synlock_reentry {
     SYNLOCK_INDEPENDENT = 1,
     /// SYNLOCK_REENTERED.
     SYNLOCK_REFUSE = 2,
-    /// The handles share the hold, whose lease is renewed.
+    /// The handles share the hold, whose lease is renewed. SYNLOCK_REENTERED for one that wants more than is held:
+    /// exclusive of a shared hold, more permits.
     SYNLOCK_EXTEND = 3,
 }
 
