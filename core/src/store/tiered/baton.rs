@@ -8,6 +8,8 @@ use crate::owner::OwnerToken;
 use crate::store::boot::{boot_id, time_offset};
 use crate::store::files::refuse;
 use crate::{Error, Result, hex};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -67,6 +69,28 @@ fn was_there(done: std::io::Result<()>) -> Result<bool> {
     }
 }
 
+/// The files that are named by an owner.
+fn owners(folder: &Path) -> Result<Vec<String>> {
+    match fs::read_dir(folder) {
+        Ok(found) => Ok(found
+            .filter_map(|one| one.ok()?.file_name().into_string().ok())
+            .filter(|one| OwnerToken::from_hex(one.as_bytes()).is_some())
+            .collect()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(io(error)),
+    }
+}
+
+/// Puts a baton back under the name that it had, unless its owner has written a newer one.
+fn put_back(mine: &Path, before: &Path) -> Result<()> {
+    let flags = RenameFlags::RENAME_NOREPLACE;
+    match renameat2(AT_FDCWD, mine, AT_FDCWD, before, flags) {
+        Err(Errno::EEXIST) if mine != before => was_there(fs::remove_file(mine)).map(drop),
+        Ok(()) | Err(Errno::EEXIST | Errno::ENOENT) => Ok(()),
+        Err(error) => Err(io(error.into())),
+    }
+}
+
 impl Batons {
     pub fn new(root: PathBuf, stores: &str) -> Result<Self> {
         let clock = [&boot_id()?[..], &time_offset().to_be_bytes()].concat();
@@ -106,37 +130,42 @@ impl Batons {
         Ok(())
     }
 
-    /// Takes the lock's baton, whoever had it; and whether it was handed over. Only for who holds locally.
-    pub fn take(&self, name: &Name, me: OwnerToken) -> Result<Option<(Baton, bool)>> {
+    /// Takes the lock's baton, whoever had it; and whether it was handed over. Only for who holds locally: that is
+    /// looked at again once it is taken, and whoever has lost its place meanwhile puts it back.
+    pub fn take(
+        &self,
+        name: &Name,
+        me: OwnerToken,
+        holds: impl Fn() -> bool,
+    ) -> Result<Option<(Baton, bool)>> {
         let folder = self.of(name);
         let mine = folder.join(me.to_hex());
         for _ in 0..ROUNDS {
-            if was_there(fs::rename(folder.join(FREE), &mine))? {
-                return Ok(self.read(&mine, name).map(|baton| (baton, true)));
+            if !holds() {
+                return Ok(None);
             }
-            let others = match fs::read_dir(&folder) {
-                Ok(found) => found
-                    .filter_map(|one| one.ok()?.file_name().into_string().ok())
-                    .filter(|one| OwnerToken::from_hex(one.as_bytes()).is_some())
-                    .collect::<Vec<_>>(),
-                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(io(error)),
+            let from = if was_there(fs::rename(folder.join(FREE), &mine))? {
+                FREE.to_owned()
+            } else {
+                match owners(&folder)?.as_slice() {
+                    [] if !folder.join(FREE).exists() => return Ok(None),
+                    [] => continue,
+                    [one] if was_there(fs::rename(folder.join(one), &mine))? => one.clone(),
+                    [_] => continue,
+                    // Somebody woke up late and wrote one: neither is believed, and the remote hold runs out.
+                    several => {
+                        for one in several {
+                            was_there(fs::remove_file(folder.join(one)))?;
+                        }
+                        continue;
+                    }
+                }
             };
-            match others.as_slice() {
-                [] if !folder.join(FREE).exists() => return Ok(None),
-                [] => {}
-                [one] => {
-                    if was_there(fs::rename(folder.join(one), &mine))? {
-                        return Ok(self.read(&mine, name).map(|baton| (baton, false)));
-                    }
-                }
-                // Somebody woke up late and wrote one: neither is believed, and the remote hold runs out.
-                several => {
-                    for one in several {
-                        was_there(fs::remove_file(folder.join(one)))?;
-                    }
-                }
+            if !holds() {
+                put_back(&mine, &folder.join(from))?;
+                return Ok(None);
             }
+            return Ok(self.read(&mine, name).map(|baton| (baton, from == FREE)));
         }
         Ok(None)
     }
@@ -249,23 +278,74 @@ mod tests {
             next: Some(12),
         };
         let (a, b, c) = (token(0xaa), token(0xbb), token(0xcc));
-        assert_eq!(batons.take(&name, a).unwrap(), None);
+        assert_eq!(batons.take(&name, a, || true).unwrap(), None);
         batons.put(&name, a, &baton).unwrap();
         assert!(batons.hand_over(&name, a).unwrap());
-        assert_eq!(batons.take(&name, b).unwrap(), Some((baton.clone(), true)));
+        assert_eq!(
+            batons.take(&name, b, || true).unwrap(),
+            Some((baton.clone(), true))
+        );
         // Who had it wakes up late.
         assert!(!batons.hand_over(&name, a).unwrap() && !batons.end(&name, a).unwrap());
         // The holder died.
-        assert_eq!(batons.take(&name, c).unwrap(), Some((baton.clone(), false)));
+        assert_eq!(
+            batons.take(&name, c, || true).unwrap(),
+            Some((baton.clone(), false))
+        );
         assert!(batons.is_ours(&name, c) && !batons.is_ours(&name, b));
         // One that is written late makes both unbelievable.
         batons.put(&name, b, &baton).unwrap();
-        assert_eq!(batons.take(&name, a).unwrap(), None);
+        assert_eq!(batons.take(&name, a, || true).unwrap(), None);
         batons.put(&name, a, &baton).unwrap();
         fs::write(batons.of(&name).join(a.to_hex()), "half a ba").unwrap();
-        assert_eq!(batons.take(&name, b).unwrap(), None);
+        assert_eq!(batons.take(&name, b, || true).unwrap(), None);
         assert!(batons.end(&name, b).unwrap());
         assert!(!batons.of(&name).exists());
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn who_has_lost_its_place_meanwhile_puts_it_back() {
+        let root = std::env::temp_dir().join(format!("synlock-baton-back-{}", std::process::id()));
+        let batons = Batons::new(root.clone(), "stores").unwrap();
+        let name = Name::new("n").unwrap();
+        let baton = |left| Baton {
+            token: token(9),
+            end: BootTime::from_nanos(7),
+            left,
+            next: Some(12),
+        };
+        let (a, b, c) = (token(0xaa), token(0xbb), token(0xcc));
+        // Its place is lost after so many looks.
+        let take = |who, looks: u32, meanwhile: &dyn Fn()| {
+            let seen = std::cell::Cell::new(0);
+            let holds = || {
+                seen.set(seen.get() + 1);
+                if seen.get() > looks {
+                    meanwhile();
+                }
+                seen.get() <= looks
+            };
+            batons.take(&name, who, holds).unwrap()
+        };
+        batons.put(&name, a, &baton(3)).unwrap();
+        for looks in [0, 1] {
+            assert_eq!(take(b, looks, &|| {}), None);
+            assert!(batons.is_ours(&name, a) && !batons.is_ours(&name, b));
+            assert_eq!(take(a, looks, &|| {}), None);
+            assert!(batons.is_ours(&name, a));
+        }
+        // Its owner has gone on.
+        let goes_on = || batons.put(&name, a, &baton(2)).unwrap();
+        assert_eq!(take(b, 1, &goes_on), None);
+        assert!(!batons.is_ours(&name, b));
+        assert!(batons.hand_over(&name, a).unwrap());
+        assert_eq!(take(b, 1, &|| {}), None);
+        assert_eq!(take(c, 2, &|| {}), Some((baton(2), true)));
+        // Another took it over.
+        let passes = || assert!(batons.take(&name, c, || true).unwrap().is_some());
+        assert_eq!(take(b, 1, &passes), None);
+        assert!(batons.is_ours(&name, c));
         fs::remove_dir_all(root).unwrap();
     }
 
@@ -292,9 +372,9 @@ mod tests {
             let folder = root.join(pair).join(lock);
             fs::create_dir_all(&folder).unwrap();
             fs::write(folder.join(FREE), format!("{text}\n")).unwrap();
-            assert_eq!(later.take(&name, me).unwrap(), None);
+            assert_eq!(later.take(&name, me, || true).unwrap(), None);
             assert!(later.hand_over(&name, me).unwrap());
-            let (baton, was_free) = batons.take(&name, me).unwrap().expect(shown);
+            let (baton, was_free) = batons.take(&name, me, || true).unwrap().expect(shown);
             assert!(was_free && text.contains(&baton.token.to_hex()));
             batons.put(&name, heir, &baton).unwrap();
             let written = fs::read_to_string(folder.join(heir.to_hex())).unwrap();

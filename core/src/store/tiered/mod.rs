@@ -8,7 +8,10 @@
 
 mod baton;
 mod config;
+mod leave;
 mod looks;
+#[cfg(all(test, feature = "memory"))]
+mod tests;
 mod verbs;
 
 pub use config::open;

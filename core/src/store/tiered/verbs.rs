@@ -23,7 +23,7 @@ use std::time::Duration;
 /// By how much a local lease is longer than the remote one: whoever holds is told by the remote one first.
 const LONGER: Duration = Duration::from_secs(2);
 
-fn ttl(claim: &Claim) -> Duration {
+pub(super) fn ttl(claim: &Claim) -> Duration {
     claim.ttl.unwrap_or(crate::lock::DEFAULT_LEASE)
 }
 
@@ -32,12 +32,20 @@ fn address(bell: &Arc<Signal>) -> usize {
 }
 
 /// The host's claim at the remote store, with the time that this call has.
-fn of_call(claim: &Claim, entry: &Entry) -> Claim {
+pub(super) fn of_call(claim: &Claim, entry: &Entry) -> Claim {
     Claim {
         asked: claim.asked,
         deadline: claim.deadline,
         ..entry.remote.clone()
     }
+}
+
+/// Where a remote hold comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Remote,
+    /// Another of this host had it before, and a next one may have it by now.
+    Baton,
 }
 
 impl Tiered {
@@ -51,7 +59,7 @@ impl Tiered {
     }
 
     /// The claim as the local store sees it: the seat of a claim is one store's.
-    fn near(&self, claim: &Claim) -> Claim {
+    pub(super) fn near(&self, claim: &Claim) -> Claim {
         Claim {
             ttl: Some(self.near_ttl(ttl(claim))),
             fence_block: 1,
@@ -61,7 +69,7 @@ impl Tiered {
     }
 
     /// A claim of the host's at the remote store.
-    fn far(&self, claim: &Claim, token: OwnerToken) -> Claim {
+    pub(super) fn far(&self, claim: &Claim, token: OwnerToken) -> Claim {
         Claim {
             token,
             ttl: Some(self.far_ttl(ttl(claim))),
@@ -75,7 +83,7 @@ impl Tiered {
         }
     }
 
-    fn known(&self, token: OwnerToken) -> Option<Entry> {
+    pub(super) fn known(&self, token: OwnerToken) -> Option<Entry> {
         self.process().claims.lock().get(&token).cloned()
     }
 
@@ -94,12 +102,12 @@ impl Tiered {
     }
 
     /// The remote store's claim may hold or wait; nobody here believes in it.
-    fn burn(&self, far: &Claim) {
+    pub(super) fn burn(&self, far: &Claim) {
         let store = Store::over(self.remote.clone(), Default::default());
         service::burn(store, far.clone());
     }
 
-    fn give_up_far(&self, far: &Claim) {
+    pub(super) fn give_up_far(&self, far: &Claim) {
         if self.remote.release(far).is_err() {
             self.burn(far);
         }
@@ -108,7 +116,7 @@ impl Tiered {
     /// Lets go of the local lock after trouble.
     fn step_back<T>(&self, claim: &Claim, error: Error) -> Result<T> {
         self.forget(claim.token);
-        let _ = self.local.release(&self.near(claim));
+        self.drop_place(claim);
         Err(error)
     }
 
@@ -121,13 +129,33 @@ impl Tiered {
         Ok(self.remote.brand(token))
     }
 
+    /// Whether the local lock is the claim's still. Who was frozen, or whose hold was broken, leaves the baton alone:
+    /// it is another's.
+    pub(super) fn has_place(&self, claim: &Claim) -> bool {
+        self.local.is_held(&self.near(claim)).unwrap_or(false)
+    }
+
+    /// Lets go of the local lock, or has the local store forget that it was the claim's: it would say so again.
+    pub(super) fn drop_place(&self, claim: &Claim) {
+        let _ = self.local.release(&self.near(claim));
+    }
+
     /// With the local lock: goes on inside the host's remote hold, or asks for one.
     fn take(&self, claim: &Claim, bell: Option<&Arc<Signal>>) -> Result<Attempt> {
-        match self.batons.take(&claim.name, claim.token) {
+        let holds = || self.has_place(claim);
+        match self.batons.take(&claim.name, claim.token, holds) {
             Ok(Some((baton, handed))) => {
                 if let Some(attempt) = self.go_on(claim, &baton, handed)? {
                     return Ok(attempt);
                 }
+            }
+            Ok(None) if !holds() => {
+                // Somebody of this host took our place: it asks for another.
+                self.drop_place(claim);
+                return Ok(Attempt::Busy(Busy {
+                    poll: Some(BootTime::now()),
+                    ..Busy::default()
+                }));
             }
             Ok(None) => {}
             Err(error) => return self.step_back(claim, error),
@@ -181,7 +209,8 @@ impl Tiered {
             end,
             ..baton.clone()
         };
-        self.accept(claim, far, &next, !handed).map(Some)
+        let accepted = self.accept(claim, far, &next, Origin::Baton, !handed);
+        accepted.map(Some)
     }
 
     /// What the remote store says to the host's claim.
@@ -200,7 +229,7 @@ impl Tiered {
                     left: self.budget,
                     next: grant.fence.filter(|_| self.remote.reserves_fences()),
                 };
-                self.accept(claim, far, &baton, grant.recovered)
+                self.accept(claim, far, &baton, Origin::Remote, grant.recovered)
             }
             (Ok(Attempt::Busy(busy)), Some(bell)) => {
                 let far = if busy.spent {
@@ -231,7 +260,7 @@ impl Tiered {
                 }))
             }
             (Ok(busy), None) => {
-                let _ = self.local.release(&self.near(claim));
+                self.drop_place(claim);
                 Ok(busy)
             }
             (Err(error), _) => {
@@ -245,29 +274,44 @@ impl Tiered {
     }
 
     /// The claim holds: the baton says who may follow, and with what.
-    fn accept(&self, claim: &Claim, far: Claim, baton: &Baton, recovered: bool) -> Result<Attempt> {
+    fn accept(
+        &self,
+        claim: &Claim,
+        far: Claim,
+        baton: &Baton,
+        from: Origin,
+        recovered: bool,
+    ) -> Result<Attempt> {
         let left = baton.left.saturating_sub(1);
         let mine = Baton {
             left,
             next: baton.next.map(|fence| fence + 1),
             ..baton.clone()
         };
+        // Whoever is frozen from here on finds its lease over before another has the local lock.
+        let asked = BootTime::now();
         let near = Claim {
-            asked: BootTime::now(),
+            asked,
             ..self.near(claim)
         };
-        let longer = self.local.extend(&near, self.near_ttl(ttl(claim)));
-        let kept = if matches!(longer, Ok(Answer::Done(_))) {
-            self.batons.put(&claim.name, claim.token, &mine)
-        } else {
+        let lost = || {
             let words = "the local lock ran out while the remote one was waited for";
-            Err(Error::new(Code::Unavailable, words))
+            Error::new(Code::Unavailable, words)
         };
-        if let Err(error) = kept {
-            // Nobody goes on from here.
+        let longer = self.local.extend(&near, self.near_ttl(ttl(claim)));
+        if !matches!(longer, Ok(Answer::Done(_))) {
+            return self.refuse(claim, &far, from == Origin::Remote, lost());
+        }
+        if let Err(error) = self.batons.put(&claim.name, claim.token, &mine) {
+            return self.refuse(claim, &far, from == Origin::Remote, error);
+        }
+        if !self.has_place(claim) {
+            // Written late, it stands beside another, which may be of the same remote hold.
+            if from == Origin::Remote {
+                return self.refuse(claim, &far, false, lost());
+            }
             let _ = self.batons.end(&claim.name, claim.token);
-            self.give_up_far(&far);
-            return self.step_back(claim, error);
+            return self.step_back(claim, lost());
         }
         self.forget(claim.token);
         let entry = Entry {
@@ -280,75 +324,20 @@ impl Tiered {
         };
         self.note(claim.token, entry);
         Ok(Attempt::Granted(Grant {
-            lease: Some(
-                baton
-                    .end
-                    .min(claim.asked.max(BootTime::now()).after(ttl(claim))),
-            ),
+            lease: Some(baton.end.min(asked.after(ttl(claim)))),
             fence: baton.next,
             recovered,
         }))
     }
 
-    /// Whether somebody of this host waits.
-    fn has_followers(&self, name: &Name) -> bool {
-        let found = self.local.inspect(name, None);
-        found.is_ok_and(|found| found.waiters.unwrap_or(0) > 0)
-    }
-
-    /// A baton was left to somebody who is not there any more: other hosts must not wait for its lease.
-    fn sweep(&self, claim: &Claim) {
-        if self.has_followers(&claim.name) {
-            return;
+    /// Nobody goes on from here. The remote hold is given up if no baton has spoken of it yet, or whoever ends
+    /// its baton; otherwise another of this host has it.
+    fn refuse(&self, claim: &Claim, far: &Claim, unseen: bool, error: Error) -> Result<Attempt> {
+        let ended = self.batons.end(&claim.name, claim.token);
+        if unseen || matches!(ended, Ok(true)) {
+            self.give_up_far(far);
         }
-        let Ok(token) = OwnerToken::draw() else {
-            return;
-        };
-        let own = Claim {
-            token,
-            asked: BootTime::now(),
-            ..claim.clone()
-        };
-        if let Ok(Attempt::Granted(_)) = self.local.attempt(&self.near(&own), None) {
-            self.let_go(&own);
-        }
-    }
-
-    /// With the local lock and nothing to do with it: leaves the remote hold to who waits, or gives it back.
-    fn let_go(&self, claim: &Claim) {
-        if !self.has_followers(&claim.name)
-            && let Ok(Some((baton, _))) = self.batons.take(&claim.name, claim.token)
-            && self.batons.end(&claim.name, claim.token).unwrap_or(false)
-        {
-            self.give_up_far(&self.far(claim, baton.token));
-        }
-        let _ = self.local.release(&self.near(claim));
-    }
-
-    fn release_held(&self, claim: &Claim, entry: &Entry) -> Result<Answer> {
-        let near = self.near(claim);
-        let has_time = entry.end > BootTime::now().after(drift_allowance(ttl(claim)));
-        if entry.left > 0 && has_time && self.has_followers(&claim.name) {
-            let handed = self.batons.hand_over(&claim.name, claim.token)?;
-            let answer = self.local.release(&near)?;
-            if !handed {
-                return Ok(Answer::NotOurs);
-            }
-            self.sweep(claim);
-            return Ok(answer);
-        }
-        if !self.batons.end(&claim.name, claim.token)? {
-            // Somebody of this host took it over: the remote hold is theirs.
-            self.local.release(&near)?;
-            return Ok(Answer::NotOurs);
-        }
-        let far = of_call(claim, entry);
-        let answer = self.remote.release(&far);
-        if answer.is_err() {
-            self.burn(&far);
-        }
-        self.local.release(&near)?;
-        answer
+        self.step_back(claim, error)
     }
 }
 
@@ -403,6 +392,10 @@ impl Backend for Tiered {
                             recovered: false,
                         }));
                     }
+                    self.forget(claim.token);
+                    if !self.has_place(claim) {
+                        self.drop_place(claim);
+                    }
                 }
                 (Phase::Remote, Some(bell)) => return self.confirm(claim, bell),
                 (Phase::Remote, None) => {
@@ -439,6 +432,7 @@ impl Backend for Tiered {
             // Somebody of this host took our place: back to the local queue.
             self.forget(claim.token);
             self.give_up_far(&of_call(claim, &entry));
+            self.drop_place(claim);
             return self.attempt(claim, Some(bell));
         }
         let far = of_call(claim, &entry);
