@@ -48,8 +48,12 @@ impl Tiered {
     pub(super) fn release_held(&self, claim: &Claim, entry: &Entry) -> Result<Answer> {
         let near = self.near(claim);
         let has_time = entry.end > BootTime::now().after(drift_allowance(ttl(claim)));
-        if entry.left > 0 && has_time && self.has_followers(&claim.name) {
-            let handed = self.batons.hand_over(&claim.name, claim.token)?;
+        // If it cannot be handed over, it is given back.
+        if entry.left > 0
+            && has_time
+            && self.has_followers(&claim.name)
+            && let Ok(handed) = self.batons.hand_over(&claim.name, claim.token)
+        {
             let answer = self.local.release(&near)?;
             if !handed {
                 return Ok(Answer::NotOurs);
@@ -57,17 +61,21 @@ impl Tiered {
             self.sweep(claim);
             return Ok(answer);
         }
-        if !self.batons.end(&claim.name, claim.token)? {
-            // Somebody of this host took it over: the remote hold is theirs.
-            self.local.release(&near)?;
-            return Ok(Answer::NotOurs);
-        }
-        let far = of_call(claim, entry);
-        let answer = self.remote.release(&far);
-        if answer.is_err() {
-            self.burn(&far);
+        let ended = self.batons.end(&claim.name, claim.token);
+        let is_ours = match ended {
+            Ok(ended) => ended,
+            Err(_) => self.has_place(claim),
+        };
+        // Otherwise somebody of this host took it over: the remote hold is theirs.
+        let mut answer = Ok(Answer::NotOurs);
+        if is_ours {
+            let far = of_call(claim, entry);
+            answer = self.remote.release(&far);
+            if answer.is_err() {
+                self.burn(&far);
+            }
         }
         self.local.release(&near)?;
-        answer
+        ended.and(answer)
     }
 }

@@ -180,6 +180,19 @@ impl Host {
     fn two_holds(&self) -> bool {
         self.two.is_held(&claim(2)).unwrap()
     }
+
+    fn is_free(&self, store: &Arc<dyn Backend>) -> bool {
+        matches!(store.attempt(&claim(9), None), Ok(Attempt::Granted(_)))
+    }
+
+    /// Where the baton of a claim is.
+    fn baton(&self, of: &str) -> PathBuf {
+        let only = |path: PathBuf| {
+            let mut found = fs::read_dir(path).unwrap();
+            found.next().unwrap().unwrap().path()
+        };
+        only(only(self.folder.join("state"))).join(of)
+    }
 }
 
 impl Drop for Host {
@@ -317,4 +330,41 @@ fn a_lease_counts_from_before_the_local_lock_was_made_sure_of() {
     let lease = granted(host.one.attempt(&claim(1), None)).lease.unwrap();
     let asked = host.near_of_one.asked.lock().unwrap();
     assert!(lease <= asked.after(TTL), "{lease:?} {asked:?}");
+}
+
+#[test]
+fn a_baton_that_cannot_be_ended_keeps_neither_store_locked() {
+    let host = Host::start();
+    granted(host.one.attempt(&claim(1), None));
+    let file = host.baton(&claim(1).token.to_hex());
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    assert_eq!(code(host.one.release(&claim(1))), Code::Storage);
+    assert!(host.is_free(&host.near) && host.is_free(&host.far));
+}
+
+#[test]
+fn a_baton_that_cannot_be_handed_over_is_given_back() {
+    let host = Host::start();
+    granted(host.one.attempt(&claim(1), None));
+    busy(host.two.attempt(&claim(2), Some(&bell())));
+    fs::create_dir_all(host.baton("free").join("full")).unwrap();
+    assert_eq!(host.one.release(&claim(1)).unwrap(), Answer::Done(None));
+    assert!(host.is_free(&host.far));
+    host.two.cancel(&claim(2)).unwrap();
+    assert!(host.is_free(&host.near));
+}
+
+#[test]
+fn a_baton_of_a_lost_hold_that_cannot_be_ended_keeps_nobody_out() {
+    let host = Host::start();
+    host.leave_a_baton();
+    assert!(host.far.break_lock(&name(), None).unwrap());
+    let file = host.baton(&claim(1).token.to_hex());
+    host.far_of_one.after(Verb::Extend, move || {
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+    });
+    assert_eq!(code(host.one.attempt(&claim(1), None)), Code::Storage);
+    assert!(host.is_free(&host.near) && host.is_free(&host.far));
 }

@@ -184,8 +184,8 @@ impl Tiered {
                     end = sure.unwrap_or_else(|| asked.after(self.far_ttl(ttl(claim))));
                 }
                 Ok(Answer::NotOurs) => {
-                    self.batons.end(&claim.name, claim.token)?;
-                    return Ok(None);
+                    let ended = self.batons.end(&claim.name, claim.token);
+                    return ended.map_or_else(|error| self.step_back(claim, error), |_| Ok(None));
                 }
                 // The baton stays; the next one asks again, or the lease runs out.
                 Err(error) => {
@@ -200,10 +200,11 @@ impl Tiered {
             }
         }
         if spent {
-            if self.batons.end(&claim.name, claim.token)? {
+            let ended = self.batons.end(&claim.name, claim.token);
+            if !matches!(ended, Ok(false)) {
                 self.give_up_far(&far);
             }
-            return Ok(None);
+            return ended.map_or_else(|error| self.step_back(claim, error), |_| Ok(None));
         }
         let next = Baton {
             end,
