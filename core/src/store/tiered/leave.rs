@@ -35,14 +35,18 @@ impl Tiered {
 
     /// With the local lock and nothing to do with it: leaves the remote hold to who waits, or gives it back.
     pub(super) fn let_go(&self, claim: &Claim) {
+        let leaves = self.has_followers(&claim.name);
         let holds = || self.has_place(claim);
-        if !self.has_followers(&claim.name)
+        if !leaves
             && let Ok(Some((baton, _))) = self.batons.take(&claim.name, claim.token, holds)
             && self.batons.end(&claim.name, claim.token).unwrap_or(false)
         {
             self.give_up_far(&self.far(claim, baton.token));
         }
         self.drop_place(claim);
+        if leaves {
+            self.sweep(claim);
+        }
     }
 
     pub(super) fn release_held(&self, claim: &Claim, entry: &Entry) -> Result<Answer> {

@@ -26,6 +26,7 @@ enum Verb {
     Attempt,
     Extend,
     IsHeld,
+    Inspect,
 }
 
 struct Act(Box<dyn FnOnce() + Send>);
@@ -106,7 +107,7 @@ impl Backend for Watched {
     }
 
     fn inspect(&self, name: &Name, deadline: Option<BootTime>) -> Result<Inspection> {
-        self.inner.inspect(name, deadline)
+        self.did(Verb::Inspect, self.inner.inspect(name, deadline))
     }
 }
 
@@ -367,4 +368,18 @@ fn a_baton_of_a_lost_hold_that_cannot_be_ended_keeps_nobody_out() {
     });
     assert_eq!(code(host.one.attempt(&claim(1), None)), Code::Storage);
     assert!(host.is_free(&host.near) && host.is_free(&host.far));
+}
+
+#[test]
+fn who_leaves_a_baton_to_waiters_that_go_away_gives_it_back() {
+    let host = Host::start();
+    host.leave_a_baton();
+    granted(host.near.attempt(&claim(1), None));
+    busy(host.near.attempt(&claim(2), Some(&bell())));
+    let near = host.near.clone();
+    host.near_of_one.after(Verb::Inspect, move || {
+        assert!(near.cancel(&claim(2)).is_ok())
+    });
+    host.one.cancel(&claim(1)).unwrap();
+    assert!(host.near_of_one.has_come() && host.is_free(&host.far));
 }
