@@ -1,6 +1,7 @@
 //! Several locks at once: all of them, or none.
 
 pub(crate) mod plan;
+mod taken;
 #[cfg(test)]
 mod tests;
 mod together;
@@ -11,15 +12,16 @@ use crate::fork;
 use crate::lease::{BootTime, Wait};
 use crate::lock::Lock;
 use crate::options::Reentry;
-use crate::phase::{Phase, Use};
+use crate::phase::Use;
 use crate::registry::Store;
 use crate::shared::Shared;
-use crate::state::{Acquired, Released, State};
+use crate::state::{Acquired, Released};
 use crate::{Error, Result};
 use plan::{Next, Plan, Step, Told};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use taken::Taken;
 
 /// How many locks a set has at most.
 pub const MOST: usize = 1024;
@@ -45,6 +47,8 @@ pub struct LockSet {
     underway: AtomicU64,
     /// Generation of the process in which the set is held, 0 otherwise.
     held: AtomicU64,
+    /// Of each lock, as long as it is held or an acquire was interrupted.
+    taken: Taken,
     /// When the last acquire began, in nanoseconds since boot.
     started: AtomicU64,
 }
@@ -78,6 +82,7 @@ impl LockSet {
         Ok(LockSet {
             locks: sorted.into_iter().map(|(_, lock)| lock).collect(),
             first: first.shared().clone(),
+            taken: Taken::none(locks.len()),
             underway: AtomicU64::new(0),
             held: AtomicU64::new(0),
             started: AtomicU64::new(0),
@@ -157,17 +162,9 @@ impl LockSet {
         Ok(())
     }
 
-    /// Whether it holds something, or may: what is held by hand is none of its own.
-    pub(crate) fn has_taken(&self) -> bool {
-        self.is_mine(&self.underway) || self.is_mine(&self.held)
-    }
-
     fn give_up(&self) {
-        self.underway.store(0, Ordering::Release);
-        self.leave();
-        for lock in self.locks.iter().rev() {
-            lock.keep(false);
-            lock.undo();
+        for at in self.forget() {
+            self.locks[at].undo();
         }
     }
 
@@ -177,24 +174,14 @@ impl LockSet {
     /// `NotHeld` if it took none; of several that were not released as they should be, the first: `Lost`,
     /// `Uncertain`, `Unavailable`. The others are released all the same.
     pub fn release(&self) -> Result<Released> {
-        if self.is_mine(&self.underway) {
-            self.abandon()?;
-            return Err(self.first.about("release", Error::outcome(Code::NotHeld)));
-        }
         let _used = self.enter_all()?;
-        self.is_held()?;
-        let places: Vec<usize> = (0..self.locks.len()).rev().collect();
+        if self.is_underway() {
+            self.give_up();
+            return Err(self.not_held());
+        }
+        let places = self.to_release()?;
         let told = self.give_back(&places);
         self.sum_up(told.into_iter().zip(places))
-    }
-
-    /// Fails unless it holds its locks, as far as it was told.
-    pub(crate) fn is_held(&self) -> Result<()> {
-        if self.is_mine(&self.held) {
-            Ok(())
-        } else {
-            Err(self.first.about("release", Error::outcome(Code::NotHeld)))
-        }
     }
 
     /// Leaves what it holds to the locks themselves: dropping the set gives nothing back.
@@ -277,10 +264,6 @@ impl LockSet {
         }
     }
 
-    fn is_mine(&self, since: &AtomicU64) -> bool {
-        since.load(Ordering::Acquire) == fork::generation()
-    }
-
     /// Marks all locks as in use.
     pub(crate) fn enter_all(&self) -> Result<Vec<Use<Arc<Shared>>>> {
         self.locks.iter().map(Use::of).collect()
@@ -290,13 +273,15 @@ impl LockSet {
     pub(crate) fn enter(&self, wait: Wait) -> Result<(Plan, Vec<Use<Arc<Shared>>>)> {
         let used = self.enter_all()?;
         let count = self.locks.len();
-        if self.is_mine(&self.underway) {
+        if self.is_underway() {
             let pending = self.locks.iter().position(|lock| lock.is_pending());
             let held = self.locks.iter().take_while(|lock| lock.is_held_now());
-            if let Some(at) = pending.filter(|at| *at == held.count()) {
+            let own = self.own();
+            let resumes = |at: &usize| *at == held.count() && (0..=*at).all(|at| own.contains(&at));
+            if let Some(at) = pending.filter(resumes) {
                 return Ok((Plan::resumed(count, at), used));
             }
-            // A part of it was lost meanwhile, or given back by hand.
+            // A part of it was lost meanwhile, or given back by hand, and perhaps taken again.
             self.give_up();
         }
         let now = BootTime::now().as_nanos();
@@ -325,6 +310,7 @@ impl LockSet {
         match ended {
             Ok(acquired) => {
                 self.locks.iter().for_each(|lock| lock.keep(false));
+                self.taken.note(&self.locks);
                 self.underway.store(0, Ordering::Release);
                 self.held.store(fork::generation(), Ordering::Release);
                 let started = BootTime::from_nanos(self.started.load(Ordering::Acquire));
@@ -334,6 +320,7 @@ impl LockSet {
                 })
             }
             Err(error) if plan.waits_at().is_some() => {
+                self.taken.note(&self.locks);
                 self.underway.store(fork::generation(), Ordering::Release);
                 Err(error)
             }
@@ -455,15 +442,15 @@ impl LockSet {
 
     /// What dropping the set does, for hosts that choose where that is.
     pub fn end(&self) {
-        if self.is_mine(&self.underway) {
+        if self.is_underway() {
             let _ = self.abandon();
         }
         if !self.is_mine(&self.held) {
             return;
         }
         let Ok(_used) = self.enter_all() else { return };
-        self.leave();
-        for lock in self.locks.iter().rev() {
+        for at in self.forget() {
+            let lock = &self.locks[at];
             if lock.auto_release.load(Ordering::Relaxed) && lock.is_held_now() {
                 let released = lock.release();
                 lock.warn_if_lost(released);
@@ -479,18 +466,8 @@ impl Drop for LockSet {
 }
 
 impl Shared {
-    /// Whether the handle has a hold, sure or not; of whoever uses it.
-    fn is_held_now(&self) -> bool {
-        self.state.load(Ordering::Acquire) == State::Held as u8
-            && matches!(&*self.lock_phase(), Phase::Held(hold) if !hold.has_ended())
-    }
-
     /// Whether a hold may be one that another handle of this process had before.
     pub(crate) fn is_reentrant(&self) -> bool {
         self.options.reentry != Reentry::Independent
-    }
-
-    fn is_pending(&self) -> bool {
-        matches!(&*self.lock_phase(), Phase::Pending(..))
     }
 }

@@ -13,6 +13,7 @@ mod modes;
 mod process;
 mod sessions;
 mod sets;
+mod sets_by_hand;
 mod setups;
 mod support;
 
@@ -40,6 +41,7 @@ fn main() {
         fork::tests(&mut list);
         sessions::tests(&mut list);
         sets::tests(&mut list);
+        sets_by_hand::tests(&mut list);
         trials.extend(list.into_trials());
     }
     trials.push(Trial::test("suite::is_not_empty", || Ok(())));

@@ -16,7 +16,6 @@ pub fn tests(list: &mut List) {
     list.add("an_interrupted_set_goes_on_or_is_abandoned", interrupted);
     list.add("sets_that_overlap_never_stop", overlapping);
     list.add("bad_sets_are_refused", bad);
-    list.add("a_set_gives_back_only_what_it_took", by_hand);
     list.add("a_child_is_refused_the_set_of_its_parent", forked);
     list.add("a_set_gives_back_what_it_holds_when_dropped", dropped);
     if list.can.shared {
@@ -38,7 +37,7 @@ pub fn tests(list: &mut List) {
 }
 
 /// Locks on names of the case alone, so many, not in their order.
-fn locks(case: &Case, count: usize) -> Vec<Lock> {
+pub fn locks(case: &Case, count: usize) -> Vec<Lock> {
     let mut names: Vec<String> = (0..count).map(|_| case.another()).collect();
     names.sort();
     names.reverse();
@@ -48,7 +47,7 @@ fn locks(case: &Case, count: usize) -> Vec<Lock> {
         .collect()
 }
 
-fn set(locks: &[Lock]) -> LockSet {
+pub fn set(locks: &[Lock]) -> LockSet {
     LockSet::new(&locks.iter().collect::<Vec<_>>()).unwrap()
 }
 
@@ -60,7 +59,7 @@ fn again(store: &Store, locks: &[Lock]) -> Vec<Lock> {
         .collect()
 }
 
-fn states(locks: &[Lock]) -> Vec<State> {
+pub fn states(locks: &[Lock]) -> Vec<State> {
     locks.iter().map(Lock::state).collect()
 }
 
@@ -164,15 +163,20 @@ fn gives_up(case: &Case) {
     set.acquire(PATIENCE, None).unwrap();
 }
 
-fn interrupted(case: &Case) {
-    let name = |lock: &Lock| lock.name().as_bytes().to_vec();
+/// Locks on the same names, whose waits give the host a turn.
+pub fn interruptible(case: &Case, locks: &[Lock]) -> Vec<Lock> {
     let mut options = case.store.defaults().clone();
     options.interruptible = true;
-    let plain = locks(case, 2);
-    let mine: Vec<Lock> = plain
+    let name = |lock: &Lock| lock.name().as_bytes().to_vec();
+    locks
         .iter()
         .map(|lock| case.store.lock_with(name(lock), options.clone()).unwrap())
-        .collect();
+        .collect()
+}
+
+fn interrupted(case: &Case) {
+    let plain = locks(case, 2);
+    let mine = interruptible(case, &plain);
     // The last in the order of names is taken: what comes before is held meanwhile.
     let taken = &plain[0];
     taken.acquire(Wait::No, None).unwrap();
@@ -242,26 +246,6 @@ fn bad(case: &Case) {
     assert_eq!(code(set.ensure_held()), Code::NotHeld);
     assert_eq!(code(set.release()), Code::NotHeld);
     two.acquire(Wait::No, None).unwrap();
-}
-
-/// A lock that is held by hand stays so, whatever is asked of the set.
-fn by_hand(case: &Case) {
-    let mine = locks(case, 3);
-    let set = Arc::new(set(&mine));
-    mine[1].acquire(Wait::No, None).unwrap();
-    assert_eq!(code(set.acquire(Wait::No, None)), Code::AlreadyHeld);
-    assert_eq!(code(set.release()), Code::NotHeld);
-    set.abandon().unwrap();
-    if !case.store.is_caller_thread_only() {
-        let dispatch = Dispatch::new().unwrap();
-        dispatch.submit_set(&set, Op::Release, 0).unwrap();
-        assert_eq!(code(next(&dispatch).result), Code::NotHeld);
-        dispatch.submit_set(&set, Op::Abandon, 0).unwrap();
-        assert!(matches!(next(&dispatch).result, Ok(Outcome::Done)));
-    }
-    drop(set);
-    assert_eq!(states(&mine), [State::Idle, State::Held, State::Idle]);
-    mine[1].ensure_held().unwrap();
 }
 
 fn forked(case: &Case) {

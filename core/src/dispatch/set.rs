@@ -36,21 +36,19 @@ pub fn submit_set(
         }
         Op::Release => {
             let used = set.enter_all()?;
-            let next = match set.is_held() {
-                Ok(()) => Next::Do(Step::Release, (0..set.len()).rev().collect()),
-                Err(error) => Next::Over(Err(error)),
-            };
-            (Kind::Release, used, next, None)
+            if set.is_underway() {
+                (Kind::GivenUp, used, give_up(set), None)
+            } else {
+                let next = match set.to_release() {
+                    Ok(places) => Next::Do(Step::Release, places),
+                    Err(error) => Next::Over(Err(error)),
+                };
+                (Kind::Release, used, next, None)
+            }
         }
         Op::Abandon => {
             let used = set.enter_all()?;
-            let next = if set.has_taken() {
-                set.leave();
-                Next::Do(Step::Release, (0..set.len()).rev().collect())
-            } else {
-                Next::Over(Ok(Acquired::default()))
-            };
-            (Kind::Abandon, used, next, None)
+            (Kind::Abandon, used, give_up(set), None)
         }
         Op::Check => {
             let used = set.enter_all()?;
@@ -80,10 +78,26 @@ pub fn submit_set(
     Ok(())
 }
 
+/// What gives back all that a set took, if it did.
+fn give_up(set: &LockSet) -> Next {
+    let places = if set.has_taken() {
+        set.forget()
+    } else {
+        Vec::new()
+    };
+    if places.is_empty() {
+        Next::Over(Ok(Acquired::default()))
+    } else {
+        Next::Do(Step::Release, places)
+    }
+}
+
 enum Kind {
     Acquire(Plan),
     Release,
     Abandon,
+    /// A release of what was interrupted, and so is not held.
+    GivenUp,
     Check,
 }
 
@@ -117,6 +131,7 @@ impl Run {
                         self.set.run_by(None);
                         self.set.note_end(&plan, ended).map(Outcome::Acquired)
                     }
+                    Kind::GivenUp => Err(self.set.not_held()),
                     _ => ended.map(|_| Outcome::Done),
                 };
                 self.finish(result);
@@ -199,6 +214,10 @@ impl Run {
                 Kind::Abandon => {
                     drop(state);
                     return self.finish(Ok(Outcome::Done));
+                }
+                Kind::GivenUp => {
+                    drop(state);
+                    return self.finish(Err(self.set.not_held()));
                 }
                 Kind::Check => {
                     drop(state);
