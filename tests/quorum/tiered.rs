@@ -232,6 +232,35 @@ fn a_holder_that_freezes_is_told_and_takes_nothing_away() {
     ours.release().unwrap();
 }
 
+/// Frozen in the remote store's queue for longer than its local lease: another one of its host goes on.
+#[test]
+fn a_waiter_that_freezes_takes_nothing_away_and_queues_again() {
+    let tiers = Tiers::start();
+    let (url, far) = (tiers.url("allowance=1"), tiers.server.url());
+    let elsewhere = tiers.elsewhere();
+    elsewhere.acquire(PATIENCE, None).unwrap();
+    let child = fork(|| {
+        let lock = tiers.leased("allowance=1", 1000);
+        // On a slow machine a grant may come later than its lease lasts.
+        while lock.acquire(PATIENCE, None).is_err() {}
+        0
+    });
+    until("it waits remotely", || tiers.waiters(&far) == 1);
+    signal(child, libc::SIGSTOP);
+    assert!(is_stopped(child), "the child ended");
+    let ours = tiers.leased("allowance=1", 60_000);
+    elsewhere.release().unwrap();
+    ours.acquire(PATIENCE, None).unwrap();
+    signal(child, libc::SIGCONT);
+    until("it waits locally", || {
+        ours.ensure_held().unwrap();
+        tiers.waiters(&url) == 1
+    });
+    ours.ensure_held().unwrap();
+    ours.release().unwrap();
+    assert_eq!(synlock_tests::process::exit_status(wait(child)), 0);
+}
+
 #[test]
 fn a_waiter_that_gives_up_keeps_nobody_out() {
     let tiers = Tiers::start();
