@@ -17,7 +17,6 @@ use crate::store::{Attempt, Busy, Cancelled, Claim, Grant, Seat};
 use crate::watchdog;
 use crate::{Error, Result};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// How long a waiter may go without asking the store.
@@ -572,11 +571,8 @@ impl Shared {
             recovered: grant.recovered,
             extended: false,
         };
-        let ended = (self.options.reentry != Reentry::Independent).then(|| {
-            let ended = Arc::new(AtomicBool::new(false));
-            reentry::note(self, &claim, grant.fence, &ended);
-            ended
-        });
+        let shares = self.options.reentry != Reentry::Independent;
+        let common = shares.then(|| reentry::note(self, &claim, grant.fence));
         let owner = claim.token;
         let lease = self.lease(grant.lease);
         self.quiet_lost();
@@ -588,7 +584,7 @@ impl Shared {
                 fence: grant.fence,
                 since: now,
                 unsure: false,
-                ended,
+                common,
                 undo: Undo::Release,
             },
         );

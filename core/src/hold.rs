@@ -79,8 +79,8 @@ impl Shared {
             }
             Phase::Held(hold) | Phase::Releasing(hold) => hold,
         };
-        let ended = hold.ended.as_ref();
-        let ended_before = ended.is_some_and(|ended| ended.swap(true, Ordering::AcqRel));
+        let common = hold.common.as_ref();
+        let ended_before = common.is_some_and(|common| common.end());
         if ended_before && !retried {
             // Another handle of this process has released the hold that both shared.
             self.set(phase, Phase::Idle(None));
@@ -474,6 +474,7 @@ impl Shared {
             Some(grant) => {
                 claim.token = heir;
                 let lease = self.lease(grant.lease);
+                self.borrow(false);
                 let fences = self.store.capabilities().fence != Fence::None;
                 let hold = Hold {
                     claim,
@@ -481,7 +482,7 @@ impl Shared {
                     fence: grant.fence.or(told.filter(|_| fences)),
                     since: now,
                     unsure: false,
-                    ended: None,
+                    common: None,
                     undo: Undo::Nothing,
                 };
                 self.set(&mut phase, Phase::Held(hold));

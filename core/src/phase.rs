@@ -12,11 +12,11 @@ use crate::cancel::Cancel;
 use crate::lease::BootTime;
 use crate::mode::Mode;
 use crate::owner::OwnerToken;
+use crate::reentry::Common;
 use crate::signal::Signal;
 use crate::state::{Acquired, State};
 use crate::store::Claim;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What the gate is made of; in `model.rs` it is made of the checker's.
 mod sync {
@@ -53,8 +53,8 @@ pub(crate) struct Hold {
     pub(crate) since: BootTime,
     /// A change of mode was not answered: the store may have it as exclusive, though the claim says shared.
     pub(crate) unsure: bool,
-    /// Of holds that several handles may share (`reentry=extend`): true once one has released it.
-    pub(crate) ended: Option<Arc<AtomicBool>>,
+    /// Of holds that several handles may share (`reentry=extend`).
+    pub(crate) common: Option<Arc<Common>>,
     pub(crate) undo: Undo,
 }
 
@@ -62,8 +62,8 @@ impl Hold {
     /// Whether another handle that shared the hold has released it.
     #[inline]
     pub(crate) fn has_ended(&self) -> bool {
-        let ended = self.ended.as_ref();
-        ended.is_some_and(|ended| ended.load(Ordering::Acquire))
+        let common = self.common.as_ref();
+        common.is_some_and(|common| common.has_ended())
     }
 }
 

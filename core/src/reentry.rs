@@ -6,22 +6,70 @@ use crate::lease::BootTime;
 use crate::mode::Mode;
 use crate::options::Reentry;
 use crate::phase::{Hold, Phase, Undo};
+use crate::service::Place;
 use crate::shared::Shared;
+use crate::signal::Signal;
 use crate::state::Acquired;
 use crate::store::{Answer, Claim};
 use crate::sync::Mutex;
+use crate::watchdog;
 use crate::{Error, Result};
+use once_cell::race::OnceBox;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 type Key = (String, Vec<u8>);
 
+/// What the handles that share a hold have in common.
+#[derive(Debug, Default)]
+pub(crate) struct Common {
+    /// One of them has released it.
+    ended: AtomicBool,
+    sharers: Mutex<Vec<(Place, Weak<Shared>)>>,
+    /// A store has one alarm for each hold, and all are to hear it.
+    alarm: OnceBox<Arc<Signal>>,
+}
+
+impl Common {
+    fn join(&self, lock: &Shared) {
+        let mut sharers = self.sharers.lock();
+        sharers.retain(|(_, other)| other.strong_count() > 0 && !other.ptr_eq(&lock.me));
+        sharers.push((Place::of(&lock.store), lock.me.clone()));
+    }
+
+    #[inline]
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Notes that the hold is released; whether it was before.
+    #[inline]
+    pub(crate) fn end(&self) -> bool {
+        self.ended.swap(true, Ordering::AcqRel)
+    }
+
+    /// The bell that has the service thread look, for each handle, whether the hold stands.
+    pub(crate) fn alarm(self: &Arc<Self>) -> &Arc<Signal> {
+        self.alarm.get_or_init(|| {
+            let me = Arc::downgrade(self);
+            let bell = Signal::with_hook(move || {
+                let common = me.upgrade();
+                let sharers = common.map(|common| common.sharers.lock().clone());
+                for (place, lock) in sharers.into_iter().flatten() {
+                    watchdog::look_soon(place, lock);
+                }
+            });
+            Box::new(Arc::new(bell))
+        })
+    }
+}
+
 #[derive(Debug)]
 struct Held {
     claim: Claim,
     fence: Option<u64>,
-    ended: Weak<AtomicBool>,
+    common: Weak<Common>,
 }
 
 /// Holds of this process made by locks with a policy, by store and name.
@@ -32,30 +80,31 @@ fn key(lock: &Shared) -> Key {
 }
 
 /// Notes a hold, for those who ask again.
-pub(crate) fn note(lock: &Shared, claim: &Claim, fence: Option<u64>, ended: &Arc<AtomicBool>) {
+pub(crate) fn note(lock: &Shared, claim: &Claim, fence: Option<u64>) -> Arc<Common> {
+    let common = Arc::new(Common::default());
+    common.join(lock);
     let mut held = HELD.get_or_init(Mutex::default).lock();
     held.retain(|_, known| {
-        known
-            .ended
-            .upgrade()
-            .is_some_and(|ended| !ended.load(Ordering::Acquire))
+        let common = known.common.upgrade();
+        common.is_some_and(|common| !common.has_ended())
     });
     held.insert(
         key(lock),
         Held {
             claim: claim.clone(),
             fence,
-            ended: Arc::downgrade(ended),
+            common: Arc::downgrade(&common),
         },
     );
+    common
 }
 
 /// Notes that a hold has changed its mode, for those who ask again.
 pub(crate) fn note_mode(lock: &Shared, hold: &Hold) {
-    let Some(ended) = &hold.ended else { return };
+    let Some(common) = &hold.common else { return };
     let mut held = HELD.get_or_init(Mutex::default).lock();
     if let Some(known) = held.get_mut(&key(lock))
-        && std::ptr::eq(known.ended.as_ptr(), &raw const **ended)
+        && std::ptr::eq(known.common.as_ptr(), Arc::as_ptr(common))
     {
         known.claim.mode = hold.claim.mode;
     }
@@ -86,13 +135,14 @@ fn refuse(lock: &Shared, held: Mode) -> Option<Error> {
 }
 
 fn check_held(lock: &Shared, phase: &mut Phase) -> Result<Option<Acquired>> {
+    lock.borrow(false);
     let found = {
         let held = HELD.get_or_init(Mutex::default).lock();
         held.get(&key(lock))
-            .and_then(|known| Some((known.claim.clone(), known.fence, known.ended.upgrade()?)))
+            .and_then(|known| Some((known.claim.clone(), known.fence, known.common.upgrade()?)))
     };
-    let live = found.filter(|(_, _, ended)| !ended.load(Ordering::Acquire));
-    let Some((mut claim, fence, ended)) = live else {
+    let live = found.filter(|(_, _, common)| !common.has_ended());
+    let Some((mut claim, fence, common)) = live else {
         return Ok(None);
     };
     claim.asked = BootTime::now();
@@ -104,14 +154,26 @@ fn check_held(lock: &Shared, phase: &mut Phase) -> Result<Option<Acquired>> {
         };
     }
     let lease = match claim.ttl {
-        Some(ttl) => match lock.store.backend().extend(&claim, ttl)? {
-            Answer::Done(kept) => lock.lease(kept),
-            // Lost meanwhile: ask as anybody would.
-            Answer::NotOurs => return Ok(None),
-        },
+        Some(theirs) => {
+            // For as long as either of them asks.
+            let ttl = lock
+                .kept_for(lock.ttl)
+                .map_or(theirs, |ttl| ttl.max(theirs));
+            match lock.store.backend().extend(&claim, ttl)? {
+                Answer::Done(kept) => {
+                    claim.ttl = Some(ttl);
+                    lock.borrow(lock.ttl.is_none());
+                    lock.lease(kept)
+                }
+                // Lost meanwhile: ask as anybody would.
+                Answer::NotOurs => return Ok(None),
+            }
+        }
         None if lock.store.backend().is_held(&claim)? => None,
         None => return Ok(None),
     };
+    common.join(lock);
+    lock.quiet_lost();
     lock.set(
         phase,
         Phase::Held(Hold {
@@ -120,10 +182,13 @@ fn check_held(lock: &Shared, phase: &mut Phase) -> Result<Option<Acquired>> {
             fence,
             since: BootTime::now(),
             unsure: false,
-            ended: Some(ended),
+            common: Some(common),
             undo: Undo::LetGo,
         }),
     );
+    if let Phase::Held(hold) = &*phase {
+        watchdog::start(lock, hold);
+    }
     Ok(Some(Acquired {
         attempts: 1,
         fence,

@@ -14,7 +14,7 @@ use crate::owner::{Numbers, OwnerToken};
 use crate::parting::LOST;
 use crate::phase::{Gated, Hold, Phase, PhaseGuard, Seen};
 use crate::registry::Store;
-use crate::service::{self, Command, Place};
+use crate::service::Place;
 use crate::signal::Signal;
 use crate::state::{Released, State};
 use crate::store::{Claim, Tokens};
@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     renew: bool,
     /// Renewed all the same, for as long as the rest of its set is waited for.
     keeps: AtomicBool,
+    /// Renewed all the same, for its hold has the lease of another handle, and this one asked for none.
+    borrows: AtomicBool,
     /// A server keeps the lock, so that each request may take its time, by a clock of its own.
     pub(crate) is_remote: bool,
     /// No verb of the store waits for anybody.
@@ -131,6 +133,7 @@ impl Shared {
             ttl,
             renew,
             keeps: AtomicBool::new(false),
+            borrows: AtomicBool::new(false),
             owned: AtomicU64::new(0),
             state: AtomicU8::new(State::Idle as u8),
             gated: Gated::new(),
@@ -193,13 +196,19 @@ impl Shared {
 
     /// Whether its leases are renewed in the background.
     pub(crate) fn renews(&self) -> bool {
-        self.renew || self.keeps.load(Ordering::Acquire)
+        self.renew || self.keeps.load(Ordering::Acquire) || self.borrows.load(Ordering::Acquire)
     }
 
     /// Has the present hold renewed, or no more, whatever the options say; `watch` must follow.
     pub(crate) fn keep(&self, on: bool) {
         let is_needed = !self.renew && !self.store.is_caller_thread_only();
         self.keeps.store(on && is_needed, Ordering::Release);
+    }
+
+    /// Notes whether the hold that begins has a lease that the handle did not ask for.
+    pub(crate) fn borrow(&self, on: bool) {
+        let may_renew = self.options.renew != Some(false) && !self.store.is_caller_thread_only();
+        self.borrows.store(on && may_renew, Ordering::Release);
     }
 
     /// Puts the hold under watch that is to be kept.
@@ -411,15 +420,7 @@ impl Shared {
         self.alarm.get_or_init(|| {
             let me = self.me.clone();
             let place = Place::of(&self.store);
-            let bell = Signal::with_hook(move || {
-                let me = me.clone();
-                let look = move || {
-                    if let Some(lock) = me.upgrade() {
-                        watchdog::alarmed(&lock);
-                    }
-                };
-                let _ = service::send(place, Command::Job(Box::new(look)));
-            });
+            let bell = Signal::with_hook(move || watchdog::look_soon(place, me.clone()));
             Box::new(Arc::new(bell))
         })
     }

@@ -21,11 +21,12 @@ use crate::codes::Code;
 use crate::lease::BootTime;
 use crate::owner::OwnerToken;
 use crate::phase::{Hold, Phase, PhaseLock};
-use crate::service;
+use crate::service::{self, Command, Place};
 use crate::shared::Shared;
+use crate::signal::Signal;
 use crate::store::Answer;
 use crate::{Error, Result};
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// The most leases that are renewed together: a release waits for the answer to all of them.
@@ -48,7 +49,7 @@ pub(crate) struct Watch {
 pub(crate) fn start(lock: &Shared, hold: &Hold) {
     let Some(lease) = hold.lease else {
         if lock.is_remote && lock.is_watched() {
-            lock.store().backend().alarm(&hold.claim, lock.alarm());
+            lock.store().backend().alarm(&hold.claim, alarm(lock, hold));
         }
         return;
     };
@@ -177,6 +178,10 @@ fn judge(lock: &Shared, phase: &mut Phase, spread: u32) -> Look {
     let (Some(lease), ttl) = (hold.lease, hold.claim.ttl) else {
         return Look::Again(None);
     };
+    if hold.has_ended() {
+        // Another handle that shared it has released it: nothing is lost.
+        return Look::Again(None);
+    }
     if !lock.renews() && !lock.is_watched() {
         // It was renewed while the rest of its set was waited for.
         return Look::Again(None);
@@ -241,6 +246,9 @@ fn settle(lock: &Shared, phase: &mut Phase, look: Look, spread: u32) -> Option<B
         return None;
     };
     hold.claim.deadline = None;
+    if hold.has_ended() {
+        return None;
+    }
     match answer {
         Ok(Answer::Done(renewed)) => {
             hold.lease = lock.lease(renewed).max(hold.lease);
@@ -259,19 +267,41 @@ fn settle(lock: &Shared, phase: &mut Phase, look: Look, spread: u32) -> Option<B
     }
 }
 
+/// The bell of a hold that ends with a session.
+fn alarm<'a>(lock: &'a Shared, hold: &'a Hold) -> &'a Arc<Signal> {
+    let common = hold.common.as_ref();
+    common.map_or_else(|| lock.alarm(), |common| common.alarm())
+}
+
+/// Has the service thread look whether the hold stands.
+pub(crate) fn look_soon(place: Place, lock: Weak<Shared>) {
+    let look = move || {
+        if let Some(lock) = lock.upgrade() {
+            alarmed(&lock);
+        }
+    };
+    let _ = service::send(place, Command::Job(Box::new(look)));
+}
+
 /// The store has rung: the hold may be over.
-pub(crate) fn alarmed(lock: &Shared) {
-    let bell = lock.alarm();
-    bell.take();
+fn alarmed(lock: &Shared) {
+    lock.alarm().take();
     let mut phase = lock.lock_phase();
     let Phase::Held(hold) = &mut *phase else {
         return;
     };
+    if hold.has_ended() {
+        return;
+    }
+    let bell = alarm(lock, hold);
+    bell.take();
     let backend = lock.store().backend();
     let shown = lock.show(hold);
     let held = backend.is_held(&hold.claim);
     drop(shown);
     match held {
+        // Released by another handle meanwhile.
+        Ok(false) if hold.has_ended() => {}
         Ok(false) => lose(
             lock,
             &mut phase,

@@ -4,7 +4,7 @@ use super::support::{Case, List, PATIENCE, code, ms};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-use synlock_core::{Cancel, Code, Lock, LockOptions, Mode, Reentry, Result, State, Wait};
+use synlock_core::{Cancel, Code, Lock, LockOptions, Mode, Result, State, Wait};
 
 pub fn tests(list: &mut List) {
     list.add("acquire_and_conflict", conflict);
@@ -22,17 +22,6 @@ pub fn tests(list: &mut List) {
     list.add("bad_options_are_refused", bad_options);
     list.add("an_interrupted_wait_keeps_its_place", interrupted);
     list.add("a_second_call_on_a_handle_is_refused", concurrent_use);
-    list.add("reentry_policies", reentry);
-    if list.can.shared {
-        list.add("reentry_shares_no_shared_hold_as_exclusive", reentry_modes);
-    }
-    if list.can.promote {
-        list.add("reentry_knows_a_change_of_mode", reentry_promoted);
-    }
-    if list.can.permits {
-        list.add("reentry_shares_no_more_permits_than_held", reentry_permits);
-    }
-    list.add("an_acquire_is_taken_back", taken_back);
     list.add("acquire_tells_how_it_went", acquired);
     if list.can.fair {
         // The kernel's own queue is left when a call ends.
@@ -368,96 +357,6 @@ fn concurrent_use(case: &Case) {
     assert_eq!(code(b.release()), Code::ConcurrentUse);
     a.release().unwrap();
     waiter.join().unwrap().unwrap();
-}
-
-fn reentry(case: &Case) {
-    let with = |policy| case.lock_with(|options| options.reentry = policy);
-    let (a, refused, extended) = (
-        with(Reentry::Extend),
-        with(Reentry::Error),
-        with(Reentry::Extend),
-    );
-    a.acquire(Wait::No, None).unwrap();
-    assert_eq!(code(refused.acquire(Wait::No, None)), Code::Reentered);
-    extended.acquire(Wait::No, None).unwrap();
-    assert_eq!(code(case.lock().acquire(Wait::No, None)), Code::Busy);
-    extended.release().unwrap();
-    assert_eq!(code(a.release()), Code::NotHeld);
-    refused.acquire(Wait::No, None).unwrap();
-}
-
-fn extending(case: &Case, mode: Mode) -> Lock {
-    case.lock_with(|options| {
-        options.reentry = Reentry::Extend;
-        options.mode = mode;
-    })
-}
-
-/// Refused for what `held` says, and with nothing held.
-fn refused_more(lock: &Lock, held: &str) {
-    let error = lock.acquire(Wait::No, None).unwrap_err();
-    assert_eq!(error.code(), Code::Reentered);
-    assert!(error.to_string().contains(held), "{error} names {held}");
-    assert_eq!(lock.state(), State::Idle);
-}
-
-fn reentry_modes(case: &Case) {
-    let with = |mode| extending(case, mode);
-    let (reader, writer) = (with(Mode::Shared), with(Mode::Exclusive));
-    reader.acquire(Wait::No, None).unwrap();
-    refused_more(&writer, "shared");
-    let another = with(Mode::Shared);
-    assert!(another.acquire(Wait::No, None).unwrap().extended);
-    another.release().unwrap();
-    writer.acquire(PATIENCE, None).unwrap();
-    // Who may write may read.
-    assert!(reader.acquire(Wait::No, None).unwrap().extended);
-}
-
-fn reentry_promoted(case: &Case) {
-    let with = |mode| extending(case, mode);
-    let (first, writer) = (with(Mode::Shared), with(Mode::Exclusive));
-    first.acquire(Wait::No, None).unwrap();
-    first.promote(Wait::No).unwrap();
-    assert!(writer.acquire(Wait::No, None).unwrap().extended);
-    writer.abandon().unwrap();
-    first.demote().unwrap();
-    refused_more(&writer, "shared");
-    first.ensure_held().unwrap();
-}
-
-fn reentry_permits(case: &Case) {
-    let with = |take| extending(case, Mode::Permits { take, of: 5 });
-    let (some, all) = (with(2), with(5));
-    some.acquire(Wait::No, None).unwrap();
-    refused_more(&all, "2 of 5");
-    let fewer = with(1);
-    assert!(fewer.acquire(Wait::No, None).unwrap().extended);
-    fewer.release().unwrap();
-    assert!(!all.acquire(PATIENCE, None).unwrap().extended);
-}
-
-fn taken_back(case: &Case) {
-    let with = || case.lock_with(|options| options.reentry = Reentry::Extend);
-    let (first, again) = (with(), with());
-    first.acquire(Wait::No, None).unwrap();
-    again.acquire(Wait::No, None).unwrap();
-    again.abandon().unwrap();
-    assert_eq!((again.state(), first.state()), (State::Idle, State::Held));
-    first.ensure_held().unwrap();
-    assert_eq!(code(case.lock().acquire(Wait::No, None)), Code::Busy);
-    // Refused, it was granted nothing.
-    for lock in [&first, &again] {
-        let _ = lock.acquire(Wait::No, None);
-        assert_eq!(code(lock.acquire(Wait::No, None)), Code::AlreadyHeld);
-        lock.abandon().unwrap();
-        lock.ensure_held().unwrap();
-    }
-    first.release().unwrap();
-    first.acquire(Wait::No, None).unwrap();
-    first.abandon().unwrap();
-    assert_eq!(first.state(), State::Idle);
-    case.lock().acquire(Wait::No, None).unwrap();
 }
 
 fn acquired(case: &Case) {

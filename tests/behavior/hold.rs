@@ -163,7 +163,7 @@ fn broken(case: &Case) {
     thief.ensure_held().unwrap();
 }
 
-fn readable(fd: i32) -> bool {
+pub fn readable(fd: i32) -> bool {
     let mut poll = libc::pollfd {
         fd,
         events: libc::POLLIN,

@@ -11,6 +11,7 @@ mod manage;
 mod matrix;
 mod modes;
 mod process;
+mod reentry;
 mod sessions;
 mod sets;
 mod sets_by_hand;
@@ -32,6 +33,7 @@ fn main() {
         let mut list = support::List::new(setup);
         matrix::tests(&mut list);
         acquire::tests(&mut list);
+        reentry::tests(&mut list);
         hold::tests(&mut list);
         modes::tests(&mut list);
         manage::tests(&mut list);
