@@ -110,6 +110,17 @@ pub(crate) fn note_mode(lock: &Shared, hold: &Hold) {
     }
 }
 
+/// Whether this process may have a hold that is to be refused or shared. Asks no store.
+pub(crate) fn knows_one(lock: &Shared) -> bool {
+    lock.is_reentrant() && {
+        let held = HELD.get_or_init(Mutex::default).lock();
+        let common = held
+            .get(&key(lock))
+            .and_then(|known| known.common.upgrade());
+        common.is_some_and(|common| !common.has_ended())
+    }
+}
+
 /// Before an acquire: refuses, or shares the hold that this process has already.
 #[inline]
 pub(crate) fn check(lock: &Shared, phase: &mut Phase) -> Result<Option<Acquired>> {

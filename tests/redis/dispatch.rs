@@ -1,7 +1,7 @@
 //! Many requests of one event loop under way on one connection.
 
 use super::{ms, reap};
-use synlock_core::{Code, Dispatch, Lock, LockOptions, Op, State, Store, Wait};
+use synlock_core::{Code, Dispatch, Lock, LockOptions, Op, Reentry, State, Store, Wait};
 use synlock_tests::load::SOON;
 use synlock_tests::names::unique;
 use synlock_tests::redis::RedisServer;
@@ -143,6 +143,28 @@ fn a_request_that_is_not_answered_ends_with_its_own_time() {
 }
 
 /// A loop that never reaps: what it was granted is kept all the same, and whoever waits behind it is served.
+/// Whoever shares a hold asks the store whether it stands, and no loop of the host waits for that.
+#[test]
+fn a_request_for_a_hold_of_this_process_does_not_stop_the_loop() {
+    let setting = Setting::with_timeout(5_000);
+    for (reentry, code) in [
+        (Reentry::Extend, Code::Ok),
+        (Reentry::Error, Code::Reentered),
+    ] {
+        let mut options = LockOptions::default();
+        options.reentry = reentry;
+        let made = || setting.store.lock_with("mine", options.clone()).unwrap();
+        let (mine, again) = (made(), made());
+        mine.try_acquire().unwrap().unwrap();
+        setting.server.pause();
+        let acquire = Op::Acquire(Wait::Forever);
+        setting.dispatch.submit(&again, acquire, 7).unwrap();
+        setting.server.resume();
+        assert_eq!(reap(&setting.dispatch, 1), [(7, code)]);
+        mine.release().unwrap();
+    }
+}
+
 #[test]
 fn a_loop_that_does_not_come_loses_nothing() {
     let setting = Setting::new();

@@ -6,6 +6,7 @@ use crate::acquire::Look;
 use crate::codes::Code;
 use crate::lease::{BootTime, Wait};
 use crate::phase::{Phase, PhaseGuard, Step};
+use crate::reentry;
 use crate::service::{self, Command, Place};
 use crate::store::pipe::{Arrived, Ask, Letter, Pipe};
 use crate::store::{Attempt, Claim};
@@ -131,7 +132,8 @@ impl Task {
         first: bool,
     ) -> Result<Option<Look<'a>>> {
         if let (true, Op::Acquire(wait)) = (first, self.op) {
-            if matches!(phase, Phase::Pending(..)) {
+            // Who may share a hold asks the store first whether that stands.
+            if matches!(phase, Phase::Pending(..)) || reentry::knows_one(&self.lock) {
                 return Ok(None);
             }
             let (wait, now) = (self.time_left(wait), BootTime::now());
