@@ -347,8 +347,11 @@ fn redis_place(server: &RedisServer) -> Place {
         let meant: BTreeSet<Vec<u8>> = names.iter().flat_map(|name| redis_keys(name)).collect();
         let there: BTreeSet<Vec<u8>> = all_keys(&socket)
             .into_iter()
-            // Counters stay.
-            .filter(|key| meant.contains(key) || !key.ends_with(b"}f"))
+            // Counters stay, and in which life of the server they are.
+            .filter(|key| {
+                let stays = key.ends_with(b"}f") || key == b"synlock:life";
+                meant.contains(key) || !stays
+            })
             .collect();
         match there.symmetric_difference(&meant).next() {
             None => Ok(()),
