@@ -2,23 +2,15 @@
 
 use std::time::Duration;
 use synlock_core::store::{Attempt, Claim, Seat};
-use synlock_core::{BootTime, Mode, Name, OwnerToken, Store};
+use synlock_core::{Name, OwnerToken, Store};
 
 /// A claim on a lock, for a minute.
 pub fn claim(name: &str) -> Claim {
+    let name = Name::new(name.as_bytes()).unwrap();
+    let token = OwnerToken::draw().unwrap();
     Claim {
-        name: Name::new(name.as_bytes()).unwrap(),
-        token: OwnerToken::draw().unwrap(),
-        recurs: false,
-        mode: Mode::Exclusive,
-        ttl: Some(Duration::from_secs(60)),
-        deadline: None,
-        fence_block: 1,
-        fence_least: 0,
-        label: None,
-        fair: true,
-        asked: BootTime::now(),
         seat: Seat::new(),
+        ..Claim::exclusive(name, token, Duration::from_secs(60))
     }
 }
 

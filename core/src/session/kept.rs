@@ -10,13 +10,12 @@ use crate::codes::Code;
 use crate::event::{Event, EventKind};
 use crate::fork::PerProcess;
 use crate::lease::{BootTime, drift_allowance};
-use crate::mode::Mode;
 use crate::name::Name;
 use crate::options::check_ttl;
 use crate::owner::OwnerToken;
 use crate::registry::Store;
 use crate::service;
-use crate::store::{Answer, Attempt, Backend, Claim, Grant, Inspection, Seat};
+use crate::store::{Answer, Attempt, Backend, Claim, Grant, Inspection};
 use crate::sync::Mutex;
 use crate::{Error, Result};
 use sha2::{Digest, Sha256};
@@ -80,18 +79,9 @@ fn surely(lease: BootTime, ttl: Duration) -> BootTime {
 
 fn claim(id: &Arc<str>, name: &Name, token: OwnerToken, ttl: Duration) -> Claim {
     Claim {
-        name: name.clone(),
-        token,
         recurs: true,
-        mode: Mode::Exclusive,
-        ttl: Some(ttl),
-        deadline: None,
-        fence_block: 1,
-        fence_least: 0,
         label: Some(id.clone()),
-        fair: true,
-        asked: BootTime::now(),
-        seat: Seat::none(),
+        ..Claim::exclusive(name.clone(), token, ttl)
     }
 }
 

@@ -147,6 +147,26 @@ pub struct Claim {
     pub seat: Seat,
 }
 
+impl Claim {
+    /// An exclusive one, asked now, of no handle.
+    pub fn exclusive(name: Name, token: OwnerToken, ttl: Duration) -> Self {
+        Claim {
+            name,
+            token,
+            recurs: false,
+            mode: Mode::Exclusive,
+            ttl: Some(ttl),
+            deadline: None,
+            fence_block: 1,
+            fence_least: 0,
+            label: None,
+            fair: true,
+            asked: BootTime::now(),
+            seat: Seat::none(),
+        }
+    }
+}
+
 /// When holds get their owner tokens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Tokens {

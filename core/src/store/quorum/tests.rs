@@ -5,7 +5,6 @@ use super::votes::burn_at;
 use crate::capability::{Capabilities, Fence};
 use crate::lease::{BootTime, Wait};
 use crate::lock::Lock;
-use crate::mode::Mode;
 use crate::name::Name;
 use crate::options::LockOptions;
 use crate::owner::OwnerToken;
@@ -13,7 +12,7 @@ use crate::registry::Store;
 use crate::session::{Session, Taken};
 use crate::signal::Signal;
 use crate::store::{
-    Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Holder, Inspection, Life, Seat,
+    Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Holder, Inspection, Life,
 };
 use crate::sync::Mutex;
 use crate::url::Url;
@@ -444,20 +443,7 @@ fn a_session_that_meets_members_that_are_down_leaves_nothing_behind() {
 }
 
 fn claim(token: OwnerToken) -> Claim {
-    Claim {
-        name: Name::new(b"a").unwrap(),
-        token,
-        recurs: false,
-        mode: Mode::Exclusive,
-        ttl: Some(Duration::from_secs(20)),
-        deadline: None,
-        fence_block: 1,
-        fence_least: 0,
-        label: None,
-        fair: true,
-        asked: BootTime::now(),
-        seat: Seat::none(),
-    }
+    Claim::exclusive(Name::new(b"a").unwrap(), token, Duration::from_secs(20))
 }
 
 /// A hold of a quorum that counts by other rules.

@@ -5,11 +5,10 @@ use super::config::Tiered;
 use crate::capability::Capabilities;
 use crate::fork::PerProcess;
 use crate::lease::BootTime;
-use crate::mode::Mode;
 use crate::name::Name;
 use crate::owner::OwnerToken;
 use crate::signal::Signal;
-use crate::store::{Answer, Attempt, Backend, Cancelled, Claim, Grant, Inspection, Seat};
+use crate::store::{Answer, Attempt, Backend, Cancelled, Claim, Grant, Inspection};
 use crate::sync::Mutex;
 use crate::url::Url;
 use crate::{Code, Result};
@@ -211,20 +210,7 @@ fn bell() -> Arc<Signal> {
 }
 
 fn claim(byte: u8) -> Claim {
-    Claim {
-        name: name(),
-        token: OwnerToken::from_bytes([byte; 16]),
-        recurs: false,
-        mode: Mode::Exclusive,
-        ttl: Some(TTL),
-        deadline: None,
-        fence_block: 1,
-        fence_least: 0,
-        label: None,
-        fair: true,
-        asked: BootTime::now(),
-        seat: Seat::none(),
-    }
+    Claim::exclusive(name(), OwnerToken::from_bytes([byte; 16]), TTL)
 }
 
 fn granted(answer: Result<Attempt>) -> Grant {
