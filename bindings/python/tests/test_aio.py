@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 
 import pytest
 import uvloop
@@ -338,6 +339,27 @@ def test_a_collected_lock_is_released_beside_the_loop(own_redis, name, caplog):
 
     run(main())
     assert [record.synlock["kind"] for record in caplog.records].count("forgotten") == 1
+
+
+def test_a_closed_loop_takes_its_waits_along(url, name):
+    loop = asyncio.new_event_loop()
+    gone = weakref.ref(loop)
+    holder = synlock.Lock(url, name)
+    holder.acquire()
+
+    async def begin():
+        waiting = asyncio.create_task(synlock.aio.Lock(url, name).acquire())
+        await asyncio.sleep(0.1)
+        return waiting.done()
+
+    assert not loop.run_until_complete(begin())
+    loop.close()
+    gc.collect()
+    holder.release()
+    assert synlock.Lock(url, name).acquire(timeout=60)
+    del loop
+    gc.collect()
+    assert gone() is None
 
 
 def test_what_is_collected_takes_no_lock_of_pythons(url, name):

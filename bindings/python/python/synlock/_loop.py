@@ -37,9 +37,9 @@ class Operations:
         self._watched: dict[tuple[int, bytes], list[asyncio.Future[bool]]] = {}
         self._watching: set[asyncio.Task[None]] = set()
         self._threads: ThreadPoolExecutor | None = None
-        # The table of loops must not keep this loop.
         self._loop = weakref.ref(loop)
         self.pid = os.getpid()
+        # Which keeps this while the loop is open.
         loop.add_reader(self._dispatch.fd(), self._drain)
 
     def _new(self) -> asyncio.Future[Any]:
@@ -254,13 +254,16 @@ class _Collector:
 
 collector = _Collector()
 
-_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Operations] = weakref.WeakKeyDictionary()
+#: Not the operations themselves: their futures have the loop, and would keep one that was closed while they waited.
+_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[Operations]] = weakref.WeakKeyDictionary()
 
 
 def operations() -> Operations:
     """Those of the running loop; a forked child has none of its parent's."""
     loop = asyncio.get_running_loop()
-    found = _loops.get(loop)
+    known = _loops.get(loop)
+    found = None if known is None else known()
     if found is None or found.pid != os.getpid():
-        found = _loops[loop] = Operations(loop)
+        found = Operations(loop)
+        _loops[loop] = weakref.ref(found)
     return found
