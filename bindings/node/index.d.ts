@@ -183,7 +183,8 @@ export interface SetEntry extends LockOptions {
 /**
  * Locks that were taken together, all or none, on any stores and in any modes. No two sets can wait for one another,
  * whatever the order of their locks. While it waits, a set may hold some of its locks, with leases that are renewed;
- * it gives them back if it fails. Released when the process exits.
+ * it gives them back if it fails. Released when the process exits, or when neither the set nor any of its locks is
+ * reachable.
  */
 export class LockSet implements Iterable<Lock> {
   private constructor();

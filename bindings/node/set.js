@@ -3,6 +3,8 @@
 /** Several locks at once: all of them, or none. */
 module.exports = ({ native, insides, begin, obtain, endLock, numberOf, check, make, withCause, statusOf, milliseconds, RELEASE, CHECK }) => {
   const OWN = Symbol('own');
+  // Whoever has one of its locks has the set: it would be given back when it is collected.
+  const sets = new WeakMap();
 
   class LockSet {
     #native;
@@ -28,6 +30,7 @@ module.exports = ({ native, insides, begin, obtain, endLock, numberOf, check, ma
       this.#direct = kinds.has(true);
       this.#native = new native.NativeSet(this.locks.map(numberOf));
       check(this.#native.made());
+      for (const lock of this.locks) sets.set(lock, this);
     }
 
     static async acquire(entries, options) {

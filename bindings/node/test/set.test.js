@@ -3,10 +3,14 @@
 // Several locks at once: all or none.
 const assert = require('node:assert');
 const { after, before, describe, it } = require('node:test');
+const v8 = require('node:v8');
+const vm = require('node:vm');
 const synlock = require('..');
 const { Store, LockSet } = synlock;
-const { PATIENCE, sleep, briefly, name, setups } = require('./support.js');
+const { PATIENCE, sleep, until, briefly, name, setups } = require('./support.js');
 
+v8.setFlagsFromString('--expose-gc');
+const collect = vm.runInNewContext('gc');
 const code = (wanted) => (error) => error instanceof synlock.SynlockError && error.code === `SYNLOCK_${wanted}`;
 
 for (const [kind, setup] of Object.entries(setups)) {
@@ -71,6 +75,29 @@ for (const [kind, setup] of Object.entries(setups)) {
       assert.equal(result, 3);
       await assert.rejects(store.usingAll(keys, { timeout: PATIENCE }, () => { throw new TypeError('mine'); }), TypeError);
       for (const key of keys) assert.equal(await store.isLocked(key), false);
+    });
+
+    it('is held as long as somebody has one of its locks', async () => {
+      const keys = names();
+      // In a function of its own, whose variables are gone with it.
+      const held = await (async () => {
+        const [first] = await store.acquireAll(keys);
+        return first;
+      })();
+      for (let round = 0; round < 20; round++) await sleep(5).then(collect);
+      assert.equal(held.state, 'held');
+      for (const key of keys) assert.equal(await store.tryAcquire(key), null);
+      await held.release();
+    });
+
+    it('that nobody has any more is given back', async () => {
+      const keys = names();
+      await (() => store.acquireAll(keys).then(() => {}))();
+      await until(async () => {
+        collect();
+        const held = await Promise.all(keys.map((key) => store.isLocked(key)));
+        return !held.includes(true);
+      }, 'it is free');
     });
 
     it('its locks have modes, options and stores of their own', async () => {
