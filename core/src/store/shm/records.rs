@@ -84,9 +84,15 @@ impl Entry {
         self.fence.is_none()
     }
 
+    /// When the hold ends; long ago if somebody else has ended it, which must not look like no lease.
     pub(super) fn lease(&self) -> Option<BootTime> {
-        let life = self.member.word(Word::Life, self.record);
-        Life(life.load(Acquire)).until().map(BootTime::from_nanos)
+        let life = Life(self.member.word(Word::Life, self.record).load(Acquire));
+        let until = if life.is_begun() {
+            life.until()
+        } else {
+            Some(0)
+        };
+        until.map(BootTime::from_nanos)
     }
 
     pub(super) fn grant(&self, recovered: bool) -> Grant {
@@ -146,5 +152,55 @@ impl Entry {
                 && word
                     .compare_exchange(life.0, Life::ENDED.0, AcqRel, Acquire)
                     .is_ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::Config;
+    use super::super::protocol::{Answer, Protocol, Want};
+    use super::super::view::View;
+    use super::super::words::ModeWord;
+    use super::*;
+    use crate::name::Name;
+    use crate::store::segment::layout::Kind;
+    use std::time::Duration;
+
+    fn grant(entry: &mut Entry, key: &names::Key, until: Option<BootTime>) {
+        let want = Want {
+            mode: ModeWord::EXCLUSIVE,
+            life: Life::new(until.map(BootTime::as_nanos), entry.owned.next_use()),
+            fair: true,
+            step: 1,
+        };
+        let member = entry.member.clone();
+        let view = View::of(&member, key);
+        let answer = Protocol(&view).try_now(entry.slot, entry.record, &want);
+        assert!(matches!(answer, Answer::Granted { .. }), "{answer:?}");
+        entry.fence = Some(1);
+    }
+
+    /// The next owner may come before the first has read what it was granted.
+    #[test]
+    fn a_grant_that_was_ended_before_it_is_told_is_told_as_over() {
+        let name = format!("synlock-records-{}", std::process::id());
+        let config = Config {
+            kind: Kind::Locks,
+            path: std::env::temp_dir().join(name),
+            mode: 0o600,
+            group: None,
+            slots: Some(4),
+        };
+        let member = Arc::new(Member::attach(&config).unwrap());
+        let key = names::Key::new(&Name::new("n").unwrap());
+        let slot = names::find_or_put(&member, &key).unwrap();
+        let [mut first, mut next] = [(); 2].map(|()| Entry::new(member.clone(), slot).unwrap());
+        grant(&mut first, &key, Some(BootTime::now()));
+        std::thread::sleep(Duration::from_millis(1));
+        grant(&mut next, &key, None);
+        let lease = first.grant(false).lease;
+        assert!(lease.is_some_and(BootTime::has_passed), "{lease:?}");
+        assert_eq!(next.grant(false).lease, None);
+        std::fs::remove_file(&config.path).unwrap();
     }
 }
