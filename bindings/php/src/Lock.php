@@ -20,6 +20,7 @@ use Synlock\Internal\Options;
 final class Lock
 {
     private const SHARED = 1;
+    private const PERMITS = 2;
 
     private CData $handle;
     private Native $native;
@@ -389,6 +390,18 @@ final class Lock
         }
 
         return $this->handle;
+    }
+
+    /**
+     * For sets: whether a hold is in the mode that the lock was made for.
+     *
+     * @internal
+     */
+    public function isInOwnMode(): bool
+    {
+        $mode = $this->options->of !== null ? self::PERMITS : (int) $this->options->shared;
+
+        return $this->native->ffi->synlock_lock_mode($this->handle) === $mode;
     }
 
     /** Makes the handle anew if it went with its request, or if it is idle and of the other mode. */

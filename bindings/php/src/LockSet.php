@@ -25,6 +25,8 @@ final class LockSet
     private Native $native;
     /** @var list<CData> the locks' handles of which the set was made */
     private array $members = [];
+    /** @var list<string|null> the owner tokens of what it took last, in the order of the locks */
+    private array $owners = [];
     private CData $acquired;
 
     /**
@@ -57,7 +59,7 @@ final class LockSet
     }
 
     /**
-     * Takes all locks. On a set that is held already: true, and its leases are renewed.
+     * Takes all locks. On a set that has taken them already: true, and its leases are renewed.
      *
      * @param bool       $blocking wait until all are free
      * @param float|null $timeout  wait so many seconds at most; null: the timeout of the first lock, or for ever.
@@ -66,7 +68,8 @@ final class LockSet
      *
      * @return bool whether all are held now; if not, none is
      *
-     * @throws SynlockException for trouble of a store, never for a lock that is not free
+     * @throws SynlockException for trouble of a store, never for a lock that is not free; `AlreadyHeld` if one is held by
+     *                          hand, or was brought into another mode
      */
     public function acquire(bool $blocking = false, ?float $timeout = null): bool
     {
@@ -98,7 +101,11 @@ final class LockSet
      */
     public function release(): void
     {
-        $this->check($this->native->ffi->synlock_set_release($this->handle, $this->native->errorSlot));
+        $status = $this->native->ffi->synlock_set_release($this->handle, $this->native->errorSlot);
+        if ($status === Code::OK) {
+            $this->owners = [];
+        }
+        $this->check($status);
     }
 
     /**
@@ -171,7 +178,7 @@ final class LockSet
         } else {
             $this->acquired = $native->sized('synlock_acquired');
         }
-        [$this->native, $this->handle, $this->members] = [$native, $slot, $members];
+        [$this->native, $this->handle, $this->members, $this->owners] = [$native, $slot, $members, []];
     }
 
     private function deadline(?float $timeout): Deadline
@@ -194,6 +201,9 @@ final class LockSet
                 $native->forget();
                 $status = $native->ffi->synlock_set_acquire($this->handle, $deadline?->left() ?? 0, null, $acquired, $native->errorSlot);
             } while ($status === Code::INTERRUPTED);
+            if ($status === Code::OK) {
+                $this->owners = \array_map(static fn (Lock $lock): ?string => $lock->ownerToken(), $this->locks);
+            }
 
             return $status;
         } catch (\Throwable $thrown) {
@@ -212,12 +222,12 @@ final class LockSet
         return $deadline !== null && $deadline->end("not all of the locks {$names} are free");
     }
 
-    /** An acquire on a set that holds something: fine if it holds all. */
+    /** An acquire on a set of which something is held: fine if all is, as the set took it. */
     private function again(): bool
     {
         $failure = $this->native->failure(Code::ALREADY_HELD);
-        foreach ($this->locks as $lock) {
-            if (!$lock->isAcquired()) {
+        foreach ($this->locks as $at => $lock) {
+            if (!$lock->isAcquired() || !$lock->isInOwnMode() || $lock->ownerToken() !== ($this->owners[$at] ?? null)) {
                 throw $failure;
             }
         }

@@ -6,6 +6,7 @@ declare(strict_types=1);
 
 namespace Synlock\Tests;
 
+use Synlock\Exception\AlreadyHeld;
 use Synlock\Exception\InvalidArgument;
 use Synlock\Exception\NotHeld;
 use Synlock\LockSet;
@@ -81,6 +82,34 @@ return static function (Runner $t, string $temp, string $package, string $redis)
             $set->release();
         });
     }
+
+    $t->test('set: what is held by hand, or in another mode, is none of its own', static function () use ($urls): void {
+        foreach ($urls as $kind => $url) {
+            $store = Store::open($url);
+            [$mine, $theirs] = [$store->createLock('by-hand'), $store->createLock('by-hand')];
+            [$ours, $its] = [new LockSet($mine), new LockSet($theirs)];
+            same([true, true], [$mine->acquireRead(), $theirs->acquireRead()], $kind);
+            foreach ([$ours, $its] as $set) {
+                throws(AlreadyHeld::class, static fn () => $set->acquire());
+            }
+            $theirs->release();
+            same(true, $mine->acquire(), "{$kind}: the only reader");
+            throws(AlreadyHeld::class, static fn () => $ours->acquire());
+            throws(NotHeld::class, static fn () => $ours->release());
+            $mine->release();
+            same([true, true], [$ours->acquire(), $ours->acquire()], "{$kind}: what it took is its own");
+            $mine->demote();
+            throws(AlreadyHeld::class, static fn () => $ours->acquire());
+            same(true, $theirs->acquireRead(), "{$kind}: it is a reader");
+            $theirs->release();
+            $mine->promote();
+            same(true, $ours->acquire(), $kind);
+            $mine->release();
+            $mine->acquire();
+            throws(AlreadyHeld::class, static fn () => $ours->acquire());
+            $mine->release();
+        }
+    });
 
     $t->test('set: what is none', static function (): void {
         $store = Store::open('memory:');
