@@ -200,8 +200,8 @@ impl Handle {
     }
 
     #[getter]
-    fn state(&self) -> &'static str {
-        self.lock.state().name()
+    fn state(&self, py: Python<'_>) -> &'static str {
+        py.detach(|| self.lock.state()).name()
     }
 
     #[getter]

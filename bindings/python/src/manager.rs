@@ -277,8 +277,10 @@ impl Semaphores {
     }
 
     /// Keeps what was acquired.
-    fn keep(&self, errand: &Errand) -> PyResult<()> {
-        self.manager.keep(errand.take()?);
+    fn keep(&self, py: Python<'_>, errand: &Errand) -> PyResult<()> {
+        let ticket = errand.take()?;
+        // Lets go of an old hold, perhaps: that asks a server.
+        py.detach(|| self.manager.keep(ticket));
         Ok(())
     }
 
@@ -296,21 +298,22 @@ impl Semaphores {
     /// For event loops: what to release; nothing in a demo.
     #[pyo3(signature = (key, caller=None))]
     fn take(&self, py: Python<'_>, key: PyKey, caller: Option<String>) -> PyResult<Option<Errand>> {
-        contained(py, || {
+        detached(py, || {
             let ticket = self.manager.take(&key.0, caller.as_deref())?;
             Ok(ticket.map(Errand::new))
         })
     }
 
     /// Takes back what was not released after all.
-    fn put_back(&self, errand: &Errand) -> PyResult<()> {
-        self.manager.put_back(errand.take()?);
+    fn put_back(&self, py: Python<'_>, errand: &Errand) -> PyResult<()> {
+        let ticket = errand.take()?;
+        py.detach(|| self.manager.put_back(ticket));
         Ok(())
     }
 
     /// The handle under a key that is held, and whether it has a lease.
     fn holding(&self, py: Python<'_>, key: PyKey) -> PyResult<(Handle, bool)> {
-        contained(py, || {
+        detached(py, || {
             let lock = self.manager.lock(&key.0)?;
             let has_lease = self.manager.store().capabilities().ttl;
             Ok((Handle::of(lock), has_lease))
@@ -318,8 +321,8 @@ impl Semaphores {
     }
 
     /// Names that are held, and who acquired them.
-    fn held(&self) -> Vec<(Vec<u8>, Option<String>)> {
-        let list = self.manager.list();
+    fn held(&self, py: Python<'_>) -> Vec<(Vec<u8>, Option<String>)> {
+        let list = py.detach(|| self.manager.list());
         let row = |(name, caller): (synlock_core::Name, Option<std::sync::Arc<str>>)| {
             (
                 name.as_bytes().to_vec(),

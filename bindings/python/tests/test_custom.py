@@ -282,3 +282,37 @@ def test_under_gevent_a_wait_lets_other_greenlets_run():
     done = subprocess.run([sys.executable, "-c", GREENLETS, folder], capture_output=True, text=True, timeout=120)
     wanted = ["True", "False []", "[True, True, True, True, True] False", "True"]
     assert done.stdout.splitlines() == wanted, done.stdout + done.stderr
+
+
+LOOKS = """
+import sys; sys.path.insert(0, sys.argv[1])
+import threading, time, synlock
+from test_custom import Drawer
+asked = threading.Event()
+class Slow(Drawer):
+    def is_held(self, ask):
+        asked.set()
+        time.sleep(0.05)
+        return super().is_held(ask)
+store = synlock.Store.custom(Slow())
+lock = store.lock("x")
+lock.acquire()
+manager = synlock.SemaphoreManager(store)
+manager.acquire(["y"])
+looks = [lock.locked, lambda: lock.state, manager.held]
+for ask in lock.ensure_held, lambda: manager.is_acquired(["y"]):
+    for look in looks:
+        asked.clear()
+        thread = threading.Thread(target=ask)
+        thread.start()
+        asked.wait()
+        look()
+        thread.join()
+print("done")
+"""
+
+
+def test_a_look_waits_for_no_thread_that_waits_for_python():
+    folder = str(pathlib.Path(__file__).parent)
+    done = subprocess.run([sys.executable, "-c", LOOKS, folder], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "done\n", done.stderr
