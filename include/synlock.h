@@ -2203,10 +2203,11 @@ synlock_status synlock_reply_add(synlock_reply *reply,
 /**
  * Copies statements, an empty line between each two, that make the table
  * of fencing tokens in a database and the trigger that refuses to lower
- * one; run again, they change nothing. `engine` is "sqlite", "postgres" or
- * "mysql"; `table` is NULL for "synlock_fence". The program runs them on a
- * connection of its own, one by one. For the buffer see
- * `synlock_store_url`; 2048 bytes are enough.
+ * one; run again, they change nothing (MySQL before 8.0.29 says then that
+ * it has the trigger). `engine` is "sqlite", "postgres" or "mysql"; `table`
+ * is NULL for "synlock_fence". The program runs them on a connection of its
+ * own, one by one. For the buffer see `synlock_store_url`; 2048 bytes are
+ * enough.
  */
 SYNLOCK_API
 synlock_status synlock_fencing_ddl(const char *engine,

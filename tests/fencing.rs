@@ -63,6 +63,11 @@ fn guards(engine: Engine, run: &dyn Fn(&str) -> Command) {
     good(&write(engine, table, 9, "ninth"));
     good(&write(engine, table, 9, "again"));
     stale(&write(engine, table, 8, "late"));
+    // Nor does a run leave a moment in which anything else is let through.
+    for sql in ddl(engine, table).unwrap() {
+        good(&script(engine, &[sql]));
+        stale(&write(engine, table, 8, "between"));
+    }
     good(&write(engine, table, i64::MAX, "last"));
     stale(&write(engine, table, i64::MAX - 1, "later"));
     assert!(good("SELECT v FROM data").contains("last"));

@@ -395,7 +395,10 @@ export type Engine = 'sqlite' | 'postgres' | 'mysql';
  * `lock.fencingToken` that they have seen, and refuse lower ones in the same transaction as the write.
  */
 export const fencing: {
-  /** Statements that make the table of tokens and the trigger by which the database refuses to lower one. */
+  /**
+   * Statements that make the table of tokens and the trigger by which the database refuses to lower one. Run again,
+   * they change nothing (MySQL before 8.0.29 says then that it has the trigger).
+   */
   ddl(engine: Engine, table?: string): string[];
   /** The trigger for a table of your own: no update of a row lowers the token in `column`. */
   trigger(engine: Engine, table: string, column?: string): string[];

@@ -88,7 +88,8 @@ fn check_name(name: &str, what: &str, parts: usize) -> Result<()> {
     )))
 }
 
-/// Statements that make the table of tokens and its trigger; run again, they change nothing.
+/// Statements that make the table of tokens and its trigger; run again, they change nothing, and the guard is
+/// there all the time. (MySQL before 8.0.29 says then that it has the trigger.)
 ///
 /// # Errors
 /// `InvalidArgument` for a name that is not made of letters, digits and `_`.
@@ -144,18 +145,20 @@ pub fn trigger(engine: Engine, table: &str, column: &str) -> Result<Vec<String>>
                  BEGIN IF {lower} THEN RAISE EXCEPTION '{STALE}' USING ERRCODE = 'SL001'; END IF; \
                  RETURN NEW; END $$"
             ),
-            format!("DROP TRIGGER IF EXISTS {label} ON {name}"),
+            // Made only where it is not: there is no moment without it.
             format!(
-                "CREATE TRIGGER {label} BEFORE UPDATE ON {name} FOR EACH ROW EXECUTE FUNCTION {qualified}()"
+                "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = '{name}'::regclass \
+                 AND tgname = '{bare}_{column}_grows') THEN \
+                 CREATE TRIGGER {label} BEFORE UPDATE ON {name} FOR EACH ROW EXECUTE FUNCTION {qualified}(); \
+                 END IF; END $$"
             ),
         ],
-        Engine::Mysql => vec![
-            format!("DROP TRIGGER IF EXISTS {qualified}"),
-            format!(
-                "CREATE TRIGGER {qualified} BEFORE UPDATE ON {name} FOR EACH ROW \
-                 IF {lower} THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{STALE}'; END IF"
-            ),
-        ],
+        // As MariaDB and MySQL know each other's comments. A MySQL that cannot be told so refuses a second one.
+        Engine::Mysql => vec![format!(
+            "CREATE TRIGGER /*M!100104 IF NOT EXISTS */ /*!80029 IF NOT EXISTS */ {qualified} \
+             BEFORE UPDATE ON {name} FOR EACH ROW \
+             IF {lower} THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{STALE}'; END IF"
+        )],
     })
 }
 

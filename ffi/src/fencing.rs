@@ -10,10 +10,11 @@ use synlock_core::fork::PerProcess;
 
 /// Copies statements, an empty line between each two, that make the table
 /// of fencing tokens in a database and the trigger that refuses to lower
-/// one; run again, they change nothing. `engine` is "sqlite", "postgres" or
-/// "mysql"; `table` is NULL for "synlock_fence". The program runs them on a
-/// connection of its own, one by one. For the buffer see
-/// `synlock_store_url`; 2048 bytes are enough.
+/// one; run again, they change nothing (MySQL before 8.0.29 says then that
+/// it has the trigger). `engine` is "sqlite", "postgres" or "mysql"; `table`
+/// is NULL for "synlock_fence". The program runs them on a connection of its
+/// own, one by one. For the buffer see `synlock_store_url`; 2048 bytes are
+/// enough.
 ///
 /// # Safety
 /// Text is NULL or NUL-terminated; otherwise as `synlock_store_url`.

@@ -27,7 +27,7 @@ final class Fencing
 
     /**
      * Statements that make the table of tokens, and the trigger by which the database refuses to lower one.
-     * Run again, they change nothing.
+     * Run again, they change nothing (MySQL before 8.0.29 says then that it has the trigger).
      *
      * @param string $engine `sqlite`, `postgres` or `mysql`; a PDO driver's name will do
      *

@@ -30,7 +30,8 @@ STALE = "stale fencing token"
 def ddl(engine: str, table: str = TABLE) -> list[str]:
     """Statements that make the table of tokens, and the trigger by which the database refuses to lower one.
 
-    `engine` is sqlite, postgres or mysql. Run again, they change nothing.
+    `engine` is sqlite, postgres or mysql. Run again, they change nothing (MySQL before 8.0.29
+    says then that it has the trigger).
     """
     return _synlock.fencing_ddl(engine, table)
 
