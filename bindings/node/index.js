@@ -61,6 +61,7 @@ function deliver() {
 
 // Only Node itself is known to have libuv's loop.
 const hub = new native.Hub(deliver, process.versions.bun === undefined && process.versions.deno === undefined);
+const hubNumber = hub.number;
 const flush = () => hub.flush();
 
 function listen(callback) {
@@ -113,9 +114,9 @@ function begin(handle, op, argument) {
     if (handle.number === undefined) {
       // A set's: it holds back what it writes.
       process.nextTick(flush);
-      return handle.begin(id, op, argument);
+      return handle.begin(hubNumber, id, op, argument);
     }
-    const status = native.begin(handle.number, id, op, argument);
+    const status = native.begin(hubNumber, handle.number, id, op, argument);
     if (status > 0) return native.refusal();
     // What others begin in this turn of the loop goes out together with it.
     if (status < 0) process.nextTick(flush);

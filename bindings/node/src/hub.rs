@@ -1,5 +1,5 @@
-//! Where completions enter an environment: one function per main thread or worker, which is called on
-//! its loop, takes what has come since, and keeps nothing alive.
+//! Where completions enter an environment: one function per main thread or worker, and instance of the package,
+//! which is called on its loop, takes what has come since, and keeps nothing alive.
 //!
 //! The loop watches a descriptor, and reads the answers of servers itself. In a program that has no libuv to show,
 //! the threads of the library call.
@@ -13,6 +13,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use synlock_core::dispatch::Poller;
+use synlock_core::{Code, Error, Result};
 
 type Call = ThreadsafeFunction<(), Unknown<'static>, (), Status, false, true>;
 
@@ -26,6 +27,7 @@ pub struct Told {
 #[napi]
 pub struct Hub {
     inner: Arc<Inner>,
+    number: u32,
 }
 
 enum Ring {
@@ -55,8 +57,8 @@ const DONE: f64 = 2.0;
 const IN_FULL: f64 = 3.0;
 
 thread_local! {
-    /// An environment has its thread to itself, and one hub.
-    static HUB: RefCell<Option<Arc<Inner>>> = const { RefCell::new(None) };
+    /// By number. A program may load the package anew, or twice: each instance has its own.
+    static HUBS: RefCell<Vec<Arc<Inner>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Tells an environment of a completion, from any thread.
@@ -64,9 +66,11 @@ thread_local! {
 pub struct Teller(Arc<Inner>);
 
 impl Teller {
-    /// That of the environment of this thread.
-    pub fn here() -> Option<Self> {
-        HUB.with_borrow(|inner| inner.clone().map(Teller))
+    /// That of the hub of this thread with this number.
+    pub fn of(number: u32) -> Result<Self> {
+        HUBS.with_borrow(|hubs| hubs.get(number as usize).cloned())
+            .map(Teller)
+            .ok_or_else(|| Error::new(Code::Internal, "there is no hub"))
     }
 
     /// The loop's own descriptor, if it has one.
@@ -82,7 +86,7 @@ impl Teller {
     }
 
     /// What it came to in numbers, or in full if it failed.
-    pub fn tell_end(&self, id: f64, result: synlock_core::Result<synlock_core::Outcome>) {
+    pub fn tell_end(&self, id: f64, result: Result<synlock_core::Outcome>) {
         let told = match result {
             Ok(synlock_core::Outcome::Acquired(how)) => {
                 let waited = how.waited.as_secs_f64() * 1000.0;
@@ -148,8 +152,17 @@ impl Hub {
             ring,
             state: Mutex::default(),
         });
-        HUB.set(Some(inner.clone()));
-        Ok(Hub { inner })
+        let number = HUBS.with_borrow_mut(|hubs| {
+            hubs.push(inner.clone());
+            (hubs.len() - 1) as u32
+        });
+        Ok(Hub { inner, number })
+    }
+
+    /// What `begin` knows it by.
+    #[napi(getter, catch_unwind)]
+    pub fn number(&self) -> u32 {
+        self.number
     }
 
     /// What has come since the last time, four numbers each: whom it is for; 0 and how long it waited, ms, and

@@ -126,10 +126,10 @@ pub fn give(seat: u32) -> i32 {
     quickly(seat, |lock, _| Ok(-i32::from(lock.release()?.late)))
 }
 
-/// Starts an operation (see index.js), of which the hub is told under `id`; -1: it is written when the hub is told to
-/// flush.
+/// Starts an operation (see index.js), of which the hub with this number is told under `id`; -1: it is written when the
+/// hub is told to flush.
 #[napi(catch_unwind)]
-pub fn begin(seat: u32, id: f64, op: u32, argument: Option<f64>) -> i32 {
+pub fn begin(hub: u32, seat: u32, id: f64, op: u32, argument: Option<f64>) -> i32 {
     quickly(seat, |lock, cancel| {
         let op = match op {
             0 => Op::Acquire(wait(argument.unwrap_or(-1.0))?),
@@ -141,9 +141,7 @@ pub fn begin(seat: u32, id: f64, op: u32, argument: Option<f64>) -> i32 {
             6 => Op::Abandon,
             _ => return Err(Error::invalid("there is no such operation")),
         };
-        let Some(teller) = Teller::here() else {
-            return Err(Error::new(Code::Internal, "there is no hub"));
-        };
+        let teller = Teller::of(hub)?;
         let told = teller.clone();
         dispatch::submit_on(
             teller.poller(),

@@ -5,7 +5,7 @@ use crate::{Outcome, seats, wait};
 use napi_derive::napi;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use synlock_core::{Cancel, Code, Error, LockSet, Op, Result, Wait, dispatch};
+use synlock_core::{Cancel, Error, LockSet, Op, Result, Wait, dispatch};
 
 #[napi]
 pub struct NativeSet {
@@ -102,9 +102,9 @@ impl NativeSet {
         self.run(|set| set.ensure_held(), |(), _| {})
     }
 
-    /// Starts an operation (see index.js), of which the hub is told under `id`.
+    /// Starts an operation (see index.js), of which the hub with this number is told under `id`.
     #[napi(catch_unwind)]
-    pub fn begin(&self, id: f64, op: u32, argument: Option<f64>) -> Outcome {
+    pub fn begin(&self, hub: u32, id: f64, op: u32, argument: Option<f64>) -> Outcome {
         self.run(
             |set| {
                 let op = match op {
@@ -114,9 +114,7 @@ impl NativeSet {
                     6 => Op::Abandon,
                     _ => return Err(Error::invalid("there is no such operation of a set")),
                 };
-                let Some(teller) = Teller::here() else {
-                    return Err(Error::new(Code::Internal, "there is no hub"));
-                };
+                let teller = Teller::of(hub)?;
                 let told = teller.clone();
                 let done = move |end| told.tell_end(id, end);
                 let cancel = Some(self.cancel.clone());

@@ -44,6 +44,27 @@ describe('the process', () => {
     }
   });
 
+  it('may load the package twice, and each is told of its own', async () => {
+    const done = await script(`
+      const place = require.resolve(process.env.SYNLOCK);
+      const load = () => delete require.cache[place] && require(place);
+      (async () => {
+        const stores = [load(), load(), load()].map(({ Store }, number) => new Store('memory:' + number));
+        const granted = [];
+        for (const take of [(store) => store.acquire('x'), (store) => store.acquireAll(['x', 'y'])]) {
+          const holders = await Promise.all(stores.map(take));
+          const waiting = stores.map((store, number) => take(store).then((held) => granted.push(number) && held));
+          // The second first: an instance is told of a number that all of them have.
+          for (const number of [1, 0, 2]) {
+            await holders[number].release();
+            await (await waiting[number]).release();
+          }
+        }
+        console.log(granted.join());
+      })();`);
+    assert.deepEqual([done.code, done.out], [0, '1,0,2,1,0,2\n'], done.err);
+  });
+
   it('ends though stores are open, used and listened to', async () => {
     const source = `${open} Store.open(url).then(async (store) => {
       store.on('event', () => {});
