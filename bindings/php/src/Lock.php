@@ -531,27 +531,27 @@ final class Lock
     {
         $native = $this->native;
         $native->forget();
-        if ($this->options->of === null) {
-            $isShared = $native->ffi->synlock_lock_mode($this->handle) === self::SHARED;
-            if ($isShared && !$shared) {
-                return $this->promote($blocking, $timeout);
-            }
-            if (!$isShared && $shared) {
-                $this->demote();
+        try {
+            if ($this->options->of === null) {
+                $isShared = $native->ffi->synlock_lock_mode($this->handle) === self::SHARED;
+                if ($isShared && !$shared) {
+                    return $this->promote($blocking, $timeout);
+                }
+                if (!$isShared && $shared) {
+                    $this->demote();
 
-                return true;
+                    return true;
+                }
             }
-        }
-        $status = $native->ffi->synlock_lock_refresh($this->handle, 0, $native->errorSlot);
-        if ($status === Code::LOST) {
-            // It was lost unnoticed: the handle is free to ask anew.
-            $native->forget();
+            $this->refresh();
+
+            return true;
+        } catch (Exception\LockLost) {
+            // It was lost unnoticed: the handle is free to ask anew, or to be made for the mode that is asked for now.
+            $this->prepare($shared);
 
             return $this->take($blocking, $timeout, $shared);
         }
-        $this->check($status);
-
-        return true;
     }
 
     private function check(int $status): void

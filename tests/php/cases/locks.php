@@ -188,6 +188,23 @@ return static function (Runner $t, string $temp, string $package, string $redis)
             same(true, $store->createLock('shared', shared: true)->acquire());
         });
 
+        $t->test("{$scheme}::a hold that was lost is taken anew in the mode that is asked for", static function () use ($store): void {
+            $mode = static fn (): array => array_map(static fn ($holder): string => $holder->mode, $store->inspect('anew')->holders);
+            $lock = $store->createLock('anew');
+            foreach (['read, then promoted' => [true, false], 'read' => [true]] as $how => $asked) {
+                foreach ($asked as $read) {
+                    same(true, $read ? $lock->acquireRead() : $lock->acquire(), $how);
+                }
+                $store->breakLock('anew');
+                same([true, ['exclusive']], [$lock->acquire(), $mode()], $how);
+                $lock->release();
+            }
+            $lock->acquire();
+            $store->breakLock('anew');
+            same([true, ['shared']], [$lock->acquireRead(), $mode()], 'written');
+            $lock->release();
+        });
+
         $t->test("{$scheme}::permits", static function () use ($store, $can): void {
             if (!$can->permits) {
                 throws(Unsupported::class, static fn () => $store->createLock('permits', permits: 1, of: 3));
