@@ -88,6 +88,33 @@ fn no_peer_whose_clock_is_rounded_takes_a_row_within_its_lease() {
     }
 }
 
+/// MariaDB may work out all that a statement assigns before it assigns any of it.
+#[test]
+fn a_row_that_has_ended_is_taken_by_one_in_every_mode_of_the_server() {
+    for mode in ["ANSI", "SIMULTANEOUS_ASSIGNMENT", "ORACLE"] {
+        let server = MariadbServer::start();
+        server.sql(&format!(
+            "SET GLOBAL sql_mode = CONCAT_WS(',', @@sql_mode, '{mode}')"
+        ));
+        for (dialect, table, ends) in [
+            ("table=synlock_locks", "synlock_locks", "until"),
+            ("dialect=symfony", "lock_keys", "key_expiration"),
+            ("dialect=drupal", "semaphore", "expire"),
+            ("dialect=laravel", "cache_locks", "expiration"),
+        ] {
+            let url = patient(&format!("mysql://{}?{dialect}", server.place()));
+            let [dead, first, second] = [(); 3].map(|()| lock(&url, "n"));
+            dead.acquire(PATIENCE, None).unwrap();
+            dead.set_auto_release(false);
+            server.sql(&format!("UPDATE test.{table} SET {ends} = 1"));
+            let case = format!("{mode}, {dialect}");
+            assert_eq!(code(first.acquire(PATIENCE, None)), Code::Ok, "{case}");
+            assert_eq!(code(second.acquire(Wait::No, None)), Code::Busy, "{case}");
+            assert!(first.is_acquired().unwrap(), "{case}");
+        }
+    }
+}
+
 #[test]
 fn poolers_break_nothing_and_are_told_of() {
     let server = PostgresServer::start();

@@ -210,7 +210,8 @@ impl<D: Database> Peer<D> {
             }
             found => found?,
         };
-        if self.kind == Kind::Mysql && found.as_ref().is_some_and(|found| found.owner == owner) {
+        let ours = |found: &Found| found.owner == owner && found.left.is_some();
+        if self.kind == Kind::Mysql && found.as_ref().is_some_and(ours) {
             return Ok(granted);
         }
         let left = found.and_then(|found| found.left);

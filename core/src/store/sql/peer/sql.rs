@@ -109,9 +109,10 @@ impl Statements {
             number(&text, kind)
         };
         let take = if kind == Kind::Mysql {
+            // The end says for itself whether it is over: MariaDB may assign both at once, or the owner first.
             "INSERT INTO TABLE (KEY, OWNER, ENDS) VALUES ({id}, {owner}, UNTIL) \
              ON DUPLICATE UPON OWNER = IF(ENDS <= NOW, VALUES(OWNER), OWNER), \
-             ENDS = IF(OWNER = VALUES(OWNER), VALUES(ENDS), ENDS)"
+             ENDS = IF(OWNER = VALUES(OWNER) OR ENDS <= NOW, VALUES(ENDS), ENDS)"
         } else {
             "INSERT INTO TABLE AS kept (KEY, OWNER, ENDS) VALUES ({id}, {owner}, UNTIL) \
              ON CONFLICT (KEY) DO UPDATE SET OWNER = excluded.OWNER, ENDS = excluded.ENDS \
