@@ -399,8 +399,7 @@ impl Lock {
         if let Some(fd) = self.0.lost_fd.get() {
             return Ok(fd.as_raw_fd());
         }
-        let made = || fork::eventfd().map(Box::new);
-        let fd = self.0.lost_fd.get_or_try_init(made)?.as_raw_fd();
+        let fd = self.0.lost_fd.get_or_try_init(fork::eventfd)?.as_raw_fd();
         let phase = self.0.lock_phase();
         match &*phase {
             Phase::Lost(_) => self.0.raise_lost(),

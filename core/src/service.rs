@@ -162,8 +162,8 @@ pub(crate) fn spawn_quiet(name: &str, run: impl FnOnce() + Send + 'static) -> Re
 }
 
 /// Looks at a hold when its time comes. Without a thread the lease runs out, and says so.
-pub(crate) fn schedule(store: &Store, at: BootTime, watch: Watch) {
-    let _ = send(Place::of(store), Command::Watch(at, watch));
+pub(crate) fn schedule(store: &Store, at: BootTime, watch: Watch) -> Result<()> {
+    send(Place::of(store), Command::Watch(at, watch))
 }
 
 /// Releases a claim whose state is unknown, until the store confirms it or its TTL has passed; for all of the TTL

@@ -6,7 +6,7 @@ use crate::cancel::Cancel;
 use crate::capability::Scope;
 use crate::codes::Code;
 use crate::event::{Event, EventKind, Facts};
-use crate::fork::{self, ProcessFd};
+use crate::fork::{self, PerProcess, ProcessFd};
 use crate::lease::{BootTime, drift_allowance};
 use crate::name::Name;
 use crate::options::{LockOptions, Reentry};
@@ -56,7 +56,7 @@ pub(crate) struct Shared {
     pub(crate) gated: Gated,
     /// The hold as it was before the request that is under way.
     pub(crate) shown: Mutex<Option<Seen>>,
-    pub(crate) lost_fd: OnceBox<ProcessFd>,
+    pub(crate) lost_fd: PerProcess<ProcessFd>,
     on_lost: Mutex<Vec<LostHook>>,
     hooks: AtomicBool,
     /// Rung by a store whose holds end with a session.
@@ -138,7 +138,7 @@ impl Shared {
             state: AtomicU8::new(State::Idle as u8),
             gated: Gated::new(),
             shown: Mutex::default(),
-            lost_fd: OnceBox::new(),
+            lost_fd: PerProcess::new(),
             on_lost: Mutex::default(),
             hooks: AtomicBool::new(false),
             alarm: OnceBox::new(),

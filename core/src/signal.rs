@@ -1,9 +1,8 @@
 //! Where word is left that a waiter should look again.
 
-use crate::fork::{self, ProcessFd};
+use crate::fork::{self, PerProcess, ProcessFd};
 use crate::lease::BootTime;
 use crate::sync::Mutex;
-use once_cell::race::OnceBox;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
@@ -25,7 +24,8 @@ type Hook = Box<dyn Fn() + Send + Sync>;
 /// One waiter's bell: rung from any thread, heard by one. A ring before the sleep is not lost.
 pub struct Signal {
     word: AtomicU32,
-    fd: OnceBox<ProcessFd>,
+    /// Of this process: what a child inherits of it is a number that may be somebody else's by then.
+    fd: PerProcess<ProcessFd>,
     hook: Option<Hook>,
     also: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
 }
@@ -49,7 +49,7 @@ impl Signal {
     pub fn new() -> Self {
         Signal {
             word: AtomicU32::new(0),
-            fd: OnceBox::new(),
+            fd: PerProcess::new(),
             hook: None,
             also: Mutex::new(None),
         }
@@ -136,8 +136,7 @@ impl Signal {
         if let Some(fd) = self.fd.get() {
             return Ok(fd.as_raw_fd());
         }
-        let made = || fork::eventfd().map(Box::new);
-        let fd = self.fd.get_or_try_init(made)?.as_raw_fd();
+        let fd = self.fd.get_or_try_init(fork::eventfd)?.as_raw_fd();
         fence(Ordering::SeqCst);
         if self.is_rung() {
             let one = 1u64;

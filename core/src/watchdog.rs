@@ -18,6 +18,7 @@ mod sync {
 }
 
 use crate::codes::Code;
+use crate::fork;
 use crate::lease::BootTime;
 use crate::owner::OwnerToken;
 use crate::phase::{Hold, Phase, PhaseLock};
@@ -57,7 +58,8 @@ pub(crate) fn start(lock: &Shared, hold: &Hold) {
         return;
     }
     let due = due(lock, lease, spread());
-    if lock.watched.needs_new(due.as_nanos()) {
+    let (by, now) = (due.as_nanos(), BootTime::now().as_nanos());
+    if lock.watched.needs_new(by, now, fork::generation()) {
         let mut watch = Watch {
             lock: lock.me.clone(),
             due: 0,
@@ -69,7 +71,10 @@ pub(crate) fn start(lock: &Shared, hold: &Hold) {
                 .then(|| service::address(lock.store().backend())),
         };
         watch.set_due(lock, due);
-        service::schedule(lock.store(), due, watch);
+        if service::schedule(lock.store(), due, watch).is_err() {
+            // This hold's lease runs out; the next one asks for a thread again.
+            lock.watched.set(None);
+        }
     }
 }
 

@@ -51,7 +51,7 @@ impl Handle {
         let mut phase = self.phase.lock().unwrap();
         let by = phase.now + lease;
         phase.hold = Some(Hold { number, by });
-        if self.entry.needs_new(by) {
+        if self.entry.needs_new(by, phase.now, 1) {
             self.book.lock().unwrap().push(by);
         }
     }
