@@ -1,6 +1,7 @@
 """Several locks at once: all or none."""
 
 import asyncio
+import concurrent.futures
 import contextlib
 import gc
 import signal
@@ -9,6 +10,7 @@ import time
 
 import pytest
 from conftest import abriefly, briefly
+from test_custom import Drawer
 
 import synlock
 from synlock import aio
@@ -129,6 +131,95 @@ def test_an_exception_of_a_signal_leaves_nothing_held(url, name):
     finally:
         signal.signal(signal.SIGALRM, before)
     assert all(store.lock(each).acquire(timeout=60) for each in names(name)[1:])
+
+
+def test_a_late_thread_leaves_the_next_hold_of_a_set_alone(url, name):
+    store = synlock.Store(url)
+    accounts = synlock.LockSet(*[store.lock(each) for each in names(name)])
+    entered, leave = threading.Event(), threading.Event()
+
+    def second():
+        with accounts:
+            entered.set()
+            assert leave.wait(60)
+            accounts.ensure_held()
+
+    with concurrent.futures.ThreadPoolExecutor(1) as other:
+        with accounts:
+            accounts.release()
+            done = other.submit(second)
+            assert entered.wait(60)
+            for late in accounts.release, accounts.ensure_held:
+                with pytest.raises(synlock.NotHeld):
+                    late()
+        # Leaving the block has not released the other thread's hold either.
+        assert store.is_locked(names(name)[0])
+        leave.set()
+        done.result(60)
+        assert not store.is_locked(names(name)[0])
+        # Who never had one may use and release another's.
+        accounts.acquire()
+        helper = threading.Thread(target=lambda: (accounts.ensure_held(), accounts.release()))
+        helper.start()
+        helper.join(60)
+        assert not store.is_locked(names(name)[0])
+
+
+def test_a_late_task_leaves_the_next_hold_of_a_set_alone(url, name):
+    async def main():
+        store = aio.Store(url)
+        accounts = aio.LockSet(*[store.lock(each) for each in names(name)])
+        entered, leave = asyncio.Event(), asyncio.Event()
+
+        async def second():
+            async with accounts:
+                entered.set()
+                await leave.wait()
+                await accounts.ensure_held()
+
+        async with accounts:
+            await accounts.release()
+            task = asyncio.create_task(second())
+            await entered.wait()
+            for late in accounts.release, accounts.ensure_held:
+                with pytest.raises(synlock.NotHeld):
+                    await late()
+        assert await store.is_locked(names(name)[0])
+        leave.set()
+        await task
+        await accounts.acquire()
+        await asyncio.create_task(accounts.ensure_held())
+        await asyncio.create_task(accounts.release())
+        assert not await store.is_locked(names(name)[0])
+
+    asyncio.run(main())
+
+
+def test_a_release_that_is_refused_leaves_the_locks_to_whoever_has_them():
+    asked, answer = threading.Event(), threading.Event()
+
+    class Slow(Drawer):
+        def is_held(self, ask):
+            if threading.current_thread() is not threading.main_thread():
+                asked.set()
+                assert answer.wait(60)
+            return super().is_held(ask)
+
+    store = synlock.Store.custom(Slow())
+    locks = store.lock("x"), store.lock("y")
+    accounts = synlock.LockSet(*locks)
+    accounts.acquire()
+    asking = threading.Thread(target=locks[1].ensure_held)
+    asking.start()
+    assert asked.wait(60)
+    with pytest.raises(synlock.ConcurrentUse):
+        accounts.release()
+    answer.set()
+    asking.join(60)
+    for lock in locks:
+        lock.ensure_held()
+    accounts.release()
+    assert not any(lock.locked() for lock in locks)
 
 
 def test_sets_of_tasks(url, name):

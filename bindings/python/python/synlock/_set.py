@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -17,8 +16,9 @@ _L = TypeVar("_L", bound=BaseLock)
 class _Hold(Generic[_L]):
     """One hold of all locks."""
 
-    def __init__(self, owner: object, locks: tuple[_L, ...]) -> None:
-        self.owner = owner
+    def __init__(self, locks: tuple[_L, ...]) -> None:
+        #: Who has it, as each lock knows them.
+        self.owners: dict[_L, object] = {}
         self.parts = [(lock, lock._spare()) for lock in locks]
         self.native = _synlock.Set([handle for _, handle in self.parts])
 
@@ -29,6 +29,7 @@ class _Hold(Generic[_L]):
     def take(self, how: tuple[float, bool, int, bool]) -> None:
         for lock, handle in self.parts:
             lock._take(handle, how)
+            self.owners[lock] = lock._me()
 
     def strike(self) -> None:
         """Takes what is released out of the books of its locks; what was given back by hand is not there."""
@@ -47,7 +48,7 @@ class BaseLockSet(Generic[_L]):
         #: How the last acquire that was granted went; None before the first.
         self.last_acquired: Acquired | None = None
         # Wrong locks are told of here, not at the first acquire.
-        self._new_hold(None).put_back()
+        self._new_hold().put_back()
 
     def __repr__(self) -> str:
         names = ", ".join(repr(lock.name) for lock in self.locks)
@@ -56,25 +57,28 @@ class BaseLockSet(Generic[_L]):
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("a set cannot be pickled: pickle its locks")
 
-    def _new_hold(self, owner: object) -> _Hold[_L]:
-        return _Hold(owner, self.locks)
+    def _new_hold(self) -> _Hold[_L]:
+        return _Hold(self.locks)
 
     def _granted(self, hold: _Hold[_L], how: tuple[float, bool, int, bool]) -> None:
         hold.take(how)
         self._held.append(hold)
         self.last_acquired = Acquired(*how)
 
-    def _find(self, owner: object, own: bool = False) -> _Hold[_L]:
-        mine = [hold for hold in self._held if hold.owner == owner]
-        if not mine and own:
+    def _find(self, own: bool = False) -> _Hold[_L]:
+        """As `BaseLock._find`: the caller's newest hold; one who never had one means the oldest."""
+        first = self.locks[0]
+        me, holds = first._me(), list(self._held)
+        if me is not None:
+            holds = [hold for hold in reversed(holds) if hold.owners[first] is me]
+        elif own:
+            holds = []
+        if not holds:
             raise self._not_held()
-        try:
-            return mine[-1] if mine else self._held[0]
-        except IndexError:
-            raise self._not_held() from None
+        return holds[0]
 
-    def _pop(self, owner: object, own: bool) -> _Hold[_L]:
-        hold = self._find(owner, own)
+    def _pop(self, own: bool) -> _Hold[_L]:
+        hold = self._find(own)
         try:
             self._held.remove(hold)
         except ValueError:
@@ -85,7 +89,7 @@ class BaseLockSet(Generic[_L]):
     def _back(self, hold: _Hold[_L]) -> None:
         """After a release that was refused, since another call was using one of the locks."""
         for lock, handle in hold.parts:
-            lock._note(hold.owner, handle)
+            lock._note(hold.owners[lock], handle)
         self._held.append(hold)
 
     def _error(self, status: int, words: str, operation: str | None) -> SynlockError:
@@ -93,7 +97,7 @@ class BaseLockSet(Generic[_L]):
         return make(status, f"the set of {names} {words}", self.locks[0].store.url, None, operation)
 
     def _not_held(self) -> SynlockError:
-        return self._error(4, "is not held", "release")
+        return self._error(4, "is held, but not by this caller" if self._held else "is not held", "release")
 
     def locked(self) -> bool:
         """Whether all locks are held by their objects, by this process' own knowledge."""
@@ -129,7 +133,7 @@ class LockSet(BaseLockSet[Lock], Entered):
         return self._acquire(wait_of(blocking, timeout))
 
     def _acquire(self, wait: float | None) -> bool:
-        hold = self._new_hold(threading.get_ident())
+        hold = self._new_hold()
         try:
             how = self._run(hold, "acquire", wait, lambda: hold.native.acquire(wait))
         except (LockBusy, LockTimeout):
@@ -143,7 +147,7 @@ class LockSet(BaseLockSet[Lock], Entered):
         self._release(own=False)
 
     def _release(self, own: bool) -> None:
-        hold = self._pop(threading.get_ident(), own)
+        hold = self._pop(own)
         try:
             self._run(hold, "release", None, hold.native.release)
         except ConcurrentUse:
@@ -153,7 +157,7 @@ class LockSet(BaseLockSet[Lock], Entered):
 
     def ensure_held(self) -> None:
         """Asks the stores, and raises `LockLost` or `NotHeld` unless all are held."""
-        hold = self._find(threading.get_ident())
+        hold = self._find()
         self._run(hold, "check", None, hold.native.ensure_held)
 
     def _run(self, hold: _Hold[Lock], op: str, wait: float | None, call: Callable[[], Any]) -> Any:

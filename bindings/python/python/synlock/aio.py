@@ -256,7 +256,7 @@ class LockSet(BaseLockSet[Lock], _Entered):
         return await self._acquire(wait_of(blocking, timeout))
 
     async def _acquire(self, wait: float | None) -> bool:
-        hold = self._new_hold(asyncio.current_task())
+        hold = self._new_hold()
         try:
             how = await operations().run(hold.native, "acquire", wait)
         except (LockBusy, LockTimeout):
@@ -270,7 +270,7 @@ class LockSet(BaseLockSet[Lock], _Entered):
         await self._release(own=False)
 
     async def _release(self, own: bool) -> None:
-        hold = self._pop(asyncio.current_task(), own)
+        hold = self._pop(own)
         try:
             await operations().release(hold.native)
         except ConcurrentUse:
@@ -280,7 +280,7 @@ class LockSet(BaseLockSet[Lock], _Entered):
 
     async def ensure_held(self) -> None:
         """Asks the stores, and raises `LockLost` or `NotHeld` unless all are held."""
-        await operations().run(self._find(asyncio.current_task()).native, "check")
+        await operations().run(self._find().native, "check")
 
     async def __aenter__(self) -> LockSet:
         await self._enter()
