@@ -1,10 +1,10 @@
-//! Stands between clients and a ZooKeeper server: loses a reply, falls silent, and counts what the server
-//! tells of its own accord.
+//! Stands between clients and a ZooKeeper server: loses a reply, lets nobody in, falls silent, and counts what
+//! the server tells of its own accord.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
@@ -18,6 +18,12 @@ pub struct Proxy {
 struct Shared {
     /// So many frames until the one that is lost, with its connection.
     left: AtomicI64,
+    /// The request of this kind whose reply is lost, with its connection, and no other is let in; 0 for none.
+    doomed: AtomicI32,
+    /// The number of that request, once it has come by.
+    number: AtomicI32,
+    /// No connection is let in.
+    shut: AtomicBool,
     /// Nothing goes either way.
     silent: AtomicBool,
     events: AtomicU64,
@@ -34,6 +40,9 @@ impl Proxy {
         };
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
+                while shared.shut.load(SeqCst) {
+                    thread::sleep(Duration::from_millis(2));
+                }
                 let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else {
                     continue;
                 };
@@ -64,6 +73,22 @@ impl Proxy {
         self.shared.left.load(SeqCst) <= 0
     }
 
+    /// Loses the reply to the next request of this kind, cuts its connection, and lets nobody in until `open`.
+    pub fn lose_reply_to(&self, kind: i32) {
+        self.shared.number.store(0, SeqCst);
+        self.shared.doomed.store(kind, SeqCst);
+    }
+
+    /// Whether that has happened.
+    pub fn is_shut(&self) -> bool {
+        self.shared.shut.load(SeqCst)
+    }
+
+    /// Lets connections in again.
+    pub fn open(&self) {
+        self.shared.shut.store(false, SeqCst);
+    }
+
     /// Holds everything back, or lets it go on.
     pub fn silence(&self, on: bool) {
         self.shared.silent.store(on, SeqCst);
@@ -82,32 +107,49 @@ fn hold_back(shared: &Shared) {
 }
 
 fn requests(mut from: TcpStream, mut to: TcpStream, shared: &Shared) {
-    let mut chunk = [0; 65536];
-    while let Ok(got @ 1..) = from.read(&mut chunk) {
+    while let Some(frame) = frame(&mut from) {
+        let int = |at: usize| {
+            let bytes = frame.get(at..at + 4)?.try_into().ok()?;
+            Some(i32::from_be_bytes(bytes))
+        };
+        // The first frame of a connection is no request, and begins with a nought.
+        if let (Some(number @ 1..), Some(kind)) = (int(4), int(8))
+            && kind == shared.doomed.load(SeqCst)
+        {
+            shared.doomed.store(0, SeqCst);
+            shared.number.store(number, SeqCst);
+        }
         hold_back(shared);
-        if to.write_all(&chunk[..got]).is_err() {
+        if to.write_all(&frame).is_err() {
             break;
         }
     }
     end(&from, &to);
 }
 
+/// One frame, with its length before it.
+fn frame(from: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut frame = vec![0; 4];
+    from.read_exact(&mut frame).ok()?;
+    let length = u32::from_be_bytes(frame[..4].try_into().ok()?);
+    frame.resize(4 + length as usize, 0);
+    from.read_exact(&mut frame[4..]).ok()?;
+    Some(frame)
+}
+
 fn replies(mut from: TcpStream, mut to: TcpStream, shared: &Shared) {
-    loop {
-        let mut head = [0; 4];
-        if from.read_exact(&mut head).is_err() {
-            break;
-        }
-        let mut frame = vec![0; u32::from_be_bytes(head) as usize];
-        if from.read_exact(&mut frame).is_err() {
-            break;
-        }
+    while let Some(frame) = frame(&mut from) {
         hold_back(shared);
-        if frame.starts_with(&(-1i32).to_be_bytes()) {
+        let number = i32::from_be_bytes(frame[4..8].try_into().unwrap_or_default());
+        if number == -1 {
             shared.events.fetch_add(1, SeqCst);
         }
+        if number > 0 && number == shared.number.load(SeqCst) {
+            shared.shut.store(true, SeqCst);
+            break;
+        }
         let lost = shared.left.fetch_sub(1, SeqCst) == 1;
-        if lost || to.write_all(&head).is_err() || to.write_all(&frame).is_err() {
+        if lost || to.write_all(&frame).is_err() {
             break;
         }
     }

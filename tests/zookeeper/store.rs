@@ -416,6 +416,43 @@ fn a_lost_reply_is_made_good_or_uncertain() {
     assert!(lost > 10, "only {lost} replies were lost");
 }
 
+/// The kind of a request that deletes a node.
+const DELETE: i32 = 2;
+
+/// The node of Symfony's locks has one name, whoever holds: a delete whose reply was lost, asked again, would be
+/// the next holder's.
+#[test]
+fn a_lost_reply_to_a_delete_costs_the_next_holder_of_symfonys_node_nothing() {
+    let server = ZookeeperServer::start();
+    for breaks in [false, true] {
+        let proxy = Proxy::start(server.port());
+        let with = |url: String| format!("{url}&dialect=symfony");
+        let name = unique("next");
+        let (ours, theirs) = (store(&with(proxy.url())), lock(&with(server.url()), &name));
+        let held = ours.lock(&name).unwrap();
+        assert_eq!(tried(&held), Code::Ok);
+        std::thread::scope(|scope| {
+            let next = scope.spawn(|| theirs.acquire(PATIENCE, None).unwrap());
+            proxy.lose_reply_to(DELETE);
+            let gives = scope.spawn(|| {
+                if breaks {
+                    ours.break_lock(&name).map(|broken| assert!(broken))
+                } else {
+                    held.release().map(drop)
+                }
+            });
+            next.join().unwrap();
+            until("a lost reply", || proxy.is_shut());
+            proxy.open();
+            let given = gives.join().unwrap();
+            assert!(given.is_ok(), "breaks {breaks}: {given:?}");
+        });
+        let still = theirs.ensure_held();
+        assert!(still.is_ok(), "breaks {breaks}: {still:?}");
+        theirs.release().unwrap();
+    }
+}
+
 /// Row 26: a release wakes one waiter, not all.
 #[test]
 fn a_release_wakes_one_of_many_waiters() {

@@ -81,6 +81,15 @@ pub(super) fn settle(broken: Broken) -> Error {
     }
 }
 
+/// Trouble after a request that may have been carried out.
+fn unsure(error: Error) -> Error {
+    let words = error.message();
+    Error::new(
+        Code::Uncertain,
+        format!("{words}; the request may have been carried out"),
+    )
+}
+
 /// Trouble of a request that changes nothing.
 fn plain(broken: Broken) -> Error {
     match broken {
@@ -156,43 +165,47 @@ impl Zookeeper {
         children_of(&self.read(&wire::children(path, watch), limit)?)
     }
 
-    /// As `children`, after all that was answered anywhere before.
-    pub fn fresh_children(&self, path: &str, limit: BootTime) -> Result<Vec<String>> {
-        self.catch_up(path);
-        self.children(path, false, limit)
+    /// As `read`, after all that was answered anywhere before: the server that is asked may be behind its
+    /// leader, and the next one too if the connection breaks.
+    pub fn read_fresh(&self, path: &str, frame: &[u8], limit: BootTime) -> Result<Reply> {
+        let session = &self.process()?.session;
+        loop {
+            let [sync, look] = session.send([wire::sync(path), frame.to_vec()], limit)?;
+            let both = session
+                .wait(&sync, limit)
+                .and_then(|synced| Ok([synced, session.wait(&look, limit)?]));
+            match both {
+                Ok([synced, _]) if synced.error != 0 => return Err(refusal(synced.error)),
+                Ok([_, reply]) => return Ok(reply),
+                Err(Broken::Cut) if !limit.has_passed() => {}
+                Err(broken) => return Err(plain(broken)),
+            }
+        }
     }
 
-    /// One of several servers may be behind its leader.
-    pub fn catch_up(&self, path: &str) {
-        if self.config.hosts.len() > 1
-            && let Ok(process) = self.process()
-        {
-            process.session.tell(wire::sync(path));
-        }
+    /// As `children`, after all that was answered anywhere before.
+    pub fn fresh_children(&self, path: &str, limit: BootTime) -> Result<Vec<String>> {
+        children_of(&self.read_fresh(path, &wire::children(path, false), limit)?)
     }
 
     /// A node's data and record; nothing if it is not there.
     pub fn get(&self, path: &str, watch: bool, limit: BootTime) -> Result<Option<(Vec<u8>, Stat)>> {
-        let reply = self.read(&wire::get(path, watch), limit)?;
-        match reply.error {
-            0 => {
-                let mut body = In(&reply.body);
-                let data = body.bytes().ok_or_else(odd)?.to_vec();
-                Ok(Some((data, body.stat().ok_or_else(odd)?)))
-            }
-            wire::NO_NODE => Ok(None),
-            number => Err(refusal(number)),
-        }
+        data_of(&self.read(&wire::get(path, watch), limit)?)
+    }
+
+    /// As `get`, after all that was answered anywhere before.
+    pub fn fresh_get(&self, path: &str, limit: BootTime) -> Result<Option<(Vec<u8>, Stat)>> {
+        data_of(&self.read_fresh(path, &wire::get(path, false), limit)?)
     }
 
     /// A node's record; nothing if it is not there.
     pub fn stat(&self, path: &str, limit: BootTime) -> Result<Option<Stat>> {
-        let reply = self.read(&wire::exists(path, false), limit)?;
-        match reply.error {
-            0 => In(&reply.body).stat().ok_or_else(odd).map(Some),
-            wire::NO_NODE => Ok(None),
-            number => Err(refusal(number)),
-        }
+        stat_of(&self.read(&wire::exists(path, false), limit)?)
+    }
+
+    /// As `stat`, after all that was answered anywhere before.
+    pub fn fresh_stat(&self, path: &str, limit: BootTime) -> Result<Option<Stat>> {
+        stat_of(&self.read_fresh(path, &wire::exists(path, false), limit)?)
     }
 
     pub fn access(&self) -> Access {
@@ -305,14 +318,12 @@ impl Zookeeper {
         };
         let path = names::child(folder, name);
         let reply = self.read(&wire::exists(&path, false), limit)?;
-        let stat = match reply.error {
-            0 => In(&reply.body).stat().ok_or_else(odd)?,
-            wire::NO_NODE => return Ok(None),
-            number => return Err(refusal(number)),
+        let Some(stat) = stat_of(&reply)? else {
+            return Ok(None);
         };
         if stat.owner != reply.life.id {
             // Of a session that has ended; it goes with it, or now.
-            self.delete(&path, limit)?;
+            self.delete(&path, Some(stat.created_by), limit)?;
             return Ok(None);
         }
         let node = Node {
@@ -324,9 +335,10 @@ impl Zookeeper {
         Ok(Some(node))
     }
 
-    /// Deletes a node; false if it was not there. Names of our nodes are never used twice, so that this may
-    /// be asked again.
-    pub fn delete(&self, path: &str, limit: BootTime) -> Result<bool> {
+    /// Deletes a node; false if it was not there. Before it is asked again after a lost reply, the node is
+    /// looked at: one of that name by another change than `made_by` is none of ours to delete. Nothing there
+    /// means that the name is never used twice.
+    pub fn delete(&self, path: &str, made_by: Option<i64>, limit: BootTime) -> Result<bool> {
         let process = self.process()?;
         let mut sent = false;
         loop {
@@ -340,6 +352,12 @@ impl Zookeeper {
                 },
                 Err(Broken::Cut) if !limit.has_passed() => sent = true,
                 Err(broken) => return Err(settle(broken)),
+            }
+            if let Some(made_by) = made_by {
+                let stat = self.fresh_stat(path, limit).map_err(unsure)?;
+                if stat.is_none_or(|stat| stat.created_by != made_by) {
+                    return Ok(true);
+                }
             }
         }
     }
@@ -404,6 +422,26 @@ pub(super) fn children_of(reply: &Reply) -> Result<Vec<String>> {
     match reply.error {
         0 => In(&reply.body).names().ok_or_else(odd),
         wire::NO_NODE => Ok(Vec::new()),
+        number => Err(refusal(number)),
+    }
+}
+
+fn stat_of(reply: &Reply) -> Result<Option<Stat>> {
+    match reply.error {
+        0 => In(&reply.body).stat().ok_or_else(odd).map(Some),
+        wire::NO_NODE => Ok(None),
+        number => Err(refusal(number)),
+    }
+}
+
+fn data_of(reply: &Reply) -> Result<Option<(Vec<u8>, Stat)>> {
+    match reply.error {
+        0 => {
+            let mut body = In(&reply.body);
+            let data = body.bytes().ok_or_else(odd)?.to_vec();
+            Ok(Some((data, body.stat().ok_or_else(odd)?)))
+        }
+        wire::NO_NODE => Ok(None),
         number => Err(refusal(number)),
     }
 }

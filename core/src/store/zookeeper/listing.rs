@@ -22,9 +22,7 @@ impl Zookeeper {
     /// The nodes of a lock that hold, and how many wait.
     fn holding(&self, node: &str, limit: BootTime) -> Result<(Vec<Contender>, usize)> {
         if self.config.dialect == Dialect::Symfony {
-            self.catch_up(node);
-            let there = self.stat(node, limit)?.filter(|stat| stat.owner != 0);
-            let one = there.map(|_| Contender {
+            let one = self.standing_single(node, limit)?.map(|_| Contender {
                 node: String::new(),
                 mode: Mode::Exclusive,
             });
@@ -33,6 +31,11 @@ impl Zookeeper {
         let mut line = queue::contenders(self.config.dialect, &self.fresh_children(node, limit)?);
         let waiters = line.split_off(queue::holders(&line)).len();
         Ok((line, waiters))
+    }
+
+    /// The record of Symfony's node, if somebody holds it.
+    fn standing_single(&self, node: &str, limit: BootTime) -> Result<Option<Stat>> {
+        Ok(self.fresh_stat(node, limit)?.filter(|stat| stat.owner != 0))
     }
 
     pub fn look_at(&self, name: &Name, limit: BootTime) -> Result<Inspection> {
@@ -164,15 +167,16 @@ impl Zookeeper {
 
     pub fn break_holders(&self, name: &Name, limit: BootTime) -> Result<bool> {
         let node = names::node(&self.config, name)?;
+        if self.config.dialect == Dialect::Symfony {
+            return match self.standing_single(&node, limit)? {
+                Some(stat) => self.delete(&node, Some(stat.created_by), limit),
+                None => Ok(false),
+            };
+        }
         let (holding, _) = self.holding(&node, limit)?;
         let mut broken = false;
         for one in holding {
-            let path = if one.node.is_empty() {
-                node.clone()
-            } else {
-                names::child(&node, &one.node)
-            };
-            broken |= self.delete(&path, limit)?;
+            broken |= self.delete(&names::child(&node, &one.node), None, limit)?;
         }
         Ok(broken)
     }
@@ -205,8 +209,7 @@ impl Zookeeper {
         let Some(node) = self.noted_node(name)? else {
             return Ok(None);
         };
-        self.catch_up(&node);
-        let found = self.get(&node, false, limit)?;
+        let found = self.fresh_get(&node, limit)?;
         let Some((last, rest)) = found.as_ref().and_then(|(data, _)| record::read_note(data))
         else {
             return Ok(None);
@@ -230,7 +233,10 @@ impl Zookeeper {
         let bell = Arc::new(Signal::new());
         loop {
             let last = match self.config.dialect {
-                Dialect::Symfony => self.stat(&node, self.limit(None))?.map(|_| node.clone()),
+                Dialect::Symfony => {
+                    let stat = self.fresh_stat(&node, self.limit(None))?;
+                    stat.map(|_| node.clone())
+                }
                 dialect => {
                     let line =
                         queue::contenders(dialect, &self.fresh_children(&node, self.limit(None))?);

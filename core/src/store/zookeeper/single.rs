@@ -91,7 +91,7 @@ impl Zookeeper {
 
     /// Whose the node is at this moment.
     fn ours(&self, claim: &Claim, path: &str, watch: bool, limit: BootTime) -> Result<Owner> {
-        let reply = self.read(&wire::get(path, watch), limit)?;
+        let reply = self.read_fresh(path, &wire::get(path, watch), limit)?;
         match reply.error {
             wire::NO_NODE => return Ok(Owner::Nobody),
             0 => {}
@@ -124,7 +124,7 @@ impl Zookeeper {
                 _ => error,
             })?;
         let done = match owner {
-            Owner::Us(node) => self.delete(&node.path, limit)?,
+            Owner::Us(node) => self.delete(&node.path, Some(node.fence), limit)?,
             Owner::Other | Owner::Nobody => false,
         };
         process.forget(claim.token);

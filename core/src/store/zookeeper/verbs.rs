@@ -233,7 +233,7 @@ impl Zookeeper {
         };
         // With a session that is over its nodes go by themselves.
         let done = match node.filter(|node| !node.life.is_over()) {
-            Some(node) => self.delete(&node.path, limit)?,
+            Some(node) => self.delete(&node.path, Some(node.fence), limit)?,
             None => false,
         };
         process.forget(claim.token);
