@@ -59,13 +59,19 @@ class Admission {
   releaseSoon() {
     if (this.lock === null || this.#held !== undefined) return undefined;
     this.#held = this.held;
+    const isUsed = (error) => error.code === 'SYNLOCK_CONCURRENT_USE';
     const known = (error) => {
+      // It is held still.
+      if (isUsed(error)) this.#held = undefined;
       if (error.code !== 'SYNLOCK_NOT_HELD') throw error;
     };
-    if (!this.#isLocal) return this.lock.release().then(() => {}, known);
+    const release = () => this.lock.release().then(() => {}, known);
+    if (!this.#isLocal) return release();
     try {
       this.lock.releaseSync();
     } catch (error) {
+      // The handler has left something under way.
+      if (isUsed(error)) return release();
       known(error);
     }
     return undefined;

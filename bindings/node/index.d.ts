@@ -161,7 +161,9 @@ export class Lock {
   readonly lost: boolean;
   /** Aborts when the hold is lost. */
   readonly signal: AbortSignal;
+  /** Waits for what is under way on the lock; a promotion that waits rejects with LockCancelled. */
   release(): Promise<{ late: boolean }>;
+  /** ConcurrentUse if anything is under way on the lock. */
   releaseSync(): { late: boolean };
   refresh(ttl?: number): Promise<void>;
   refreshSync(ttl?: number): void;

@@ -336,9 +336,8 @@ class Handles {
   }
 }
 
-/** For sets: its locks end with it. */
-let endLock;
-let numberOf;
+/** What sets do with their locks. */
+let ofLock;
 
 class Lock {
   /** None once it was given back: should somebody ask this lock again, it gets another. */
@@ -351,6 +350,8 @@ class Lock {
   #lostId;
   #how;
   #running = 0;
+  /** Whom to tell when nothing is under way any more. */
+  #waiting;
 
   constructor(token, handles, handle, place, name, local, how) {
     if (token !== hub) throw new TypeError('locks are made by a Store');
@@ -429,8 +430,21 @@ class Lock {
     try {
       return await begin(this.#handle, op, argument);
     } finally {
-      this.#running--;
+      this.#leave();
     }
+  }
+
+  #leave() {
+    if (--this.#running === 0) this.#waiting?.splice(0).forEach((resolve) => resolve());
+  }
+
+  /** Once what is under way has ended; a promotion that waits ends for it. */
+  #quiet() {
+    if (this.#running === 0) return undefined;
+    // For good: it is no handle for the next hold.
+    this.#handle.cancel();
+    this.#place = undefined;
+    return new Promise((resolve) => (this.#waiting ??= []).push(resolve));
   }
 
   #end() {
@@ -450,8 +464,14 @@ class Lock {
   }
 
   static {
-    endLock = (lock) => lock.#end();
-    numberOf = (lock) => lock.#handle.number;
+    ofLock = {
+      number: (lock) => lock.#handle.number,
+      enter: (lock) => void lock.#running++,
+      leave: (lock) => lock.#leave(),
+      isUsed: (lock) => lock.#running > 0,
+      quiet: (lock) => lock.#quiet(),
+      end: (lock) => lock.#end(),
+    };
   }
 
   /** The handle waits for the next hold, which is none of this lock's. */
@@ -475,6 +495,8 @@ class Lock {
   }
 
   async release() {
+    // Several that waited go one after the other.
+    while (this.#running > 0) await this.#quiet();
     if (this.#local) return this.#give();
     return this.#ended(await this.#run(RELEASE));
   }
@@ -830,7 +852,7 @@ class Store extends EventEmitter {
   }
 }
 
-const { LockSet } = require('./set.js')({ native, insides, begin, obtain, endLock, numberOf, check, make, withCause, statusOf, milliseconds, RELEASE, CHECK });
+const { LockSet } = require('./set.js')({ native, insides, begin, obtain, ofLock, check, make, withCause, statusOf, milliseconds, RELEASE, CHECK });
 
 const tools = { hub, run, listen, collected, check, make, statusOf, bytes, milliseconds, caller, natives, warned, Store };
 const semaphores = semaphore(tools);

@@ -1,7 +1,7 @@
 'use strict';
 
 /** Several locks at once: all of them, or none. */
-module.exports = ({ native, insides, begin, obtain, endLock, numberOf, check, make, withCause, statusOf, milliseconds, RELEASE, CHECK }) => {
+module.exports = ({ native, insides, begin, obtain, ofLock, check, make, withCause, statusOf, milliseconds, RELEASE, CHECK }) => {
   const OWN = Symbol('own');
   // Whoever has one of its locks has the set: it would be given back when it is collected.
   const sets = new WeakMap();
@@ -28,7 +28,7 @@ module.exports = ({ native, insides, begin, obtain, endLock, numberOf, check, ma
         throw make({ status: statusOf.UNSUPPORTED, message: 'locks of custom stores are in sets of their own: the loop asks these itself, and others never' });
       }
       this.#direct = kinds.has(true);
-      this.#native = new native.NativeSet(this.locks.map(numberOf));
+      this.#native = new native.NativeSet(this.locks.map(ofLock.number));
       check(this.#native.made());
       for (const lock of this.locks) sets.set(lock, this);
     }
@@ -87,15 +87,26 @@ module.exports = ({ native, insides, begin, obtain, endLock, numberOf, check, ma
       return this.locks[Symbol.iterator]();
     }
 
+    /** Its locks are in use for as long. */
+    async #run(op) {
+      this.locks.forEach(ofLock.enter);
+      try {
+        return await begin(this.#native, op);
+      } finally {
+        this.locks.forEach(ofLock.leave);
+      }
+    }
+
     async release() {
-      const outcome = this.#local ? this.#native.releaseSync() : await begin(this.#native, RELEASE);
+      while (this.locks.some(ofLock.isUsed)) await Promise.all(this.locks.map(ofLock.quiet));
+      const outcome = this.#local ? this.#native.releaseSync() : await this.#run(RELEASE);
       // One that is released in the background is not watched any more either.
-      this.locks.forEach(endLock);
+      this.locks.forEach(ofLock.end);
       return { late: check(outcome).late ?? false };
     }
 
     async ensureHeld() {
-      check(this.#direct ? this.#native.checkSync() : await begin(this.#native, CHECK));
+      check(this.#direct ? this.#native.checkSync() : await this.#run(CHECK));
     }
 
     async [Symbol.asyncDispose]() {

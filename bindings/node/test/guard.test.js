@@ -8,7 +8,7 @@ const path = require('node:path');
 const { describe, it } = require('node:test');
 const synlock = require('..');
 const { Guards, Held, Policy, Refused } = require('synlock/guard');
-const { script, until, name: fresh } = require('./support.js');
+const { startRedis, script, until, name: fresh } = require('./support.js');
 
 const code = (wanted) => (error) => error instanceof synlock.SynlockError && error.code === `SYNLOCK_${wanted}`;
 const ASKED = { route: 'pay', path: '/orders/17', params: { id: 17 } };
@@ -103,6 +103,39 @@ describe('guards', () => {
     const other = await guards.enter({ name: 'x' }, ASKED);
     await given.release();
     assert.equal(await other.lock.isAcquired(), true);
+  });
+
+  it('a release waits for what the handler has left under way', async () => {
+    const server = await startRedis();
+    try {
+      for (const url of [memory(), server.url]) {
+        const guards = new Guards(url);
+        const given = await guards.enter({ name: 'x' }, ASKED);
+        const answer = given.lock.isAcquired();
+        await given.release();
+        assert.deepEqual([await answer, given.isReleased, await guards.store().isLocked('x')], [true, true, false]);
+      }
+    } finally {
+      server.stop();
+    }
+  });
+
+  it('a release within an answer of a custom store can be asked for again', async () => {
+    const within = [];
+    let given;
+    const store = synlock.Store.custom({
+      freesOnDeath: true,
+      attempt: () => true,
+      release: () => true,
+      isHeld: () => within.push(given.release()) > 0,
+    });
+    given = await new Guards(store).enter({ name: 'x' }, ASKED);
+    assert.equal(await given.lock.isAcquired(), true);
+    await assert.rejects(within[0], code('CONCURRENT_USE'));
+    assert.equal(given.isReleased, false);
+    await given.release();
+    assert.deepEqual([given.isReleased, given.lock.lost], [true, false]);
+    await assert.rejects(given.lock.release(), code('NOT_HELD'));
   });
 
   it('a log that fails does not keep what else is held', async () => {

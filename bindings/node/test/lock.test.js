@@ -195,6 +195,36 @@ for (const [kind, setup] of Object.entries(setups)) {
       await a.release();
     });
 
+    it('a release waits for what is under way', async () => {
+      const key = name();
+      const lock = await store.acquire(key);
+      const answer = lock.isAcquired();
+      const [first, second] = await Promise.allSettled([lock.release(), lock.release()]);
+      assert.deepEqual([await answer, first.status, second.reason?.code], [true, 'fulfilled', 'SYNLOCK_NOT_HELD']);
+      assert.equal(await store.isLocked(key), false);
+      const work = (held) => {
+        void held.isAcquired();
+        throw new TypeError('mine');
+      };
+      await assert.rejects(store.using(key, work), TypeError);
+      assert.equal(await store.isLocked(key), false);
+    });
+
+    it('a release ends a promotion that waits', async () => {
+      const key = name();
+      const lock = await store.acquire(key);
+      await lock.demote();
+      const reader = await store.acquire(key, { shared: true });
+      const promotion = lock.promote({ timeout: Infinity });
+      await Promise.all([assert.rejects(promotion, code('CANCELLED')), lock.release()]);
+      // The next hold has nothing of that.
+      await assert.rejects(briefly((timeout) => store.acquire(key, { timeout })), code('TIMEOUT'));
+      const waiting = store.acquire(key);
+      await sleep(20);
+      await reader.release();
+      await (await waiting).release();
+    });
+
     it('shows holders', async () => {
       const key = name();
       const lock = await store.acquire(key, { label: 'nightly "import"' });

@@ -100,6 +100,27 @@ for (const [kind, setup] of Object.entries(setups)) {
       }, 'it is free');
     });
 
+    it('a release waits for what is under way on any lock', async () => {
+      const keys = names();
+      const areHeld = async () => (await Promise.all(keys.map((key) => store.isLocked(key)))).includes(true);
+      for (const start of [(set) => set.ensureHeld(), (set) => set.locks[1].ensureHeld()]) {
+        const set = await store.acquireAll(keys);
+        await Promise.all([start(set), set.release()]);
+        assert.equal(await areHeld(), false);
+        const work = (held) => {
+          void start(held);
+          throw new TypeError('mine');
+        };
+        await assert.rejects(store.usingAll(keys, work), TypeError);
+        assert.equal(await areHeld(), false);
+      }
+      const set = await store.acquireAll(keys);
+      await Promise.all([set.ensureHeld(), set.locks[2].release()]);
+      assert.equal(await store.isLocked(keys[2]), false);
+      const [first, second] = await Promise.allSettled([set.release(), set.release()]);
+      assert.deepEqual([first.status, second.reason?.code], ['fulfilled', 'SYNLOCK_NOT_HELD']);
+    });
+
     it('its locks have modes, options and stores of their own', async () => {
       const [one, two] = names();
       const other = new Store('memory:');
