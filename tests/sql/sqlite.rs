@@ -7,6 +7,10 @@ use std::time::{Duration, Instant};
 use synlock_core::{Code, Lock, LockOptions, Mode, Store, Wait};
 use synlock_tests::load::{SOON, most};
 use synlock_tests::names::TempDir;
+use synlock_tests::taker::Taker;
+
+/// Another process.
+const THIS: &str = env!("CARGO_BIN_EXE_flock-taker");
 
 fn ms(number: u64) -> Duration {
     Duration::from_millis(number)
@@ -400,6 +404,28 @@ fn a_raw_clone_is_refused_rather_than_trusted() {
     unsafe { libc::waitpid(pid as libc::pid_t, &raw mut status, 0) };
     assert_eq!(status, 0);
     lock.release().unwrap();
+}
+
+/// What is kept open of a file that has been removed says nothing of the one that others lock in now.
+#[test]
+fn a_hold_in_a_file_that_was_removed_is_lost() {
+    for dialect in ["", "dialect=symfony", "dialect=drupal", "dialect=laravel"] {
+        let database = Database::new();
+        let lock = database.lock_at(dialect, "n");
+        lock.acquire(Wait::No, None).unwrap();
+        lock.ensure_held().unwrap();
+        for end in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{end}", database.path()));
+        }
+        let mut other = Taker::start(THIS, &format!("{}&{dialect}", database.url()));
+        other.ok("lock h n");
+        other.ok("acquire h 60000");
+        assert_eq!(code(lock.ensure_held()), Code::Lost, "{dialect}");
+        let next = database.lock_at(dialect, "n");
+        assert_eq!(code(next.acquire(Wait::No, None)), Code::Busy, "{dialect}");
+        other.ok("release h");
+        assert_eq!(code(next.acquire(Wait::No, None)), Code::Ok, "{dialect}");
+    }
 }
 
 /// The host's own programs open, close and copy the file meanwhile (row 25).

@@ -145,10 +145,11 @@ impl File {
         let kept = match pool::take(&self.source) {
             Some(kept) => kept,
             None => {
-                if let Err(error) = pool::prepare(&self.source) {
-                    return Ended::Failed(error);
-                }
-                match pool::open(&self.source) {
+                let file = match pool::prepare(&self.source) {
+                    Ok(file) => file,
+                    Err(error) => return Ended::Failed(error),
+                };
+                match pool::open(&self.source, file) {
                     Ok(kept) => kept,
                     Err(error) if is_busy(&error) => return Ended::Busy,
                     Err(error) => return Ended::Failed(trouble(&error)),

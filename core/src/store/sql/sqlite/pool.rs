@@ -9,7 +9,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Idle connections kept per file.
@@ -30,9 +30,13 @@ type Idle = HashMap<Source, Vec<Kept>>;
 
 static IDLE: PerProcess<Mutex<Idle>> = PerProcess::new();
 
+/// Its device and number: what else has its name is another file.
+pub(super) type FileId = (u64, u64);
+
 #[derive(Debug)]
 pub(super) struct Kept {
     pub connection: Connection,
+    file: FileId,
     _counted: Counted,
 }
 
@@ -43,11 +47,18 @@ pub(super) fn close_idle() {
     }
 }
 
+/// A connection to the file that has the name now. Others lock there: what is open of one that was removed or
+/// replaced is closed.
 pub(super) fn take(source: &Source) -> Option<Kept> {
-    IDLE.get_or_init(Mutex::default)
-        .lock()
-        .get_mut(source)?
-        .pop()
+    let now = file_at(Path::new(&source.path)).ok();
+    let mut idle = IDLE.get_or_init(Mutex::default).lock();
+    let same = idle.get_mut(source)?;
+    same.retain(|kept| Some(kept.file) == now);
+    same.pop()
+}
+
+fn file_at(path: &Path) -> std::io::Result<FileId> {
+    std::fs::metadata(path).map(|found| (found.dev(), found.ino()))
 }
 
 pub(super) fn give_back(source: &Source, kept: Kept) {
@@ -63,7 +74,7 @@ pub(super) fn give_back(source: &Source, kept: Kept) {
 
 /// Makes the file if it is not there, for its owner alone, and looks where it lies. An existing one
 /// is not opened here: closing it would end SQLite's own locks on it.
-pub(super) fn prepare(source: &Source) -> Result<()> {
+pub(super) fn prepare(source: &Source) -> Result<FileId> {
     let path = Path::new(&source.path);
     let folder = path.parent().unwrap_or(Path::new("/"));
     let opened = File::open(folder)
@@ -92,11 +103,12 @@ pub(super) fn prepare(source: &Source) -> Result<()> {
             _ => {}
         }
     }
-    Ok(())
+    file_at(path).map_err(|error| Error::from_io(error, "the database cannot be looked at"))
 }
 
-/// Opens a connection; may find the file busy.
-pub(super) fn open(source: &Source) -> rusqlite::Result<Kept> {
+/// Opens a connection; may find the file busy. `file` was there just before: if another one is now, the connection
+/// is not used twice.
+pub(super) fn open(source: &Source, file: FileId) -> rusqlite::Result<Kept> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let counted = Counted::new();
     let connection = Connection::open_with_flags(&source.path, flags)?;
@@ -118,6 +130,7 @@ pub(super) fn open(source: &Source) -> rusqlite::Result<Kept> {
     }
     Ok(Kept {
         connection,
+        file,
         _counted: counted,
     })
 }
