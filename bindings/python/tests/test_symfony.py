@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -188,6 +189,22 @@ def test_locks_of_one_key_are_one_owner(factory):
     two.release()
     assert not one.isAcquired() and other.acquire(False)
     assert str(key) == "shared key" and str(Key(b"x\xff")) == "x\\xff"
+
+
+@pytest.mark.parametrize("take", ["acquire", "acquireRead"])
+def test_threads_may_use_a_lock_in_turn(factory, take):
+    lock, other = factory.createLock("in turn", 60), factory.createLock("in turn")
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as two:
+        for first, second in (one, two), (two, one), (one, two):
+            assert first.submit(getattr(lock, take), False).result(60)
+            # It has the lock, whoever asks.
+            assert second.submit(lock.isAcquired).result(60)
+            assert second.submit(lock.acquire, False).result(60)
+            second.submit(lock.refresh).result(60)
+            assert not other.acquire(False)
+            second.submit(lock.release).result(60)
+            assert other.acquire(False)
+            other.release()
 
 
 def test_a_lock_of_a_key_is_released_with_its_object(factory):

@@ -116,6 +116,17 @@ class Key:
                 pass
 
 
+class _Hold(_lock.Lock):
+    """One whose hold is the object's, whichever thread acts on it."""
+
+    def _begin(self) -> None:
+        """Nothing is kept for each thread."""
+
+    def _me(self, make: bool = False) -> object | None:
+        # Not the object: its own book would keep it.
+        return _Hold
+
+
 class Lock:
     """A lock, and its owner: two of them for one resource keep each other out, unless they have one key.
 
@@ -133,9 +144,11 @@ class Lock:
         self._has_lease = bool(can["ttl"])
         options: dict[str, Any] = {"ttl": self._ttl if self._has_lease else None, "auto_release": autoRelease}
         self._options = options
-        self._exclusive = store.lock(self._key.resource, **options)
+        self._exclusive = _Hold(store, self._key.resource, **options)
         # Readers are writers where nobody can read beside others.
-        self._shared = store.lock(self._key.resource, shared=True, **options) if can["shared"] else self._exclusive
+        self._shared = self._exclusive
+        if can["shared"]:
+            self._shared = _Hold(store, self._key.resource, shared=True, **options)
         #: What this object has acquired, or lengthened: a key's other locks may hold as well.
         self._mine: _lock.Lock | None = None
 
