@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from test_custom import Drawer
 
 import synlock
 from synlock.symfony import Key, LockFactory
@@ -205,6 +206,31 @@ def test_threads_may_use_a_lock_in_turn(factory, take):
             second.submit(lock.release).result(60)
             assert other.acquire(False)
             other.release()
+
+
+def test_a_release_that_is_refused_may_be_repeated():
+    asked, answer = threading.Event(), threading.Event()
+
+    class Slow(Drawer):
+        def is_held(self, ask):
+            if threading.current_thread() is not threading.main_thread():
+                asked.set()
+                assert answer.wait(60)
+            return super().is_held(ask)
+
+    factory = LockFactory(synlock.Store.custom(Slow()))
+    lock = factory.createLock("busy", None)
+    lock.acquire()
+    asking = threading.Thread(target=lock.isAcquired)
+    asking.start()
+    assert asked.wait(60)
+    with pytest.raises(synlock.ConcurrentUse):
+        lock.release()
+    answer.set()
+    asking.join(60)
+    assert lock.isAcquired()
+    lock.release()
+    assert factory.createLock("busy", None).acquire(False)
 
 
 def test_a_lock_of_a_key_is_released_with_its_object(factory):

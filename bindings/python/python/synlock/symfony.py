@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from . import _lock
-from ._errors import LockLost, NotHeld, SynlockError, make
+from ._errors import ConcurrentUse, LockLost, NotHeld, SynlockError, make
 
 #: Of a lock that is made without saying.
 _TTL = 300.0
@@ -108,12 +108,16 @@ class Key:
         self._held, self._lost, self._end = held, False, None
 
     def _forget(self) -> None:
-        held, self._held, self._end = self._held, None, None
+        held, end = self._held, self._end
+        self._held, self._end = None, None
         if held is not None:
             try:
                 held.release()
             except (LockLost, NotHeld):
                 pass
+            except ConcurrentUse:
+                self._held, self._end = held, end
+                raise
 
 
 class _Hold(_lock.Lock):
