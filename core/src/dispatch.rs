@@ -9,9 +9,9 @@ use crate::cancel::Cancel;
 use crate::codes::Code;
 use crate::hold::Ending;
 use crate::lease::{BootTime, Wait};
-use crate::lock::{Acquired, Lock, Released};
+use crate::lock::{Acquired, Lock, LongUse, Released};
 use crate::mode::Mode;
-use crate::phase::{Step, Use};
+use crate::phase::Step;
 use crate::registry::Store;
 use crate::service::{self, Command, Place};
 use crate::set::LockSet;
@@ -71,7 +71,7 @@ type Done = Box<dyn FnOnce(Result<Outcome>) + Send>;
 pub(crate) struct Task {
     id: u64,
     lock: Arc<Shared>,
-    used: Option<Use<Arc<Shared>>>,
+    used: Option<LongUse>,
     op: Op,
     deadline: Option<BootTime>,
     cancel: Option<Cancel>,
@@ -135,7 +135,7 @@ pub fn submit_on(
 fn start(
     poller: Option<&Arc<Poller>>,
     lock: &Arc<Shared>,
-    used: Option<Use<Arc<Shared>>>,
+    used: Option<LongUse>,
     op: Op,
     cancel: Cancel,
     done: Done,

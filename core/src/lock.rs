@@ -12,13 +12,14 @@ use crate::options::LockOptions;
 use crate::owner::OwnerToken;
 use crate::phase::{Denied, Phase, PhaseUse, Seen, Use};
 use crate::registry::Store;
+use crate::service::{self, Command, Place};
 use crate::shared::Shared;
 use crate::store::Tokens;
 use crate::watchdog;
 use crate::{Error, Result};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 pub use crate::state::{Acquired, Released, State};
@@ -37,10 +38,34 @@ pub const LAST_CALLS: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Lock(Arc<Shared>);
 
-impl Use<Arc<Shared>> {
-    /// A use of a handle that goes on without it.
+/// A use that goes on without the handle; if that is dropped meanwhile, the end of the use is its end.
+pub(crate) struct LongUse(Arc<Shared>);
+
+impl LongUse {
     pub(crate) fn of(lock: &Arc<Shared>) -> Result<Self> {
-        lock.mark(|| Use(lock.clone()))
+        lock.mark(|| LongUse(lock.clone()))
+    }
+}
+
+impl Drop for LongUse {
+    fn drop(&mut self) {
+        let lock = &self.0;
+        lock.gated.gate.leave();
+        // Of this and the drop of the handle, whichever comes later sees the other.
+        fence(Ordering::SeqCst);
+        if !lock.is_orphaned() {
+            return;
+        }
+        if service::is_this_thread() || lock.store.is_caller_thread_only() {
+            lock.end();
+        } else {
+            // A loop of the host must not wait for that.
+            let orphan = lock.clone();
+            let end = Command::Job(Box::new(move || {
+                orphan.end();
+            }));
+            let _ = service::send(Place::of(&lock.store), end);
+        }
     }
 }
 
@@ -53,6 +78,36 @@ impl Shared {
             Ok(used)
         } else {
             Err(self.deny(Denied::Forked))
+        }
+    }
+
+    /// Does what the drop of the handle calls for, unless that is done, or somebody uses it: then whoever does sees
+    /// to it. Whether nobody does.
+    fn end(&self) -> bool {
+        let Ok(_used) = self.mark(|| Use(self)) else {
+            return false;
+        };
+        if self.orphaned.swap(false, Ordering::SeqCst) {
+            self.end_hold();
+        }
+        true
+    }
+
+    fn end_hold(&self) {
+        match State::from_u8(self.state.load(Ordering::Acquire)) {
+            State::Acquiring => self.abandon(),
+            State::Held if self.auto_release.load(Ordering::Relaxed) => {
+                self.tell(
+                    EventKind::Forgotten,
+                    Code::Ok,
+                    "a handle was dropped while it held the lock",
+                );
+                self.flush_notices();
+                // The background keeps an uncertain release going.
+                let released = self.release();
+                self.warn_if_lost(released);
+            }
+            _ => {}
         }
     }
 
@@ -140,13 +195,13 @@ impl Lock {
     }
 
     /// Marks the handle as in use until the guard is dropped.
-    fn enter(&self) -> Result<Use<&Shared>> {
-        self.0.mark(|| Use(&*self.0))
+    fn enter(&self) -> Result<Use<'_>> {
+        self.0.mark(|| Use(&self.0))
     }
 
     /// As `enter`, for a use that goes on without the handle.
-    pub(crate) fn enter_for_long(&self) -> Result<Use<Arc<Shared>>> {
-        Use::of(&self.0)
+    pub(crate) fn enter_for_long(&self) -> Result<LongUse> {
+        LongUse::of(&self.0)
     }
 
     /// As `enter`, with the phase.
@@ -491,31 +546,17 @@ impl Drop for Lock {
         if self.is_forked() {
             return;
         }
-        if self.0.gated.gate.user() != 0 {
-            // Dispatch works on it: it ends, and gives back what it is granted.
-            self.0.orphaned.store(true, Ordering::SeqCst);
-            if let Some(cancel) = &*self.0.running.lock() {
-                cancel.cancel();
-            }
+        // First, as whoever uses it looks for it last.
+        self.0.orphaned.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        if self.0.end() {
             return;
         }
-        let state = State::from_u8(self.0.state.load(Ordering::Acquire));
-        if matches!(state, State::Idle) {
-            return;
-        }
-        if matches!(state, State::Acquiring) {
-            self.0.abandon();
-        }
-        if matches!(state, State::Held) && self.auto_release() {
-            self.0.tell(
-                EventKind::Forgotten,
-                Code::Ok,
-                "a handle was dropped while it held the lock",
-            );
-            self.0.flush_notices();
-            // The background keeps an uncertain release going.
-            let released = self.0.release();
-            self.0.warn_if_lost(released);
+        // Dispatch or a set works on it: it ends, and gives back what it has.
+        let running = self.0.running.lock();
+        // Otherwise it has ended, and what runs now is another's.
+        if let (true, Some(cancel)) = (self.0.is_orphaned(), &*running) {
+            cancel.cancel();
         }
     }
 }

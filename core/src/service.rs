@@ -98,6 +98,12 @@ pub(crate) fn is_this_thread() -> bool {
 
 /// Hands a command to the store's thread, starting it if need be.
 pub(crate) fn send(place: Place, command: Command) -> Result<()> {
+    // What cannot be handed over is dropped without the lock: its end may be to send something.
+    let mut command = Some(command);
+    hand_over(place, &mut command)
+}
+
+fn hand_over(place: Place, command: &mut Option<Command>) -> Result<()> {
     // Under the lock, so that no thread goes that has something to do.
     let mut services = SERVICES.get_or_init(Mutex::default).lock();
     let service = match services.get(&place) {

@@ -10,9 +10,8 @@ use crate::cancel::Cancel;
 use crate::codes::Code;
 use crate::fork;
 use crate::lease::{BootTime, Wait};
-use crate::lock::Lock;
+use crate::lock::{Lock, LongUse};
 use crate::options::Reentry;
-use crate::phase::Use;
 use crate::registry::Store;
 use crate::shared::Shared;
 use crate::state::{Acquired, Released};
@@ -265,12 +264,12 @@ impl LockSet {
     }
 
     /// Marks all locks as in use.
-    pub(crate) fn enter_all(&self) -> Result<Vec<Use<Arc<Shared>>>> {
-        self.locks.iter().map(Use::of).collect()
+    pub(crate) fn enter_all(&self) -> Result<Vec<LongUse>> {
+        self.locks.iter().map(LongUse::of).collect()
     }
 
     /// Marks all as in use for an acquire, and says how it goes on.
-    pub(crate) fn enter(&self, wait: Wait) -> Result<(Plan, Vec<Use<Arc<Shared>>>)> {
+    pub(crate) fn enter(&self, wait: Wait) -> Result<(Plan, Vec<LongUse>)> {
         let used = self.enter_all()?;
         let count = self.locks.len();
         if self.is_underway() {
@@ -301,6 +300,10 @@ impl LockSet {
     pub(crate) fn run_by(&self, cancel: Option<&Cancel>) {
         for lock in &self.locks {
             *lock.running.lock() = cancel.cloned();
+        }
+        // Whoever dropped one before this found nothing to end.
+        if let Some(cancel) = cancel.filter(|_| self.has_orphan()) {
+            cancel.cancel();
         }
     }
 

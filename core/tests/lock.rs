@@ -243,6 +243,78 @@ fn dispatch_completes_and_cancels() {
     assert!(!store.is_locked("x").unwrap());
 }
 
+/// Whether somebody else gets the lock, if need be after a while.
+fn gets_free(store: &Store) -> bool {
+    let wait = Wait::For(Duration::from_secs(60));
+    store.lock("x").unwrap().acquire(wait, None).is_ok()
+}
+
+#[test]
+fn a_handle_that_is_dropped_under_any_operation_gives_back_its_hold() {
+    let dispatch = Dispatch::new().unwrap();
+    for op in [
+        Op::Acquire(Wait::No),
+        Op::Refresh(None),
+        Op::Demote,
+        Op::Check,
+    ] {
+        let store = store();
+        let lock = store.lock("x").unwrap();
+        lock.acquire(Wait::No, None).unwrap();
+        // What is submitted does not begin before the handle is gone.
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let busy = move || {
+            let _ = wait.recv();
+        };
+        synlock_core::dispatch::run(&store, busy).unwrap();
+        dispatch.submit(&lock, op, 1).unwrap();
+        drop(lock);
+        drop(go);
+        assert!(gets_free(&store), "{op:?}");
+    }
+}
+
+#[test]
+fn a_handle_that_is_dropped_in_a_promotion_gives_back_its_share() {
+    let store = store();
+    let mut shared = options();
+    shared.mode = Mode::Shared;
+    let readers = [(); 2].map(|()| store.lock_with("x", shared.clone()).unwrap());
+    for reader in &readers {
+        reader.acquire(Wait::No, None).unwrap();
+    }
+    let dispatch = Dispatch::new().unwrap();
+    let promote = Op::Promote(Wait::Forever);
+    let [first, other] = readers;
+    dispatch.submit(&first, promote, 1).unwrap();
+    drop(first);
+    let completion = loop {
+        if let Some(completion) = dispatch.reap(1).pop() {
+            break completion;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    assert_eq!(completion.result.unwrap_err().code(), Code::Cancelled);
+    drop(other);
+    assert!(gets_free(&store));
+}
+
+#[test]
+fn a_handle_that_keeps_its_hold_keeps_it_when_dropped_under_an_operation() {
+    let store = store();
+    let mut kept = options();
+    kept.auto_release = false;
+    let lock = store.lock_with("x", kept).unwrap();
+    lock.acquire(Wait::No, None).unwrap();
+    let dispatch = Dispatch::new().unwrap();
+    dispatch.submit(&lock, Op::Check, 1).unwrap();
+    drop(lock);
+    while dispatch.reap(1).is_empty() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(store.is_locked("x").unwrap());
+}
+
 #[test]
 fn time_that_runs_out_before_the_first_look_was_time() {
     let store = store();

@@ -245,6 +245,33 @@ static void any_order_of_freeing(void) {
     synlock_store_free(again);
 }
 
+/* While an operation other than an acquire is under way. */
+static void freed_in_a_promotion(void) {
+    synlock_store *store = check_store("memory");
+    synlock_lock_options shared = {.struct_size = sizeof shared, .mode = SYNLOCK_SHARED};
+    synlock_lock *lock = check_lock(store, "x", &shared), *reader = check_lock(store, "x", &shared);
+    synlock_dispatch *dispatch = NULL;
+    synlock_completion done = {0};
+    size_t count = 0;
+    IS(SYNLOCK_OK, synlock_lock_acquire(lock, SYNLOCK_NO_WAIT, NULL));
+    IS(SYNLOCK_OK, synlock_lock_acquire(reader, SYNLOCK_NO_WAIT, NULL));
+    IS(SYNLOCK_OK, synlock_dispatch_new(&dispatch, NULL));
+    IS(SYNLOCK_OK, synlock_dispatch_submit(dispatch, lock, SYNLOCK_OP_PROMOTE, SYNLOCK_FOREVER, 0, NULL, NULL));
+    synlock_lock_free(lock);
+    for (int i = 0; i < PATIENCE_MS / 2 && count == 0; i++) {
+        IS(SYNLOCK_OK, synlock_dispatch_reap(dispatch, &done, 1, sizeof done, &count, NULL));
+        if (count == 0) pause_ms(2);
+    }
+    IS(SYNLOCK_CANCELLED, done.status);
+    synlock_error_free(done.error);
+    synlock_dispatch_free(dispatch);
+    synlock_lock_free(reader);
+    lock = check_lock(store, "x", NULL);
+    IS(SYNLOCK_OK, synlock_lock_acquire(lock, PATIENCE_MS, NULL));
+    synlock_lock_free(lock);
+    synlock_store_free(store);
+}
+
 int main(void) {
     check_setting();
     CASE(sessions);
@@ -256,5 +283,6 @@ int main(void) {
     CASE(cancel_from_another_thread);
     CASE(freed_by_many_at_once);
     CASE(any_order_of_freeing);
+    CASE(freed_in_a_promotion);
     return check_totals();
 }

@@ -4,11 +4,10 @@ use super::{Done, Op, Outcome, start};
 use crate::cancel::Cancel;
 use crate::codes::Code;
 use crate::lease::{BootTime, Wait};
-use crate::phase::Use;
+use crate::lock::LongUse;
 use crate::service::{self, Command, Place};
 use crate::set::LockSet;
 use crate::set::plan::{Next, Plan, Step, Told};
-use crate::shared::Shared;
 use crate::state::{Acquired, Released};
 use crate::store::poller::Poller;
 use crate::sync::Mutex;
@@ -115,7 +114,7 @@ struct State {
     /// How many operations of the present step have not come to an end.
     open: usize,
     told: Vec<(usize, Result<Outcome>)>,
-    used: Vec<Use<Arc<Shared>>>,
+    used: Vec<LongUse>,
     done: Option<Done>,
 }
 
@@ -146,11 +145,8 @@ impl Run {
             let kind = &state.kind;
             (matches!(kind, Kind::Check), matches!(kind, Kind::Release))
         };
-        // Anew for each step: an operation that ends takes its lock out, and whoever dropped that meanwhile found none.
+        // Anew for each step: an operation that ends takes its lock out.
         self.set.run_by(Some(&self.cancel));
-        if self.set.has_orphan() {
-            self.cancel.cancel();
-        }
         for &at in places {
             let lock = self.set.lock(at);
             let op = match step {

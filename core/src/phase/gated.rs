@@ -69,9 +69,9 @@ impl DerefMut for PhaseLock<'_> {
 }
 
 /// Marks a handle as in use; unmarks it when dropped.
-pub(crate) struct Use<S: Deref<Target = Shared>>(pub(crate) S);
+pub(crate) struct Use<'a>(pub(crate) &'a Shared);
 
-impl<S: Deref<Target = Shared>> Drop for Use<S> {
+impl Drop for Use<'_> {
     fn drop(&mut self) {
         self.0.gated.gate.leave();
     }
@@ -89,14 +89,14 @@ impl<'a> PhaseUse<'a> {
     }
 
     /// Goes on without the phase.
-    pub(crate) fn unlock(self) -> Use<&'a Shared> {
+    pub(crate) fn unlock(self) -> Use<'a> {
         let lock = self.0;
         std::mem::forget(self);
         Self::part(lock)
     }
 
     #[cold]
-    fn part(lock: &'a Shared) -> Use<&'a Shared> {
+    fn part(lock: &'a Shared) -> Use<'a> {
         let used = Use(lock);
         lock.gated.gate.unlock();
         lock.flush_notices();

@@ -21,11 +21,11 @@ impl<C> Inbox<C> {
     }
 
     /// Hands a command over. If there is no reader yet, `start` is called first; where that fails,
-    /// this command is not handed over, and no other is touched. `ring` is called afterwards if the
+    /// this command stays with the caller, and no other is touched. `ring` is called afterwards if the
     /// reader may be asleep.
     pub(super) fn put<E>(
         &self,
-        command: C,
+        command: &mut Option<C>,
         start: impl FnOnce() -> Result<(), E>,
         ring: impl FnOnce(),
     ) -> Result<(), E> {
@@ -38,20 +38,20 @@ impl<C> Inbox<C> {
             }
             drop(state);
             ring();
-            self.0.lock().commands.push(command);
+            self.0.lock().commands.extend(command.take());
             return Ok(());
         }
         // Canary of row 41: the reader is started afterwards, and the last command taken back.
         if cfg!(canary = "start_late") {
             let is_started = {
                 let mut state = self.0.lock();
-                state.commands.push(command);
+                state.commands.extend(command.take());
                 std::mem::replace(&mut state.has_reader, true)
             };
             if !is_started && let Err(error) = start() {
                 let mut state = self.0.lock();
                 state.has_reader = false;
-                state.commands.pop();
+                *command = state.commands.pop();
                 return Err(error);
             }
             ring();
@@ -63,7 +63,7 @@ impl<C> Inbox<C> {
                 start()?;
                 state.has_reader = true;
             }
-            state.commands.push(command);
+            state.commands.extend(command.take());
             state.commands.len() == 1
         };
         if is_first {

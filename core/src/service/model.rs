@@ -140,9 +140,11 @@ impl Service {
 }
 
 fn send(service: &Arc<Service>, command: u32) -> Result<(), ()> {
-    service
-        .inbox
-        .put(command, || start(service), || service.bell.write())
+    service.inbox.put(
+        &mut Some(command),
+        || start(service),
+        || service.bell.write(),
+    )
 }
 
 fn start(service: &Arc<Service>) -> Result<(), ()> {
@@ -207,7 +209,7 @@ fn a_cancel_is_never_lost() {
         let cancel = Cancel::new();
         let (rung, ring) = (inbox.clone(), fd.clone());
         let bell = std::sync::Arc::new(Signal::with_hook(move || {
-            let sent = rung.put((), || Ok::<_, ()>(()), || ring.write());
+            let sent = rung.put(&mut Some(()), || Ok::<_, ()>(()), || ring.write());
             sent.unwrap();
         }));
         let thrown = cancel.clone();
