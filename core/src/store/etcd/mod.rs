@@ -7,6 +7,7 @@
 
 mod client;
 mod config;
+mod hang;
 mod http;
 mod leases;
 mod listing;

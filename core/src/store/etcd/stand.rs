@@ -417,46 +417,6 @@ impl Etcd {
         self.granted(claim, created, until).map(Some)
     }
 
-    /// Hangs the claim's key on another lease; false if the key is not there any more.
-    pub fn hang(
-        &self,
-        claim: &Claim,
-        entry: &Entry,
-        created: i64,
-        lease: &Lease,
-        limit: BootTime,
-    ) -> Result<bool> {
-        let process = self.process()?;
-        let body = wire::txn(
-            &[
-                wire::is_of(&entry.key, created),
-                wire::says(&entry.key, entry.value.as_bytes()),
-            ],
-            &[wire::put(&entry.key, &entry.value, lease.id)],
-            &[],
-        );
-        let found = match self.act(wire::TXN, &body, limit) {
-            Ok(reply) => wire::outcome(&reply.value)?,
-            Err(Fault::LeaseGone) => return Ok(false),
-            Err(fault) => return Err(fault.into()),
-        };
-        if !found.succeeded {
-            process.leases.give(lease.clone());
-            self.lose(claim, entry, limit)?;
-            return Ok(false);
-        }
-        if lease.id != entry.lease.id {
-            if entry.named.is_none() && !entry.unsure {
-                let named = Some(entry.lease.clone());
-                process.change(claim.token, |entry| entry.named = named);
-            } else {
-                // What hangs on it no more may as well run out.
-                let _ = self.part(entry, limit);
-            }
-        }
-        Ok(true)
-    }
-
     pub fn granted(&self, claim: &Claim, created: i64, until: BootTime) -> Result<Attempt> {
         self.process()?
             .change(claim.token, |entry| entry.until = Some(until));
@@ -501,68 +461,6 @@ impl Etcd {
             .watch(&key, end, view.revision, puts, bell)?;
         process.change(claim.token, |entry| entry.watch = Some((watch, key)));
         Ok(poll)
-    }
-
-    /// The claim's key is not there any more.
-    fn lose(&self, claim: &Claim, entry: &Entry, limit: BootTime) -> Result<()> {
-        self.part(entry, limit)?;
-        self.part_name(entry)?;
-        self.process()?.forget(claim.token);
-        Ok(())
-    }
-
-    /// No key hangs on the entry's lease any more; none must come to.
-    fn part(&self, entry: &Entry, limit: BootTime) -> Result<()> {
-        if entry.unsure {
-            self.revoke(entry.lease.id, limit)?;
-        } else {
-            self.process()?.leases.give(entry.lease.clone());
-        }
-        Ok(())
-    }
-
-    /// Nor is there a key that is named after another lease.
-    fn part_name(&self, entry: &Entry) -> Result<()> {
-        if let Some(named) = &entry.named {
-            self.process()?.leases.give(named.clone());
-        }
-        Ok(())
-    }
-
-    /// Takes the claim's key away; false if it was not there.
-    pub fn withdraw(&self, claim: &Claim, limit: BootTime) -> Result<bool> {
-        let process = self.process()?;
-        let Some(entry) = process.known(claim.token) else {
-            return Ok(false);
-        };
-        let done = match entry.created {
-            Some(created) => {
-                let done = self.delete(&entry.key, created, entry.value.as_bytes(), limit)?;
-                self.part(&entry, limit)?;
-                self.part_name(&entry)?;
-                done
-            }
-            // Whatever is under way ends with the lease.
-            None if entry.unsure => self.revoke(entry.lease.id, limit)?,
-            None => {
-                process.leases.give(entry.lease.clone());
-                false
-            }
-        };
-        process.forget(claim.token);
-        Ok(done)
-    }
-
-    /// Deletes a key if it is this claim's; false if it is not there.
-    pub fn delete(&self, key: &[u8], created: i64, value: &[u8], limit: BootTime) -> Result<bool> {
-        let body = wire::txn(
-            &[wire::is_of(key, created), wire::says(key, value)],
-            &[wire::delete(key)],
-            &[],
-        );
-        let reply = self.act(wire::TXN, &body, limit).map_err(Error::from)?;
-        // The request whose answer was lost may have been it.
-        Ok(wire::outcome(&reply.value)?.succeeded || (reply.again && !cfg!(canary = "no_resent")))
     }
 
     /// The claim's key by the store's own word: of a hold of another process, or one that was forgotten.
