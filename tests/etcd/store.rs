@@ -6,13 +6,13 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use synlock_core::{Code, Lock, LockOptions, Mode, Result, Store, Wait};
+use synlock_core::{Code, Lock, LockOptions, Mode, Result, State, Store, Wait};
 use synlock_tests::load::patient;
 use synlock_tests::names::unique;
 use synlock_tests::process::is_full_load;
 use synlock_tests::services::etcd::{EtcdServer, Options};
 use synlock_tests::services::free_port;
-use synlock_tests::services::redis_fake::{Fault, Proxy};
+use synlock_tests::services::redis_fake::{Fault, Late, Proxy};
 
 fn ms(number: u64) -> Duration {
     Duration::from_millis(number)
@@ -259,6 +259,52 @@ fn silence_is_uncertain_and_a_refresh_after_it_holds() {
     });
     ours.release().unwrap();
     assert_eq!(tried(&lock(&server.url(), &name)), Code::Ok);
+}
+
+/// A refresh for longer whose answer is lost, or that comes late, may hang the key on another lease: whoever
+/// refreshes it afterwards keeps that in mind.
+#[test]
+fn a_refresh_after_one_in_doubt_keeps_the_key() {
+    let server = EtcdServer::start();
+    let kept = |is_late: bool| {
+        let (proxy, url) = proxied(&server);
+        let name = unique("n");
+        let ours = leased(&format!("{url}?io_timeout=1000"), &name, ms(5000));
+        // A server that has just started may not answer in as little time.
+        until("a hold", || ours.acquire(PATIENCE, None).is_ok());
+        if is_late {
+            proxy.keep_next_with("/v3/kv/txn");
+        } else {
+            // The lease is granted, and the transaction is carried out.
+            proxy.fail(2, Fault::OneWay);
+        }
+        assert_eq!(code(ours.refresh(Some(ms(7000)))), Code::Uncertain);
+        proxy.heal();
+        ours.refresh(None).unwrap();
+        proxy.send_late();
+        let theirs = lock(&server.url(), &name);
+        let end = Instant::now() + ms(11_000);
+        while Instant::now() < end {
+            let refreshed = code(ours.refresh(None));
+            let taken = tried(&theirs);
+            assert_ne!((refreshed, taken), (Code::Ok, Code::Ok), "late {is_late}");
+            assert_ne!(
+                (ours.state(), taken),
+                (State::Held, Code::Ok),
+                "late {is_late}"
+            );
+            std::thread::sleep(ms(200));
+        }
+        assert_eq!(code(ours.release()), Code::Ok, "late {is_late}");
+        if is_late {
+            assert_eq!(proxy.late(), Late::Answered);
+        }
+    };
+    std::thread::scope(|scope| {
+        for is_late in [false, true] {
+            scope.spawn(move || kept(is_late));
+        }
+    });
 }
 
 #[test]

@@ -51,6 +51,10 @@ pub(super) struct Entry {
     pub value: String,
     /// When the key was made; unknown as long as the answer to its making is.
     pub created: Option<i64>,
+    /// When it was changed last.
+    pub changed: i64,
+    /// A request may be under way still that hangs it on another lease.
+    pub adrift: bool,
     pub lease: Lease,
     /// The lease that the key is named after, if it hangs on another one now. No other claim may have it while the
     /// key is there: theirs would have the same name.

@@ -2,50 +2,82 @@
 
 use super::client::{Entry, Etcd, Fault};
 use super::leases::Lease;
+use super::stand::vanishes;
 use super::wire;
 use crate::lease::BootTime;
 use crate::store::Claim;
 use crate::{Error, Result};
+use serde_json::Value;
+
+/// How often a key that others change is changed again within one call.
+const ROUNDS: usize = 4;
 
 impl Etcd {
-    /// Hangs the claim's key on another lease; false if the key is not there any more.
+    /// Hangs the claim's key on a lease, and notes that; false if the key is not there any more. It compares the
+    /// key's last change: no copy of it that comes late acts after the next change.
     pub fn hang(
         &self,
         claim: &Claim,
-        entry: &Entry,
-        created: i64,
+        entry: &mut Entry,
         lease: &Lease,
         limit: BootTime,
     ) -> Result<bool> {
         let process = self.process()?;
-        let body = wire::txn(
-            &[
-                wire::is_of(&entry.key, created),
-                wire::says(&entry.key, entry.value.as_bytes()),
-            ],
-            &[wire::put(&entry.key, &entry.value, lease.id)],
-            &[],
-        );
-        let found = match self.act(wire::TXN, &body, limit) {
-            Ok(reply) => wire::outcome(&reply.value)?,
-            Err(Fault::LeaseGone) => return Ok(false),
-            Err(fault) => return Err(fault.into()),
-        };
-        if !found.succeeded {
-            process.leases.give(lease.clone());
-            self.lose(claim, entry, limit)?;
-            return Ok(false);
+        for _ in 0..ROUNDS {
+            let found = match self.act(wire::TXN, &hung(entry, lease), limit) {
+                Ok(reply) => wire::outcome(&reply.value)?,
+                Err(Fault::LeaseGone) => return Ok(false),
+                Err(fault) => {
+                    // It may act until the next one has.
+                    process.change(claim.token, |known| known.adrift = true);
+                    return Err(fault.into());
+                }
+            };
+            let own = found.part(0).first().filter(|kv| {
+                Some(kv.created) == entry.created && kv.value == entry.value.as_bytes()
+            });
+            entry.changed = match own {
+                _ if found.succeeded => found.revision,
+                Some(kv) => kv.changed,
+                None => {
+                    process.leases.give(lease.clone());
+                    self.lose(claim, entry, limit)?;
+                    return Ok(false);
+                }
+            };
+            // One that was not answered has hung it there, or elsewhere.
+            if found.succeeded || own.is_some_and(|kv| kv.lease == lease.id) {
+                self.rehung(claim, entry, lease, limit)?;
+                return Ok(true);
+            }
         }
+        Err(vanishes())
+    }
+
+    fn rehung(
+        &self,
+        claim: &Claim,
+        entry: &mut Entry,
+        lease: &Lease,
+        limit: BootTime,
+    ) -> Result<()> {
         if lease.id != entry.lease.id {
             if entry.named.is_none() && !entry.unsure {
-                let named = Some(entry.lease.clone());
-                process.change(claim.token, |entry| entry.named = named);
+                entry.named = Some(entry.lease.clone());
             } else {
                 // What hangs on it no more may as well run out.
                 let _ = self.part(entry, limit);
             }
         }
-        Ok(true)
+        entry.lease = lease.clone();
+        entry.adrift = false;
+        self.process()?.change(claim.token, |known| {
+            known.lease = entry.lease.clone();
+            known.named = entry.named.clone();
+            known.changed = entry.changed;
+            known.adrift = false;
+        });
+        Ok(())
     }
 
     /// The claim's key is not there any more.
@@ -109,4 +141,17 @@ impl Etcd {
         // The request whose answer was lost may have been it.
         Ok(wire::outcome(&reply.value)?.succeeded || (reply.again && !cfg!(canary = "no_resent")))
     }
+}
+
+/// The transaction that hangs the claim's key on a lease.
+fn hung(entry: &Entry, lease: &Lease) -> Value {
+    wire::txn(
+        &[
+            wire::is_of(&entry.key, entry.created.unwrap_or(0)),
+            wire::says(&entry.key, entry.value.as_bytes()),
+            wire::is_changed(&entry.key, entry.changed),
+        ],
+        &[wire::put(&entry.key, &entry.value, lease.id)],
+        &[wire::ranged(wire::get(&entry.key))],
+    )
 }

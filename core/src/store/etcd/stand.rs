@@ -42,7 +42,7 @@ fn disagree(of: u32) -> Error {
     Error::invalid(format!("others use this name with {of} permits"))
 }
 
-fn vanishes() -> Error {
+pub(super) fn vanishes() -> Error {
     let words = "the lock's key vanishes again and again";
     Error::new(Code::Unavailable, words)
 }
@@ -90,6 +90,8 @@ impl Etcd {
             key,
             value: record::write(claim, claim.token, &process.host, std::process::id()),
             created: None,
+            changed: 0,
+            adrift: false,
             lease,
             named: None,
             unsure: false,
@@ -211,7 +213,7 @@ impl Etcd {
             return Ok(Start::Vanished);
         };
         if found.succeeded {
-            process.change(claim.token, |entry| entry.created = Some(found.revision));
+            process.made(claim.token, found.revision, found.revision);
             let until = asked.after(ttl(claim));
             return Ok(Start::Granted(self.granted(
                 claim,
@@ -226,8 +228,7 @@ impl Etcd {
                 return self.avoid(claim);
             }
             // An earlier request of this call made it.
-            let created = own.created;
-            process.change(claim.token, |entry| entry.created = Some(created));
+            process.made(claim.token, own.created, own.changed);
             let line = folder.line(found.part(1));
             let revision = found.revision;
             return Ok(Start::Joined(View { line, revision }));
@@ -307,8 +308,7 @@ impl Etcd {
             self.avoid(claim)?;
             return Ok(None);
         }
-        let created = own.created;
-        process.change(claim.token, |entry| entry.created = Some(created));
+        process.made(claim.token, own.created, own.changed);
         if found.succeeded {
             self.view(folder, claim.mode, found.part(2), found.revision, limit)
                 .map(Some)
@@ -409,7 +409,8 @@ impl Etcd {
         } else {
             lease = self.lease(leases::seconds(ttl(claim)), ttl(claim), limit)?;
         }
-        if (!long || tells) && !self.hang(claim, entry, created, &lease, limit)? {
+        let moves = !long || tells || entry.adrift;
+        if moves && !self.hang(claim, &mut entry.clone(), &lease, limit)? {
             return Ok(None);
         }
         process.change(claim.token, |entry| entry.lease = lease);
@@ -502,6 +503,14 @@ fn bytes(node: &str) -> Vec<u8> {
 }
 
 impl Process {
+    /// Notes that a claim's key is there.
+    fn made(&self, token: OwnerToken, created: i64, changed: i64) {
+        self.change(token, |entry| {
+            entry.created = Some(created);
+            entry.changed = changed;
+        });
+    }
+
     /// Whether something may be left behind of a claim.
     pub fn knows(&self, token: OwnerToken) -> bool {
         self.known(token).is_some()

@@ -56,6 +56,9 @@ impl Etcd {
             key: kv.key,
             value,
             created: Some(kv.created),
+            changed: kv.changed,
+            // Nobody here knows what another process has under way.
+            adrift: true,
             lease: Lease {
                 id: kv.lease,
                 asked: 0,
@@ -160,12 +163,12 @@ impl Backend for Etcd {
         self.check_ttl(ttl)?;
         let limit = self.limit(claim.deadline);
         let process = self.process()?;
-        let Some(entry) = self.hold(claim, limit)? else {
+        let Some(mut entry) = self.hold(claim, limit)? else {
             return Ok(Answer::NotOurs);
         };
-        let Some(created) = entry.created else {
+        if entry.created.is_none() {
             return Ok(Answer::NotOurs);
-        };
+        }
         let asked = BootTime::now();
         let until = asked.after(ttl).max(entry.until.unwrap_or(asked));
         let mut lease = entry.lease.clone();
@@ -173,27 +176,25 @@ impl Backend for Etcd {
         if lease.seconds == 0 && !self.keep_alive(&mut lease, limit)? {
             return Ok(Answer::NotOurs);
         }
-        let held = if Duration::from_secs(lease.seconds) >= ttl {
-            // First the lease, then the look: what is there then stays.
-            self.prolong(&mut lease, ttl, limit)? && self.stands(&entry, limit)?
-        } else {
+        let is_long = Duration::from_secs(lease.seconds) >= ttl;
+        if !is_long {
             lease = self.lease(leases::seconds(ttl), ttl, limit)?;
-            self.hang(claim, &entry, created, &lease, limit)?
-        };
+        }
+        // First the lease, then the look: what is there then stays.
+        let held = (!is_long || self.prolong(&mut lease, ttl, limit)?)
+            && if is_long && !entry.adrift {
+                self.stands(&entry, limit)?
+            } else {
+                self.hang(claim, &mut entry, &lease, limit)?
+            };
         if !held {
             process.forget(claim.token);
             return Ok(Answer::NotOurs);
         }
         if !claim.recurs {
-            process.note(
-                claim.token,
-                Entry {
-                    lease,
-                    named: process.known(claim.token).and_then(|known| known.named),
-                    until: Some(until),
-                    ..entry
-                },
-            );
+            entry.lease = lease;
+            entry.until = Some(until);
+            process.note(claim.token, entry);
         }
         Ok(Answer::Done(Some(until)))
     }
@@ -283,18 +284,24 @@ impl Backend for Etcd {
         );
         let reply = self.act(wire::TXN, &body, limit).map_err(Error::from)?;
         let found = wire::outcome(&reply.value)?;
-        let is_ours = |kv: &wire::Kv| kv.created == own.created && kv.value == value.as_bytes();
-        // The request whose answer was lost may have been it.
-        if !found.succeeded && !found.part(0).first().is_some_and(is_ours) {
-            process.leases.give(lease);
-            return Ok(None);
-        }
+        let is_ours = |kv: &&wire::Kv| kv.created == own.created && kv.value == value.as_bytes();
+        let changed = match found.part(0).first().filter(is_ours) {
+            _ if found.succeeded => found.revision,
+            // The request whose answer was lost may have been it.
+            Some(kv) => kv.changed,
+            None => {
+                process.leases.give(lease);
+                return Ok(None);
+            }
+        };
         process.forget(claim.token);
         let until = asked.after(ttl(claim));
         let entry = Entry {
             key: own.key.clone(),
             value,
             created: Some(own.created),
+            changed,
+            adrift: false,
             lease,
             named: None,
             unsure: false,

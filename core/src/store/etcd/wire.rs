@@ -24,6 +24,8 @@ pub(super) struct Kv {
     pub key: Vec<u8>,
     pub value: Vec<u8>,
     pub created: i64,
+    /// The revision of its last change.
+    pub changed: i64,
     pub lease: i64,
 }
 
@@ -108,6 +110,16 @@ pub(super) fn is_of(key: &[u8], created: i64) -> Value {
         "result": "EQUAL",
         "key": text(key),
         "create_revision": created.to_string(),
+    })
+}
+
+/// That a key was last changed at this revision.
+pub(super) fn is_changed(key: &[u8], changed: i64) -> Value {
+    json!({
+        "target": "MOD",
+        "result": "EQUAL",
+        "key": text(key),
+        "mod_revision": changed.to_string(),
     })
 }
 
@@ -210,6 +222,7 @@ fn kv(value: &Value) -> Result<Kv> {
         key: bytes("key")?,
         value: bytes("value")?,
         created: number(value, "create_revision"),
+        changed: number(value, "mod_revision"),
         lease: number(value, "lease"),
     })
 }
@@ -308,7 +321,7 @@ mod tests {
     fn what_is_zero_is_left_out() {
         let value: Value = serde_json::from_str(
             r#"{"header":{"revision":"7"},"responses":[{"response_put":{}},
-                {"response_range":{"kvs":[{"key":"cC8x","create_revision":"6","lease":"18"}],"count":"1"}}]}"#,
+                {"response_range":{"kvs":[{"key":"cC8x","create_revision":"6","mod_revision":"7","lease":"18"}],"count":"1"}}]}"#,
         )
         .unwrap();
         let found = outcome(&value).unwrap();
@@ -317,6 +330,7 @@ mod tests {
             key: b"p/1".to_vec(),
             value: Vec::new(),
             created: 6,
+            changed: 7,
             lease: 18,
         };
         assert_eq!(found.part(1), [one]);
