@@ -1,6 +1,7 @@
 """Sessions: one owner of many locks, by its id."""
 
 import asyncio
+import concurrent.futures
 import gc
 import inspect
 import os
@@ -175,6 +176,85 @@ def test_a_cancelled_task_has_acquired_nothing(url, name):
         task = asyncio.create_task(mine.acquire(name))
         await asyncio.sleep(0.05)
         task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await mine.may_be_available(name)
+
+    asyncio.run(main())
+
+
+class Held:
+    """An owner that lets its first acquire answer only when it is told to."""
+
+    def __init__(self, real):
+        self._real = real
+        self.taken, self.answer = threading.Event(), threading.Event()
+
+    def __getattr__(self, attribute):
+        return getattr(self._real, attribute)
+
+    def acquire(self, *arguments):
+        done = self._real.acquire(*arguments)
+        if not self.taken.is_set():
+            self.taken.set()
+            assert self.answer.wait(60)
+        return done
+
+
+async def until(true):
+    while not true():
+        await asyncio.sleep(0.005)
+
+
+def test_a_cancelled_task_leaves_what_another_is_told_it_has(url, name):
+    async def main():
+        mine = aio.Session(url)
+        mine._owner = Held(mine._owner)
+        cancelled = asyncio.create_task(mine.acquire(name))
+        await until(mine._owner.taken.is_set)
+        other = asyncio.create_task(mine.acquire(name))
+        await asyncio.sleep(0.2)
+        cancelled.cancel()
+        await asyncio.sleep(0)
+        mine._owner.answer.set()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        assert await other is True
+        assert await mine.renew(name) and not await aio.Session(url).acquire(name)
+        # Nobody is told: nobody has it.
+        await mine.release(name)
+        mine._owner = Held(mine._owner)
+        both = [asyncio.create_task(mine.acquire(name)) for _ in range(2)]
+        await until(mine._owner.taken.is_set)
+        for task in both:
+            task.cancel()
+        await asyncio.sleep(0)
+        mine._owner.answer.set()
+        for task in both:
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert await mine.may_be_available(name)
+
+    asyncio.run(main())
+
+
+def test_a_second_cancel_while_all_threads_are_at_work_leaves_nothing_held(url, name):
+    async def main():
+        asyncio.get_running_loop().set_default_executor(concurrent.futures.ThreadPoolExecutor(1))
+        mine, free = aio.Session(url), threading.Event()
+        mine._owner = Held(mine._owner)
+        task = asyncio.create_task(mine.acquire(name))
+        await until(mine._owner.taken.is_set)
+        task.cancel()
+        await asyncio.sleep(0)
+        busy = asyncio.create_task(asyncio.to_thread(free.wait, 60))
+        await asyncio.sleep(0)
+        mine._owner.answer.set()
+        await asyncio.sleep(0.2)
+        task.cancel()
+        await asyncio.sleep(0)
+        free.set()
+        await busy
         with pytest.raises(asyncio.CancelledError):
             await task
         assert await mine.may_be_available(name)

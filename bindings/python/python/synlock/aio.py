@@ -297,6 +297,8 @@ class Session(BaseSession):
 
     def __init__(self, store: Store | str | None = None, id: str | None = None) -> None:
         collector.make_ready()
+        #: Of acquires, by name.
+        self._turns: weakref.WeakValueDictionary[bytes, asyncio.Lock] = weakref.WeakValueDictionary()
         super().__init__(store, id)
 
     def __del__(self) -> None:
@@ -306,13 +308,16 @@ class Session(BaseSession):
 
     async def acquire(self, name: str | bytes, ttl: float = 30.0) -> bool:
         """Takes the lock for `ttl`, or renews it if the session holds it. Does not wait."""
-        (held, is_new), cancelled = await to_the_end(self._owner.acquire, name_bytes(name), ttl)
-        if cancelled is not None:
-            if is_new:
-                with contextlib.suppress(SynlockError):
-                    await in_thread(self._owner.release, name_bytes(name))
-            raise cancelled
-        return held
+        key = name_bytes(name)
+        # One at a time: what a cancelled one takes back, no other has been told that it holds.
+        async with self._turns.setdefault(key, asyncio.Lock()):
+            (held, is_new), cancelled = await to_the_end(self._owner.acquire, key, ttl)
+            if cancelled is not None:
+                if is_new:
+                    with contextlib.suppress(SynlockError):
+                        await to_the_end(self._owner.release, key)
+                raise cancelled
+            return held
 
     async def renew(self, name: str | bytes, ttl: float = 30.0) -> bool:
         """Lengthens a hold; False if there is none. A persistent session renews what any process acquired."""
