@@ -1,12 +1,14 @@
 """The manager of semaphores for tasks."""
 
 import asyncio
+import concurrent.futures
 import contextlib
 import functools
 import logging
 import os
 import subprocess
 import sys
+import threading
 import uuid
 
 import pytest
@@ -214,3 +216,23 @@ def test_settings_and_stores_are_checked():
             manager(**settings)
     with pytest.raises(TypeError):
         manager(patience=1)
+
+
+def test_a_cancelled_close_releases_what_is_held():
+    async def main():
+        asyncio.get_running_loop().set_default_executor(concurrent.futures.ThreadPoolExecutor(1))
+        one, free = manager(), threading.Event()
+        await one.acquire(["M_K_", 1])
+        busy = asyncio.create_task(asyncio.to_thread(free.wait, 60))
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(one.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.sleep(0)
+        free.set()
+        await busy
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        assert one.held() == [] and not await one.store.is_locked(NAME)
+
+    asyncio.run(main())

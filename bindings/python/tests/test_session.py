@@ -260,3 +260,25 @@ def test_a_second_cancel_while_all_threads_are_at_work_leaves_nothing_held(url, 
         assert await mine.may_be_available(name)
 
     asyncio.run(main())
+
+
+def test_a_cancelled_release_goes_on_while_all_threads_are_at_work(url, name):
+    async def main():
+        asyncio.get_running_loop().set_default_executor(concurrent.futures.ThreadPoolExecutor(1))
+        mine, free = aio.Session(url), threading.Event()
+        for release in lambda: mine.release(name), mine.release_all:
+            assert await mine.acquire(name)
+            free.clear()
+            busy = asyncio.create_task(asyncio.to_thread(free.wait, 60))
+            await asyncio.sleep(0)
+            task = asyncio.create_task(release())
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.sleep(0)
+            free.set()
+            await busy
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await mine.may_be_available(name)
+
+    asyncio.run(main())

@@ -204,6 +204,14 @@ async def to_the_end(function: Callable[..., _T], *arguments: Any) -> tuple[_T, 
     return future.result(), cancelled
 
 
+async def give_back(function: Callable[..., _T], *arguments: Any) -> _T:
+    """Calls in a thread, for a release: a cancel before or during it does not keep the lock."""
+    result, cancelled = await to_the_end(function, *arguments)
+    if cancelled is not None:
+        raise cancelled
+    return result
+
+
 async def in_thread(function: Callable[..., _T], *arguments: Any) -> _T:
     """Calls in a thread, for what may be left alone."""
     return await asyncio.get_running_loop().run_in_executor(None, function, *arguments)

@@ -15,7 +15,7 @@ from typing import Any
 from . import _synlock
 from ._base import Acquired, BaseLock, BaseSession, BaseStore, name_bytes
 from ._errors import ConcurrentUse, LockBusy, LockLost, LockTimeout, NotHeld, Reentered, SynlockError, make
-from ._loop import collector, in_thread, operations, to_the_end
+from ._loop import collector, give_back, in_thread, operations, to_the_end
 from ._set import BaseLockSet, wait_of
 from .semaphore import BaseManager, Key, _caller
 
@@ -333,11 +333,11 @@ class Session(BaseSession):
 
     async def release(self, name: str | bytes) -> bool:
         """Releases one lock; False if the session did not hold it any more."""
-        return await in_thread(self._owner.release, name_bytes(name))
+        return await give_back(self._owner.release, name_bytes(name))
 
     async def release_all(self, id: str | None = None) -> int:
         """As `synlock.Session.release_all`: all locks of this session, or all of that id; how many there were."""
-        return await in_thread(self._owner.release_all, id)
+        return await give_back(self._owner.release_all, id)
 
     async def __aenter__(self) -> Session:
         return self
@@ -437,7 +437,7 @@ class SemaphoreManager(BaseManager):
 
     async def close(self) -> None:
         """Releases what is held, and logs it as forgotten."""
-        await in_thread(self._native.end)
+        await give_back(self._native.end)
 
 
 __all__ = ["Lock", "LockSet", "SemaphoreManager", "Session", "Store"]
