@@ -1,6 +1,7 @@
 """Request guards: policies, names, services, modes, and what a request holds. Over HTTP: test_guard_http.py."""
 
 import asyncio
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -359,6 +360,49 @@ def test_a_custom_store_is_asked_by_threads_alone():
         guards.enter(Policy(name="x", mode="queue", service="lazy"), ASKED)
     first.release()
     guards.enter(Policy(name="x"), ASKED).release()
+
+
+def test_a_custom_stores_lock_is_released_whatever_cancels_come():
+    async def main():
+        asyncio.get_running_loop().set_default_executor(concurrent.futures.ThreadPoolExecutor(1))
+        drawer, free = Drawer(), threading.Event()
+        admission = Guards(synlock.Store.custom(drawer)).enter(Policy(name="x", auto_release=False), ASKED)
+        busy = asyncio.create_task(asyncio.to_thread(free.wait, 60))
+        await asyncio.sleep(0)
+        releasing = asyncio.create_task(admission.arelease())
+        await asyncio.sleep(0)
+        releasing.cancel()
+        await asyncio.sleep(0)
+        free.set()
+        await busy
+        with pytest.raises(asyncio.CancelledError):
+            await releasing
+        assert not drawer.holds
+
+    asyncio.run(main())
+
+
+def test_a_release_that_is_refused_leaves_the_lock_to_its_request():
+    asked, answer = threading.Event(), threading.Event()
+
+    class Slow(Drawer):
+        def is_held(self, ask):
+            if threading.current_thread() is not threading.main_thread():
+                asked.set()
+                assert answer.wait(60)
+            return super().is_held(ask)
+
+    admission = Guards(synlock.Store.custom(Slow())).enter(Policy(name="x"), ASKED)
+    asking = threading.Thread(target=admission.lock.ensure_held)
+    asking.start()
+    assert asked.wait(60)
+    with pytest.raises(synlock.ConcurrentUse):
+        admission.release()
+    answer.set()
+    asking.join(60)
+    admission.lock.ensure_held()
+    admission.release()
+    assert not admission.lock.locked()
 
 
 def test_ctrl_c_ends_a_wait_and_leaves_nothing_behind(tmp_path):

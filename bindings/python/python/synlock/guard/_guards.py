@@ -10,7 +10,7 @@ from .. import _gevent, _synlock, aio
 from .._base import BaseStore
 from .._errors import ConcurrentUse, LockBusy, LockTimeout
 from .._lock import Lock, Store
-from .._loop import in_thread, operations
+from .._loop import give_back, in_thread, operations
 from ._client import Check
 from ._policy import Policy, Request
 
@@ -84,7 +84,8 @@ class Admission:
         self.waited = waited
         #: From whom `force` took the lock.
         self.broken = broken
-        self._handle = None if lock is None else lock._hold()
+        #: Whose it is, as the lock knows them, and its handle.
+        self._hold = None if lock is None else lock._find()
         self._since = time.monotonic()
         self._held: float | None = None
 
@@ -102,16 +103,16 @@ class Admission:
     def is_released(self) -> bool:
         return self._held is not None
 
-    def _end(self) -> tuple[Lock | aio.Lock, _synlock.Handle] | None:
+    def _end(self) -> tuple[Lock | aio.Lock, tuple[object, _synlock.Handle]] | None:
         """What is left to be released: nothing if the handler has done it, or handed it over."""
-        if self.lock is None or self._handle is None or self._held is not None:
+        if self.lock is None or self._hold is None or self._held is not None:
             return None
         self._held = self.held
-        return (self.lock, self._handle) if self.lock._strike(self._handle) else None
+        return (self.lock, self._hold) if self.lock._strike(self._hold[1]) else None
 
-    def _again(self, lock: Lock | aio.Lock, handle: _synlock.Handle) -> None:
+    def _again(self, lock: Lock | aio.Lock, hold: tuple[object, _synlock.Handle]) -> None:
         """Another call was using the hold."""
-        lock._note(object(), handle)
+        lock._put_back(hold)
         self._held = None
 
     def release(self) -> None:
@@ -121,28 +122,30 @@ class Admission:
         """
         if (end := self._end()) is None:
             return
-        lock, handle = end
+        lock, hold = end
+        handle = hold[1]
         try:
             if _gevent.is_patched() and lock.store._asks_a_server:
                 _gevent.run(handle, "release")
             else:
                 handle.release()
         except ConcurrentUse:
-            self._again(lock, handle)
+            self._again(lock, hold)
             raise
 
     async def arelease(self) -> None:
         """As `release`, awaited."""
         if (end := self._end()) is None:
             return
-        lock, handle = end
+        lock, hold = end
+        handle = hold[1]
         try:
             if lock.store._is_custom:
-                await in_thread(handle.release)
+                await give_back(handle.release)
             else:
                 await operations().release(handle)
         except ConcurrentUse:
-            self._again(lock, handle)
+            self._again(lock, hold)
             raise
 
 
