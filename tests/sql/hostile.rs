@@ -332,3 +332,40 @@ fn odd_replies_to_a_login_cost_no_rounds_of_hashing_without_end() {
         assert!(start.elapsed() < SOON, "{of}");
     }
 }
+
+/// A server that does not say whether it has granted may have: what cannot be read then is given back.
+#[test]
+fn a_grant_that_cannot_be_read_is_given_back() {
+    // No more questions for this user, and no table of that name any more.
+    for refusal in [
+        &b"\xff\xca\x04#42000no more"[..],
+        b"\xff\x7a\x04#42S02no table",
+    ] {
+        for (query, gives_back) in [
+            ("table=own", "until = 0"),
+            ("dialect=symfony", "DELETE"),
+            ("dialect=drupal", "DELETE"),
+            ("dialect=laravel", "DELETE"),
+        ] {
+            let (tell, told) = mpsc::channel();
+            let port = fake(true, move |step, asked| {
+                let asked = String::from_utf8_lossy(asked);
+                if asked.contains(gives_back) {
+                    tell.send(()).unwrap();
+                }
+                match step {
+                    0 => Say::Raw(greeting()),
+                    1 => Say::Raw(fine(2)),
+                    _ if asked.contains("SELECT") && !asked.contains("INSERT") => {
+                        Say::Raw(packet(1, refusal))
+                    }
+                    _ => Say::Raw(fine(1)),
+                }
+            });
+            let url = format!("mysql://somebody@127.0.0.1:{port}/db?io_timeout=20000&{query}");
+            let found = lock(&url, "n").try_acquire();
+            assert_eq!(code(found), Code::Uncertain, "{query}");
+            told.recv_timeout(SOON).expect(query);
+        }
+    }
+}

@@ -14,7 +14,7 @@ use crate::lease::BootTime;
 use crate::store::Backend;
 use crate::store::db::{self, Config, Value};
 use crate::url::Url;
-use crate::{Code, Error, Result};
+use crate::{Code, Result};
 use std::sync::Arc;
 
 /// The server's time; not by way of its time zone, which may leap.
@@ -157,11 +157,8 @@ impl Engine for Mysql {
             // taken then would leave it to nobody.
             0 => match self.read(grab.id, limit) {
                 Ok(Some(row)) if row.state == grab.state => Ok(Wrote::Done(row.fence)),
-                Err(error) if matches!(error.code(), Code::Busy | Code::Unavailable) => {
-                    let words = "it could not be read whether the lock was granted";
-                    Err(Error::new(Code::Uncertain, words))
-                }
-                found => Ok(Wrote::Found(found?)),
+                Err(error) => Err(peer::unread(&error)),
+                Ok(found) => Ok(Wrote::Found(found)),
             },
             fence => Ok(Wrote::Done(i64::try_from(fence).map_err(|_| odd())?)),
         }

@@ -141,6 +141,15 @@ fn odd() -> Error {
     )
 }
 
+/// A grant may have gone by unseen.
+pub(super) fn unread(error: &Error) -> Error {
+    let words = error.message();
+    Error::new(
+        Code::Uncertain,
+        format!("it could not be read whether the lock was granted: {words}"),
+    )
+}
+
 /// A row that is there: whose it is, and how long it still counts.
 struct Found {
     owner: String,
@@ -199,15 +208,7 @@ impl<D: Database> Peer<D> {
         }
         // MySQL does not say whether it acted: until it does, the lock may be ours.
         let found = match self.find(&key, limit) {
-            Err(error)
-                if self.kind == Kind::Mysql
-                    && matches!(error.code(), Code::Busy | Code::Unavailable) =>
-            {
-                return Err(Error::new(
-                    Code::Uncertain,
-                    "it could not be read whether the lock was granted",
-                ));
-            }
+            Err(error) if self.kind == Kind::Mysql => return Err(unread(&error)),
             found => found?,
         };
         let ours = |found: &Found| found.owner == owner && found.left.is_some();
