@@ -267,6 +267,33 @@ print(len(got), killed.dead, store.lock(name).acquire(timeout=60))
     assert out.split() == ["few", "0", "50", "True", "True"], out + err
 
 
+def test_under_gevent_a_timeout_of_the_programs_ends_a_wait(url, name):
+    script = """
+from gevent import monkey; monkey.patch_all()
+import gevent, sys, synlock
+from synlock.guard import Guards, Held, Policy, Request
+url, name = sys.argv[1:]
+store = synlock.Store(url)
+held = store.lock(name)
+held.acquire()
+queue = Policy(name=name, mode="queue", max_wait=5)
+waits = [
+    lambda: store.lock(name).acquire(),
+    lambda: Held(check=lambda: None).enter(Guards(store), queue, Request()),
+]
+for wait in waits:
+    try:
+        with gevent.Timeout(0.3, TimeoutError("ours")):
+            wait()
+    except BaseException as error:
+        print(repr(error))
+held.release()
+print(store.lock(name).acquire(timeout=60))
+"""
+    out, err = start(script, url, name).communicate(timeout=120)
+    assert out.splitlines() == ["TimeoutError('ours')", "TimeoutError('ours')", "True"], out + err
+
+
 def test_types():
     package = pathlib.Path(__file__).parents[1]
     environment = dict(os.environ, MYPYPATH=str(package / "python"))

@@ -18,6 +18,10 @@ _LOOK = 0.1
 _T = TypeVar("_T")
 
 
+class _Look(Exception):
+    """A wait is to be looked at: none of the program's own timeouts."""
+
+
 def is_patched() -> bool:
     """Whether gevent has patched this process' sockets."""
     monkey: Any = sys.modules.get("gevent.monkey")
@@ -48,8 +52,8 @@ def run(
     while not done:
         try:
             try:
-                wait_read(dispatch.fd(), timeout=None if check is None or killed else _LOOK)
-            except TimeoutError:
+                wait_read(dispatch.fd(), None if check is None or killed else _LOOK, _Look)
+            except _Look:
                 assert check is not None
                 check()
                 continue
