@@ -81,6 +81,7 @@ impl Shared {
         };
         let common = hold.common.as_ref();
         let ended_before = common.is_some_and(|common| common.end());
+        reentry::catch_up(hold);
         if ended_before && !retried {
             // Another handle of this process has released the hold that both shared.
             self.set(phase, Phase::Idle(None));
@@ -202,7 +203,10 @@ impl Shared {
     fn held<'a>(&self, phase: &'a mut Phase) -> Result<&'a mut Hold> {
         match phase {
             Phase::Held(hold) if hold.has_ended() => Err(Error::outcome(Code::NotHeld)),
-            Phase::Held(hold) => Ok(hold),
+            Phase::Held(hold) => {
+                reentry::catch_up(hold);
+                Ok(hold)
+            }
             Phase::Lost(_) => Err(Error::outcome(Code::Lost)),
             Phase::Releasing(_) => Err(Error::new(
                 Code::Uncertain,
@@ -365,6 +369,9 @@ impl Shared {
         loop {
             let mut phase = self.lock_phase();
             let hold = self.held(&mut phase)?;
+            let (common, shown) = (hold.common.clone(), self.show(hold));
+            let turn = common.as_ref().map(|common| common.turn());
+            let hold = self.held(&mut phase)?;
             if hold.claim.mode == to && !hold.unsure {
                 return Ok(());
             }
@@ -378,7 +385,6 @@ impl Shared {
             } else {
                 deadline.map(exchange_deadline)
             };
-            let shown = self.show(hold);
             let changed = self.store.backend().change_mode(&hold.claim, to);
             drop(shown);
             hold.claim.deadline = None;
@@ -388,7 +394,7 @@ impl Shared {
                     hold.unsure = false;
                     hold.lease = self.lease(grant.lease).or(hold.lease);
                     hold.fence = grant.fence.or(hold.fence);
-                    reentry::note_mode(self, hold);
+                    reentry::note_mode(hold);
                     return Ok(());
                 }
                 Ok(Attempt::Busy(_)) => {}
@@ -407,11 +413,11 @@ impl Shared {
                     // It may be done, or be done late: the lesser of the two is believed, and the store asked again.
                     hold.claim.mode = Mode::Shared;
                     hold.unsure = true;
-                    reentry::note_mode(self, hold);
+                    reentry::note_mode(hold);
                     return Err(error);
                 }
             }
-            drop(phase);
+            drop((phase, turn));
             if deadline.is_some_and(BootTime::has_passed) {
                 return Err(Error::outcome(if wait == Wait::No {
                     Code::Busy

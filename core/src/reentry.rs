@@ -11,7 +11,7 @@ use crate::shared::Shared;
 use crate::signal::Signal;
 use crate::state::Acquired;
 use crate::store::{Answer, Claim};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, MutexGuard};
 use crate::watchdog;
 use crate::{Error, Result};
 use once_cell::race::OnceBox;
@@ -21,12 +21,24 @@ use std::sync::{Arc, Weak};
 
 type Key = (String, Vec<u8>);
 
+#[derive(Clone, Copy, Debug)]
+struct Changed {
+    mode: Mode,
+    unsure: bool,
+    fence: Option<u64>,
+}
+
 /// What the handles that share a hold have in common.
 #[derive(Debug, Default)]
 pub(crate) struct Common {
     /// One of them has released it.
     ended: AtomicBool,
     sharers: Mutex<Vec<(Place, Weak<Shared>)>>,
+    /// Whose turn it is to change the mode: each has a phase of its own, and no store does two changes of one hold
+    /// at once.
+    turn: Mutex<()>,
+    /// What the last change of mode has left, whosever it was.
+    changed: Mutex<Option<Changed>>,
     /// A store has one alarm for each hold, and all are to hear it.
     alarm: OnceBox<Arc<Signal>>,
 }
@@ -47,6 +59,12 @@ impl Common {
     #[inline]
     pub(crate) fn end(&self) -> bool {
         self.ended.swap(true, Ordering::AcqRel)
+    }
+
+    /// Keeps the other handles from changing the mode until it is dropped. Nobody waits for longer than for one
+    /// answer of the store; the handles of a hold are all of one process.
+    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock()
     }
 
     /// The bell that has the service thread look, for each handle, whether the hold stands.
@@ -99,15 +117,35 @@ pub(crate) fn note(lock: &Shared, claim: &Claim, fence: Option<u64>) -> Arc<Comm
     common
 }
 
-/// Notes that a hold has changed its mode, for those who ask again.
-pub(crate) fn note_mode(lock: &Shared, hold: &Hold) {
-    let Some(common) = &hold.common else { return };
-    let mut held = HELD.get_or_init(Mutex::default).lock();
-    if let Some(known) = held.get_mut(&key(lock))
-        && std::ptr::eq(known.common.as_ptr(), Arc::as_ptr(common))
-    {
-        known.claim.mode = hold.claim.mode;
+/// Notes how a change of mode has left the hold, for the other handles and for those who ask again.
+pub(crate) fn note_mode(hold: &Hold) {
+    if let Some(common) = &hold.common {
+        *common.changed.lock() = Some(Changed {
+            mode: hold.claim.mode,
+            unsure: hold.unsure,
+            fence: hold.fence,
+        });
     }
+}
+
+/// Takes over what a change of mode by another handle has left.
+pub(crate) fn catch_up(hold: &mut Hold) {
+    if let Some(common) = &hold.common
+        && let Some(changed) = *common.changed.lock()
+    {
+        hold.claim.mode = changed.mode;
+        hold.unsure = changed.unsure;
+        hold.fence = changed.fence;
+    }
+}
+
+/// The mode and the fencing token of a hold that another handle may have changed.
+pub(crate) fn latest(hold: &Hold) -> (Mode, Option<u64>) {
+    let common = hold.common.as_ref();
+    let changed = common.and_then(|common| *common.changed.lock());
+    changed.map_or((hold.claim.mode, hold.fence), |changed| {
+        (changed.mode, changed.fence)
+    })
 }
 
 /// Whether this process may have a hold that is to be refused or shared. Asks no store.
@@ -153,9 +191,12 @@ fn check_held(lock: &Shared, phase: &mut Phase) -> Result<Option<Acquired>> {
             .and_then(|known| Some((known.claim.clone(), known.fence, known.common.upgrade()?)))
     };
     let live = found.filter(|(_, _, common)| !common.has_ended());
-    let Some((mut claim, fence, common)) = live else {
+    let Some((mut claim, mut fence, common)) = live else {
         return Ok(None);
     };
+    if let Some(changed) = *common.changed.lock() {
+        (claim.mode, fence) = (changed.mode, changed.fence);
+    }
     claim.asked = BootTime::now();
     if let Some(refusal) = refuse(lock, claim.mode) {
         // One that was lost unnoticed stands in nobody's way.

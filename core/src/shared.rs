@@ -13,6 +13,7 @@ use crate::options::{LockOptions, Reentry};
 use crate::owner::{Numbers, OwnerToken};
 use crate::parting::LOST;
 use crate::phase::{Gated, Hold, Phase, PhaseGuard, Seen};
+use crate::reentry;
 use crate::registry::Store;
 use crate::service::Place;
 use crate::signal::Signal;
@@ -160,11 +161,12 @@ impl Shared {
     }
 
     pub(crate) fn see(&self, hold: &Hold) -> Seen {
+        let (mode, fence) = reentry::latest(hold);
         Seen {
             token: hold.claim.token,
-            mode: hold.claim.mode,
+            mode,
             until: hold.lease.map(|lease| self.conservative(hold, lease)),
-            fence: hold.fence,
+            fence,
         }
     }
 

@@ -3,7 +3,7 @@
 use super::hold::readable;
 use super::support::{Case, List, PATIENCE, code, ms};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use synlock_core::{Code, Lock, Mode, Reentry, State, Wait};
 
 pub fn tests(list: &mut List) {
@@ -13,6 +13,10 @@ pub fn tests(list: &mut List) {
     }
     if list.can.promote {
         list.add("reentry_knows_a_change_of_mode", reentry_promoted);
+        list.add("a_change_of_mode_is_that_of_all_sharers", sharers_mode);
+        if !list.is_caller_thread_only {
+            list.add("sharers_change_the_mode_in_turn", in_turn);
+        }
     }
     if list.can.permits {
         list.add("reentry_shares_no_more_permits_than_held", reentry_permits);
@@ -85,6 +89,56 @@ fn reentry_promoted(case: &Case) {
     first.demote().unwrap();
     refused_more(&writer, "shared");
     first.ensure_held().unwrap();
+}
+
+/// Whoever believed the mode of another time would write beside a reader.
+fn sharers_mode(case: &Case) {
+    let with = |mode| extending(case, mode);
+    let (first, second) = (with(Mode::Shared), with(Mode::Exclusive));
+    first.acquire(Wait::No, None).unwrap();
+    first.promote(Wait::No).unwrap();
+    assert!(second.acquire(Wait::No, None).unwrap().extended);
+    assert_eq!(
+        (first.mode(), second.mode()),
+        (Mode::Exclusive, Mode::Exclusive)
+    );
+    first.demote().unwrap();
+    assert_eq!((first.mode(), second.mode()), (Mode::Shared, Mode::Shared));
+    let reader = case.shared();
+    reader.acquire(PATIENCE, None).unwrap();
+    assert_eq!(code(second.promote(Wait::No)), Code::Busy);
+    reader.release().unwrap();
+    second.promote(PATIENCE).unwrap();
+    assert_eq!(first.mode(), Mode::Exclusive);
+    assert_eq!(first.fencing_token(), second.fencing_token());
+    first.ensure_held().unwrap();
+}
+
+/// Nobody else comes in while two change the mode of what they share.
+fn in_turn(case: &Case) {
+    let sharers = [(); 2].map(|()| extending(case, Mode::Shared));
+    for sharer in &sharers {
+        sharer.acquire(Wait::No, None).unwrap();
+    }
+    let (stranger, end) = (case.lock(), Instant::now() + ms(500));
+    std::thread::scope(|scope| {
+        for sharer in &sharers {
+            scope.spawn(move || {
+                while Instant::now() < end {
+                    sharer.promote(Wait::No).unwrap();
+                    sharer.demote().unwrap();
+                }
+            });
+        }
+        scope.spawn(|| {
+            while Instant::now() < end {
+                assert_eq!(code(stranger.acquire(Wait::No, None)), Code::Busy);
+            }
+        });
+    });
+    for sharer in &sharers {
+        sharer.ensure_held().unwrap();
+    }
 }
 
 fn reentry_permits(case: &Case) {
