@@ -38,7 +38,10 @@ export class Key {
 /** A lock, and its owner: two of them for one resource keep each other out. */
 export class Lock {
   constructor(store: Store, key: Key | Name, ttl?: number | null, autoRelease?: boolean);
-  /** Waits unless `blocking` is false. True also for a lock that this object has; a reader becomes the writer. */
+  /**
+   * Waits unless `blocking` is false, for others of its key as well. True also for a lock that this object has; a reader
+   * becomes the writer.
+   */
   acquire(blocking?: boolean, wait?: Wait): Promise<boolean>;
   /** Takes the lock together with other readers; a writer becomes a reader. */
   acquireRead(blocking?: boolean, wait?: Wait): Promise<boolean>;

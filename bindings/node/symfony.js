@@ -2,8 +2,11 @@
 
 // Locks as Symfony's Lock component has them: a factory, and locks of which each is an owner of its own.
 
+const { setTimeout: sleep } = require('node:timers/promises');
 const { Store, NotHeld, LockLost, LockTimeout } = require('./index.js');
 const { make, statusOf } = require('./errors.js');
+const { onAbort } = require('./abort.js');
+const { milliseconds } = require('./internal.js').tools;
 
 /** ms, of a lock that is made without saying. */
 const TTL = 300_000;
@@ -22,6 +25,42 @@ function asked(state, request) {
   const turn = state.asking.then(request);
   state.asking = turn.catch(() => {});
   return turn;
+}
+
+/** How long an acquire may wait, and the signal that ends it. */
+class Patience {
+  #end;
+
+  constructor(blocking, { timeout, signal } = {}) {
+    const wait = milliseconds(timeout, 'timeout');
+    this.blocking = blocking;
+    this.#end = wait < 0 ? Infinity : performance.now() + wait;
+    this.signal = signal;
+  }
+
+  get left() {
+    return this.blocking ? Math.max(0, this.#end - performance.now()) : 0;
+  }
+
+  cancelled() {
+    return make({ status: statusOf.CANCELLED, operation: 'acquire' }, { cause: this.signal.reason });
+  }
+
+  /** Whether a promise that is kept is so before the time is over; rejects if the signal is given before. */
+  sees(promise) {
+    return new Promise((resolve, reject) => {
+      if (this.signal?.aborted) throw this.cancelled();
+      const end = (how, what) => {
+        clearTimeout(timer);
+        deaf();
+        how(what);
+      };
+      // Longer than timers go is for ever.
+      const timer = this.left < 2 ** 31 ? setTimeout(() => end(resolve, false), this.left) : undefined;
+      const deaf = onAbort(this.signal, () => end(reject, this.cancelled()));
+      promise.then(() => end(resolve, true));
+    });
+  }
 }
 
 /** What holds is forgotten, and given back. */
@@ -52,6 +91,8 @@ class Key {
     end: null,
     adopting: undefined,
     last: Promise.resolve(),
+    /** What the acquire whose turn it is waits for, if for others. */
+    wait: undefined,
     asking: Promise.resolve(),
   };
 
@@ -135,40 +176,93 @@ class Lock {
   }
 
   /** Takes the lock, whether or not this object has it; a reader becomes the only one, or stays a reader. */
-  acquire(blocking = true, { timeout = Infinity, signal } = {}) {
-    return this.#inTurn(async () => {
-      const held = await this.#holding();
-      if (held?.mode === 'shared') return asked(this.#state, () => held.promote({ timeout: blocking ? timeout : 0 }));
-      return held !== null || this.#take({ ...this.#options }, blocking, timeout, signal);
+  async acquire(blocking = true, options = {}) {
+    const patience = new Patience(blocking, options);
+    return this.#inTurn(patience, async () => {
+      for (;;) {
+        const held = await this.#holding();
+        if (held?.mode !== 'shared') return held !== null || this.#take({ ...this.#options }, patience);
+        const isAlone = await this.#promote(held, patience);
+        if (isAlone !== undefined) return isAlone;
+      }
     });
   }
 
   /** Takes the lock together with other readers; a writer becomes a reader. */
-  acquireRead(blocking = true, { timeout = Infinity, signal } = {}) {
-    return this.#inTurn(async () => {
+  async acquireRead(blocking = true, options = {}) {
+    const patience = new Patience(blocking, options);
+    return this.#inTurn(patience, async () => {
       const held = await this.#holding();
       if (held !== null) {
         if (this.#canShare && held.mode === 'exclusive') await asked(this.#state, () => held.demote());
         return true;
       }
       // Readers are writers where nobody can read beside others.
-      return this.#take({ ...this.#options, shared: this.#canShare }, blocking, timeout, signal);
+      return this.#take({ ...this.#options, shared: this.#canShare }, patience);
     });
   }
 
   /** One acquire after the other: a second one must find what the first has got, not wait for it. */
-  #inTurn(work) {
-    const turn = this.#state.last.then(work);
-    this.#state.last = turn.catch(() => {});
+  #inTurn(patience, work) {
+    const state = this.#state;
+    const { last } = state;
+    const turn = (async () => {
+      const isCome = await (patience.blocking ? patience.sees(last) : this.#comesSoon(last));
+      return isCome && work();
+    })();
+    // Also behind those whom this one has not waited for.
+    state.last = Promise.allSettled([last, turn]);
     return turn;
   }
 
-  async #take(options, blocking, timeout, signal) {
+  /** Whether the turns before end without a wait for others; one that has not within an exchange with the store waits. */
+  async #comesSoon(last) {
+    let isCome = false;
+    const come = last.then(() => (isCome = true));
+    // Where nobody has a turn the store is not asked.
+    await undefined;
+    while (!isCome) {
+      const { wait } = this.#state;
+      await Promise.race([come, this.#store.isLocked(this.#resource).catch(() => sleep(1))]);
+      if (!isCome && wait !== undefined && wait === this.#state.wait) return false;
+    }
+    return true;
+  }
+
+  /** A wait for others, in the turn of this acquire. */
+  async #waits(wait) {
+    const state = this.#state;
+    state.wait = wait;
+    try {
+      return await wait;
+    } finally {
+      state.wait = undefined;
+    }
+  }
+
+  /** Whether a reader has become the only one; undefined if the hold was given back meanwhile. It can be asked between tries. */
+  async #promote(held, patience) {
+    const state = this.#state;
+    const isHeld = () => state.held === held;
+    for (let pause = 10; isHeld(); pause = Math.min(pause * 1.5, 100)) {
+      const isAlone = await asked(state, () => isHeld() && held.promote());
+      if (patience.signal?.aborted) {
+        if (isAlone) await asked(state, () => isHeld() && held.demote());
+        throw patience.cancelled();
+      }
+      if (isAlone || patience.left === 0) return isAlone;
+      await this.#waits(patience.sees(sleep(pause)));
+    }
+    return undefined;
+  }
+
+  async #take(options, patience) {
     // A release that is under way would be in its own way.
     await this.#state.asking;
+    const { signal } = patience;
     try {
-      this.#state.held = blocking
-        ? await this.#store.acquire(this.#resource, { ...options, timeout, signal })
+      this.#state.held = patience.blocking
+        ? await this.#waits(this.#store.acquire(this.#resource, { ...options, timeout: patience.left, signal }))
         : await this.#store.tryAcquire(this.#resource, { ...options, signal });
     } catch (error) {
       if (!(error instanceof LockTimeout)) throw error;

@@ -155,6 +155,50 @@ for (const [kind, setup] of Object.entries(setups)) {
       await lock.release();
     });
 
+    it('an acquire waits for others of its key no longer than it may', async () => {
+      const holder = factory.createLock('in turn');
+      await holder.acquire();
+      const key = new Key('in turn');
+      const [first, second] = [factory.createLockFromKey(key), factory.createLockFromKey(key)];
+      const waiting = first.acquire();
+      const behind = second.acquire();
+      assert.equal(await second.acquire(false), false);
+      assert.equal(await second.acquireRead(false), false);
+      assert.equal(await second.acquire(true, { timeout: 20 }), false);
+      await assert.rejects(second.acquire(true, { signal: AbortSignal.timeout(20) }), code('CANCELLED'));
+      await assert.rejects(second.acquire(true, { signal: AbortSignal.abort() }), code('CANCELLED'));
+      await assert.rejects(second.acquire(true, { timeout: -1 }), code('INVALID_ARGUMENT'));
+      await holder.release();
+      assert.deepEqual(await Promise.all([waiting, behind]), [true, true]);
+      assert.deepEqual(await Promise.all([first.acquire(false), second.acquire(false), second.acquireRead(false)]), [true, true, true]);
+      await first.release();
+      assert.deepEqual(await Promise.all([first.acquire(false), second.acquire(false), second.acquire(false)]), [true, true, true]);
+      await first.release();
+      assert.equal(await holder.isAcquired(), false);
+    });
+
+    it('a reader that waits to be the only one can be aborted, and asked', async () => {
+      const key = new Key('abort a reader');
+      const [reader, same, other] = [factory.createLockFromKey(key), factory.createLockFromKey(key), factory.createLock('abort a reader')];
+      assert.deepEqual([await reader.acquireRead(), await other.acquireRead()], [true, true]);
+      await assert.rejects(reader.acquire(true, { signal: AbortSignal.timeout(20) }), code('CANCELLED'));
+      assert.equal(await reader.acquire(true, { timeout: 20 }), false);
+      let waiting = reader.acquire();
+      assert.deepEqual([await same.isAcquired(), await same.acquire(false)], [true, false]);
+      await other.release();
+      assert.equal(await waiting, true);
+      assert.equal(await other.acquireRead(false), false);
+      // Given back meanwhile, it is taken anew.
+      assert.deepEqual([await reader.acquireRead(), await other.acquireRead()], [true, true]);
+      waiting = reader.acquire();
+      await same.isAcquired();
+      await same.release();
+      await other.release();
+      assert.equal(await waiting, true);
+      assert.equal(await other.acquire(false), false);
+      await reader.release();
+    });
+
     it('readers', async () => {
       const [a, b, writer] = [1, 2, 3].map(() => factory.createLock('read'));
       assert.deepEqual([await a.acquireRead(), await b.acquireRead()], [true, true]);
