@@ -102,6 +102,8 @@ module.exports = ({ hub, run, listen, collected, check, make, statusOf, bytes, m
   class SemaphoreManager extends EventEmitter {
     #native;
     #observed = false;
+    /** What is under way. */
+    #running = new Set();
 
     constructor(store, options = {}) {
       super();
@@ -151,6 +153,29 @@ module.exports = ({ hub, run, listen, collected, check, make, statusOf, bytes, m
       this.#native.observe(hub, id);
     }
 
+    /** Runs an operation that a release waits for. */
+    async #run(start) {
+      const told = run(start);
+      this.#running.add(told);
+      try {
+        return await told;
+      } finally {
+        this.#running.delete(told);
+      }
+    }
+
+    async #release(text, path) {
+      for (;;) {
+        try {
+          return check(await run((id) => this.#native.release(hub, id, text, path)));
+        } catch (error) {
+          if (error.status !== statusOf.CONCURRENT_USE || this.#running.size === 0) throw error;
+        }
+        // Another call is about the same key.
+        await Promise.race(this.#running).catch(() => {});
+      }
+    }
+
     /** Resolves once the lock of a key is held; rejects with SYNLOCK_TIMEOUT, SYNLOCK_REENTERED, SYNLOCK_CANCELLED. */
     async acquire(key, { path = caller() ?? '', ttl, signal } = {}) {
       const text = json(key);
@@ -161,7 +186,7 @@ module.exports = ({ hub, run, listen, collected, check, make, statusOf, bytes, m
       let outcome;
       try {
         do {
-          outcome = await run((id) => this.#native.acquire(hub, id, text, String(path), ttlOf(ttl), end));
+          outcome = await this.#run((id) => this.#native.acquire(hub, id, text, String(path), ttlOf(ttl), end));
           // A lease that was to be lengthened turned out to be lost.
         } while ([statusOf.LOST, statusOf.NOT_HELD].includes(outcome.status) && !signal?.aborted);
       } finally {
@@ -169,7 +194,7 @@ module.exports = ({ hub, run, listen, collected, check, make, statusOf, bytes, m
       }
       if (signal?.aborted) {
         // Granted before the cancel arrived: given back, so that an abort leaves what was held before and no more.
-        if (outcome.status === 0 && !outcome.extended) await run((id) => this.#native.release(hub, id, text, String(path)));
+        if (outcome.status === 0 && !outcome.extended) await this.#release(text, String(path)).catch(() => {});
         throw cancelled();
       }
       return how(check(outcome));
@@ -182,8 +207,7 @@ module.exports = ({ hub, run, listen, collected, check, make, statusOf, bytes, m
 
     /** Rejects with SYNLOCK_NOT_HELD, or SYNLOCK_LOST if it was lost meanwhile: whoever has it is left alone. */
     async release(key, { path = caller() ?? '' } = {}) {
-      const text = json(key);
-      const outcome = check(await run((id) => this.#native.release(hub, id, text, String(path))));
+      const outcome = await this.#release(json(key), String(path));
       return { late: outcome.late ?? false };
     }
 
@@ -211,14 +235,14 @@ module.exports = ({ hub, run, listen, collected, check, make, statusOf, bytes, m
     /** Lengthens the lease of a held key to `ttl` ms from now, or to its own. */
     async refresh(key, ttl) {
       const text = json(key);
-      check(await run((id) => this.#native.look(hub, id, 'refresh', text, ttlOf(ttl))));
+      check(await this.#run((id) => this.#native.look(hub, id, 'refresh', text, ttlOf(ttl))));
     }
 
     /** Whether this manager holds the key; asks the store. */
     async isAcquired(key) {
       const text = json(key);
       try {
-        check(await run((id) => this.#native.look(hub, id, 'check', text, undefined)));
+        check(await this.#run((id) => this.#native.look(hub, id, 'check', text, undefined)));
       } catch (error) {
         if ([statusOf.NOT_HELD, statusOf.LOST].includes(error.status)) return false;
         throw error;

@@ -6,7 +6,7 @@ const fs = require('node:fs');
 const path = require('node:path');
 const { subscribe, unsubscribe } = require('node:diagnostics_channel');
 const { SemaphoreManager, Store, keyName, metrics, templateName } = require('..');
-const { flockUrl, name, script, sleep } = require('./support.js');
+const { flockUrl, name, script, setups, sleep } = require('./support.js');
 
 const NAME = 'lock_M_K_378261a619eba75d288b4929dc312ddf';
 const manager = (settings = {}, url = `memory:${name()}`) => new SemaphoreManager(url, { tries: 1, sleep: 0, ...settings });
@@ -179,19 +179,29 @@ test('an abort while a repetition extends leaves the hold', async () => {
   await one.release('k');
 });
 
-test('a release that meets another call leaves the hold', async () => {
-  const one = manager();
-  await one.acquire('k');
-  const refreshed = one.refresh('k', 90_000);
-  const released = await one.release('k').catch((error) => error);
-  await refreshed;
-  if (released instanceof Error) {
-    assert.equal(released.code, 'SYNLOCK_CONCURRENT_USE');
-    assert.equal(await one.isAcquired('k'), true);
-    await one.release('k');
-  }
-  assert.equal(await one.store.isLocked('lock_k'), false);
-});
+for (const kind of ['memory', 'redis']) {
+  test(`a release waits for what is under way, ${kind}`, async () => {
+    const server = await setups[kind]();
+    try {
+      const one = manager({ repeat: 'extend' }, server.url);
+      const starts = [() => one.refresh('k', 90_000), () => one.isAcquired('k'), () => one.acquire('k')];
+      for (const start of starts) {
+        await one.acquire('k');
+        await Promise.all([start(), one.release('k')]);
+        assert.equal(await one.store.isLocked('lock_k'), false);
+        const work = () => {
+          void start();
+          throw new RangeError('work');
+        };
+        await assert.rejects(one.using('k', work), RangeError);
+        assert.equal(await one.store.isLocked('lock_k'), false);
+      }
+      assert.deepEqual(one.held(), []);
+    } finally {
+      server.stop();
+    }
+  });
+}
 
 test('work releases whatever happens', async () => {
   const one = manager();
