@@ -362,6 +362,24 @@ def test_a_closed_loop_takes_its_waits_along(url, name):
     assert gone() is None
 
 
+def test_a_closed_loop_takes_its_watched_holds_along(url, name):
+    loop = asyncio.new_event_loop()
+
+    async def begin():
+        lock = synlock.aio.Lock(url, name)
+        await lock.acquire()
+        # Nobody but the loop has it.
+        asyncio.create_task(lock.wait_lost())  # noqa: RUF006
+        await asyncio.sleep(0.1)
+        gc.collect()
+        return len(asyncio.all_tasks())
+
+    assert loop.run_until_complete(begin()) == 2
+    loop.close()
+    gc.collect()
+    assert synlock.Lock(url, name).acquire(timeout=60)
+
+
 def test_what_is_collected_takes_no_lock_of_pythons(url, name):
     """Collection may come while this thread has the lock that starting a thread takes (it once hung so)."""
     code = f"""

@@ -36,6 +36,8 @@ class Operations:
         #: Who waits for a name to be free, by store and name.
         self._watched: dict[tuple[int, bytes], list[asyncio.Future[bool]]] = {}
         self._watching: set[asyncio.Task[None]] = set()
+        #: What tasks wait for that nobody else has.
+        self.waited: set[asyncio.Event] = set()
         self._threads: ThreadPoolExecutor | None = None
         self._loop = weakref.ref(loop)
         self.pid = os.getpid()

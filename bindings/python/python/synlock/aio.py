@@ -227,20 +227,33 @@ class Lock(BaseLock, _Entered):
 
     async def on_lost(self, callback: Callable[[], object]) -> None:
         """Calls back on the loop, once, when the hold is lost."""
-        loop = asyncio.get_running_loop()
+        known = weakref.ref(asyncio.get_running_loop())
 
         def tell() -> None:
-            # A closed loop has nobody left to tell.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(callback)
+            if (loop := known()) is not None:
+                # A closed one has nobody left to tell.
+                with contextlib.suppress(RuntimeError):
+                    loop.call_soon_threadsafe(callback)
 
         await in_thread(self._hold().on_lost, tell)
 
     async def wait_lost(self) -> None:
         """Returns when the hold is lost."""
         lost = asyncio.Event()
-        await self.on_lost(lost.set)
-        await lost.wait()
+        known = weakref.ref(lost)
+
+        def tell() -> None:
+            if (lost := known()) is not None:
+                lost.set()
+
+        # The hold must not keep who waits for its end: the loop does, until it is closed.
+        waited = operations().waited
+        waited.add(lost)
+        try:
+            await self.on_lost(tell)
+            await lost.wait()
+        finally:
+            waited.discard(lost)
 
 
 class LockSet(BaseLockSet[Lock], _Entered):
