@@ -14,6 +14,7 @@ import uuid
 
 import pytest
 from conftest import briefly
+from test_custom import Drawer
 
 import synlock
 from synlock import Session, Store, aio
@@ -282,3 +283,36 @@ def test_a_cancelled_release_goes_on_while_all_threads_are_at_work(url, name):
             assert await mine.may_be_available(name)
 
     asyncio.run(main())
+
+
+class Broken(Drawer):
+    def release(self, ask):
+        raise OSError("it is stuck")
+
+
+def test_what_a_block_raises_counts_for_more_than_its_end():
+    with pytest.raises(KeyError), Session(Store.custom(Broken())) as mine:
+        assert mine.acquire("x")
+        raise KeyError
+    with pytest.raises(synlock.SynlockError), Session(Store.custom(Broken())) as mine:
+        assert mine.acquire("x")
+
+
+def test_what_a_block_of_a_task_raises_counts_for_more_than_its_end(name):
+    async def main(error):
+        async with aio.Session(f"memory:{name}") as mine:
+            mine._owner = Stuck(mine._owner)
+            assert await mine.acquire(name)
+            raise error
+
+    class Stuck(Held):
+        def __init__(self, real):
+            super().__init__(real)
+            self.answer.set()
+
+        def release_all(self, _):
+            self._real.release_all(None)
+            raise synlock.Unavailable
+
+    with pytest.raises(KeyError):
+        asyncio.run(main(KeyError()))

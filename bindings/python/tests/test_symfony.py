@@ -169,6 +169,18 @@ def test_as_a_context(factory):
     assert not lock.isAcquired()
 
 
+def test_what_a_block_raises_counts_for_more_than_its_end():
+    class Broken(Drawer):
+        def release(self, ask):
+            raise OSError("it is stuck")
+
+    factory = LockFactory(synlock.Store.custom(Broken()))
+    with pytest.raises(KeyError), factory.createLock("x", None):
+        raise KeyError
+    with pytest.raises(synlock.SynlockError), factory.createLock("y", None):
+        pass
+
+
 def test_a_store_is_taken_as_well_as_a_url(url):
     store = synlock.Store(url)
     assert LockFactory(store).store is store

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from types import TracebackType
+
 from ._base import BaseSession, name_bytes
+from ._errors import SynlockError
 from ._lock import Store
 
 
@@ -50,9 +53,16 @@ class Session(BaseSession):
     def __enter__(self) -> Session:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if not self.is_persistent:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.is_persistent:
+            return
+        try:
             self.release_all()
+        except SynlockError:
+            if kind is None:
+                raise
 
 
 __all__ = ["Session"]

@@ -355,9 +355,16 @@ class Session(BaseSession):
     async def __aenter__(self) -> Session:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        if not self.is_persistent:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.is_persistent:
+            return
+        try:
             await self.release_all()
+        except SynlockError:
+            if kind is None:
+                raise
 
 
 class SemaphoreManager(BaseManager):

@@ -273,7 +273,11 @@ class Lock:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.release()
+        try:
+            self.release()
+        except SynlockError:
+            if kind is None:
+                raise
 
 
 __all__ = ["Key", "Lock", "LockFactory"]
