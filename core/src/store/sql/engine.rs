@@ -35,8 +35,10 @@ pub(super) struct Grab<'a> {
 #[derive(Debug)]
 pub(super) struct Swap<'a> {
     pub id: &'a Id,
-    /// The version that was read; with any other nothing is written.
+    /// The version and fence that were read; with any other nothing is written. A row that was dropped and made anew
+    /// begins again with its version, never with its fence.
     pub version: i64,
+    pub seen_fence: i64,
     pub fence: i64,
     pub since: i64,
     pub until: i64,

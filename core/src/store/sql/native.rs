@@ -148,6 +148,7 @@ impl<E: Engine> Native<E> {
             let swap = Swap {
                 id,
                 version: found.version,
+                seen_fence: found.fence,
                 fence: book.fence,
                 since: found.now,
                 until: book.until(),

@@ -193,6 +193,7 @@ impl Engine for Mysql {
             Value::Bytes(swap.state.as_bytes()),
             Value::Bytes(swap.id),
             Value::Int(swap.version),
+            Value::Int(swap.seen_fence),
         ];
         Ok(self.server.query(&self.sql.swap, &params, limit)?.affected > 0)
     }

@@ -1,1 +1,1 @@
-UPDATE {table} SET version = version + 1, fence = ?, since = ?, until = ?, state = ? WHERE id = ? AND version = ?
+UPDATE {table} SET version = version + 1, fence = ?, since = ?, until = ?, state = ? WHERE id = ? AND version = ? AND fence = ?

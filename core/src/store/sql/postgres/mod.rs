@@ -181,10 +181,11 @@ impl Engine for Postgres {
             Value::Int(swap.since),
             Value::Int(swap.until),
             Value::Bytes(swap.state.as_bytes()),
+            Value::Int(swap.seen_fence),
             Value::Text(&notes),
         ];
         let rows = if notes.is_empty() {
-            self.server.query(&self.sql.swap, &params[..6], limit)?
+            self.server.query(&self.sql.swap, &params[..7], limit)?
         } else {
             self.server.query(&self.sql.swap_and_tell, &params, limit)?
         };

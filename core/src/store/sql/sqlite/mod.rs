@@ -6,6 +6,8 @@
 mod gate;
 mod path;
 mod pool;
+#[cfg(test)]
+mod tests;
 
 use super::book::Row;
 use super::config::{Common, TABLE, quoted, take_table};
@@ -392,7 +394,8 @@ impl Engine for Sqlite {
                 swap.fence,
                 swap.since,
                 swap.until,
-                swap.state.as_bytes()
+                swap.state.as_bytes(),
+                swap.seen_fence
             ])?;
             Ok(written > 0)
         })
