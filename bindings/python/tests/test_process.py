@@ -422,6 +422,29 @@ lock.acquire()
     assert len(said) == 1 and name in said[0], (out, err)
 
 
+def test_what_is_held_is_released_while_a_thread_makes_locks(redis, name):
+    script = """
+import sys, synlock, weakref
+from synlock import _base
+url, name = sys.argv[1:]
+made = []
+class Changing(weakref.WeakSet):
+    def __iter__(self):
+        for handle in super().__iter__():
+            # As another thread may at any moment.
+            if not made:
+                made.append(store.lock("another"))
+            yield handle
+_base._handles = Changing()
+store = synlock.Store(url)
+lock = store.lock(name)
+lock.acquire()
+"""
+    out, err = start(script, redis, name).communicate(timeout=120)
+    assert not synlock.Store(redis).is_locked(name), out + err
+    assert "Traceback" not in err
+
+
 def test_a_log_record_names_the_caller_and_the_context(url, name, caplog):
     caplog.set_level(logging.DEBUG, "synlock")
     lock = synlock.Lock(url, name, label="nightly")

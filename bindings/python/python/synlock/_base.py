@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import logging
 import os
@@ -12,11 +13,12 @@ import warnings
 import weakref
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from . import _synlock
 from ._errors import NotHeld, SynlockError, SynlockWarning, make
 
+_T = TypeVar("_T")
 logger = logging.getLogger("synlock")
 _LEVELS = {
     "debug": logging.DEBUG,
@@ -34,13 +36,20 @@ _at_exit: weakref.WeakSet[_synlock.Semaphores] = weakref.WeakSet()
 _sessions: weakref.WeakSet[BaseSession] = weakref.WeakSet()
 
 
+def _all(things: weakref.WeakSet[_T]) -> list[_T]:
+    while True:
+        # A thread that is at work may add to them meanwhile.
+        with contextlib.suppress(RuntimeError):
+            return list(things)
+
+
 @atexit.register
 def _release_at_exit() -> None:
-    for handle in list(_handles):
+    for handle in _all(_handles):
         handle.end_with_process()
-    for manager in list(_at_exit):
+    for manager in _all(_at_exit):
         manager.end()
-    for session in list(_sessions):
+    for session in _all(_sessions):
         session._owner.end()
     _synlock.collect_releases()
 
