@@ -294,6 +294,32 @@ print(store.lock(name).acquire(timeout=60))
     assert out.splitlines() == ["TimeoutError('ours')", "TimeoutError('ours')", "True"], out + err
 
 
+def test_under_gevent_a_greenlet_that_is_killed_releases_though_all_threads_are_at_work(redis, name):
+    script = """
+from gevent import monkey; monkey.patch_all()
+import gevent, os, sys, synlock
+url, name = sys.argv[1:]
+pool = gevent.get_hub().threadpool
+pool.maxsize = 1
+read, write = os.pipe()
+store = synlock.Store(url)
+session, manager = synlock.Session(store), synlock.SemaphoreManager(store)
+releases = [lambda: session.release(name), session.release_all, lambda: manager.release(name), manager.close]
+for release in releases:
+    print(session.acquire(name) if release in releases[:2] else manager.acquire(name).contended)
+    # One of them in the queue, which then is full.
+    busy = [pool.spawn(os.read, read, 1) for _ in range(2)]
+    releasing = gevent.spawn(release)
+    gevent.sleep(0.1)
+    releasing.kill()
+    os.write(write, b"xx")
+    gevent.wait(busy)
+    print(store.wait_free(name, 60) and store.wait_free(manager.name(name), 60))
+"""
+    out, err = start(script, redis, name).communicate(timeout=240)
+    assert out.split() == ["True", "True", "True", "True", "False", "True", "False", "True"], out + err
+
+
 def test_types():
     package = pathlib.Path(__file__).parents[1]
     environment = dict(os.environ, MYPYPATH=str(package / "python"))

@@ -47,6 +47,12 @@ class Store(BaseStore):
             return _gevent.call(function, *arguments)
         return function(*arguments)
 
+    def _give_back(self, function: Callable[..., _T], *arguments: Any) -> _T:
+        """As `_call`, for a release."""
+        if _gevent.is_patched() and self._asks_a_server:
+            return _gevent.give_back(function, *arguments)
+        return function(*arguments)
+
     def ping(self, timeout: float | None = None) -> None:
         """Connects now, and raises unless the store can serve."""
         self._call(self._backing.ping, timeout)

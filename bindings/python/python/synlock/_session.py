@@ -41,14 +41,14 @@ class Session(BaseSession):
 
     def release(self, name: str | bytes) -> bool:
         """Releases one lock; False if the session did not hold it any more."""
-        return self.store._call(self._owner.release, name_bytes(name))
+        return self.store._give_back(self._owner.release, name_bytes(name))
 
     def release_all(self, id: str | None = None) -> int:
         """Releases all locks of this session, or all of that id; how many there were.
 
         Without an id a persistent session releases what this object took, not what others took under its id.
         """
-        return self.store._call(self._owner.release_all, id)
+        return self.store._give_back(self._owner.release_all, id)
 
     def __enter__(self) -> Session:
         return self

@@ -143,6 +143,9 @@ class SemaphoreManager(BaseManager):
         # Under gevent a wait must not block the hub.
         return _gevent.call(function, *arguments) if _gevent.is_patched() else function(*arguments)
 
+    def _give_back(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return _gevent.give_back(function, *arguments) if _gevent.is_patched() else function(*arguments)
+
     def acquire(self, key: Key, path: str | None = None, ttl: float | None = None) -> Acquired:
         """Acquires the lock of a key; raises `LockTimeout`, `Reentered`.
 
@@ -176,7 +179,7 @@ class SemaphoreManager(BaseManager):
 
     def release(self, key: Key, path: str | None = None) -> None:
         """Releases it; raises `NotHeld`, or `LockLost` if it was lost meanwhile: whoever has it is left alone."""
-        self._call(self._native.release, key, path or _caller())
+        self._give_back(self._native.release, key, path or _caller())
 
     @contextlib.contextmanager
     def lock(self, key: Key, path: str | None = None, ttl: float | None = None) -> Iterator[Acquired]:
@@ -202,7 +205,7 @@ class SemaphoreManager(BaseManager):
 
     def close(self) -> None:
         """Releases what is held, and logs it as forgotten."""
-        self._call(self._native.end)
+        self._give_back(self._native.end)
 
 
 def _logs(to: logging.Logger) -> Callable[[dict[str, Any]], None]:
