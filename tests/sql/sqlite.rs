@@ -334,52 +334,62 @@ fn held_and_queued_rows_are_never_purged() {
     shared.release().unwrap();
 }
 
-/// Forks while locks are held and other threads work; parents and children all go on, and the file
+/// Takes and frees a lock in a child.
+fn work_in_a_child(url: &str, name: &str) {
+    // SAFETY: the child takes and frees locks, and leaves by `_exit`.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        let works = || {
+            let store = Store::open(url).ok()?;
+            let own = store.lock(name).ok()?;
+            for _ in 0..20 {
+                own.acquire(Wait::For(ms(60_000)), None).ok()?;
+                own.release().ok()?;
+            }
+            let refused = store.lock("held").ok()?.acquire(Wait::No, None);
+            (code(refused) == Code::Busy).then_some(())
+        };
+        // SAFETY: ends the child without the parent's exit handlers.
+        unsafe { libc::_exit(i32::from(works().is_none())) };
+    }
+    let mut status = 0;
+    // SAFETY: a child of ours, a place for its status.
+    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+    assert_eq!(status, 0, "{name}");
+}
+
+/// Two threads fork while locks are held and others work; parents and children all go on, and the file
 /// stays whole.
 #[test]
 fn forks_leave_the_database_whole() {
     let database = Database::new();
-    let url = database.url();
+    let url = &database.url();
     let held = database.lock("held");
     held.acquire(Wait::No, None).unwrap();
-    let stop = std::sync::atomic::AtomicBool::new(false);
+    let stop = &std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         for thread in 0..2 {
-            let (stop, url) = (&stop, &url);
             scope.spawn(move || {
                 let lock = Store::open(url)
                     .unwrap()
                     .lock(format!("busy-{thread}"))
                     .unwrap();
                 while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                    lock.acquire(Wait::No, None).unwrap();
+                    lock.acquire(Wait::For(ms(60_000)), None).unwrap();
                     lock.release().unwrap();
                 }
             });
         }
-        for round in 0..20 {
-            // SAFETY: the child takes and frees locks, and leaves by `_exit`.
-            let pid = unsafe { libc::fork() };
-            if pid == 0 {
-                let works = || {
-                    let store = Store::open(&url).ok()?;
-                    let own = store.lock(format!("child-{round}")).ok()?;
-                    for _ in 0..20 {
-                        own.acquire(Wait::For(ms(60_000)), None).ok()?;
-                        own.release().ok()?;
-                    }
-                    let refused = store.lock("held").ok()?.acquire(Wait::No, None);
-                    (code(refused) == Code::Busy).then_some(())
-                };
-                // SAFETY: ends the child without the parent's exit handlers.
-                unsafe { libc::_exit(i32::from(works().is_none())) };
-            }
-            let mut status = 0;
-            // SAFETY: a child of ours, a place for its status.
-            assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
-            assert_eq!(status, 0, "the child of round {round}");
-        }
+        let forks = [0, 1].map(|thread| {
+            scope.spawn(move || {
+                for round in 0..20 {
+                    work_in_a_child(url, &format!("child-{thread}-{round}"));
+                }
+            })
+        });
+        let done = forks.map(|forking| forking.join());
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(done.iter().all(Result::is_ok), "a child failed");
     });
     held.release().unwrap();
     assert_eq!(database.sql("PRAGMA integrity_check"), "ok");

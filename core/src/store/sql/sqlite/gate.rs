@@ -8,13 +8,13 @@ use super::pool;
 use crate::codes::Code;
 use crate::fork::{self, Around};
 use crate::{Error, Result};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Operations under way.
 static USERS: AtomicUsize = AtomicUsize::new(0);
-/// A fork is under way: nobody may begin.
-static FORKING: AtomicBool = AtomicBool::new(false);
+/// Forks under way, of several threads perhaps: until all are over, nobody may begin.
+static FORKS: AtomicUsize = AtomicUsize::new(0);
 /// Connections that are open in this process, or were in the one that it was cloned from.
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 /// The process that opened them.
@@ -30,7 +30,7 @@ static AROUND: Around = Around {
 const PATIENCE: u32 = 10_000;
 
 fn close_all() {
-    FORKING.store(true, Ordering::SeqCst);
+    FORKS.fetch_add(1, Ordering::SeqCst);
     for _ in 0..PATIENCE {
         if USERS.load(Ordering::SeqCst) == 0 {
             break;
@@ -43,12 +43,14 @@ fn close_all() {
 }
 
 fn go_on() {
-    FORKING.store(false, Ordering::SeqCst);
+    // One that began before the gate was asked for first is not counted.
+    let over = |forks: usize| forks.checked_sub(1);
+    let _ = FORKS.fetch_update(Ordering::SeqCst, Ordering::SeqCst, over);
 }
 
 fn begin_anew() {
     USERS.store(0, Ordering::SeqCst);
-    FORKING.store(false, Ordering::SeqCst);
+    FORKS.store(0, Ordering::SeqCst);
 }
 
 /// Leave to work on connections, until it is dropped.
@@ -60,12 +62,12 @@ impl Pass {
     pub fn get() -> Result<Self> {
         fork::around(&AROUND);
         loop {
-            while FORKING.load(Ordering::SeqCst) {
+            while FORKS.load(Ordering::SeqCst) > 0 {
                 std::thread::sleep(Duration::from_micros(100));
             }
             USERS.fetch_add(1, Ordering::SeqCst);
             let pass = Pass;
-            if FORKING.load(Ordering::SeqCst) {
+            if FORKS.load(Ordering::SeqCst) > 0 {
                 continue;
             }
             let inherited = OPEN.load(Ordering::SeqCst) > 0
@@ -82,7 +84,7 @@ impl Pass {
 
     /// Whether somebody wants to fork and waits for this.
     pub fn is_wanted_back() -> bool {
-        FORKING.load(Ordering::SeqCst)
+        FORKS.load(Ordering::SeqCst) > 0
     }
 }
 
