@@ -382,6 +382,21 @@ def test_a_custom_stores_lock_is_released_whatever_cancels_come():
     asyncio.run(main())
 
 
+def test_a_cancel_keeps_none_of_the_locks_of_a_request():
+    async def main():
+        guards, held = Guards(fresh()), Held()
+        for name in "ab":
+            await held.aenter(guards, Policy(name=name), ASKED)
+        releasing = asyncio.create_task(held.arelease())
+        await asyncio.sleep(0)
+        releasing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await releasing
+        assert [guards.store().is_locked(name) for name in "ab"] == [False, False]
+
+    asyncio.run(main())
+
+
 def test_a_release_that_is_refused_leaves_the_lock_to_its_request():
     asked, answer = threading.Event(), threading.Event()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 
 from .. import _synlock, aio
@@ -88,12 +89,17 @@ class Held:
                 self._failed(admission, error)
 
     async def arelease(self, point: str | None = None) -> None:
-        """As `release`, awaited."""
+        """As `release`, awaited; a cancel keeps none of them."""
+        cancelled: asyncio.CancelledError | None = None
         for admission in self._due(point):
             try:
                 await admission.arelease()
             except SynlockError as error:
                 self._failed(admission, error)
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
 
     def _failed(self, admission: Admission, error: SynlockError) -> None:
         """What has happened cannot be undone by failing the request, nor does a log that fails."""
