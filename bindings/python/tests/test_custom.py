@@ -277,6 +277,41 @@ print(promoting.get(timeout=60))
 """
 
 
+UNDONE = """
+from gevent import monkey; monkey.patch_all()
+import sys; sys.path.insert(0, sys.argv[1])
+import gevent, os, synlock
+from test_custom import Cabinet
+pool = gevent.get_hub().threadpool
+pool.maxsize = 1
+store = synlock.Store.custom(Cabinet())
+manager = synlock.SemaphoreManager(store, sleep=60)
+held = store.lock(manager.name(["x"]))
+held.acquire()
+killed = gevent.spawn(manager.acquire, ["x"])
+gevent.sleep(0.1)
+killed.kill()
+read, write = os.pipe()
+busy = [gevent.spawn(pool.spawn, os.read, read, 1) for _ in range(4)]
+gevent.sleep(0)
+held.release()
+gevent.sleep(0.5)
+os.write(write, b"xxxx")
+for _ in range(600):
+    gevent.sleep(0.1)
+    if not store.is_locked(held.name):
+        break
+gevent.joinall(busy)
+print(store.is_locked(held.name))
+"""
+
+
+def test_under_gevent_what_a_killed_greenlet_would_have_had_is_given_back():
+    folder = str(pathlib.Path(__file__).parent)
+    done = subprocess.run([sys.executable, "-c", UNDONE, folder], capture_output=True, text=True, timeout=240)
+    assert done.stdout == "False\n", done.stdout + done.stderr
+
+
 def test_under_gevent_a_wait_lets_other_greenlets_run():
     folder = str(pathlib.Path(__file__).parent)
     done = subprocess.run([sys.executable, "-c", GREENLETS, folder], capture_output=True, text=True, timeout=120)

@@ -109,8 +109,9 @@ def call(function: Callable[..., _T], *arguments: Any, undo: Callable[[], object
         result: _T = job.get()
     except BaseException as error:
         if undo is not None and error is not job.exception:
-            # The thread is still at it, or its result came as the greenlet was killed.
-            job.rawlink(lambda done: pool.spawn(undo) if done.successful() else None)
+            # The thread is still at it, or its result came as the greenlet was killed. The hub itself may not wait
+            # for a thread that is free.
+            job.rawlink(lambda done: gevent.spawn(pool.spawn, undo) if done.successful() else None)
         raise
     return result
 
