@@ -312,6 +312,27 @@ def test_under_gevent_what_a_killed_greenlet_would_have_had_is_given_back():
     assert done.stdout == "False\n", done.stdout + done.stderr
 
 
+MIXED = """
+from gevent import monkey; monkey.patch_all()
+import sys; sys.path.insert(0, sys.argv[1])
+import gevent, synlock
+from test_custom import Cabinet
+stores = synlock.Store.custom(Cabinet()), synlock.Store(sys.argv[2])
+accounts = synlock.LockSet(*[store.lock(sys.argv[3]) for store in stores])
+with accounts:
+    accounts.ensure_held()
+    print([store.is_locked(sys.argv[3]) for store in stores])
+print([store.is_locked(sys.argv[3]) for store in stores])
+"""
+
+
+def test_under_gevent_a_set_has_locks_of_custom_stores_and_of_servers(redis, name):
+    folder = str(pathlib.Path(__file__).parent)
+    command = [sys.executable, "-c", MIXED, folder, redis, name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "[True, True]\n[False, False]\n", done.stdout + done.stderr
+
+
 def test_under_gevent_a_wait_lets_other_greenlets_run():
     folder = str(pathlib.Path(__file__).parent)
     done = subprocess.run([sys.executable, "-c", GREENLETS, folder], capture_output=True, text=True, timeout=120)

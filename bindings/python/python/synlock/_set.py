@@ -162,7 +162,9 @@ class LockSet(BaseLockSet[Lock], Entered):
 
     def _run(self, hold: _Hold[Lock], op: str, wait: float | None, call: Callable[[], Any]) -> Any:
         waits = op == "acquire" and wait != 0.0
-        if any(lock._blocks_a_hub(waits) for lock in self.locks):
+        # No thread but the program's asks a custom store.
+        is_direct = op != "acquire" and any(lock.store._is_custom for lock in self.locks)
+        if not is_direct and any(lock._blocks_a_hub(waits) for lock in self.locks):
             return _gevent.run(hold.native, op, wait)
         return call()
 
