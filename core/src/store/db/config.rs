@@ -116,13 +116,18 @@ impl Config {
         deadline.map_or(own, |deadline| deadline.min(own))
     }
 
-    /// The server and database as others would name it, without credentials.
+    /// The server and database as others would name it, without credentials: on PostgreSQL a user's own database has
+    /// the user's name.
     pub fn place(&self) -> String {
         let server = match &self.address {
             Address::Tcp { host, port } => format!("{host}:{port}"),
             Address::Unix(path) => path.clone(),
         };
-        format!("{server}/{}", self.database.as_deref().unwrap_or_default())
+        let own = match self.engine {
+            Engine::Postgres => self.user.reveal(),
+            Engine::Mysql => "",
+        };
+        format!("{server}/{}", self.database.as_deref().unwrap_or(own))
     }
 
     /// Whether nobody on the way can read what is sent, so that a password may be sent as it is.

@@ -41,6 +41,20 @@ fn a_url_says_where_and_who() {
     }
 }
 
+/// Where the URL names no database: two that lock apart are not called one, and one is not called two.
+#[test]
+fn a_database_that_is_not_named_is_the_users_on_postgres() {
+    let place = |text: &str, engine| read(text, engine).unwrap().place();
+    let unnamed = place("postgres://me@db", Engine::Postgres);
+    assert_eq!(unnamed, place("postgres://you@db/me", Engine::Postgres));
+    assert_ne!(unnamed, place("postgres://you@db", Engine::Postgres));
+    // A server of MySQL has none then.
+    assert_eq!(
+        place("mysql://me@db", Engine::Mysql),
+        place("mysql://you@db", Engine::Mysql)
+    );
+}
+
 #[test]
 fn tls_is_spelled_and_fails_closed() {
     let tls = |text: &str| read(text, Engine::Postgres).map(|config| config.tls);
