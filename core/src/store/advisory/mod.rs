@@ -18,6 +18,8 @@ mod session;
 mod sql;
 mod store;
 mod table;
+#[cfg(all(test, feature = "postgres"))]
+mod tests;
 mod waits;
 
 #[cfg(feature = "mysql")]

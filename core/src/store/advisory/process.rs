@@ -241,11 +241,8 @@ impl Process {
 
     /// Reads what has arrived, and rings for whom it is; never blocks.
     pub fn pump(&self) {
-        let answered = self.table.lock().read();
-        for (bell, fd) in answered {
-            self.ignore(fd);
-            bell.ring();
-        }
+        let bells = self.table.lock().read(|fd| self.ignore(fd));
+        bells.iter().for_each(|bell| bell.ring());
     }
 
     /// Rings for those who could wait in the server now.

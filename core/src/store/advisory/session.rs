@@ -46,21 +46,24 @@ pub(super) fn pooled() -> Error {
 
 impl Session {
     pub fn open(config: &Config, limit: BootTime) -> Result<Self> {
-        let connection = Connection::open(&config.database, limit)?;
-        let end = End::of(connection.fd());
-        let mut session = Session {
-            connection,
-            end,
-            mark: OwnerToken::draw()?.to_hex(),
-            id: 0,
-            owes: false,
-            life: None,
-        };
+        let mut session = Self::over(Connection::open(&config.database, limit)?)?;
         match config.database.engine {
             Engine::Postgres => session.prepare_postgres(config, limit)?,
             Engine::Mysql => session.prepare_mysql(config, limit)?,
         }
         Ok(session)
+    }
+
+    /// One that is not fit for locks yet.
+    pub fn over(connection: Connection) -> Result<Self> {
+        Ok(Session {
+            end: End::of(connection.fd()),
+            connection,
+            mark: OwnerToken::draw()?.to_hex(),
+            id: 0,
+            owes: false,
+            life: None,
+        })
     }
 
     fn prepare_postgres(&mut self, config: &Config, limit: BootTime) -> Result<()> {

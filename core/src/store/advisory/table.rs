@@ -12,6 +12,7 @@ use crate::signal::Signal;
 use crate::store::db::{Fault, Rows};
 use crate::store::{Claim, Grant};
 use std::collections::{HashMap, VecDeque};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 /// On which session a hold lives.
@@ -76,6 +77,17 @@ pub(super) struct Wait {
     pub session: Option<Box<Session>>,
     /// What the server answered.
     pub outcome: Option<Result<Rows, Fault>>,
+}
+
+impl Wait {
+    /// Whether the server's answer is here; never waits for it.
+    fn is_answered(&mut self) -> bool {
+        if self.outcome.is_none() {
+            let session = self.session.as_mut();
+            self.outcome = session.and_then(|session| session.settle_now());
+        }
+        self.outcome.is_some()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -210,9 +222,11 @@ impl Table {
                 bell: bell.clone(),
             }),
         }
-        match &entry.wait {
-            Some(wait) if wait.token == claim.token && wait.outcome.is_some() => {}
-            Some(_) => return Place::Queued,
+        // Its own look, too: whoever listens may have missed that the answer came.
+        let is_answered = |wait: &mut Wait| wait.token == claim.token && wait.is_answered();
+        match entry.wait.as_mut().map(is_answered) {
+            Some(true) => {}
+            Some(false) => return Place::Queued,
             None if entry
                 .queue
                 .front()
@@ -276,26 +290,24 @@ impl Table {
             .collect()
     }
 
-    /// Reads what servers have answered to those who wait; whom to ring, and the sessions that answered.
-    pub fn read(&mut self) -> Vec<(Arc<Signal>, i32)> {
-        let mut answered = Vec::new();
+    /// Reads what servers have answered to those who wait; whom to ring. Nobody else has the sessions yet that
+    /// answered: `ignore` stops listening to them.
+    pub fn read(&mut self, ignore: impl Fn(RawFd)) -> Vec<Arc<Signal>> {
+        let mut bells = Vec::new();
         for entry in self.entries.values_mut() {
             let Some(wait) = &mut entry.wait else {
                 continue;
             };
-            if wait.outcome.is_some() {
+            if wait.outcome.is_some() || !wait.is_answered() {
                 continue;
             }
-            let Some(session) = &mut wait.session else {
-                continue;
-            };
-            wait.outcome = session.settle_now();
-            if wait.outcome.is_some() {
-                let waiter = entry.queue.iter().find(|one| one.token == wait.token);
-                answered.extend(waiter.map(|waiter| (waiter.bell.clone(), session.fd())));
+            if let Some(session) = &wait.session {
+                ignore(session.fd());
             }
+            let waiter = entry.queue.iter().find(|one| one.token == wait.token);
+            bells.extend(waiter.map(|waiter| waiter.bell.clone()));
         }
-        answered
+        bells
     }
 
     /// How many wait here and not in the server.

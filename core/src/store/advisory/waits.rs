@@ -24,7 +24,8 @@ impl Advisory {
         let limit = self.config.database.limit(claim.deadline);
         let most = self.config.most_waits;
         for _ in 0..MOST_RESTARTS {
-            let place = self.process()?.table.lock().queue(key, claim, bell, most);
+            let process = self.process()?;
+            let place = process.table.lock().queue(key, claim, bell, most);
             match place {
                 Place::Held(grant) => return Ok(Attempt::Granted(grant)),
                 Place::Queued => return Ok(Attempt::Busy(Busy::default())),
@@ -39,15 +40,20 @@ impl Advisory {
                         return Err(error);
                     }
                 },
-                // The server's time for it may end a little before the caller's.
-                Place::Answered(wait) => match self.judge(claim, key, wait, limit) {
-                    Ok(None) => {}
-                    Ok(Some(grant)) => return Ok(Attempt::Granted(grant)),
-                    Err(error) => {
-                        self.leave(claim, key)?;
-                        return Err(error);
+                Place::Answered(wait) => {
+                    if let Some(session) = &wait.session {
+                        process.ignore(session.fd());
                     }
-                },
+                    match self.judge(claim, key, wait, limit) {
+                        // The server's time for it may end a little before the caller's.
+                        Ok(None) => {}
+                        Ok(Some(grant)) => return Ok(Attempt::Granted(grant)),
+                        Err(error) => {
+                            self.leave(claim, key)?;
+                            return Err(error);
+                        }
+                    }
+                }
             }
         }
         if claim
@@ -94,7 +100,9 @@ impl Advisory {
         session.start(&text, &sql.wait_params(&mark, &millis), limit)?;
         let process = self.process()?;
         let fd = session.fd();
-        process.table.lock().waits_over(key, session);
+        let mut table = process.table.lock();
+        table.waits_over(key, session);
+        // Before anybody can take it up: what is listened to without a wait is never ignored again.
         process.listen(fd);
         Ok(())
     }
