@@ -101,3 +101,31 @@ fn a_late_change_of_mode_leaves_nothing_locked() {
         }
     });
 }
+
+/// Two handles hold over one session. What fails for the second one must not let go of what the first one has.
+#[test]
+fn a_token_that_cannot_be_drawn_leaves_the_others_hold_alone() {
+    let server = PostgresServer::start();
+    let url = postgres(&server);
+    for fair in [true, false] {
+        let (store, there) = (open(&url, 0), open(&url, 1));
+        let name = &*format!("fair: {fair}");
+        let [first, second] = [(); 2].map(|()| {
+            let mut options = store.defaults().clone();
+            (options.mode, options.fair) = (Mode::Shared, fair);
+            store.lock_with(name, options).unwrap()
+        });
+        first.acquire(PATIENCE, None).unwrap();
+        server.sql("DROP SEQUENCE synlock_fence");
+        let fence = second.acquire(PATIENCE, None).unwrap().fence;
+        assert!(fence.is_some(), "{name}");
+        let writer = there.lock(name).unwrap();
+        for lock in [first, second] {
+            let code = code(writer.acquire(Wait::No, None));
+            assert_eq!(code, Code::Busy, "{name}");
+            lock.ensure_held().unwrap();
+            lock.release().unwrap();
+        }
+        writer.acquire(PATIENCE, None).unwrap();
+    }
+}

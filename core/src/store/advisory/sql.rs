@@ -77,8 +77,9 @@ impl<'a> Sql<'a> {
         }
     }
 
-    /// Takes the lock if it is free. `beside`: the session holds it shared already, and would pass those who wait.
-    pub fn try_lock(&self, mode: Mode, beside: bool) -> String {
+    /// Takes the lock if it is free. `beside`: the session holds it shared already, and would pass those who wait, which
+    /// `fair` forbids.
+    pub fn try_lock(&self, mode: Mode, beside: bool, fair: bool) -> String {
         let shared = if mode == Mode::Shared { "_shared" } else { "" };
         match self.engine {
             Engine::Postgres => {
@@ -86,11 +87,17 @@ impl<'a> Sql<'a> {
                 let lock = format!("pg_try_advisory_lock{shared}({args})");
                 let taken = if beside {
                     // The token first: if it fails, the lock of the other hold is as it was.
+                    let taken = format!(
+                        "(SELECT CASE WHEN {lock} THEN token ELSE 0 END FROM (SELECT {token} AS token OFFSET 0) drawn)"
+                    );
                     let here = self.here();
-                    format!(
-                        "CASE WHEN EXISTS (SELECT 1 FROM pg_locks WHERE {here} AND NOT granted) THEN 0 ELSE \
-                         (SELECT CASE WHEN {lock} THEN token ELSE 0 END FROM (SELECT {token} AS token OFFSET 0) drawn) END"
-                    )
+                    if fair {
+                        format!(
+                            "CASE WHEN EXISTS (SELECT 1 FROM pg_locks WHERE {here} AND NOT granted) THEN 0 ELSE {taken} END"
+                        )
+                    } else {
+                        taken
+                    }
                 } else {
                     format!("CASE WHEN {lock} THEN {token} ELSE {TAKEN} END")
                 };

@@ -212,10 +212,10 @@ impl Advisory {
             if table.is_in_the_way(key, claim) {
                 return busy;
             }
-            claim.fair && claim.mode == Mode::Shared && table.shares(key)
+            claim.mode == Mode::Shared && table.shares(key)
         };
         let sql = self.sql(key);
-        let text = sql.try_lock(claim.mode, beside);
+        let text = sql.try_lock(claim.mode, beside, claim.fair);
         let mut tries = 0;
         loop {
             tries += 1;

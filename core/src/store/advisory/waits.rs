@@ -165,7 +165,8 @@ impl Advisory {
             return Ok(None);
         }
         // Once more, for the token: the lock is counted, and taken back once.
-        let token = session.number(&sql.try_lock(claim.mode, false), &sql.params(&mark), limit)?;
+        let again = sql.try_lock(claim.mode, false, claim.fair);
+        let token = session.number(&again, &sql.params(&mark), limit)?;
         session.number(&sql.unlock(claim.mode), &sql.params(&mark), limit)?;
         Ok(Some(token))
     }
