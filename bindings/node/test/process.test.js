@@ -8,7 +8,7 @@ const path = require('node:path');
 const { after, before, describe, it } = require('node:test');
 const { Worker } = require('node:worker_threads');
 const { Store } = require('..');
-const { PATIENCE, startRedis, script, name } = require('./support.js');
+const { PATIENCE, startRedis, shmUrl, script, name } = require('./support.js');
 
 describe('the process', () => {
   let server;
@@ -246,6 +246,34 @@ describe('the process', () => {
     assert.equal(await store.isLocked(key), true);
     await stays.terminate();
     assert.equal(await store.waitFree(key, { timeout: PATIENCE }), true);
+  });
+
+  it('a worker that is ended while it promotes leaves nothing', async () => {
+    const place = shmUrl();
+    const source = `
+      const { parentPort, workerData: { synlock, url, key } } = require('node:worker_threads');
+      const { Store } = require(synlock);
+      Store.open(url).then(async (store) => {
+        // What would be left lasts longer than anybody waits.
+        const lock = await store.acquire(key, { shared: true, ttl: 600_000 });
+        lock.promote({ timeout: Infinity });
+        parentPort.postMessage('promotes');
+      });`;
+    try {
+      for (const url of [place.url, server.url]) {
+        const here = await Store.open(url);
+        const key = name();
+        const reader = await here.acquire(key, { shared: true });
+        const worker = new Worker(source, { eval: true, workerData: { synlock: require.resolve('..'), url, key } });
+        await new Promise((resolve) => worker.once('message', resolve));
+        await worker.terminate();
+        assert.equal(reader.state, 'held');
+        await reader.release();
+        await (await here.acquire(key, { timeout: PATIENCE })).release();
+      }
+    } finally {
+      place.stop();
+    }
   });
 
   it('excludes its forked processes', async () => {
