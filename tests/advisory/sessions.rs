@@ -156,3 +156,23 @@ fn time_limits_of_a_role_do_not_end_a_wait() {
         waiter.join().unwrap().release().unwrap();
     });
 }
+
+/// Two handles share a hold that was waited for, and so its one session: they take turns on it.
+#[test]
+fn handles_that_share_a_session_wait_for_each_other() {
+    let server = PostgresServer::start();
+    let url = postgres(&server);
+    let here = open(&format!("{url}?reentry=extend"), 0);
+    let first = waited_for(&here, "shared", held(&open(&url, 1), "shared"));
+    let second = held(&here, "shared");
+    std::thread::scope(|scope| {
+        for lock in [&first, &second] {
+            scope.spawn(move || {
+                for _ in 0..500 {
+                    assert_eq!(code(lock.ensure_held()), Code::Ok);
+                }
+            });
+        }
+    });
+    first.release().unwrap();
+}

@@ -5,7 +5,7 @@ use super::config::Config;
 use super::keys::Key;
 use super::session::{Session, number};
 use super::sql::{NO, Sql};
-use super::table::{Hold, Table};
+use super::table::{Hold, On, Table};
 use crate::fork::ProcessFd;
 use crate::lease::BootTime;
 use crate::mode::Mode;
@@ -16,7 +16,7 @@ use crate::store::turns::{Next, Vacancy};
 use crate::sync::Mutex;
 use crate::{Code, Error, Result};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::{Arc, Condvar, PoisonError};
+use std::sync::{Arc, Condvar, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// What the late answer of the shared session will be about.
@@ -44,6 +44,8 @@ struct Shared {
 pub(super) struct Process {
     shared: std::sync::Mutex<Shared>,
     freed: Condvar,
+    /// The session of a hold was put back, or is gone with it.
+    returned: Condvar,
     pub table: Mutex<Table>,
     pub alarms: Arc<Alarms>,
     /// Readable when a session that waits has been answered.
@@ -156,6 +158,23 @@ impl Turn<'_> {
     }
 }
 
+/// Until it is woken, a second at most: an error if the time is over.
+fn sleep<'a>(
+    until: &Condvar,
+    shared: MutexGuard<'a, Shared>,
+    limit: BootTime,
+) -> Result<MutexGuard<'a, Shared>> {
+    let left = limit.left();
+    if left.is_zero() {
+        return Err(Error::new(
+            Code::Unavailable,
+            "the server has not answered another thread of this process yet",
+        ));
+    }
+    let woken = until.wait_timeout(shared, left.min(Duration::from_secs(1)));
+    Ok(woken.unwrap_or_else(PoisonError::into_inner).0)
+}
+
 fn still_owed() -> Error {
     Error::new(
         Code::Unavailable,
@@ -176,6 +195,7 @@ impl Process {
         Ok(Process {
             shared: std::sync::Mutex::default(),
             freed: Condvar::new(),
+            returned: Condvar::new(),
             table: Mutex::default(),
             alarms: Alarms::new()?,
             ear,
@@ -184,7 +204,7 @@ impl Process {
         })
     }
 
-    fn shared(&self) -> std::sync::MutexGuard<'_, Shared> {
+    fn shared(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -192,16 +212,7 @@ impl Process {
     pub fn turn(&self, limit: BootTime) -> Result<Turn<'_>> {
         let mut shared = self.shared();
         while shared.taken {
-            let left = limit.left();
-            if left.is_zero() {
-                return Err(Error::new(
-                    Code::Unavailable,
-                    "the server has not answered another thread of this process yet",
-                ));
-            }
-            let left = left.min(Duration::from_secs(1));
-            let woken = self.freed.wait_timeout(shared, left);
-            shared = woken.unwrap_or_else(PoisonError::into_inner).0;
+            shared = sleep(&self.freed, shared, limit)?;
         }
         shared.taken = true;
         Ok(Turn {
@@ -209,6 +220,37 @@ impl Process {
             session: shared.session.take(),
             owed: shared.owed.take(),
         })
+    }
+
+    /// The session that a hold has to itself, to be put back; waits while another handle of the hold speaks over it.
+    /// Nothing if there is no such hold, or on the shared one.
+    pub fn take_own(
+        &self,
+        key: &Key,
+        token: OwnerToken,
+        limit: BootTime,
+    ) -> Result<Option<Box<Session>>> {
+        let mut shared = self.shared();
+        loop {
+            match self
+                .table
+                .lock()
+                .hold_mut(key, token)
+                .map(|hold| &mut hold.on)
+            {
+                Some(On::Own(None)) => {}
+                Some(On::Own(session)) => return Ok(session.take()),
+                _ => return Ok(None),
+            }
+            shared = sleep(&self.returned, shared, limit)?;
+        }
+    }
+
+    /// Another one may speak over the session of a hold.
+    pub fn tell_returned(&self) {
+        // Whoever has looked for it sleeps before this gets in.
+        drop(self.shared());
+        self.returned.notify_all();
     }
 
     /// The mode in which a claim holds, once nothing is owed that would change it.

@@ -107,17 +107,7 @@ impl Advisory {
     ) -> Result<Found<T>> {
         let limit = self.config.database.limit(claim.deadline);
         let process = self.process()?;
-        let own = {
-            let mut table = process.table.lock();
-            match table.hold_mut(key, claim.token).map(|hold| &mut hold.on) {
-                Some(On::Own(session)) => Some(session.take()),
-                _ => None,
-            }
-        };
-        if let Some(own) = own {
-            let Some(mut session) = own else {
-                return Err(Error::outcome(Code::ConcurrentUse));
-            };
+        if let Some(mut session) = process.take_own(key, claim.token, limit)? {
             if session.owes() {
                 match session.settle(limit) {
                     Err(fault) if fault.late => {
@@ -144,6 +134,7 @@ impl Advisory {
                 }
                 Some(Err(_)) | None => {
                     process.table.lock().remove(key, claim.token);
+                    process.tell_returned();
                     Ok(Found::Lost)
                 }
             };
@@ -181,11 +172,11 @@ impl Advisory {
     }
 
     fn put_back(&self, key: &Key, claim: &Claim, session: Box<Session>) {
-        if let Ok(process) = self.process()
-            && let Some(hold) = process.table.lock().hold_mut(key, claim.token)
-        {
+        let Ok(process) = self.process() else { return };
+        if let Some(hold) = process.table.lock().hold_mut(key, claim.token) {
             hold.on = On::Own(Some(session));
         }
+        process.tell_returned();
     }
 
     fn attempt_now(&self, claim: &Claim, key: &Key) -> Result<Attempt> {
