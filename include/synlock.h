@@ -1977,9 +1977,9 @@ synlock_status synlock_scope_new(synlock_scope **scope,
                                  synlock_error **error);
 
 /**
- * As `synlock_scope_new`, for hosts that serve one request after another in
- * one process and may end one without a chance to free anything: the scope
- * that the last call made is freed first, if it still lives.
+ * As `synlock_scope_new`, for hosts that serve one request after another on
+ * one thread and may end one without a chance to free anything: the scope
+ * that the thread's last call made is freed first, if it still lives.
  */
 SYNLOCK_API
 synlock_status synlock_scope_request(synlock_scope **scope,

@@ -5,7 +5,7 @@ use crate::guard::{Out, guard, hand_out, number, value};
 use crate::handle::{self, Kind, Object, with_lock, with_scope, with_store};
 use crate::status::synlock_status;
 use crate::store::synlock_store;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::cell::Cell;
 use synlock_core::sync::Mutex;
 
 /// Handles that are released and freed together.
@@ -74,12 +74,14 @@ pub unsafe extern "C" fn synlock_scope_new(
     })
 }
 
-/// Scope of the process' present request, 0 if there is none.
-static REQUEST: AtomicU64 = AtomicU64::new(0);
+thread_local! {
+    /// Scope of the thread's present request, 0 if there is none: hosts with threads serve one on each.
+    static REQUEST: Cell<u64> = const { Cell::new(0) };
+}
 
-/// As `synlock_scope_new`, for hosts that serve one request after another in
-/// one process and may end one without a chance to free anything: the scope
-/// that the last call made is freed first, if it still lives.
+/// As `synlock_scope_new`, for hosts that serve one request after another on
+/// one thread and may end one without a chance to free anything: the scope
+/// that the thread's last call made is freed first, if it still lives.
 ///
 /// # Safety
 /// As `synlock_scope_new`.
@@ -92,14 +94,14 @@ pub unsafe extern "C" fn synlock_scope_request(
         // SAFETY: promised by the caller.
         let out = unsafe { Out::new(scope) }?;
         // One that was closed as it should be is gone already.
-        let last = REQUEST.swap(0, Ordering::AcqRel);
+        let last = REQUEST.replace(0);
         let _ = with_scope(last, |scope| {
             scope.abandon_custom();
             Ok(())
         });
         let _ = handle::free(last, Kind::Scope);
         let handle = handle::insert(Object::Scope(ScopeObject::default()))?;
-        REQUEST.store(handle, Ordering::Release);
+        REQUEST.set(handle);
         out.set(std::ptr::without_provenance_mut(handle as usize));
         Ok(())
     })

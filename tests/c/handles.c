@@ -272,6 +272,30 @@ static void freed_in_a_promotion(void) {
     synlock_store_free(store);
 }
 
+static void *another_request(void *unused) {
+    (void)unused;
+    synlock_scope *scope = NULL;
+    IS(SYNLOCK_OK, synlock_scope_request(&scope, NULL));
+    synlock_scope_free(scope);
+    return NULL;
+}
+
+/* A request on one thread does not end that of another. */
+static void requests_of_two_threads(void) {
+    synlock_store *store = check_store("memory");
+    synlock_scope *scope = NULL;
+    pthread_t thread;
+    IS(SYNLOCK_OK, synlock_scope_request(&scope, NULL));
+    synlock_lock_options options = {.struct_size = sizeof options, .scope = scope};
+    synlock_lock *lock = check_lock(store, "x", &options);
+    IS(SYNLOCK_OK, synlock_lock_acquire(lock, SYNLOCK_NO_WAIT, NULL));
+    pthread_create(&thread, NULL, another_request, NULL);
+    pthread_join(thread, NULL);
+    IS(SYNLOCK_OK, synlock_lock_ensure_held(lock, NULL));
+    synlock_scope_free(scope);
+    synlock_store_free(store);
+}
+
 int main(void) {
     check_setting();
     CASE(sessions);
@@ -284,5 +308,6 @@ int main(void) {
     CASE(freed_by_many_at_once);
     CASE(any_order_of_freeing);
     CASE(freed_in_a_promotion);
+    CASE(requests_of_two_threads);
     return check_totals();
 }
