@@ -2279,9 +2279,9 @@ synlock_status synlock_manager_store(const synlock_manager *manager,
  * synlock_lock_acquire_with.
  *
  * SYNLOCK_OK; SYNLOCK_TIMEOUT; SYNLOCK_BUSY if the settings give no time;
- * SYNLOCK_REENTERED; SYNLOCK_CANCELLED; SYNLOCK_INTERRUPTED with
- * `interruptible`: call again from the same thread, or
- * synlock_manager_abandon.
+ * SYNLOCK_REENTERED; SYNLOCK_CANCELLED, also if the manager was freed
+ * meanwhile; SYNLOCK_INTERRUPTED with `interruptible`: call again from the
+ * same thread, or synlock_manager_abandon.
  */
 SYNLOCK_API
 synlock_status synlock_manager_acquire(synlock_manager *manager,
@@ -2338,8 +2338,8 @@ synlock_status synlock_manager_is_acquired(synlock_manager *manager,
                                            synlock_error **error);
 
 /**
- * Frees the manager; releases what it holds unless the store's URL says
- * `auto_release=0`, and tells its events. NULL does nothing.
+ * Frees the manager: ends its waits, releases what it holds unless the store's
+ * URL says `auto_release=0`, and tells its events. NULL does nothing.
  */
 SYNLOCK_API void synlock_manager_free(synlock_manager *manager);
 
@@ -2465,7 +2465,8 @@ synlock_status synlock_session_may_be_available(const synlock_session *session,
 
 /**
  * Waits until the lock may be available, without taking it: SYNLOCK_OK, or
- * SYNLOCK_TIMEOUT if it is still held after `timeout_ms`.
+ * SYNLOCK_TIMEOUT if it is still held after `timeout_ms`, or SYNLOCK_CANCELLED
+ * if the session was freed meanwhile.
  */
 SYNLOCK_API
 synlock_status synlock_session_wait(const synlock_session *session,
@@ -2501,8 +2502,9 @@ synlock_status synlock_session_release_all(synlock_session *session,
                                            synlock_error **error);
 
 /**
- * Frees the handle and releases what the session holds, unless it is
- * persistent. In a forked child only frees memory. NULL does nothing.
+ * Frees the handle: ends its waits, within a second, and releases what the
+ * session holds, unless it is persistent. In a forked child only frees memory.
+ * NULL does nothing.
  */
 SYNLOCK_API void synlock_session_free(synlock_session *session);
 

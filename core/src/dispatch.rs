@@ -210,7 +210,7 @@ impl Task {
                 .refresh(ttl)
                 .map(|()| Outcome::Done)
                 .map_err(|error| self.lock.about("refresh", error)),
-            Op::Promote(wait) => match self.lock.change_mode(Mode::Exclusive, Wait::No) {
+            Op::Promote(wait) => match self.lock.change_mode(Mode::Exclusive, Wait::No, None) {
                 Err(error) if error.code() == Code::Busy && wait != Wait::No => {
                     let cancelled = self.cancel.as_ref().is_some_and(Cancel::is_cancelled);
                     if cancelled || self.deadline.is_some_and(BootTime::has_passed) {
@@ -231,7 +231,7 @@ impl Task {
             },
             Op::Demote => self
                 .lock
-                .change_mode(Mode::Shared, Wait::No)
+                .change_mode(Mode::Shared, Wait::No, None)
                 .map(|()| Outcome::Done)
                 .map_err(|error| self.lock.about("demote", error)),
             Op::Check => self

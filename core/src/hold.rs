@@ -2,6 +2,7 @@
 
 use crate::acquire::exchange_deadline;
 use crate::broken;
+use crate::cancel::Cancel;
 use crate::capability::Fence;
 use crate::codes::Code;
 use crate::event::EventKind;
@@ -358,7 +359,7 @@ impl Shared {
         }
     }
 
-    pub(crate) fn change_mode(&self, to: Mode, wait: Wait) -> Result<()> {
+    pub(crate) fn change_mode(&self, to: Mode, wait: Wait, cancel: Option<&Cancel>) -> Result<()> {
         let can = self.store.capabilities();
         if (to == Mode::Exclusive && !can.promote) || (to == Mode::Shared && !can.shared) {
             return Err(Error::unsupported(
@@ -424,6 +425,9 @@ impl Shared {
                 } else {
                     Code::Timeout
                 }));
+            }
+            if cancel.is_some_and(Cancel::is_cancelled) {
+                return Err(Error::outcome(Code::Cancelled));
             }
             std::thread::sleep(PROMOTE_POLL.min(deadline.map_or(PROMOTE_POLL, BootTime::left)));
         }

@@ -337,9 +337,17 @@ impl Lock {
     /// # Errors
     /// `Busy`, `Timeout`, `NotHeld`, `Lost`, `Unsupported`.
     pub fn promote(&self, wait: Wait) -> Result<()> {
+        self.promote_with(wait, None)
+    }
+
+    /// As [`Lock::promote`]; the wait ends when `cancel` is thrown.
+    ///
+    /// # Errors
+    /// As [`Lock::promote`], and `Cancelled`.
+    pub fn promote_with(&self, wait: Wait, cancel: Option<&Cancel>) -> Result<()> {
         let _used = self.enter()?;
         self.0
-            .change_mode(Mode::Exclusive, wait)
+            .change_mode(Mode::Exclusive, wait, cancel)
             .map_err(|error| self.about("promote", error))
     }
 
@@ -350,7 +358,7 @@ impl Lock {
     pub fn demote(&self) -> Result<()> {
         let _used = self.enter()?;
         self.0
-            .change_mode(Mode::Shared, Wait::No)
+            .change_mode(Mode::Shared, Wait::No, None)
             .map_err(|error| self.about("demote", error))
     }
 

@@ -10,12 +10,14 @@ use crate::events::EventsObject;
 use crate::guard_request::GuardObject;
 use crate::list::ListObject;
 use crate::lock::LockObject;
+use crate::manager::ManagerObject;
 use crate::scope::ScopeObject;
+use crate::session::SessionObject;
 use crate::set::SetObject;
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, CHUNKS, FreeList, GENERATIONS, Ordering};
 pub(crate) use crate::table::Pin;
 use crate::table::{Entry, Place, Table};
-use synlock_core::{BootTime, Code, Error, Manager, Result, Session, Store};
+use synlock_core::{BootTime, Code, Error, Result, Store};
 
 /// What a handle stands for.
 #[derive(Debug)]
@@ -28,8 +30,8 @@ pub(crate) enum Object {
     Events(EventsObject),
     Error(ErrorObject),
     List(ListObject),
-    Session(Session),
-    Manager(Manager),
+    Session(SessionObject),
+    Manager(ManagerObject),
     Guard(GuardObject),
     Set(SetObject),
 }
@@ -78,6 +80,8 @@ impl Entry for Object {
             Object::Lock(lock) => lock.freed.cancel(),
             Object::Guard(guard) => guard.freed.cancel(),
             Object::Set(set) => set.freed.cancel(),
+            Object::Manager(manager) => manager.freed.cancel(),
+            Object::Session(session) => session.freed.cancel(),
             _ => {}
         }
     }
@@ -221,8 +225,8 @@ access! {
     with_events: Events(EventsObject);
     with_error: Error(ErrorObject);
     with_list: List(ListObject);
-    with_session: Session(Session);
-    with_manager: Manager(Manager);
+    with_session: Session(SessionObject);
+    with_manager: Manager(ManagerObject);
     with_guard: Guard(GuardObject);
     with_set: Set(SetObject);
 }

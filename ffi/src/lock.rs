@@ -320,7 +320,8 @@ pub unsafe extern "C" fn synlock_lock_promote(
 ) -> synlock_status {
     guard("synlock_lock_promote", error, || {
         with_lock(number(lock), |lock| {
-            lock.lock.promote(lock.wait(timeout_ms)?)
+            let wait = lock.wait(timeout_ms)?;
+            lock.lock.promote_with(wait, Some(&lock.freed))
         })
     })
 }

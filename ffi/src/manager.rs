@@ -12,11 +12,12 @@ use crate::status::synlock_status;
 use crate::store::synlock_store;
 use crate::text::{self, bytes, copy_bytes};
 use std::ffi::c_char;
+use std::ops::Deref;
 use std::time::Duration;
 use synlock_core::manager::{Manager, ManagerOptions, Repeat};
 use synlock_core::name::template;
 use synlock_core::name::typed::Key;
-use synlock_core::{Error, Result};
+use synlock_core::{Cancel, Error, Result};
 
 /// Locks by typed keys with one set of retry settings, as Avtonom's semaphore
 /// bundle has them. Usable from several threads. Freeing it releases what it
@@ -66,6 +67,21 @@ pub struct synlock_manager_options {
     pub prefix: *const c_char,
     /// Scope that the handle ends with; or NULL.
     pub scope: *mut synlock_scope,
+}
+
+#[derive(Debug)]
+pub(crate) struct ManagerObject {
+    manager: Manager,
+    /// Thrown when the handle is freed while a call waits.
+    pub(crate) freed: Cancel,
+}
+
+impl Deref for ManagerObject {
+    type Target = Manager;
+
+    fn deref(&self) -> &Manager {
+        &self.manager
+    }
 }
 
 impl synlock_manager_options {
@@ -149,12 +165,16 @@ pub unsafe extern "C" fn synlock_manager_new(
         let out = unsafe { Out::new(manager) }?;
         // SAFETY: promised by the caller.
         let (options, scope) = unsafe { self::options(options) }?;
-        let made = with_store(number(store), |store| Manager::new(store, options))?;
+        let manager = with_store(number(store), |store| Manager::new(store, options))?;
+        let made = Object::Manager(ManagerObject {
+            manager,
+            freed: Cancel::new(),
+        });
         if scope == 0 {
-            return hand_out(out, Object::Manager(made));
+            return hand_out(out, made);
         }
         with_scope(scope, |scope| {
-            let handle = handle::insert(Object::Manager(made))?;
+            let handle = handle::insert(made)?;
             scope.add(handle, Kind::Manager);
             out.set(std::ptr::without_provenance_mut(handle as usize));
             Ok(())
@@ -188,9 +208,9 @@ pub unsafe extern "C" fn synlock_manager_store(
 /// synlock_lock_acquire_with.
 ///
 /// SYNLOCK_OK; SYNLOCK_TIMEOUT; SYNLOCK_BUSY if the settings give no time;
-/// SYNLOCK_REENTERED; SYNLOCK_CANCELLED; SYNLOCK_INTERRUPTED with
-/// `interruptible`: call again from the same thread, or
-/// synlock_manager_abandon.
+/// SYNLOCK_REENTERED; SYNLOCK_CANCELLED, also if the manager was freed
+/// meanwhile; SYNLOCK_INTERRUPTED with `interruptible`: call again from the
+/// same thread, or synlock_manager_abandon.
 ///
 /// # Safety
 /// `key` has `length` bytes; `caller` is NULL or NUL-terminated; otherwise as
@@ -217,7 +237,11 @@ pub unsafe extern "C" fn synlock_manager_acquire(
             handle => Some(with_cancel(handle, |cancel| Ok(cancel.0.clone()))?),
         };
         with_manager(number(manager), |manager| {
-            let done = manager.acquire(&key, caller, ttl, switch.as_ref())?;
+            let cancel = switch.map_or_else(
+                || manager.freed.clone(),
+                |given| Cancel::either(&given, &manager.freed),
+            );
+            let done = manager.acquire(&key, caller, ttl, Some(&cancel))?;
             if let Some(out) = out {
                 out.set(&synlock_acquired::of(&done));
             }
@@ -322,8 +346,8 @@ pub unsafe extern "C" fn synlock_manager_is_acquired(
     })
 }
 
-/// Frees the manager; releases what it holds unless the store's URL says
-/// `auto_release=0`, and tells its events. NULL does nothing.
+/// Frees the manager: ends its waits, releases what it holds unless the store's
+/// URL says `auto_release=0`, and tells its events. NULL does nothing.
 ///
 /// # Safety
 /// Any value is safe.

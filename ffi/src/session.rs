@@ -9,9 +9,10 @@ use crate::status::synlock_status;
 use crate::store::{plain_wait, synlock_store};
 use crate::text::{bytes, copy_out, optional};
 use std::ffi::c_char;
+use std::ops::Deref;
 use std::time::Duration;
 use synlock_core::session::{DEFAULT_TTL, Session, Taken};
-use synlock_core::{Code, Error, Result};
+use synlock_core::{BootTime, Cancel, Code, Error, Result, Wait};
 
 /// One owner of any number of exclusive locks, known by its id: Drupal's
 /// model. They end with it: released together, when it is freed, and by
@@ -20,6 +21,50 @@ use synlock_core::{Code, Error, Result};
 #[derive(Debug)]
 pub struct synlock_session {
     _private: [u8; 0],
+}
+
+#[derive(Debug)]
+pub(crate) struct SessionObject {
+    session: Session,
+    /// Thrown when the handle is freed while a call waits.
+    pub(crate) freed: Cancel,
+}
+
+impl Deref for SessionObject {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.session
+    }
+}
+
+/// How long a wait goes on before it looks whether the handle was freed.
+const TURN: Duration = Duration::from_secs(1);
+
+impl SessionObject {
+    fn object(session: Session) -> Object {
+        Object::Session(SessionObject {
+            session,
+            freed: Cancel::new(),
+        })
+    }
+
+    /// As [`Session::wait`]; false as soon as the lock may be available.
+    fn wait(&self, name: &[u8], wait: Wait) -> Result<bool> {
+        let deadline = wait.deadline();
+        loop {
+            let turn = deadline.map_or(TURN, |end| end.left().min(TURN));
+            if !self.session.wait(name, Wait::For(turn))? {
+                return Ok(false);
+            }
+            if deadline.is_some_and(BootTime::has_passed) {
+                return Ok(true);
+            }
+            if self.freed.is_cancelled() {
+                return Err(Error::outcome(Code::Cancelled));
+            }
+        }
+    }
 }
 
 /// Options of a session. Set `struct_size`; zero means default for the rest.
@@ -69,10 +114,10 @@ pub unsafe extern "C" fn synlock_session_new(
                 Some(id) => Session::persistent(store, id),
             };
             if options.scope.is_null() {
-                return hand_out(out, Object::Session(make()?));
+                return hand_out(out, SessionObject::object(make()?));
             }
             with_scope(number(options.scope), |scope| {
-                let handle = handle::insert(Object::Session(make()?))?;
+                let handle = handle::insert(SessionObject::object(make()?))?;
                 scope.add(handle, Kind::Session);
                 out.set(std::ptr::without_provenance_mut(handle as usize));
                 Ok(())
@@ -198,7 +243,8 @@ pub unsafe extern "C" fn synlock_session_may_be_available(
 }
 
 /// Waits until the lock may be available, without taking it: SYNLOCK_OK, or
-/// SYNLOCK_TIMEOUT if it is still held after `timeout_ms`.
+/// SYNLOCK_TIMEOUT if it is still held after `timeout_ms`, or SYNLOCK_CANCELLED
+/// if the session was freed meanwhile.
 ///
 /// # Safety
 /// As `synlock_session_acquire`.
@@ -274,8 +320,9 @@ pub unsafe extern "C" fn synlock_session_release_all(
     })
 }
 
-/// Frees the handle and releases what the session holds, unless it is
-/// persistent. In a forked child only frees memory. NULL does nothing.
+/// Frees the handle: ends its waits, within a second, and releases what the
+/// session holds, unless it is persistent. In a forked child only frees memory.
+/// NULL does nothing.
 ///
 /// # Safety
 /// Any value is safe.

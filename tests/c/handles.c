@@ -272,6 +272,72 @@ static void freed_in_a_promotion(void) {
     synlock_store_free(store);
 }
 
+struct call { synlock_lock *lock; synlock_manager *manager; synlock_session *session; int status; };
+
+static void *in_promote(void *given) {
+    struct call *call = given;
+    call->status = synlock_lock_promote(call->lock, PATIENCE_MS, NULL);
+    return NULL;
+}
+
+static void *in_manager(void *given) {
+    struct call *call = given;
+    call->status = synlock_manager_acquire(call->manager, "\"x\"", SYNLOCK_NTS, NULL, 0, NULL, NULL, NULL);
+    return NULL;
+}
+
+static void *in_session(void *given) {
+    struct call *call = given;
+    call->status = synlock_session_wait(call->session, "x", 1, PATIENCE_MS, NULL);
+    return NULL;
+}
+
+/* Frees what a thread waits with; 0 if that had not begun to wait after `ms`. */
+static int ends_by_free(void *(*wait)(void *), struct call call, int ms) {
+    pthread_t thread;
+    pthread_create(&thread, NULL, wait, &call);
+    for (int left = ms; left > 0; left -= 50) pause_ms(50);
+    synlock_lock_free(call.lock);
+    synlock_manager_free(call.manager);
+    synlock_session_free(call.session);
+    pthread_join(thread, NULL);
+    if (call.status == SYNLOCK_INVALID_HANDLE && ms < 20000) return 0;
+    IS(SYNLOCK_CANCELLED, call.status);
+    return 1;
+}
+
+static void free_during_any_wait(void) {
+    synlock_store *store = check_store("memory");
+    synlock_lock_options shared = {.struct_size = sizeof shared, .mode = SYNLOCK_SHARED};
+    synlock_manager_options patient = {.struct_size = sizeof patient, .sleep_ms = 1000, .tries = PATIENCE_MS / 1000, .prefix = ""};
+    synlock_lock *reader = check_lock(store, "x", &shared);
+    int ended;
+    IS(SYNLOCK_OK, synlock_lock_acquire(reader, SYNLOCK_NO_WAIT, NULL));
+    ended = 0;
+    for (int ms = 50; !ended; ms *= 5) {
+        struct call call = {check_lock(store, "x", &shared), NULL, NULL, -1};
+        IS(SYNLOCK_OK, synlock_lock_acquire(call.lock, SYNLOCK_NO_WAIT, NULL));
+        ended = ends_by_free(in_promote, call, ms);
+    }
+    ended = 0;
+    for (int ms = 50; !ended; ms *= 5) {
+        struct call call = {NULL, NULL, NULL, -1};
+        IS(SYNLOCK_OK, synlock_manager_new(store, &patient, &call.manager, NULL));
+        ended = ends_by_free(in_manager, call, ms);
+    }
+    ended = 0;
+    for (int ms = 50; !ended; ms *= 5) {
+        struct call call = {NULL, NULL, NULL, -1};
+        IS(SYNLOCK_OK, synlock_session_new(store, NULL, &call.session, NULL));
+        ended = ends_by_free(in_session, call, ms);
+    }
+    synlock_lock_free(reader);
+    reader = check_lock(store, "x", NULL);
+    IS(SYNLOCK_OK, synlock_lock_acquire(reader, SYNLOCK_NO_WAIT, NULL)); /* nothing stayed behind */
+    synlock_lock_free(reader);
+    synlock_store_free(store);
+}
+
 static void *another_request(void *unused) {
     (void)unused;
     synlock_scope *scope = NULL;
@@ -308,6 +374,7 @@ int main(void) {
     CASE(freed_by_many_at_once);
     CASE(any_order_of_freeing);
     CASE(freed_in_a_promotion);
+    CASE(free_during_any_wait);
     CASE(requests_of_two_threads);
     return check_totals();
 }
