@@ -3,7 +3,9 @@
 use crate::cancel::synlock_cancel;
 use crate::error::synlock_error;
 use crate::guard::{Out, hand_out, number, value};
-use crate::handle::{self, Kind, Object, with_cancel, with_guard, with_scope, with_store};
+use crate::handle::{
+    self, Kind, Object, with_cancel, with_guard, with_lock, with_scope, with_store,
+};
 use crate::list::{ListObject, synlock_list};
 use crate::lock::{fence, make, millis, synlock_lock};
 use crate::options::{SizedOut, read_sized, switch};
@@ -18,7 +20,7 @@ use synlock_core::guard_request::{
 };
 use synlock_core::store::Inspection;
 use synlock_core::sync::Mutex;
-use synlock_core::{Cancel, Error, Result};
+use synlock_core::{Cancel, Error, Lock, Result};
 
 /// Named stores that requests are guarded with. May be used by several
 /// threads at once.
@@ -435,6 +437,10 @@ pub unsafe extern "C" fn synlock_guard_enter(
             let (policy, scope) = unsafe { read_policy(policy) }?;
             // SAFETY: promised by the caller.
             let plan = unsafe { with_request(request, |request| guard.plan(&policy, request)) }?;
+            // Before anything is taken, or broken.
+            if scope != 0 {
+                handle::pin(scope, Kind::Scope)?;
+            }
             let cancel = given.map_or_else(
                 || guard.freed.clone(),
                 |given| Cancel::either(&given, &guard.freed),
@@ -446,6 +452,10 @@ pub unsafe extern "C" fn synlock_guard_enter(
                 holders: entry.holders().to_vec(),
                 waiters: None,
             };
+            // What cannot be handed out is given back, whatever the policy says.
+            if let Some(held) = entry.lock() {
+                held.set_auto_release(true);
+            }
             let list = match list {
                 Some(out) => Some((
                     out,
@@ -454,7 +464,7 @@ pub unsafe extern "C" fn synlock_guard_enter(
                 None => None,
             };
             let made = match entry.into_lock() {
-                Some(held) => make(lock, scope, || Ok(held)),
+                Some(held) => hand_out_held(lock, scope, held, policy.auto_release),
                 None => {
                     lock.set(std::ptr::null_mut());
                     Ok(())
@@ -471,6 +481,24 @@ pub unsafe extern "C" fn synlock_guard_enter(
             Ok(())
         })
     })
+}
+
+/// Hands out a lock; from then on it has its policy's `auto_release`.
+fn hand_out_held(
+    out: Out<*mut synlock_lock>,
+    scope: u64,
+    held: Lock,
+    auto_release: bool,
+) -> Result<()> {
+    let mut made = std::ptr::null_mut();
+    // SAFETY: a place of our own.
+    make(unsafe { Out::new(&raw mut made) }?, scope, || Ok(held))?;
+    with_lock(number(made), |lock| {
+        lock.lock.set_auto_release(auto_release);
+        Ok(())
+    })?;
+    out.set(made);
+    Ok(())
 }
 
 fn answer_of(plan: &Plan, entry: &Entry) -> synlock_guard_answer {

@@ -254,6 +254,27 @@ static void structs(void) {
     synlock_store_free(store);
 }
 
+/* Found before anything is taken that nobody would give back. */
+static void a_scope_that_has_gone(void) {
+    synlock_store *store = NULL;
+    synlock_guard *guard = guard_over(check_url("memory"), &store);
+    synlock_guard_answer answer = {.struct_size = sizeof answer};
+    synlock_guard_policy policy = policy_of(SYNLOCK_GUARD_BLOCK);
+    synlock_lock *holder = check_lock(store, "order_17", NULL), *lock = NULL;
+    IS(SYNLOCK_OK, synlock_scope_new(&policy.scope, NULL));
+    synlock_scope_free(policy.scope);
+    policy.auto_release = SYNLOCK_OFF;
+    IS(SYNLOCK_INVALID_HANDLE, synlock_guard_enter(guard, &policy, &request, NULL, &lock, NULL, &answer, NULL));
+    CHECK(!lock);
+    IS(SYNLOCK_OK, synlock_lock_acquire(holder, SYNLOCK_NO_WAIT, NULL));
+    policy.mode = SYNLOCK_GUARD_FORCE;
+    IS(SYNLOCK_INVALID_HANDLE, synlock_guard_enter(guard, &policy, &request, NULL, &lock, NULL, &answer, NULL));
+    IS(SYNLOCK_OK, synlock_lock_ensure_held(holder, NULL));
+    synlock_lock_free(holder);
+    synlock_guard_free(guard);
+    synlock_store_free(store);
+}
+
 int main(void) {
     check_setting();
     CASE(names);
@@ -261,5 +282,6 @@ int main(void) {
     CASE(modes);
     CASE(ends);
     CASE(structs);
+    CASE(a_scope_that_has_gone);
     return check_totals();
 }
