@@ -445,18 +445,17 @@ impl LockSet {
 
     /// What dropping the set does, for hosts that choose where that is.
     pub fn end(&self) {
-        if self.is_underway() {
-            let _ = self.abandon();
-        }
-        if !self.is_mine(&self.held) {
+        if !self.has_taken() {
             return;
         }
-        let Ok(_used) = self.enter_all() else { return };
+        // One that somebody uses at this moment is given back all the same: nobody would do it later.
+        let _used: Vec<_> = self.locks.iter().flat_map(LongUse::of).collect();
+        if self.is_underway() {
+            return self.give_up();
+        }
         for at in self.forget() {
-            let lock = &self.locks[at];
-            if lock.auto_release.load(Ordering::Relaxed) && lock.is_held_now() {
-                let released = lock.release();
-                lock.warn_if_lost(released);
+            if self.locks[at].auto_release.load(Ordering::Relaxed) {
+                self.end_one(at);
             }
         }
     }

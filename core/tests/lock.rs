@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use synlock_core::{
-    Cancel, Code, Dispatch, Lock, LockOptions, Mode, Op, Outcome, Reentry, State, Store, Wait,
+    Cancel, Code, Dispatch, Lock, LockOptions, LockSet, Mode, Op, Outcome, Reentry, State, Store,
+    Wait,
 };
 
 fn store() -> Store {
@@ -313,6 +314,38 @@ fn a_handle_that_keeps_its_hold_keeps_it_when_dropped_under_an_operation() {
         std::thread::sleep(Duration::from_millis(1));
     }
     assert!(store.is_locked("x").unwrap());
+}
+
+#[test]
+fn a_set_that_is_dropped_gives_back_its_locks_whoever_uses_one() {
+    let store = store();
+    let locks = ["a", "b"].map(|name| store.lock(name).unwrap());
+    let set = LockSet::new(&[&locks[0], &locks[1]]).unwrap();
+    set.acquire(Wait::No, None).unwrap();
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let busy = move || {
+        let _ = wait.recv();
+    };
+    synlock_core::dispatch::run(&store, busy).unwrap();
+    let dispatch = Dispatch::new().unwrap();
+    dispatch.submit(&locks[0], Op::Check, 1).unwrap();
+    drop(set);
+    let is_locked = ["a", "b"].map(|name| store.is_locked(name).unwrap());
+    drop(go);
+    assert_eq!(is_locked, [false; 2]);
+}
+
+#[test]
+fn a_set_that_is_dropped_leaves_what_was_taken_by_hand() {
+    let store = store();
+    let locks = ["a", "b"].map(|name| store.lock(name).unwrap());
+    let set = LockSet::new(&[&locks[0], &locks[1]]).unwrap();
+    set.acquire(Wait::No, None).unwrap();
+    locks[0].release().unwrap();
+    locks[0].acquire(Wait::No, None).unwrap();
+    drop(set);
+    let is_locked = ["a", "b"].map(|name| store.is_locked(name).unwrap());
+    assert_eq!(is_locked, [true, false]);
 }
 
 #[test]

@@ -32,6 +32,12 @@ impl Taken {
         let now = lock.tenure();
         now.is_some_and(|now| now != self.0[at].load(Ordering::Acquire))
     }
+
+    /// Whether the lock at this place, which is in this phase, is held as the set took it.
+    fn is_held(&self, at: usize, lock: &Shared, phase: &Phase) -> bool {
+        matches!(phase, Phase::Held(hold) if !hold.has_ended())
+            && lock.tenure_in(phase) == Some(self.0[at].load(Ordering::Acquire))
+    }
 }
 
 impl LockSet {
@@ -73,6 +79,18 @@ impl LockSet {
         places
     }
 
+    /// Gives back what it took of the lock at this place, if that is held: another may use the lock.
+    pub(super) fn end_one(&self, at: usize) {
+        let lock = &self.locks[at];
+        let mut phase = lock.lock_phase();
+        if !self.taken.is_held(at, lock, &phase) {
+            return;
+        }
+        let released = lock.release_in(&mut phase);
+        drop(phase);
+        lock.warn_if_lost(released);
+    }
+
     /// The places of the locks that have nothing but what it took, from the last to the first.
     pub(super) fn own(&self) -> Vec<usize> {
         let places = (0..self.locks.len()).rev();
@@ -92,7 +110,11 @@ impl Shared {
         if self.state.load(Ordering::Acquire) == State::Idle as u8 {
             return None;
         }
-        match &*self.lock_phase() {
+        self.tenure_in(&self.lock_phase())
+    }
+
+    fn tenure_in(&self, phase: &Phase) -> Option<u64> {
+        match phase {
             Phase::Idle(_) => None,
             Phase::Pending(pending, _) => Some(pending.started.as_nanos()),
             Phase::Held(hold) | Phase::Releasing(hold) => Some(hold.since.as_nanos()),
