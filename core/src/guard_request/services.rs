@@ -7,7 +7,7 @@ use crate::cancel::Cancel;
 use crate::codes::Code;
 use crate::lease::Wait;
 use crate::name::Name;
-use crate::options::LockOptions;
+use crate::options::{LockOptions, Reentry};
 use crate::registry::Store;
 use crate::{Error, Result};
 use std::sync::Arc;
@@ -244,6 +244,8 @@ impl Plan {
             auto_release: policy.auto_release,
             label: Some(self.0.label.clone()),
             ask_who_broke: true,
+            // Two requests are no one who asks twice.
+            reentry: Reentry::Independent,
             ..store.defaults().clone()
         }
     }

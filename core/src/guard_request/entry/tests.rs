@@ -54,6 +54,23 @@ fn store(guards: &Guards) -> Store {
     plan.unwrap().store().clone()
 }
 
+/// What the store's URL says of one caller that asks twice is about no two requests.
+#[test]
+fn requests_of_one_process_are_strangers_whatever_the_store_says_of_reentry() {
+    for reentry in ["extend", "error"] {
+        let mut guards = Guards::new();
+        let place = NEXT.fetch_add(1, Ordering::Relaxed);
+        let url = format!("memory:guard-{place}?reentry={reentry}");
+        guards.add("default", Store::open(&url).unwrap()).unwrap();
+        let first = enter(&guards, &policy(GuardMode::Block));
+        let second = enter(&guards, &policy(GuardMode::Block));
+        assert!(first.is_admitted() && !second.is_admitted(), "{url}");
+        let mut queue = policy(GuardMode::Queue);
+        queue.max_wait = Duration::from_millis(1);
+        assert!(!enter(&guards, &queue).is_admitted(), "{url}");
+    }
+}
+
 #[test]
 fn block_lets_one_in_and_the_lock_has_the_name_of_the_template() {
     let guards = guards();
