@@ -54,10 +54,12 @@ pub(super) fn owner(node: &str) -> String {
     random.chars().take(8).collect()
 }
 
-/// The server's number: ten digits, or a negative one after two thousand million.
+/// The server's number, after two thousand million a negative one: ten characters, the sign among them, or as many
+/// as it takes.
 fn number(text: &str) -> Option<i32> {
     let digits = text.strip_prefix('-').unwrap_or(text);
-    if digits.len() != 10 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+    let is_long = digits.len() == 10 || (text.len() == 10 && digits.len() == 9);
+    if !is_long || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
     text.parse().ok()
@@ -65,7 +67,7 @@ fn number(text: &str) -> Option<i32> {
 
 /// The name before its number, and the number.
 fn cut(node: &str) -> Option<(&str, i32)> {
-    // A negative one first: its last ten characters are a number too.
+    // A negative one first: its last ten characters may be a number too.
     [11, 10].into_iter().find_map(|length| {
         let (head, tail) = node.split_at_checked(node.len().checked_sub(length)?)?;
         Some((head, number(tail)?))
@@ -153,6 +155,10 @@ fn kazoo(nodes: &[String]) -> Vec<Contender> {
         .iter()
         .filter_map(|node| {
             let (head, number) = cut(node)?;
+            // Its pattern is of ten digits, whatever the sign.
+            if node.len() - head.len() == 10 && number < 0 {
+                return None;
+            }
             let mode = if head.ends_with("__lock__") {
                 Mode::Exclusive
             } else if head.ends_with("__rlock__") {
@@ -215,6 +221,17 @@ mod tests {
             stands(Dialect::Native, &queue, "a.x.2147483647"),
             Standing::Holds
         );
+        // Ten characters, the sign among them, unless it takes more.
+        let queue = ["b.x.-999999999", "a.x.-1000000000", "c.x.-000000001"];
+        assert_eq!(
+            stands(Dialect::Native, &queue, "c.x.-000000001"),
+            Standing::Behind("b.x.-999999999".into())
+        );
+        assert_eq!(
+            stands(Dialect::Native, &queue, "b.x.-999999999"),
+            Standing::Behind("a.x.-1000000000".into())
+        );
+        assert!(is_of("a.x.-000000001", "a.x."));
     }
 
     #[test]
