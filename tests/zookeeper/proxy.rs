@@ -3,8 +3,8 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ struct Shared {
     number: AtomicI32,
     /// No connection is let in.
     shut: AtomicBool,
+    /// The kinds of all requests, in their order.
+    kinds: Mutex<Vec<i32>>,
     /// Nothing goes either way.
     silent: AtomicBool,
     events: AtomicU64,
@@ -84,6 +86,11 @@ impl Proxy {
         self.shared.shut.load(SeqCst)
     }
 
+    /// The kinds of all requests since this was asked last.
+    pub fn kinds(&self) -> Vec<i32> {
+        std::mem::take(&mut self.shared.kinds.lock().unwrap())
+    }
+
     /// Lets connections in again.
     pub fn open(&self) {
         self.shared.shut.store(false, SeqCst);
@@ -113,11 +120,12 @@ fn requests(mut from: TcpStream, mut to: TcpStream, shared: &Shared) {
             Some(i32::from_be_bytes(bytes))
         };
         // The first frame of a connection is no request, and begins with a nought.
-        if let (Some(number @ 1..), Some(kind)) = (int(4), int(8))
-            && kind == shared.doomed.load(SeqCst)
-        {
-            shared.doomed.store(0, SeqCst);
-            shared.number.store(number, SeqCst);
+        if let (Some(number @ 1..), Some(kind)) = (int(4), int(8)) {
+            shared.kinds.lock().unwrap().push(kind);
+            if kind == shared.doomed.load(SeqCst) {
+                shared.doomed.store(0, SeqCst);
+                shared.number.store(number, SeqCst);
+            }
         }
         hold_back(shared);
         if to.write_all(&frame).is_err() {

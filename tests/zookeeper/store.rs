@@ -453,6 +453,66 @@ fn a_lost_reply_to_a_delete_costs_the_next_holder_of_symfonys_node_nothing() {
     }
 }
 
+/// A server may be behind its leader, and the one that a lost connection is made to again, too.
+#[test]
+fn a_node_whose_making_is_in_doubt_is_looked_for_after_a_sync() {
+    const CREATE: i32 = 15;
+    const CHILDREN: i32 = 8;
+    const SYNC: i32 = 9;
+    const EXISTS: i32 = 3;
+    let server = ZookeeperServer::start();
+    let proxy = Proxy::start(server.port());
+    // Nothing is asked for the session's sake meanwhile.
+    let (url, _) = proxy.url().split_once('?').map(own).unwrap();
+    let ours = lock(&format!("{url}?session_timeout=100000"), "n");
+    assert_eq!(tried(&ours), Code::Ok);
+    ours.release().unwrap();
+    proxy.lose_reply_to(CREATE);
+    std::thread::scope(|scope| {
+        let taken = scope.spawn(|| ours.acquire(PATIENCE, None));
+        until("a lost reply", || proxy.is_shut());
+        let _ = proxy.kinds();
+        proxy.lose_reply_to(CHILDREN);
+        proxy.open();
+        until("another lost reply", || proxy.is_shut());
+        proxy.open();
+        taken.join().unwrap().unwrap();
+    });
+    let kinds = proxy.kinds();
+    let wanted = [SYNC, CHILDREN, SYNC, CHILDREN, EXISTS];
+    assert!(kinds.starts_with(&wanted), "{kinds:?}");
+    ours.release().unwrap();
+}
+
+#[test]
+fn a_lost_reply_to_a_delete_that_cannot_be_asked_again_is_uncertain() {
+    let server = ZookeeperServer::start();
+    for breaks in [false, true] {
+        let proxy = Proxy::start(server.port());
+        let name = unique("shut");
+        let (url, look) = (
+            format!("{}&io_timeout=1500", proxy.url()),
+            store(&server.url()),
+        );
+        let ours = store(&url);
+        let held = ours.lock(&name).unwrap();
+        // A server that has just started may not answer in as little time.
+        until("a hold", || held.acquire(PATIENCE, None).is_ok());
+        proxy.lose_reply_to(DELETE);
+        let given = if breaks {
+            ours.break_lock(&name).map(drop)
+        } else {
+            held.release().map(drop)
+        };
+        assert_eq!(code(given), Code::Uncertain, "breaks {breaks}");
+        assert!(proxy.is_shut());
+        proxy.open();
+        until("a free lock", || {
+            look.inspect(&name).unwrap().holders.is_empty()
+        });
+    }
+}
+
 /// Row 26: a release wakes one waiter, not all.
 #[test]
 fn a_release_wakes_one_of_many_waiters() {

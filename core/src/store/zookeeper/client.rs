@@ -351,6 +351,7 @@ impl Zookeeper {
                     number => return Err(refusal(number)),
                 },
                 Err(Broken::Cut) if !limit.has_passed() => sent = true,
+                Err(Broken::Unsent(error)) if sent => return Err(unsure(error)),
                 Err(broken) => return Err(settle(broken)),
             }
             if let Some(made_by) = made_by {
