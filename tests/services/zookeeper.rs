@@ -98,6 +98,22 @@ impl ZookeeperServer {
         server
     }
 
+    /// Changes what a server is told when it starts.
+    fn configure(&self, number: usize, change: impl FnOnce(String) -> String) {
+        let file = self.folder.path().join(format!("{number}/zoo.cfg"));
+        let text = std::fs::read_to_string(&file).expect("a file");
+        std::fs::write(file, change(text)).expect("a file");
+    }
+
+    /// No session is longer once the first server is started again.
+    pub fn limit_sessions(&self, most: u32) {
+        let (old, new) = (
+            "maxSessionTimeout=120000",
+            format!("maxSessionTimeout={most}"),
+        );
+        self.configure(0, |text| text.replace(old, &new));
+    }
+
     /// `zookeeper://127.0.0.1:PORT,…`, with sessions that end soon.
     pub fn url(&self) -> String {
         format!("zookeeper://{}?session_timeout={}", self.hosts(), session())

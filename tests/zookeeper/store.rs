@@ -243,6 +243,26 @@ fn a_session_that_may_be_over_is_a_loss_at_once() {
     ours.release().unwrap();
 }
 
+/// A server that is started with another limit grants a session less when its client comes back.
+#[test]
+fn a_session_that_is_shortened_is_believed_in_for_less() {
+    let mut server = ZookeeperServer::start();
+    let proxy = Proxy::start(server.port());
+    let (url, _) = proxy.url().split_once('?').map(own).unwrap();
+    let ours = lock(&format!("{url}?session_timeout=60000"), "n");
+    let theirs = lock(&server.url(), "n");
+    ours.acquire(PATIENCE, None).unwrap();
+    server.kill(0);
+    server.limit_sessions(4000);
+    server.start_again(0);
+    ours.ensure_held().unwrap();
+    proxy.silence(true);
+    theirs.acquire(PATIENCE, None).unwrap();
+    assert_eq!(ours.state(), State::Lost);
+    proxy.silence(false);
+    theirs.release().unwrap();
+}
+
 /// Row 26: a client that is stopped for longer than its session lasts.
 #[test]
 fn a_session_that_ends_while_its_client_is_frozen_is_a_loss_before_any_success() {

@@ -10,8 +10,8 @@ use std::time::Duration;
 pub(super) struct Life {
     pub id: i64,
     pub password: Vec<u8>,
-    /// After so long without a word from us the server ends it.
-    pub timeout: Duration,
+    /// After so long without a word from us the server ends it, in ms. Another server may grant less.
+    timeout: AtomicU64,
     /// Boot time in ns; 0 once it is over.
     sure: AtomicU64,
 }
@@ -22,7 +22,7 @@ impl Life {
         Life {
             id,
             password,
-            timeout,
+            timeout: AtomicU64::new(millis(timeout)),
             sure: AtomicU64::new(asked.after(timeout).as_nanos()),
         }
     }
@@ -53,15 +53,30 @@ impl Life {
         }
     }
 
-    /// The server has answered what was sent at `sent`; false if it was over before.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout.load(Ordering::Acquire))
+    }
+
+    /// Who may end it has heard of us after `sent`; false if it was over before.
     pub fn prolong(&self, sent: BootTime) -> bool {
+        let later = sent.after(self.timeout()).as_nanos();
+        self.reach(|sure| sure.max(later))
+    }
+
+    /// A server has taken it up again by a request of `asked`, with this timeout: it counts from there, even if
+    /// that is less. False if it was over before.
+    pub fn resume(&self, asked: BootTime, timeout: Duration) -> bool {
+        self.timeout.store(millis(timeout), Ordering::Release);
+        self.reach(|_| asked.after(timeout).as_nanos())
+    }
+
+    fn reach(&self, end: impl Fn(u64) -> u64) -> bool {
         loop {
             if self.is_over() {
                 return false;
             }
             let sure = self.sure.load(Ordering::Acquire);
-            let later = sent.after(self.timeout).as_nanos();
-            if sure != 0 && (later <= sure || self.turn(sure, later)) {
+            if sure != 0 && self.turn(sure, end(sure)) {
                 return true;
             }
         }
@@ -77,6 +92,10 @@ impl Life {
             .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -102,5 +121,16 @@ mod tests {
         let sure = life.sure_until();
         assert!(life.prolong(BootTime::from_nanos(1)));
         assert_eq!(life.sure_until(), sure);
+    }
+
+    #[test]
+    fn a_life_that_is_resumed_for_less_is_sure_for_less() {
+        let asked = BootTime::now();
+        let life = Life::new(1, Vec::new(), Duration::from_secs(60), asked);
+        let less = Duration::from_secs(30);
+        assert!(life.resume(asked, less) && life.timeout() == less);
+        assert_eq!(life.sure_until(), Some(asked.after(less)));
+        assert!(life.prolong(asked.after(less / 2)));
+        assert_eq!(life.sure_until(), Some(asked.after(less * 3 / 2)));
     }
 }

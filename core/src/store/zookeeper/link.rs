@@ -116,9 +116,10 @@ impl Link<'_> {
         let known = self.session.state.lock().life.clone();
         let asked = BootTime::now();
         let (socket, welcome) = self.open(known.as_deref())?;
+        let timeout = Duration::from_millis(u64::try_from(welcome.timeout_ms).unwrap_or(0));
         let life = match known {
             Some(life) if welcome.id == life.id && welcome.timeout_ms > 0 => {
-                if !life.prolong(asked) {
+                if !life.resume(asked, timeout) {
                     return Err(Error::new(Code::Unavailable, "the session has ended"));
                 }
                 life
@@ -127,11 +128,7 @@ impl Link<'_> {
                 life.end();
                 return Err(Error::new(Code::Unavailable, "the session has ended"));
             }
-            None => {
-                let timeout = u64::try_from(welcome.timeout_ms).unwrap_or(0);
-                let timeout = Duration::from_millis(timeout);
-                Arc::new(Life::new(welcome.id, welcome.password, timeout, asked))
-            }
+            None => Arc::new(Life::new(welcome.id, welcome.password, timeout, asked)),
         };
         let mut state = self.session.state.lock();
         state.life = Some(life.clone());
@@ -202,7 +199,7 @@ impl Link<'_> {
 
     /// Sends and reads until the connection breaks, the session is over, or all is to end.
     fn serve(&mut self, socket: &Socket, life: &Arc<Life>) {
-        let third = life.timeout / 3;
+        let third = life.timeout() / 3;
         let mut talk = Talk {
             arrived: Vec::new(),
             leaving: Vec::new(),
