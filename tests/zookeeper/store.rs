@@ -263,6 +263,30 @@ fn a_session_that_is_shortened_is_believed_in_for_less() {
     theirs.release().unwrap();
 }
 
+#[test]
+fn a_loss_of_before_is_told_to_who_comes_to_listen() {
+    let server = ZookeeperServer::start();
+    for query in ["", "&dialect=symfony"] {
+        let url = format!("{}{query}", server.url());
+        for hooked in [false, true] {
+            let name = unique("broken");
+            let (ours, theirs) = (lock(&url, &name), store(&url));
+            ours.acquire(PATIENCE, None).unwrap();
+            assert!(theirs.break_lock(&name).unwrap());
+            if hooked {
+                let told = std::sync::Arc::new(AtomicBool::new(false));
+                let tells = told.clone();
+                ours.on_lost(move || tells.store(true, SeqCst)).unwrap();
+                until("the hook", || told.load(SeqCst));
+            } else {
+                let fd = ours.lost_fd().unwrap();
+                until("the descriptor", || readable(fd));
+            }
+            assert_eq!(code(ours.release()), Code::Lost);
+        }
+    }
+}
+
 /// Row 26: a client that is stopped for longer than its session lasts.
 #[test]
 fn a_session_that_ends_while_its_client_is_frozen_is_a_loss_before_any_success() {

@@ -315,6 +315,9 @@ impl Link<'_> {
                 }
                 drop(state);
                 let alive = life.prolong(request.sent);
+                if let Some(path) = request.rings.filter(|_| error != 0) {
+                    self.session.ring(&path);
+                }
                 if let Some(slot) = request.slot {
                     slot.reply(Reply {
                         error,

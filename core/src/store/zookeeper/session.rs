@@ -51,6 +51,8 @@ pub(super) struct Request {
     until: BootTime,
     /// Where its answer goes; nowhere if nobody waits any more.
     pub slot: Option<Arc<Slot>>,
+    /// Whoever waits for a change of this node is told if the server refuses.
+    pub rings: Option<String>,
 }
 
 /// Where an answer is waited for.
@@ -121,7 +123,9 @@ impl Session {
         {
             let mut state = self.state.lock();
             for (frame, slot) in frames.into_iter().zip(&slots) {
-                state.enqueue(frame, until, Some(slot.clone()));
+                let mut request = state.request(frame, until);
+                request.slot = Some(slot.clone());
+                state.queue.push_back(request);
             }
             self.start(&mut state)?;
         }
@@ -131,9 +135,20 @@ impl Session {
 
     /// Puts a request in line whose answer nobody waits for.
     pub fn tell(self: &Arc<Self>, frame: Vec<u8>) {
+        self.tell_of(frame, None);
+    }
+
+    /// Has the server tell of the next change of a node, or of its end if it is not there any more.
+    pub fn tell_end(self: &Arc<Self>, node: &str) {
+        self.tell_of(wire::exists(node, true), Some(node.to_owned()));
+    }
+
+    fn tell_of(self: &Arc<Self>, frame: Vec<u8>, rings: Option<String>) {
         let until = BootTime::now().after(self.config.io_timeout);
         let mut state = self.state.lock();
-        state.enqueue(frame, until, None);
+        let mut request = state.request(frame, until);
+        request.rings = rings;
+        state.queue.push_back(request);
         if self.start(&mut state).is_ok() {
             drop(state);
             self.wake();
@@ -266,36 +281,68 @@ impl Session {
 }
 
 impl State {
-    fn enqueue(&mut self, mut frame: Vec<u8>, until: BootTime, slot: Option<Arc<Slot>>) {
+    fn request(&mut self, mut frame: Vec<u8>, until: BootTime) -> Request {
         self.next = if self.next == i32::MAX {
             1
         } else {
             self.next + 1
         };
         wire::put_number(&mut frame, self.next);
-        self.queue.push_back(Request {
+        Request {
             number: self.next,
             frame,
             sent: BootTime::from_nanos(0),
             until,
-            slot,
-        });
+            slot: None,
+            rings: None,
+        }
     }
 
     /// Takes out what nobody waits for any more, unsent.
     pub fn forget_old(&mut self) {
-        self.queue
-            .retain(|request| request.slot.is_some() || !request.until.has_passed());
+        let trouble = &self.trouble;
+        self.queue.retain(|request| {
+            let is_old = request.until.has_passed();
+            if let Some(slot) = request.slot.as_ref().filter(|_| is_old) {
+                slot.put(Answer::Refused(told(trouble)));
+            }
+            !is_old
+        });
     }
 
     fn trouble(&self) -> Error {
-        match &self.trouble {
-            Some((code, words)) => Error::new(*code, words.clone()),
-            None => Error::new(Code::Unavailable, "no server has answered in time"),
-        }
+        told(&self.trouble)
     }
 
     pub fn clear_trouble(&mut self) {
         self.trouble = None;
+    }
+}
+
+/// Why nothing was sent.
+fn told(trouble: &Option<(Code, String)>) -> Error {
+    match trouble {
+        Some((code, words)) => Error::new(*code, words.clone()),
+        None => Error::new(Code::Unavailable, "no server has answered in time"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_nobody_waits_for_any_more_is_forgotten() {
+        let mut state = State::default();
+        let slot: Arc<Slot> = Arc::default();
+        for (until, its) in [(1, Some(slot.clone())), (1, None), (u64::MAX, None)] {
+            let mut request = state.request(vec![0; 8], BootTime::from_nanos(until));
+            request.slot = its;
+            state.queue.push_back(request);
+        }
+        state.forget_old();
+        assert_eq!(state.queue.len(), 1);
+        // Should anybody come late, it was not sent.
+        assert!(matches!(slot.take(), Some(Answer::Refused(_))));
     }
 }

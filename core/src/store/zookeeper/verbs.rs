@@ -424,7 +424,7 @@ impl Backend for Zookeeper {
             return;
         };
         process.session.watch(&node.path, claim.token, bell);
-        process.session.tell(wire::exists(&node.path, true));
+        process.session.tell_end(&node.path);
         // The session may have ended before the bell was there to be rung.
         if node.life.is_over() {
             bell.ring();
