@@ -2,6 +2,7 @@
 //! data in a temporary folder, killed when dropped.
 
 use super::free_port;
+use super::redis_fake::Proxy;
 use crate::names::TempDir;
 use crate::process::is_full_load;
 use std::io::{Read, Write};
@@ -51,8 +52,50 @@ impl ZookeeperServer {
         Self::start_with(count, Vec::new())
     }
 
+    /// Three of which the first follows, and speaks with its leader through one of these. The others do not miss it
+    /// for twelve seconds.
+    pub fn start_with_a_follower_behind_relays() -> (Self, Vec<Proxy>) {
+        let (mut server, peers) = Self::prepare(3, Vec::new());
+        let relays: Vec<Proxy> = peers.iter().map(|(talk, _)| Proxy::start(*talk)).collect();
+        for member in 0..3 {
+            server.configure(member, |text| {
+                let mut text = text.replace("syncLimit=20", "syncLimit=60");
+                if member == 0 {
+                    for ((talk, _), relay) in peers.iter().zip(&relays).skip(1) {
+                        let (old, new) = (format!(":{talk}:"), format!(":{}:", relay.port()));
+                        text = text.replace(&old, &new);
+                    }
+                }
+                text
+            });
+        }
+        // Who comes later follows.
+        for number in [1, 2] {
+            server.launch(number);
+        }
+        for number in [1, 2, 0] {
+            if number == 0 {
+                server.launch(0);
+            }
+            server.wait_until_it_serves(number);
+        }
+        (server, relays)
+    }
+
     /// A missing server program is a failure, never a skip.
     fn start_with(count: usize, flags: Vec<String>) -> Self {
+        let (mut server, _) = Self::prepare(count, flags);
+        for number in 0..count {
+            server.launch(number);
+        }
+        for number in 0..count {
+            server.wait_until_it_serves(number);
+        }
+        server
+    }
+
+    /// Nothing runs yet. The ports on which they talk with each other and vote.
+    fn prepare(count: usize, flags: Vec<String>) -> (Self, Vec<(u16, u16)>) {
         let folder = TempDir::in_memory("synlock-zookeeper");
         let peers: Vec<(u16, u16)> = (0..count).map(|_| (free_port(), free_port())).collect();
         let members: Vec<Member> = (0..count)
@@ -84,18 +127,12 @@ impl ZookeeperServer {
             }
             std::fs::write(home.join("zoo.cfg"), text).expect("a file");
         }
-        let mut server = ZookeeperServer {
+        let server = ZookeeperServer {
             folder,
             members,
             flags,
         };
-        for number in 0..count {
-            server.launch(number);
-        }
-        for number in 0..count {
-            server.wait_until_it_serves(number);
-        }
-        server
+        (server, peers)
     }
 
     /// Changes what a server is told when it starts.

@@ -10,6 +10,7 @@ use synlock_tests::load::{SOON, patient};
 use synlock_tests::names::{TempDir, unique};
 use synlock_tests::process::{is_full_load, signal};
 use synlock_tests::services::free_port;
+use synlock_tests::services::redis_fake::Fault;
 use synlock_tests::services::zookeeper::ZookeeperServer;
 use synlock_tests::taker::Taker;
 
@@ -241,6 +242,26 @@ fn a_session_that_may_be_over_is_a_loss_at_once() {
     ours.acquire(PATIENCE, None).unwrap();
     assert!(!readable(fd));
     ours.release().unwrap();
+}
+
+/// Row 26: the leader ends the sessions of a follower that it does not hear of; the follower answers its clients for a
+/// while all the same.
+#[test]
+fn a_follower_apart_from_its_leader_keeps_no_session() {
+    let (servers, relays) = ZookeeperServer::start_with_a_follower_behind_relays();
+    let (follower, others) = servers.hosts().split_once(',').map(own).unwrap();
+    let url = |hosts: &str| format!("zookeeper://{hosts}?session_timeout=5000");
+    let (ours, theirs) = (lock(&url(&follower), "n"), lock(&url(&others), "n"));
+    ours.acquire(PATIENCE, None).unwrap();
+    // It is kept for longer than a session lasts by itself.
+    std::thread::sleep(ms(7500));
+    ours.ensure_held().unwrap();
+    for relay in &relays {
+        relay.fail(1, Fault::Silence);
+    }
+    theirs.acquire(PATIENCE, None).unwrap();
+    assert_eq!(ours.state(), State::Lost);
+    theirs.release().unwrap();
 }
 
 /// A server that is started with another limit grants a session less when its client comes back.

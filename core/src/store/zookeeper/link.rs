@@ -17,6 +17,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// Time is judged again at least this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+/// The parts of a session's timeout between heartbeats, and after which silence is the end of a connection.
+const BEATS: u32 = 4;
+const SILENCE: u32 = 3;
 /// How long the end of a session is waited for.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -199,26 +202,26 @@ impl Link<'_> {
 
     /// Sends and reads until the connection breaks, the session is over, or all is to end.
     fn serve(&mut self, socket: &Socket, life: &Arc<Life>) {
-        let third = life.timeout() / 3;
+        let timeout = life.timeout();
         let mut talk = Talk {
             arrived: Vec::new(),
             leaving: Vec::new(),
-            last_sent: BootTime::now(),
             last_heard: BootTime::now(),
-            pinged: None,
+            last_beat: BootTime::now(),
+            beats: false,
+            reached: None,
         };
         loop {
             let now = BootTime::now();
-            let waits = self.take_requests(&mut talk, now) || talk.pinged.is_some();
+            let mut waits = self.take_requests(&mut talk, now);
             if self.session.state.lock().stops || life.is_over() {
                 return;
             }
-            if now >= talk.last_sent.after(third) && talk.pinged.is_none() {
-                talk.leaving.extend(wire::ping());
-                talk.pinged = Some(now);
-                talk.last_sent = now;
+            if now >= talk.last_beat.after(timeout / BEATS) && !talk.beats {
+                self.beat(&mut talk, now, waits);
+                waits = true;
             }
-            let silent = talk.last_heard.after(third * 2);
+            let silent = talk.last_heard.after(timeout / SILENCE);
             if waits && now >= silent {
                 return;
             }
@@ -229,12 +232,16 @@ impl Link<'_> {
                     Err(_) => return,
                 }
             }
-            let mut until = talk.last_sent.after(third);
+            let mut until = if waits {
+                silent
+            } else {
+                now.after(LONGEST_SLEEP)
+            };
+            if !talk.beats {
+                until = until.min(talk.last_beat.after(timeout / BEATS));
+            }
             if let Some(sure) = life.sure_until() {
                 until = until.min(sure);
-            }
-            if waits || talk.pinged.is_some() {
-                until = until.min(silent);
             }
             let mut of_socket = readable(socket.fd());
             if !talk.leaving.is_empty() {
@@ -256,16 +263,25 @@ impl Link<'_> {
         let mut state = self.session.state.lock();
         state.forget_old();
         while let Some(mut request) = state.queue.pop_front() {
-            if state.flight.is_empty() && talk.pinged.is_none() {
+            if state.flight.is_empty() {
                 // Nobody was waited for until now.
                 talk.last_heard = now;
             }
             talk.leaving.append(&mut request.frame);
             request.sent = now;
-            talk.last_sent = now;
             state.flight.push_back(request);
         }
         !state.flight.is_empty()
+    }
+
+    /// Sends what the leader alone can answer.
+    fn beat(&self, talk: &mut Talk, now: BootTime, waits: bool) {
+        if !waits {
+            talk.last_heard = now;
+        }
+        talk.leaving.extend(self.session.state.lock().beat(now));
+        talk.last_beat = now;
+        talk.beats = true;
     }
 
     /// Reads what has arrived; false if the connection is of no more use.
@@ -299,7 +315,6 @@ impl Link<'_> {
                 self.session.ring(rest.text()?);
                 Some(true)
             }
-            wire::PING => Some(talk.pinged.take().is_none_or(|sent| life.prolong(sent))),
             number => {
                 let mut state = self.session.state.lock();
                 let request = state.flight.pop_front()?;
@@ -314,7 +329,15 @@ impl Link<'_> {
                     return Some(false);
                 }
                 drop(state);
-                let alive = life.prolong(request.sent);
+                if request.beats {
+                    talk.beats = false;
+                    // The server has told its leader of the beat before by now: see decision 342.
+                    if error == 0
+                        && let Some(before) = talk.reached.replace(request.sent)
+                    {
+                        life.prolong(before);
+                    }
+                }
                 if let Some(path) = request.rings.filter(|_| error != 0) {
                     self.session.ring(&path);
                 }
@@ -325,7 +348,7 @@ impl Link<'_> {
                         life: life.clone(),
                     });
                 }
-                Some(alive)
+                Some(!life.is_over())
             }
         }
     }
@@ -335,10 +358,12 @@ impl Link<'_> {
 struct Talk {
     arrived: Vec<u8>,
     leaving: Vec<u8>,
-    last_sent: BootTime,
     last_heard: BootTime,
-    /// When the ping was sent that has no answer yet.
-    pinged: Option<BootTime>,
+    last_beat: BootTime,
+    /// It has no answer yet.
+    beats: bool,
+    /// When the last one was sent that was answered.
+    reached: Option<BootTime>,
 }
 
 /// Number, newest change, error.

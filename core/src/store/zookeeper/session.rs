@@ -53,6 +53,8 @@ pub(super) struct Request {
     pub slot: Option<Arc<Slot>>,
     /// Whoever waits for a change of this node is told if the server refuses.
     pub rings: Option<String>,
+    /// It is for the session's sake.
+    pub beats: bool,
 }
 
 /// Where an answer is waited for.
@@ -295,7 +297,17 @@ impl State {
             until,
             slot: None,
             rings: None,
+            beats: false,
         }
+    }
+
+    /// The frame of a heartbeat, which is on its way from now on.
+    pub fn beat(&mut self, now: BootTime) -> Vec<u8> {
+        let mut request = self.request(wire::sync("/"), now);
+        let frame = std::mem::take(&mut request.frame);
+        (request.sent, request.beats) = (now, true);
+        self.flight.push_back(request);
+        frame
     }
 
     /// Takes out what nobody waits for any more, unsent.

@@ -17,7 +17,6 @@ const THROTTLED: i32 = -127;
 
 /// Numbers of frames that answer no request.
 pub(super) const EVENT: i32 = -1;
-pub(super) const PING: i32 = -2;
 pub(super) const AUTH: i32 = -4;
 
 /// What an error number of the server means for a caller.
@@ -254,12 +253,6 @@ pub(super) fn set(path: &str, data: &[u8]) -> Vec<u8> {
 pub(super) fn sync(path: &str) -> Vec<u8> {
     let mut out = Out::request(9);
     out.bytes(path.as_bytes());
-    out.finish()
-}
-
-pub(super) fn ping() -> Vec<u8> {
-    let mut out = Out::new();
-    out.int(PING).int(11);
     out.finish()
 }
 
