@@ -221,13 +221,13 @@ impl Book {
         traceback: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let py = slf.py();
+        let again = || slf.call_method1(intern!(py, "_exit"), (kind, value, traceback));
         match slf.get().release_quickly() {
             Some(Ok(())) => Ok(()),
+            Some(Err(error)) if error.code() == Code::ConcurrentUse => again().map(drop),
             Some(Err(error)) if error.code() == Code::NotHeld || !kind.is_none() => Ok(()),
             Some(Err(error)) => Err(raise(py, &error)),
-            None => slf
-                .call_method1(intern!(py, "_exit"), (kind, value, traceback))
-                .map(drop),
+            None => again().map(drop),
         }
     }
 

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import gc
 import pathlib
 import pickle
@@ -11,6 +12,7 @@ import weakref
 import pytest
 
 import synlock
+from synlock import guard, symfony
 
 
 class Drawer:
@@ -338,6 +340,52 @@ def test_under_gevent_a_wait_lets_other_greenlets_run():
     done = subprocess.run([sys.executable, "-c", GREENLETS, folder], capture_output=True, text=True, timeout=120)
     wanted = ["True", "False []", "[True, True, True, True, True] False", "True"]
     assert done.stdout.splitlines() == wanted, done.stdout + done.stderr
+
+
+def block_of(kind, store):
+    """A block that holds a lock, and what asks of it meanwhile."""
+    if kind == "set":
+        locks = store.lock("x"), store.lock("y")
+        return synlock.LockSet(*locks), locks[1].ensure_held
+    if kind == "symfony":
+        lock = symfony.LockFactory(store).createLock("x", None)
+        return lock, lock.isAcquired
+    if kind == "manager":
+        manager = synlock.SemaphoreManager(store)
+        return manager.lock(["x"]), lambda: manager.is_acquired(["x"])
+    if kind == "guard":
+        held = guard.Held()
+        block = contextlib.ExitStack()
+        admission = held.enter(guard.Guards(store), guard.Policy(name="x"), guard.Request())
+        block.callback(held.release)
+        return block, admission.lock.ensure_held
+    lock = store.lock("x")
+    return lock, lock.ensure_held
+
+
+@pytest.mark.parametrize("kind", ["lock", "set", "symfony", "manager", "guard"])
+@pytest.mark.parametrize("error", [None, KeyError])
+def test_the_end_of_a_block_waits_for_what_is_under_way(kind, error):
+    asked, answer = threading.Event(), threading.Event()
+
+    class Slow(Drawer):
+        def is_held(self, ask):
+            if threading.current_thread() is asking:
+                asked.set()
+                assert answer.wait(60)
+            return super().is_held(ask)
+
+    drawer = Slow()
+    block, ask = block_of(kind, synlock.Store.custom(drawer))
+    asking = threading.Thread(target=ask)
+    with contextlib.suppress(KeyError), block:
+        asking.start()
+        assert asked.wait(60)
+        threading.Timer(0.2, answer.set).start()
+        if error is not None:
+            raise error
+    asking.join(60)
+    assert not drawer.holds
 
 
 LOOKS = """

@@ -361,6 +361,28 @@ def test_a_late_thread_leaves_the_next_hold_alone(url, name):
     assert not lock.store.is_locked(name)
 
 
+def test_a_block_is_left_though_another_thread_waits_for_a_promotion(name):
+    store = synlock.Store(f"memory:{name}")
+    lock, reader = store.lock(name, shared=True), store.lock(name, shared=True)
+    reader.acquire()
+    ended = []
+
+    def promote():
+        with pytest.raises(synlock.NotHeld):
+            lock.promote(None)
+        ended.append(True)
+
+    promoting = threading.Thread(target=promote)
+    with pytest.raises(KeyError), lock:
+        promoting.start()
+        time.sleep(0.1)
+        raise KeyError
+    promoting.join(60)
+    assert ended and not lock.locked()
+    reader.release()
+    assert not store.is_locked(name)
+
+
 def test_auto_release_can_be_switched(url, name):
     store = synlock.Store(url)
     for on in [True, False]:

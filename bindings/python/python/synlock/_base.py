@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import threading
+import time
 import warnings
 import weakref
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
 from . import _synlock
-from ._errors import NotHeld, SynlockError, SynlockWarning, make
+from ._errors import ConcurrentUse, NotHeld, SynlockError, SynlockWarning, make
 
 _T = TypeVar("_T")
 logger = logging.getLogger("synlock")
@@ -27,6 +28,9 @@ _LEVELS = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
+
+#: Seconds from one refused release to the next.
+_AGAIN = 0.005
 
 _FOLDER = os.path.join(os.path.dirname(__file__), "")
 
@@ -217,6 +221,16 @@ def _open(kind: type[BaseStore], url: str, options: dict[str, str]) -> BaseStore
     return kind(url, **options)
 
 
+def surely(release: Callable[[], object]) -> None:
+    """Releases at a block's end: nobody comes back for it, and another thread's call on the hold is over soon."""
+    while True:
+        try:
+            release()
+            return
+        except ConcurrentUse:
+            time.sleep(_AGAIN)
+
+
 class Entered:
     """What `with` does to a lock, or to a set of them."""
 
@@ -240,7 +254,7 @@ class Entered:
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            self._release(own=True)
+            surely(lambda: self._release(own=True))
         except NotHeld:
             pass
         except SynlockError:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from . import _gevent, _synlock
-from ._base import BaseLock, BaseStore, Entered, _option_text, name_bytes
+from ._base import _AGAIN, BaseLock, BaseStore, Entered, _option_text, name_bytes
 from ._custom import CustomStore, asker, traits
 from ._errors import ConcurrentUse, LockBusy, LockLost, LockTimeout, NotHeld
 
@@ -201,6 +201,8 @@ class Lock(BaseLock, Entered):
             except (LockBusy, LockTimeout):
                 if deadline is not None and time.monotonic() >= deadline:
                     return False
+            # Whoever leaves the block that holds it gets in here.
+            time.sleep(2 * _AGAIN)
 
     def demote(self) -> None:
         """Turns the exclusive hold into a shared one."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from . import _gevent, _synlock
-from ._base import _FOLDER, _LEVELS, Acquired, BaseStore, _at_exit, _kind, name_bytes
+from ._base import _FOLDER, _LEVELS, Acquired, BaseStore, _at_exit, _kind, name_bytes, surely
 from ._base import _warn as _warn_of
 from ._errors import LockLost, NotHeld, Reentered
 from ._lock import Store
@@ -191,9 +191,9 @@ class SemaphoreManager(BaseManager):
         except BaseException:
             # What the block raised counts for more.
             with contextlib.suppress(Exception):
-                self.release(key, path)
+                surely(lambda: self.release(key, path))
             raise
-        self.release(key, path)
+        surely(lambda: self.release(key, path))
 
     def refresh(self, key: Key, ttl: float | None = None) -> None:
         """Lengthens the lease of a held key to `ttl` seconds from now, or to its own."""

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from . import _lock
+from ._base import surely
 from ._errors import ConcurrentUse, LockLost, NotHeld, SynlockError, make
 
 #: Of a lock that is made without saying.
@@ -274,7 +275,7 @@ class Lock:
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            self.release()
+            surely(self.release)
         except SynlockError:
             if kind is None:
                 raise

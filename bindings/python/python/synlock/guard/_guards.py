@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import _gevent, _synlock, aio
-from .._base import BaseStore
+from .._base import BaseStore, surely
 from .._errors import ConcurrentUse, LockBusy, LockTimeout
 from .._lock import Lock, Store
 from .._loop import give_back, in_thread, operations
@@ -141,7 +141,7 @@ class Admission:
         handle = hold[1]
         try:
             if lock.store._is_custom:
-                await give_back(handle.release)
+                await give_back(surely, handle.release)
             else:
                 await operations().release(handle)
         except ConcurrentUse:

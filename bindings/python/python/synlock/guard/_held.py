@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 
 from .. import _synlock, aio
-from .._base import logger
+from .._base import logger, surely
 from .._errors import SynlockError
 from .._lock import Lock
 from ._client import Check, while_here
@@ -84,7 +84,7 @@ class Held:
         """Releases what is due at the release point; everything, without one: the request is over."""
         for admission in self._due(point):
             try:
-                admission.release()
+                surely(admission.release)
             except SynlockError as error:
                 self._failed(admission, error)
 
