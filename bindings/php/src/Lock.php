@@ -348,10 +348,15 @@ final class Lock
         $native = $store->native();
         $adopt = static fn (CData $struct, CData $lock): int
             => $native->ffi->synlock_store_adopt($store->handle(), $exported, $struct, $lock, $native->errorSlot);
-        $handle = $native->makeLock($options, false, $adopt);
-
         // The text is synlock1:fingerprint:name:…
-        return new self($store, \rawurldecode(\explode(':', $exported)[2] ?? ''), $options, $handle);
+        $name = \rawurldecode(\explode(':', $exported)[2] ?? '');
+        $handle = $native->makeLock($options, false, $adopt);
+        try {
+            return new self($store, $name, $options, $handle);
+        } catch (\Throwable $thrown) {
+            $native->takeBack($handle);
+            throw $thrown;
+        }
     }
 
     private function setHandle(Native $native, CData $handle): void

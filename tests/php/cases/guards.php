@@ -175,6 +175,19 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         $store->breakLock('d');
     });
 
+    $t->test('guards::a handler of a signal that throws leaves nobody admitted', static function () use ($temp, $request): void {
+        mkdir("{$temp}/guards");
+        $server = new Redis("{$temp}/guards");
+        $guards = new Guards(["{$server->url}?io_timeout=60000"]);
+        foreach ([true, false] as $autoRelease) {
+            $policy = new MutexRequest(name: 'n', ttl: 600, autoRelease: $autoRelease);
+            $guards->enter($policy, $request)->release();
+            $server->interrupt(static fn () => $guards->enter($policy, $request));
+            same(false, $guards->store()->isLocked('n'));
+        }
+        $server->stop();
+    });
+
     $t->test('guards::they are usable in the next request of a worker', static function () use ($fresh, $request): void {
         $guards = new Guards(['x' => $fresh()]);
         $before = $guards->enter(new MutexRequest(), $request);

@@ -68,37 +68,28 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         $server = new Redis("{$temp}/taken");
         $store = Store::open("{$server->url}?io_timeout=60000");
         $others = Store::open($server->url)->createLock('taken');
-        $before = pcntl_signal_get_handler(SIGALRM);
-        pcntl_async_signals(true);
-        pcntl_signal(SIGALRM, static fn () => throw new \DomainException('from the handler'));
-        // The signal comes while the server is silent, and is handled once it has answered.
         $interrupted = static function (bool $blocking) use ($store, $server): void {
             $lock = $store->createLock('taken', reentry: 'extend');
-            $server->pause(true);
-            $helper = new Process(['sh', '-c', 'sleep 0.5; kill -ALRM $1; sleep 0.5; kill -CONT $2', 'sh', (string) getmypid(), (string) $server->pid()]);
-            throws(\DomainException::class, static function () use ($lock, $blocking): void {
-                $lock->acquire($blocking);
-                until(static fn (): bool => false, 60, 'the signal');
-            });
-            $helper->wait();
-            $server->pause(false);
+            $server->interrupt(static fn () => $lock->acquire($blocking));
             same(State::Idle, $lock->state());
         };
-        try {
-            foreach ([true, false] as $blocking) {
-                $interrupted($blocking);
-                same(true, $others->acquire(), 'what is new is given back');
-                $others->release();
-                $first = $store->createLock('taken', reentry: 'extend');
-                $first->acquire();
-                $interrupted($blocking);
-                same([true, false], [$first->isAcquired(), $others->acquire()], 'held as before');
-                $first->release();
-            }
-        } finally {
-            pcntl_signal(SIGALRM, $before);
-            $server->stop();
+        foreach ([true, false] as $blocking) {
+            $interrupted($blocking);
+            same(true, $others->acquire(), 'what is new is given back');
+            $others->release();
+            $first = $store->createLock('taken', reentry: 'extend');
+            $first->acquire();
+            $interrupted($blocking);
+            same([true, false], [$first->isAcquired(), $others->acquire()], 'held as before');
+            $first->release();
         }
+        $first = Store::open($server->url)->createLock('taken', ttl: 600.0);
+        $first->acquire();
+        $text = $first->export();
+        $server->interrupt(static fn () => $store->adopt($text, ttl: 600.0, autoRelease: false));
+        same(true, $others->acquire(), 'nobody else can adopt it');
+        $others->release();
+        $server->stop();
     });
 
     foreach ($urls as $scheme => $url) {

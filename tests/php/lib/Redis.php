@@ -37,9 +37,24 @@ final class Redis
         $this->server->signal($silent ? SIGSTOP : SIGCONT);
     }
 
-    public function pid(): int
+    /** Runs what asks this server and is answered while a signal is pending whose handler throws: the handler runs with the answer. */
+    public function interrupt(\Closure $body): void
     {
-        return $this->server->pid;
+        $before = pcntl_signal_get_handler(SIGALRM);
+        pcntl_async_signals(true);
+        pcntl_signal(SIGALRM, static fn () => throw new \DomainException('from the handler'));
+        $this->pause(true);
+        $helper = new Process(['sh', '-c', 'sleep 0.5; kill -ALRM $1; sleep 0.5; kill -CONT $2', 'sh', (string) getmypid(), (string) $this->server->pid]);
+        try {
+            throws(\DomainException::class, static function () use ($body): void {
+                $body();
+                until(static fn (): bool => false, 60, 'the signal');
+            });
+            $helper->wait();
+        } finally {
+            $this->pause(false);
+            pcntl_signal(SIGALRM, $before);
+        }
     }
 
     public function stop(): void

@@ -88,35 +88,37 @@ final class Guard
         $list = $native->ffi->new('synlock_list *');
         $answer = $native->sized('synlock_guard_answer');
         try {
-            $status = $native->ffi->synlock_guard_enter(
-                $this->handle,
-                $call->policy,
-                $call->request,
-                null,
-                \FFI::addr($lock),
-                \FFI::addr($list),
-                \FFI::addr($answer),
-                $native->errorSlot,
-            );
-        } finally {
-            $store->tell();
-        }
-        $native->check($status);
-        try {
-            $held = \FFI::isNull($lock) ? null : $this->own($store, $name, $policy, $ttl, $lock);
+            try {
+                $status = $native->ffi->synlock_guard_enter(
+                    $this->handle,
+                    $call->policy,
+                    $call->request,
+                    null,
+                    \FFI::addr($lock),
+                    \FFI::addr($list),
+                    \FFI::addr($answer),
+                    $native->errorSlot,
+                );
+            } finally {
+                $store->tell();
+            }
+            $native->check($status);
             $holders = (Rows::read($native, $list)[0] ?? null)?->holders ?? [];
-        } finally {
             $native->ffi->synlock_list_free($list);
+            if ($answer->admitted !== 1) {
+                $left = $answer->retry_after_ms;
+                $left = $left < 0 ? null : \max(1, \intdiv($left + 999, 1000));
+
+                throw new MutexException($policy, $name, $service, $left, $holders, $answer->waited_ms / 1000, $answer->attempts);
+            }
+            $held = \FFI::isNull($lock) ? null : $this->own($store, $name, $policy, $ttl, $lock);
+
+            return new Admission($policy, $name, $service, $held, $answer->waited_ms / 1000, $answer->attempts, $holders);
+        } catch (\Throwable $thrown) {
+            $native->takeBack($lock);
+            $native->ffi->synlock_list_free($list);
+            throw $thrown;
         }
-        if ($answer->admitted !== 1) {
-            $left = $answer->retry_after_ms;
-
-            $left = $left < 0 ? null : \max(1, \intdiv($left + 999, 1000));
-
-            throw new MutexException($policy, $name, $service, $left, $holders, $answer->waited_ms / 1000, $answer->attempts);
-        }
-
-        return new Admission($policy, $name, $service, $held, $answer->waited_ms / 1000, $answer->attempts, $holders);
     }
 
     private function own(Store $store, string $name, MutexRequest $policy, ?float $ttl, CData $lock): Lock

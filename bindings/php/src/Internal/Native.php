@@ -179,10 +179,24 @@ final class Native
         $struct = $this->sized('synlock_lock_options');
         $label = $options->fill($struct, $this, $shared);
         $slot = $this->ffi->new('synlock_lock *');
-        $this->check($call(\FFI::addr($struct), \FFI::addr($slot)));
+        try {
+            $this->check($call(\FFI::addr($struct), \FFI::addr($slot)));
+        } catch (\Throwable $thrown) {
+            $this->takeBack($slot);
+            throw $thrown;
+        }
         unset($label); // read by now
 
         return $slot;
+    }
+
+    /** Ends a lock, if there is one, whose caller never hears of it: a handler of a signal threw. */
+    public function takeBack(CData $lock): void
+    {
+        if (!\FFI::isNull($lock)) {
+            $this->ffi->synlock_lock_release($lock, null);
+            $this->ffi->synlock_lock_free($lock);
+        }
     }
 
     /** A struct that starts with its own size. */
