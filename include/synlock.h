@@ -2541,7 +2541,8 @@ synlock_status synlock_set_acquire(synlock_set *set,
 
 /**
  * Takes back the last acquire, as `synlock_lock_abandon` does: gives up one
- * that was interrupted, and what one was granted.
+ * that was interrupted, and what one was granted. What was held before
+ * stays held.
  */
 SYNLOCK_API
 synlock_status synlock_set_abandon(synlock_set *set,

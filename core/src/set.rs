@@ -18,7 +18,7 @@ use crate::state::{Acquired, Released};
 use crate::{Error, Result};
 use plan::{Next, Plan, Step, Told};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use taken::Taken;
 
@@ -46,6 +46,8 @@ pub struct LockSet {
     underway: AtomicU64,
     /// Generation of the process in which the set is held, 0 otherwise.
     held: AtomicU64,
+    /// The last acquire found something held: there is nothing of it to take back.
+    again: AtomicBool,
     /// Of each lock, as long as it is held or an acquire was interrupted.
     taken: Taken,
     /// When the last acquire began, in nanoseconds since boot.
@@ -84,6 +86,7 @@ impl LockSet {
             taken: Taken::none(locks.len()),
             underway: AtomicU64::new(0),
             held: AtomicU64::new(0),
+            again: AtomicBool::new(false),
             started: AtomicU64::new(0),
         })
     }
@@ -149,7 +152,7 @@ impl LockSet {
     }
 
     /// Takes back the last acquire, as [`Lock::abandon`] does: gives up one that was interrupted, and what one was
-    /// granted.
+    /// granted. What was held before stays held.
     ///
     /// # Errors
     /// `ForkedHandle`, `ConcurrentUse`.
@@ -285,7 +288,9 @@ impl LockSet {
         }
         let now = BootTime::now().as_nanos();
         self.started.store(now, Ordering::Release);
-        if let Some(held) = self.locks.iter().find(|lock| lock.is_held_now()) {
+        let held = self.locks.iter().find(|lock| lock.is_held_now());
+        self.again.store(held.is_some(), Ordering::Release);
+        if let Some(held) = held {
             return Err(held.about("acquire", Error::outcome(Code::AlreadyHeld)));
         }
         Ok((Plan::new(count, wait != Wait::No), used))

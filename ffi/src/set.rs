@@ -148,7 +148,8 @@ pub unsafe extern "C" fn synlock_set_acquire(
 }
 
 /// Takes back the last acquire, as `synlock_lock_abandon` does: gives up one
-/// that was interrupted, and what one was granted.
+/// that was interrupted, and what one was granted. What was held before
+/// stays held.
 ///
 /// # Safety
 /// `error` is NULL or may be written.

@@ -9,6 +9,7 @@ use synlock_core::{Code, Dispatch, Lock, LockSet, Op, Outcome, State, Wait};
 pub fn tests(list: &mut List) {
     list.add("a_set_gives_back_only_what_it_took", by_hand);
     list.add("a_set_gives_back_no_lock_retaken_by_hand", retaken);
+    list.add("a_set_abandons_its_last_acquire_and_no_more", asked_again);
     list.add(
         "an_interrupted_set_gives_back_no_lock_retaken_by_hand",
         retaken_meanwhile,
@@ -40,6 +41,25 @@ fn by_hand(case: &Case) {
     drop(set);
     assert_eq!(states(&mine), [State::Idle, State::Held, State::Idle]);
     mine[1].ensure_held().unwrap();
+}
+
+/// What took the set is not the last acquire any more once another found it held.
+fn asked_again(case: &Case) {
+    let mine = locks(case, 2);
+    let set = Arc::new(set(&mine));
+    set.acquire(PATIENCE, None).unwrap();
+    assert_eq!(code(set.acquire(Wait::No, None)), Code::AlreadyHeld);
+    set.abandon().unwrap();
+    if !case.store.is_caller_thread_only() {
+        let dispatch = Dispatch::new().unwrap();
+        dispatch.submit_set(&set, Op::Abandon, 0).unwrap();
+        assert!(matches!(next(&dispatch).result, Ok(Outcome::Done)));
+    }
+    assert_eq!(states(&mine), [State::Held, State::Held]);
+    set.release().unwrap();
+    set.acquire(PATIENCE, None).unwrap();
+    set.abandon().unwrap();
+    assert_eq!(states(&mine), [State::Idle, State::Idle]);
 }
 
 /// One lock of a set that holds both is released and taken again by hand.

@@ -41,9 +41,9 @@ impl Taken {
 }
 
 impl LockSet {
-    /// Whether it holds something, or may: what is held by hand is none of its own.
+    /// Whether the last acquire took something, or may have: what was held before it, or by hand, is none of its own.
     pub(crate) fn has_taken(&self) -> bool {
-        self.is_underway() || self.is_mine(&self.held)
+        self.is_underway() || (self.is_mine(&self.held) && !self.again.load(Ordering::Acquire))
     }
 
     /// Whether an acquire was interrupted.
