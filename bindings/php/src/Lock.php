@@ -34,6 +34,8 @@ final class Lock
     private bool $madeShared;
     /** It was made for another hold than the lock's own. */
     private bool $madeOther = false;
+    /** The acquire has asked for the lock. */
+    private bool $isAsked = false;
 
     /**
      * @internal use Store::createLock()
@@ -89,15 +91,16 @@ final class Lock
     public function acquire(bool $blocking = false, ?float $timeout = null): bool
     {
         $status = null;
-        if (!$blocking && $timeout === null && !$this->madeOther) {
+        if (!$blocking && $timeout === null && !$this->madeOther && !$this->store->isLogged) {
             // What is free is taken in one call. A handle that went with its request says so.
             try {
                 $status = $this->ffi->synlock_lock_acquire_with($this->handle, 0, null, $this->acquiredSlot, $this->errorSlot);
+                if ($status === Code::OK) {
+                    return true;
+                }
             } catch (\Throwable $thrown) {
-                throw $this->takeBack($thrown);
-            }
-            if ($status === Code::OK && !$this->store->isLogged) {
-                return true;
+                $this->takeBack();
+                throw $thrown;
             }
             if ($status === Code::INVALID_HANDLE && $this->native->ended) {
                 $this->native->forget();
@@ -108,11 +111,7 @@ final class Lock
             $this->prepare($this->options->shared);
         }
 
-        try {
-            return $this->take($blocking, $timeout, $this->options->shared, $status);
-        } finally {
-            $this->store->tell();
-        }
+        return $this->taken($blocking, $timeout, $this->options->shared, $status);
     }
 
     /**
@@ -127,11 +126,7 @@ final class Lock
             $this->prepare(true);
         }
 
-        try {
-            return $this->take($blocking, $timeout, true);
-        } finally {
-            $this->store->tell();
-        }
+        return $this->taken($blocking, $timeout, true, null);
     }
 
     /**
@@ -144,7 +139,8 @@ final class Lock
     {
         $native = $this->native;
         $milliseconds = $ttl === null ? 0 : Options::ttl($ttl);
-        $this->check($native->ffi->synlock_lock_refresh($this->handle, $milliseconds, $native->errorSlot));
+        $status = $native->ffi->synlock_lock_refresh($this->handle, $milliseconds, $native->errorSlot);
+        $this->check($status);
     }
 
     /**
@@ -197,7 +193,8 @@ final class Lock
     public function ensureHeld(): void
     {
         $native = $this->native;
-        $this->check($native->ffi->synlock_lock_ensure_held($this->handle, $native->errorSlot));
+        $status = $native->ffi->synlock_lock_ensure_held($this->handle, $native->errorSlot);
+        $this->check($status);
     }
 
     /** Whether the lease has run out or the lock was lost, as far as this process knows. */
@@ -222,7 +219,9 @@ final class Lock
             return State::Idle;
         }
 
-        return State::from($this->native->ffi->synlock_lock_state($this->handle));
+        $state = $this->native->ffi->synlock_lock_state($this->handle);
+
+        return State::from($state);
     }
 
     /** How the last acquire that was granted went; null before the first. */
@@ -260,7 +259,9 @@ final class Lock
     {
         $native = $this->native;
         $fd = $native->ffi->new('int32_t');
-        $this->check($native->ffi->synlock_lock_lost_fd($this->handle, \FFI::addr($fd), $native->errorSlot));
+        $place = \FFI::addr($fd);
+        $status = $native->ffi->synlock_lock_lost_fd($this->handle, $place, $native->errorSlot);
+        $this->check($status);
         $stream = \PHP_SAPI === 'cli' ? @\fopen("php://fd/{$fd->cdata}", 'r') : false;
         if ($stream === false) {
             throw new Exception\Unsupported('descriptors can be opened on the command line only', Code::UNSUPPORTED, 'UNSUPPORTED');
@@ -308,7 +309,8 @@ final class Lock
     public function demote(): void
     {
         $native = $this->native;
-        $this->check($native->ffi->synlock_lock_demote($this->handle, $native->errorSlot));
+        $status = $native->ffi->synlock_lock_demote($this->handle, $native->errorSlot);
+        $this->check($status);
     }
 
     public function name(): string
@@ -332,10 +334,12 @@ final class Lock
         $native = $this->native;
         $length = $native->ffi->new('size_t');
         // Without a buffer it tells the size that it needs, and keeps the hold.
-        $native->ffi->synlock_lock_export($this->handle, null, 0, \FFI::addr($length), null);
+        $place = \FFI::addr($length);
+        $native->ffi->synlock_lock_export($this->handle, null, 0, $place, null);
         $size = \max(1, $length->cdata);
         $text = $native->ffi->new("char[{$size}]");
-        $this->check($native->ffi->synlock_lock_export($this->handle, $text, $size, \FFI::addr($length), $native->errorSlot));
+        $status = $native->ffi->synlock_lock_export($this->handle, $text, $size, $place, $native->errorSlot);
+        $this->check($status);
 
         return \FFI::string($text, $length->cdata);
     }
@@ -440,6 +444,28 @@ final class Lock
             && $this->state() === State::Held;
     }
 
+    /**
+     * Takes the lock, and tells the logger.
+     *
+     * @param int|null $status what an attempt without waiting has come to already
+     */
+    private function taken(bool $blocking, ?float $timeout, bool $shared, ?int $status): bool
+    {
+        $this->isAsked = false;
+        try {
+            $granted = $this->take($blocking, $timeout, $shared, $status);
+            $this->store->tell();
+
+            return $granted;
+        } catch (\Throwable $thrown) {
+            if ($this->isAsked) {
+                $this->takeBack();
+            }
+            $this->store->tell();
+            throw $thrown;
+        }
+    }
+
     /** @param int|null $status what an attempt without waiting has come to already */
     private function take(bool $blocking, ?float $timeout, bool $shared, ?int $status = null): bool
     {
@@ -448,7 +474,7 @@ final class Lock
             if ($timeout !== null) {
                 throw Native::invalid('a timeout needs blocking: true');
             }
-            $status ??= $this->attempt();
+            $status ??= $this->attempt(0);
             if ($status === Code::OK) {
                 return true;
             }
@@ -493,42 +519,26 @@ final class Lock
     /** The call comes back on a signal and every 200 ms; made again, it keeps its place in the queue. */
     private function wait(Deadline $deadline): int
     {
-        $native = $this->native;
-        $isAsked = false;
-        try {
-            while (true) {
-                $left = $deadline->left();
-                $isAsked = true;
-                $status = $native->ffi->synlock_lock_acquire_with($this->handle, $left, null, $this->acquiredSlot, $native->errorSlot);
-                if ($status !== Code::INTERRUPTED) {
-                    return $status;
-                }
-                $native->forget();
-            }
-        } catch (\Throwable $thrown) {
-            throw $isAsked ? $this->takeBack($thrown) : $thrown;
-        }
+        do {
+            $this->native->forget();
+            $status = $this->attempt($deadline->left());
+        } while ($status === Code::INTERRUPTED);
+
+        return $status;
     }
 
-    /** Takes the lock if it is free. */
-    private function attempt(): int
+    private function attempt(int $milliseconds): int
     {
-        $native = $this->native;
-        try {
-            return $native->ffi->synlock_lock_acquire_with($this->handle, 0, null, $this->acquiredSlot, $native->errorSlot);
-        } catch (\Throwable $thrown) {
-            throw $this->takeBack($thrown);
-        }
+        $this->isAsked = true;
+
+        return $this->ffi->synlock_lock_acquire_with($this->handle, $milliseconds, null, $this->acquiredSlot, $this->errorSlot);
     }
 
-    /** A signal handler threw, perhaps before the answer was stored: what its caller never hears of does not stay. */
-    private function takeBack(\Throwable $thrown): \Throwable
+    /** A signal handler may have thrown: what its caller never hears of is not held, nor waited for, unless it was before. */
+    private function takeBack(): void
     {
-        $native = $this->native;
-        $native->forget();
-        $native->ffi->synlock_lock_abandon($this->handle, null);
-
-        return $thrown;
+        $this->native->forget();
+        $this->native->ffi->synlock_lock_abandon($this->handle, null);
     }
 
     /** An acquire on an object that holds already. */

@@ -28,6 +28,8 @@ final class LockSet
     /** @var list<string|null> the owner tokens of what it took last, in the order of the locks */
     private array $owners = [];
     private CData $acquired;
+    /** The acquire has asked for the locks. */
+    private bool $isAsked = false;
 
     /**
      * @throws SynlockException `InvalidArgument` for no lock at all, more than 1024, and two on one name
@@ -79,17 +81,26 @@ final class LockSet
         $this->make();
         $deadline = $blocking ? $this->deadline($timeout) : null;
 
+        $this->isAsked = false;
         try {
             $status = $this->call($deadline);
-
-            return match ($status) {
+            $granted = match ($status) {
                 Code::OK => true,
                 Code::BUSY, Code::TIMEOUT => $this->refused($deadline),
                 Code::ALREADY_HELD => $this->again(),
                 default => throw $this->native->failure($status),
             };
-        } finally {
             $this->each('tell');
+
+            return $granted;
+        } catch (\Throwable $thrown) {
+            // A signal handler may have thrown: what its caller never hears of is not held, nor waited for.
+            if ($this->isAsked) {
+                $this->native->forget();
+                $this->native->ffi->synlock_set_abandon($this->handle, null);
+            }
+            $this->each('tell');
+            throw $thrown;
         }
     }
 
@@ -115,7 +126,8 @@ final class LockSet
      */
     public function ensureHeld(): void
     {
-        $this->check($this->native->ffi->synlock_set_ensure_held($this->handle, $this->native->errorSlot));
+        $status = $this->native->ffi->synlock_set_ensure_held($this->handle, $this->native->errorSlot);
+        $this->check($status);
     }
 
     /**
@@ -172,13 +184,16 @@ final class LockSet
             $array[$at] = $member;
         }
         $slot = $native->ffi->new('synlock_set*');
-        $native->check($native->ffi->synlock_set_new($native->ffi->cast('synlock_lock **', \FFI::addr($array)), $count, $native->scope, \FFI::addr($slot), $native->errorSlot));
-        if ($this->handle !== null) {
-            $this->native->ffi->synlock_set_free($this->handle);
-        } else {
-            $this->acquired = $native->sized('synlock_acquired');
-        }
+        [$from, $place] = [\FFI::addr($array), \FFI::addr($slot)];
+        $from = $native->ffi->cast('synlock_lock **', $from);
+        $status = $native->ffi->synlock_set_new($from, $count, $native->scope, $place, $native->errorSlot);
+        $native->check($status);
+        $this->acquired ??= $native->sized('synlock_acquired');
+        $old = $this->handle;
         [$this->native, $this->handle, $this->members, $this->owners] = [$native, $slot, $members, []];
+        if ($old !== null) {
+            $native->ffi->synlock_set_free($old);
+        }
     }
 
     private function deadline(?float $timeout): Deadline
@@ -196,28 +211,24 @@ final class LockSet
     {
         $native = $this->native;
         $acquired = \FFI::addr($this->acquired);
-        try {
-            do {
-                $native->forget();
-                $status = $native->ffi->synlock_set_acquire($this->handle, $deadline?->left() ?? 0, null, $acquired, $native->errorSlot);
-            } while ($status === Code::INTERRUPTED);
-            if ($status === Code::OK) {
-                $this->owners = \array_map(static fn (Lock $lock): ?string => $lock->ownerToken(), $this->locks);
-            }
-
-            return $status;
-        } catch (\Throwable $thrown) {
-            // A signal handler threw: nothing stays held or queued for a caller who never hears of it.
+        do {
             $native->forget();
-            $native->ffi->synlock_set_abandon($this->handle, null);
-            throw $thrown;
+            $left = $deadline?->left() ?? 0;
+            $this->isAsked = true;
+            $status = $native->ffi->synlock_set_acquire($this->handle, $left, null, $acquired, $native->errorSlot);
+        } while ($status === Code::INTERRUPTED);
+        if ($status === Code::OK) {
+            $this->owners = \array_map(static fn (Lock $lock): ?string => $lock->ownerToken(), $this->locks);
         }
+
+        return $status;
     }
 
     private function refused(?Deadline $deadline): bool
     {
         $this->native->forget();
-        $names = \implode(', ', \array_map(static fn (Lock $lock): string => "\"{$lock->name()}\"", $this->locks));
+        $names = \array_map(static fn (Lock $lock): string => "\"{$lock->name()}\"", $this->locks);
+        $names = \implode(', ', $names);
 
         return $deadline !== null && $deadline->end("not all of the locks {$names} are free");
     }

@@ -62,9 +62,10 @@ final class Runtime
     {
         $native = Native::current();
         $length = $native->ffi->new('size_t');
+        $place = \FFI::addr($length);
         for ($size = 65536; ; $size = $length->cdata + 4096) {
             $buffer = $native->ffi->new("char[{$size}]");
-            $status = $native->ffi->synlock_metrics_text($buffer, $size, \FFI::addr($length), $native->errorSlot);
+            $status = $native->ffi->synlock_metrics_text($buffer, $size, $place, $native->errorSlot);
             if ($status !== Code::INVALID_ARGUMENT || $length->cdata < $size) {
                 $native->check($status);
 

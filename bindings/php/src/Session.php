@@ -80,7 +80,9 @@ final class Session
         $native = $this->native();
         $ttl = Internal\Options::ttl($ttl);
 
-        return $this->told($native->ffi->synlock_session_acquire($this->handle, $name, \strlen($name), $ttl, $native->errorSlot));
+        $status = $native->ffi->synlock_session_acquire($this->handle, $name, \strlen($name), $ttl, $native->errorSlot);
+
+        return $this->told($status);
     }
 
     /**
@@ -94,7 +96,9 @@ final class Session
         $native = $this->native();
         $ttl = Internal\Options::ttl($ttl);
 
-        return $this->told($native->ffi->synlock_session_renew($this->handle, $name, \strlen($name), $ttl, $native->errorSlot));
+        $status = $native->ffi->synlock_session_renew($this->handle, $name, \strlen($name), $ttl, $native->errorSlot);
+
+        return $this->told($status);
     }
 
     /**
@@ -106,13 +110,9 @@ final class Session
     {
         $native = $this->native();
         $available = $native->ffi->new('int32_t');
-        $native->check($native->ffi->synlock_session_may_be_available(
-            $this->handle,
-            $name,
-            \strlen($name),
-            \FFI::addr($available),
-            $native->errorSlot,
-        ));
+        $place = \FFI::addr($available);
+        $status = $native->ffi->synlock_session_may_be_available($this->handle, $name, \strlen($name), $place, $native->errorSlot);
+        $native->check($status);
 
         return $available->cdata === 1;
     }
@@ -140,7 +140,9 @@ final class Session
     {
         $native = $this->native();
 
-        return $this->told($native->ffi->synlock_session_release($this->handle, $name, \strlen($name), $native->errorSlot));
+        $status = $native->ffi->synlock_session_release($this->handle, $name, \strlen($name), $native->errorSlot);
+
+        return $this->told($status);
     }
 
     /**
@@ -156,7 +158,8 @@ final class Session
         }
         $native = $this->native();
         $count = $native->ffi->new('uint64_t');
-        $status = $native->ffi->synlock_session_release_all($this->handle, $id, \FFI::addr($count), $native->errorSlot);
+        $place = \FFI::addr($count);
+        $status = $native->ffi->synlock_session_release_all($this->handle, $id, $place, $native->errorSlot);
         $this->told($status);
 
         return $count->cdata;
@@ -184,16 +187,14 @@ final class Session
             $options = $native->sized('synlock_session_options');
             $id = $this->persistent === null ? null : $native->copy($this->persistent);
             if ($id !== null) {
-                $options->id = $native->ffi->cast('const char *', \FFI::addr($id));
+                $place = \FFI::addr($id);
+                $options->id = $native->ffi->cast('const char *', $place);
             }
             $options->scope = $native->scope;
             $slot = $native->ffi->new('synlock_session *');
-            $native->check($native->ffi->synlock_session_new(
-                $this->store->handle(),
-                \FFI::addr($options),
-                \FFI::addr($slot),
-                $native->errorSlot,
-            ));
+            [$how, $place] = [\FFI::addr($options), \FFI::addr($slot)];
+            $status = $native->ffi->synlock_session_new($this->store->handle(), $how, $place, $native->errorSlot);
+            $native->check($status);
             unset($id); // read by now
             $this->handle = $slot;
             $this->native = $native;

@@ -187,7 +187,8 @@ final class Store
     {
         $native = $this->native();
         $wait = $timeout === null ? -1 : Native::milliseconds($timeout, 'a timeout');
-        $native->check($native->ffi->synlock_store_ping($this->handle, $wait, $native->errorSlot));
+        $status = $native->ffi->synlock_store_ping($this->handle, $wait, $native->errorSlot);
+        $native->check($status);
     }
 
     /**
@@ -199,13 +200,9 @@ final class Store
     {
         $native = $this->native();
         $held = $native->ffi->new('int32_t');
-        $native->check($native->ffi->synlock_store_is_locked(
-            $this->handle,
-            $name,
-            \strlen($name),
-            \FFI::addr($held),
-            $native->errorSlot,
-        ));
+        $place = \FFI::addr($held);
+        $status = $native->ffi->synlock_store_is_locked($this->handle, $name, \strlen($name), $place, $native->errorSlot);
+        $native->check($status);
 
         return $held->cdata === 1;
     }
@@ -219,13 +216,9 @@ final class Store
     {
         $native = $this->native();
         $broken = $native->ffi->new('int32_t');
-        $native->check($native->ffi->synlock_store_break(
-            $this->handle,
-            $name,
-            \strlen($name),
-            \FFI::addr($broken),
-            $native->errorSlot,
-        ));
+        $place = \FFI::addr($broken);
+        $status = $native->ffi->synlock_store_break($this->handle, $name, \strlen($name), $place, $native->errorSlot);
+        $native->check($status);
 
         return $broken->cdata === 1;
     }
@@ -241,7 +234,8 @@ final class Store
     {
         $native = $this->native();
         $wait = $timeout === null ? -1 : Native::milliseconds($timeout, 'a timeout');
-        $native->check($native->ffi->synlock_store_create_table($this->handle, $wait, $native->errorSlot));
+        $status = $native->ffi->synlock_store_create_table($this->handle, $wait, $native->errorSlot);
+        $native->check($status);
     }
 
     /**
@@ -270,14 +264,9 @@ final class Store
         $native = $this->native();
         $findings = $native->ffi->new('uint64_t');
         $text = $native->ffi->new('char[8192]');
-        $native->check($native->ffi->synlock_store_check(
-            $this->handle,
-            \FFI::addr($findings),
-            $text,
-            8192,
-            null,
-            $native->errorSlot,
-        ));
+        $place = \FFI::addr($findings);
+        $status = $native->ffi->synlock_store_check($this->handle, $place, $text, 8192, null, $native->errorSlot);
+        $native->check($status);
         $found = \FFI::string($text);
 
         return $found === '' ? [] : explode("\n", $found);
@@ -317,17 +306,17 @@ final class Store
     {
         $native = $this->native();
         $list = $native->ffi->new('synlock_list *');
-        $native->check($native->ffi->synlock_store_inspect($this->handle, $name, \strlen($name), \FFI::addr($list), $native->errorSlot));
+        $place = \FFI::addr($list);
+        $status = $native->ffi->synlock_store_inspect($this->handle, $name, \strlen($name), $place, $native->errorSlot);
+        $native->check($status);
         try {
             $waiters = $native->ffi->synlock_list_waiters($list);
-            foreach (Internal\Rows::read($native, $list) as $found) {
-                return $found;
-            }
-
-            return new Inspection($name, [], $waiters < 0 ? null : $waiters);
+            $found = Internal\Rows::read($native, $list);
         } finally {
             $native->ffi->synlock_list_free($list);
         }
+
+        return $found[0] ?? new Inspection($name, [], $waiters < 0 ? null : $waiters);
     }
 
     /**
@@ -343,15 +332,9 @@ final class Store
         do {
             $native = $this->native();
             $list = $native->ffi->new('synlock_list *');
-            $native->check($native->ffi->synlock_store_list(
-                $this->handle,
-                $prefix,
-                \strlen($prefix),
-                $cursor,
-                500,
-                \FFI::addr($list),
-                $native->errorSlot,
-            ));
+            $place = \FFI::addr($list);
+            $status = $native->ffi->synlock_store_list($this->handle, $prefix, \strlen($prefix), $cursor, 500, $place, $native->errorSlot);
+            $native->check($status);
             try {
                 $page = Internal\Rows::read($native, $list);
                 $cursor = $native->ffi->synlock_list_cursor($list);
@@ -397,7 +380,8 @@ final class Store
     public function measure(bool $on = true): void
     {
         $native = $this->native();
-        $native->check($native->ffi->synlock_store_measure($this->handle, (int) $on, $native->errorSlot));
+        $status = $native->ffi->synlock_store_measure($this->handle, (int) $on, $native->errorSlot);
+        $native->check($status);
         $this->isMeasured = $on;
     }
 
@@ -442,7 +426,8 @@ final class Store
     public function guard(CData $guard, string $name, bool $canWait): void
     {
         $native = $this->native();
-        $native->check($native->ffi->synlock_guard_add($guard, $name, $this->handle, $canWait ? 1 : -1, $native->errorSlot));
+        $status = $native->ffi->synlock_guard_add($guard, $name, $this->handle, $canWait ? 1 : -1, $native->errorSlot);
+        $native->check($status);
     }
 
     /** What the store can do. */
@@ -450,7 +435,9 @@ final class Store
     {
         $native = $this->native();
         $can = $native->sized('synlock_capabilities');
-        $native->check($native->ffi->synlock_store_capabilities($this->handle, \FFI::addr($can), $native->errorSlot));
+        $place = \FFI::addr($can);
+        $status = $native->ffi->synlock_store_capabilities($this->handle, $place, $native->errorSlot);
+        $native->check($status);
 
         return new Capabilities(
             $can->store,

@@ -92,6 +92,14 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         $server->stop();
     });
 
+    foreach (['logged lock', 'logged reader', 'logged set', 'guard', 'text', 'rows'] as $what) {
+        $t->test("signal::handlers that throw at any moment of a call: {$what}", static function () use ($what, $scripts, $package): void {
+            $process = new Process([PHP_BINARY, "{$scripts}/storm.php", $package, $what, '300']);
+            same(0, $process->wait(120), $process->output);
+            same(['thrown' => 300, 'left' => 0, 'heard' => str_starts_with($what, 'logged')], json_decode($process->output, true));
+        });
+    }
+
     foreach ($urls as $scheme => $url) {
         $t->test("signal::{$scheme}: a handler runs during the wait, and the wait goes on", static function () use ($url): void {
             $store = Store::open($url);

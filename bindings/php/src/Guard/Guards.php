@@ -70,7 +70,9 @@ final class Guards
      */
     public function names(): array
     {
-        return \array_map('strval', \array_keys($this->services));
+        $names = \array_keys($this->services);
+
+        return \array_map('strval', $names);
     }
 
     /**

@@ -56,7 +56,8 @@ final class Custom
             $word = $store->$field ?? null;
             if ($word !== null) {
                 $this->kept[] = $bytes = $native->copy((string) $word);
-                $this->table->$field = $native->ffi->cast('char *', \FFI::addr($bytes));
+                $place = \FFI::addr($bytes);
+                $this->table->$field = $native->ffi->cast('char *', $place);
             }
         }
     }
@@ -151,7 +152,8 @@ final class Custom
         foreach (['name' => $name, 'owner' => $holder->owner, 'mode' => $holder->mode, 'host' => $holder->host, 'label' => $holder->label] as $field => $text) {
             if ($text !== null) {
                 $kept[] = $bytes = $this->native->copy($text);
-                $row->$field = $this->native->ffi->cast('char *', \FFI::addr($bytes));
+                $place = \FFI::addr($bytes);
+                $row->$field = $this->native->ffi->cast('char *', $place);
             }
         }
         $milliseconds = static fn (?float $seconds): int => $seconds === null ? -1 : Native::milliseconds(\max(0.0, $seconds), 'a time');
@@ -162,7 +164,8 @@ final class Custom
         $row->waiters = $waiters ?? -1;
         $row->permits = $holder->permits;
         $row->pid = $holder->pid ?? 0;
-        $status = $this->native->ffi->synlock_reply_add($reply, $ask, \FFI::addr($row), null);
+        $place = \FFI::addr($row);
+        $status = $this->native->ffi->synlock_reply_add($reply, $ask, $place, null);
         unset($kept); // read by now
         if ($status !== Code::OK) {
             throw Native::invalid("the store told of a holder that is none (status {$status})");

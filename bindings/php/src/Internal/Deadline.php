@@ -38,7 +38,12 @@ final class Deadline
     /** Milliseconds left, -1 for ever. */
     public function left(): int
     {
-        return $this->at === null ? -1 : \max(0, \intdiv($this->at - \hrtime(true) + 999_999, 1_000_000));
+        if ($this->at === null) {
+            return -1;
+        }
+        $left = $this->at - \hrtime(true);
+
+        return $left > 0 ? \intdiv($left + 999_999, 1_000_000) : 0;
     }
 
     public function slice(): int

@@ -28,6 +28,7 @@ final class Events
 
     private readonly CData $handle;
     private readonly CData $row;
+    private readonly CData $place;
     /** The struct as plain pointers: FFI would look for a NUL behind the name. */
     private readonly CData $pointers;
     private bool $busy = false;
@@ -46,12 +47,14 @@ final class Events
     ) {
         $slot = $native->ffi->new('synlock_events *');
         $place = \FFI::addr($slot);
-        $native->check($all
+        $status = $all
             ? $native->ffi->synlock_events_new($store, self::CAPACITY, $place, $native->errorSlot)
-            : $native->ffi->synlock_events_new_warnings($store, self::CAPACITY, $place, $native->errorSlot));
+            : $native->ffi->synlock_events_new_warnings($store, self::CAPACITY, $place, $native->errorSlot);
+        $native->check($status);
         $this->handle = $slot;
         $this->row = $native->sized('synlock_event');
-        $this->pointers = $native->ffi->cast('char **', \FFI::addr($this->row));
+        $this->place = \FFI::addr($this->row);
+        $this->pointers = $native->ffi->cast('char **', $this->place);
     }
 
     /**
@@ -67,45 +70,57 @@ final class Events
         \trigger_error($message, \E_USER_WARNING);
     }
 
-    /** Tells what has happened since the last time. Never throws: a logger must not change what a lock does. */
+    /** Tells what has happened since the last time. What a logger throws is not thrown on: it must not change what a lock does. */
     public function tell(): void
     {
         if ($this->busy) {
             return; // the logger itself uses a lock
         }
         $this->busy = true;
-        $row = $this->row;
-        $caller = null;
-        while ($this->native->ffi->synlock_events_next($this->handle, \FFI::addr($row), null) === Code::OK) {
-            // Size, kind and status, level, store, name: the name is the fifth word.
-            $resource = $row->name_length > 0 ? \FFI::string($this->pointers[4], $row->name_length) : '';
-            $from = $row->caller; // `??` on the field itself would not make text of it
-            $context = [
-                'event' => self::KINDS[$row->kind] ?? 'event',
-                'resource' => $resource,
-                'store' => $row->store,
-                'text' => $row->message,
-                'owner' => $row->owner,
-                'label' => $row->label,
-                'status' => $row->status,
-                'waited' => $row->waited_ms / 1000,
-                'held' => $row->held_ms / 1000,
-                'attempts' => $row->attempts,
-                'pid' => $row->pid,
-                'caller' => $from ?? ($caller ??= self::caller()),
-            ];
-            $message = 'synlock: {event} "{resource}" on {store}: {text}';
-            if ($this->ofManager) {
-                $context += ['key' => $row->key, 'operation' => $row->operation];
-                $message = $row->line;
+        try {
+            $caller = null;
+            while ($this->native->ffi->synlock_events_next($this->handle, $this->place, null) === Code::OK) {
+                $this->tellRow($caller);
             }
-            try {
-                ($this->log)($row->level, $message, $context);
-            } catch (\Throwable $error) {
-                \error_log('synlock: the logger failed: ' . $error->getMessage());
-            }
+            $this->busy = false;
+        } catch (\Throwable $thrown) {
+            // The handler of a signal threw. Not in a `finally`, which is left out when that happens on the way to it.
+            $this->busy = false;
+            throw $thrown;
         }
-        $this->busy = false;
+    }
+
+    /** @param string|null $caller known from an event before */
+    private function tellRow(?string &$caller): void
+    {
+        $row = $this->row;
+        // Size, kind and status, level, store, name: the name is the fifth word.
+        $resource = $row->name_length > 0 ? \FFI::string($this->pointers[4], $row->name_length) : '';
+        $from = $row->caller; // `??` on the field itself would not make text of it
+        $context = [
+            'event' => self::KINDS[$row->kind] ?? 'event',
+            'resource' => $resource,
+            'store' => $row->store,
+            'text' => $row->message,
+            'owner' => $row->owner,
+            'label' => $row->label,
+            'status' => $row->status,
+            'waited' => $row->waited_ms / 1000,
+            'held' => $row->held_ms / 1000,
+            'attempts' => $row->attempts,
+            'pid' => $row->pid,
+            'caller' => $from ?? ($caller ??= self::caller()),
+        ];
+        $message = 'synlock: {event} "{resource}" on {store}: {text}';
+        if ($this->ofManager) {
+            $context += ['key' => $row->key, 'operation' => $row->operation];
+            $message = $row->line;
+        }
+        try {
+            ($this->log)($row->level, $message, $context);
+        } catch (\Throwable $error) {
+            \error_log('synlock: the logger failed: ' . $error->getMessage());
+        }
     }
 
     /** Where this package was called: `file:line`, or nothing at the end of a request. */

@@ -26,7 +26,9 @@ final class Guard
     {
         $this->native = Native::current();
         $slot = $this->native->ffi->new('synlock_guard *');
-        $this->native->check($this->native->ffi->synlock_guard_new($dialect, $this->native->scope, \FFI::addr($slot), $this->native->errorSlot));
+        $place = \FFI::addr($slot);
+        $status = $this->native->ffi->synlock_guard_new($dialect, $this->native->scope, $place, $this->native->errorSlot);
+        $this->native->check($status);
         $this->handle = $slot;
     }
 
@@ -49,7 +51,8 @@ final class Guard
 
     public function setDefault(string $name): void
     {
-        $this->native->check($this->native->ffi->synlock_guard_set_default($this->handle, $name, $this->native->errorSlot));
+        $status = $this->native->ffi->synlock_guard_set_default($this->handle, $name, $this->native->errorSlot);
+        $this->native->check($status);
     }
 
     /** The place of a service in the order of adding. */
@@ -58,10 +61,12 @@ final class Guard
         if (\str_contains((string) $name, "\0")) {
             throw Native::invalid('the name of a service contains a NUL');
         }
-        $place = $this->native->ffi->new('size_t');
-        $this->native->check($this->native->ffi->synlock_guard_find($this->handle, $name, \FFI::addr($place), $this->native->errorSlot));
+        $found = $this->native->ffi->new('size_t');
+        $place = \FFI::addr($found);
+        $status = $this->native->ffi->synlock_guard_find($this->handle, $name, $place, $this->native->errorSlot);
+        $this->native->check($status);
 
-        return $place->cdata;
+        return $found->cdata;
     }
 
     public function name(MutexRequest $policy, Request $request): string
@@ -87,6 +92,7 @@ final class Guard
         $lock = $native->ffi->new('synlock_lock *');
         $list = $native->ffi->new('synlock_list *');
         $answer = $native->sized('synlock_guard_answer');
+        [$lockPlace, $listPlace, $answerPlace] = [\FFI::addr($lock), \FFI::addr($list), \FFI::addr($answer)];
         try {
             try {
                 $status = $native->ffi->synlock_guard_enter(
@@ -94,9 +100,9 @@ final class Guard
                     $call->policy,
                     $call->request,
                     null,
-                    \FFI::addr($lock),
-                    \FFI::addr($list),
-                    \FFI::addr($answer),
+                    $lockPlace,
+                    $listPlace,
+                    $answerPlace,
                     $native->errorSlot,
                 );
             } finally {
@@ -107,7 +113,7 @@ final class Guard
             $native->ffi->synlock_list_free($list);
             if ($answer->admitted !== 1) {
                 $left = $answer->retry_after_ms;
-                $left = $left < 0 ? null : \max(1, \intdiv($left + 999, 1000));
+                $left = $left < 0 ? null : (int) \max(1, ($left + 999) / 1000);
 
                 throw new MutexException($policy, $name, $service, $left, $holders, $answer->waited_ms / 1000, $answer->attempts);
             }
@@ -142,7 +148,8 @@ final class Guard
                 throw Native::invalid("the {$field} contains a NUL");
             }
             $kept[] = $copy = $native->copy($text);
-            $struct->{$field} = $native->ffi->cast('char *', \FFI::addr($copy));
+            $place = \FFI::addr($copy);
+            $struct->{$field} = $native->ffi->cast('char *', $place);
             if ($sized) {
                 $struct->{"{$field}_length"} = \strlen($text);
             }
@@ -183,7 +190,8 @@ final class Guard
                 ++$i;
             }
             $kept[] = $params;
-            $what->params = $native->ffi->cast('synlock_placeholder *', \FFI::addr($params));
+            $place = \FFI::addr($params);
+            $what->params = $native->ffi->cast('synlock_placeholder *', $place);
             $what->param_count = $count;
         }
         $kept[] = $how;

@@ -72,14 +72,20 @@ final class Manager
             $options->interruptible = 1;
             $options->scope = $native->scope;
             $prefix = $native->copy($this->prefix);
-            $options->prefix = $native->ffi->cast('char *', \FFI::addr($prefix));
+            $place = \FFI::addr($prefix);
+            $options->prefix = $native->ffi->cast('char *', $place);
             $slot = $native->ffi->new('synlock_manager *');
-            $native->check($native->ffi->synlock_manager_new($this->of->handle(), \FFI::addr($options), \FFI::addr($slot), $native->errorSlot));
+            [$how, $place] = [\FFI::addr($options), \FFI::addr($slot)];
+            $status = $native->ffi->synlock_manager_new($this->of->handle(), $how, $place, $native->errorSlot);
+            $native->check($status);
             $this->handle = $slot;
             $this->native = $native;
             $store = $native->ffi->new('synlock_store *');
-            $native->check($native->ffi->synlock_manager_store($slot, \FFI::addr($store), $native->errorSlot));
-            $native->check($native->ffi->synlock_scope_add_store($native->scope, $store, $native->errorSlot));
+            $place = \FFI::addr($store);
+            $status = $native->ffi->synlock_manager_store($slot, $place, $native->errorSlot);
+            $native->check($status);
+            $status = $native->ffi->synlock_scope_add_store($native->scope, $store, $native->errorSlot);
+            $native->check($status);
             $this->store = $store;
             $this->events = new Events($native, $store, $this->log ?? Events::warn(...), $this->log !== null, true);
             $native->events[$this->events] = true;
@@ -95,6 +101,7 @@ final class Manager
         $milliseconds = $ttl === null ? 0 : Options::ttl($ttl);
         $status = Code::INTERRUPTED;
         $how = $native->sized('synlock_acquired');
+        $place = \FFI::addr($how);
         try {
             while ($status === Code::INTERRUPTED) {
                 $native->forget();
@@ -106,7 +113,7 @@ final class Manager
                     $caller,
                     $milliseconds,
                     null,
-                    \FFI::addr($how),
+                    $place,
                     $native->errorSlot,
                 );
             }
@@ -126,21 +133,25 @@ final class Manager
     public function release(string $key, ?string $caller): void
     {
         $native = $this->native();
-        $this->check($native->ffi->synlock_manager_release($this->handle, $key, \strlen($key), $caller, $native->errorSlot));
+        $status = $native->ffi->synlock_manager_release($this->handle, $key, \strlen($key), $caller, $native->errorSlot);
+        $this->check($status);
     }
 
     public function refresh(string $key, ?float $ttl): void
     {
         $native = $this->native();
         $milliseconds = $ttl === null ? 0 : Options::ttl($ttl);
-        $this->check($native->ffi->synlock_manager_refresh($this->handle, $key, \strlen($key), $milliseconds, $native->errorSlot));
+        $status = $native->ffi->synlock_manager_refresh($this->handle, $key, \strlen($key), $milliseconds, $native->errorSlot);
+        $this->check($status);
     }
 
     public function isAcquired(string $key): bool
     {
         $native = $this->native();
         $held = $native->ffi->new('int32_t');
-        $this->check($native->ffi->synlock_manager_is_acquired($this->handle, $key, \strlen($key), \FFI::addr($held), $native->errorSlot));
+        $place = \FFI::addr($held);
+        $status = $native->ffi->synlock_manager_is_acquired($this->handle, $key, \strlen($key), $place, $native->errorSlot);
+        $this->check($status);
 
         return $held->cdata === 1;
     }
@@ -148,7 +159,8 @@ final class Manager
     public function measure(bool $on): void
     {
         $native = $this->native();
-        $native->check($native->ffi->synlock_store_measure($this->store, (int) $on, $native->errorSlot));
+        $status = $native->ffi->synlock_store_measure($this->store, (int) $on, $native->errorSlot);
+        $native->check($status);
     }
 
     /** The name that a key in JSON stands for. */
@@ -178,7 +190,8 @@ final class Manager
             }
             foreach (['name' => (string) $name, 'value' => (string) $value] as $field => $text) {
                 $kept[] = $copy = $native->copy($text);
-                $pairs[$i]->{$field} = $native->ffi->cast('char *', \FFI::addr($copy));
+                $place = \FFI::addr($copy);
+                $pairs[$i]->{$field} = $native->ffi->cast('char *', $place);
                 $pairs[$i]->{"{$field}_length"} = \strlen($text);
             }
             ++$i;

@@ -13,6 +13,9 @@ use Synlock\Exception\SynlockException;
  * The library during one request: its functions, the scope that every handle of the request is made
  * in, and the places that results are written to.
  *
+ * What a built-in function or one of the library answers goes into a variable before it is an argument: PHP 8.2 runs
+ * handlers of signals between the two, and frees what is no argument yet when one throws.
+ *
  * @internal
  */
 final class Native
@@ -75,7 +78,8 @@ final class Native
         // end this one.
         self::$current = $native;
         // Ends the scope of a request that could not end it itself.
-        $status = $native->ffi->synlock_scope_request(\FFI::addr($native->scope), $native->errorSlot);
+        $place = \FFI::addr($native->scope);
+        $status = $native->ffi->synlock_scope_request($place, $native->errorSlot);
         if ($status !== Code::OK) {
             self::$current = null;
             throw $native->failure($status);
@@ -153,16 +157,21 @@ final class Native
             foreach ($settings as $key => $value) {
                 foreach ([[$keys, (string) $key], [$values, $value]] as [$array, $text]) {
                     $kept[] = $copy = $this->copy($text);
-                    $array[$i] = $this->ffi->cast('const char *', \FFI::addr($copy));
+                    $place = \FFI::addr($copy);
+                    $array[$i] = $this->ffi->cast('const char *', $place);
                 }
                 ++$i;
             }
         }
-        $this->check($callbacks === null
-            ? $this->ffi->synlock_store_open($url, $keys, $values, $count, \FFI::addr($slot), $this->errorSlot)
-            : $this->ffi->synlock_store_custom($url, \FFI::addr($callbacks), $keys, $values, $count, \FFI::addr($slot), $this->errorSlot));
+        $place = \FFI::addr($slot);
+        $table = $callbacks === null ? null : \FFI::addr($callbacks);
+        $status = $table === null
+            ? $this->ffi->synlock_store_open($url, $keys, $values, $count, $place, $this->errorSlot)
+            : $this->ffi->synlock_store_custom($url, $table, $keys, $values, $count, $place, $this->errorSlot);
+        $this->check($status);
         if (!\FFI::isNull($this->scope)) {
-            $this->check($this->ffi->synlock_scope_add_store($this->scope, $slot, $this->errorSlot));
+            $status = $this->ffi->synlock_scope_add_store($this->scope, $slot, $this->errorSlot);
+            $this->check($status);
         }
 
         return $slot;
@@ -179,8 +188,9 @@ final class Native
         $struct = $this->sized('synlock_lock_options');
         $label = $options->fill($struct, $this, $shared);
         $slot = $this->ffi->new('synlock_lock *');
+        [$how, $place] = [\FFI::addr($struct), \FFI::addr($slot)];
         try {
-            $this->check($call(\FFI::addr($struct), \FFI::addr($slot)));
+            $this->check($call($how, $place));
         } catch (\Throwable $thrown) {
             $this->takeBack($slot);
             throw $thrown;
@@ -226,10 +236,11 @@ final class Native
     public function read(\Closure $call): string
     {
         $length = $this->ffi->new('size_t');
-        $this->check($call($this, null, 0, \FFI::addr($length)));
+        $place = \FFI::addr($length);
+        $this->check($call($this, null, 0, $place));
         $size = $length->cdata + 1;
         $buffer = $this->ffi->new("char[{$size}]");
-        $this->check($call($this, $buffer, $size, \FFI::addr($length)));
+        $this->check($call($this, $buffer, $size, $place));
 
         return \FFI::string($buffer, $length->cdata);
     }
@@ -241,7 +252,9 @@ final class Native
             throw self::invalid("{$what} of {$seconds} seconds");
         }
 
-        return $seconds > 1e15 ? \PHP_INT_MAX : (int) \ceil(\round($seconds * 1000, 6));
+        $milliseconds = \round($seconds * 1000, 6);
+
+        return $seconds > 1e15 ? \PHP_INT_MAX : (int) \ceil($milliseconds);
     }
 
     public static function invalid(string $message): Exception\InvalidArgument

@@ -84,7 +84,8 @@ final class Options
             return null;
         }
         $label = $native->copy($this->label);
-        $struct->label = $native->ffi->cast('char *', \FFI::addr($label));
+        $place = \FFI::addr($label);
+        $struct->label = $native->ffi->cast('char *', $place);
 
         return $label;
     }

@@ -23,10 +23,12 @@ final class Rows
         $row = $native->sized('synlock_holder');
         // The name has no NUL at its end, but FFI would look for one in a `const char *`: the same
         // memory as plain pointers, of which the name is the second.
-        $pointers = $native->ffi->cast('char **', \FFI::addr($row));
+        $place = \FFI::addr($row);
+        $pointers = $native->ffi->cast('char **', $place);
         $names = $holders = $waiters = [];
         for ($i = 0, $count = $native->ffi->synlock_list_count($list); $i < $count; ++$i) {
-            $native->check($native->ffi->synlock_list_get($list, $i, \FFI::addr($row), $native->errorSlot));
+            $status = $native->ffi->synlock_list_get($list, $i, $place, $native->errorSlot);
+            $native->check($status);
             $name = \FFI::string($pointers[1], $row->name_length);
             $key = \bin2hex($name); // a name of digits would become an integer
             $names[$key] = $name;
