@@ -1,13 +1,16 @@
 import asyncio
+import concurrent.futures
 import gc
+import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
 import time
 
 import pytest
-from conftest import briefly
+from conftest import briefly, patient
 
 import synlock
 from synlock import _synlock
@@ -381,6 +384,23 @@ def test_a_block_is_left_though_another_thread_waits_for_a_promotion(name):
     assert ended and not lock.locked()
     reader.release()
     assert not store.is_locked(name)
+
+
+@pytest.mark.parametrize("timeout", [None, 100])
+def test_a_promotion_gives_a_server_its_time(own_redis, name, timeout):
+    url, pid = own_redis
+    store = synlock.Store(patient(url))
+    lock, reader = (store.lock(name, shared=True, ttl=120) for _ in range(2))
+    assert lock.acquire() and reader.acquire()
+    with concurrent.futures.ThreadPoolExecutor(1) as other:
+        promoted = other.submit(lock.promote, timeout)
+        time.sleep(0.1)
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(1)
+        os.kill(pid, signal.SIGCONT)
+        reader.release()
+        assert promoted.result(60) is True
+    lock.release()
 
 
 def test_auto_release_can_be_switched(url, name):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import functools
+import math
 import threading
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from . import _gevent, _synlock
-from ._base import _AGAIN, BaseLock, BaseStore, Entered, _option_text, name_bytes
+from ._base import BaseLock, BaseStore, Entered, _option_text, name_bytes
 from ._custom import CustomStore, asker, traits
 from ._errors import ConcurrentUse, LockBusy, LockLost, LockTimeout, NotHeld
+
+#: Of a promotion: seconds between two questions, and how many the last one may take.
+_PAUSE, _LAST = 0.05, 2.0
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _T = TypeVar("_T")
@@ -192,17 +196,19 @@ class Lock(BaseLock, Entered):
         deadline = None if timeout is None else time.monotonic() + timeout
         handle = self._hold()
         while True:
-            # In slices, so that Ctrl-C is heard.
-            left = 0.2 if deadline is None else max(0.0, min(0.2, deadline - time.monotonic()))
+            left = math.inf if deadline is None else max(0.0, deadline - time.monotonic())
+            # Asked again and again, with a store's own time for each answer, so that Ctrl-C is heard, and whoever
+            # leaves the block that holds it gets in; at last with what is left.
+            is_last = left <= _LAST
+            wait = left if is_last else 0.0
             try:
-                if not self._by_greenlet(handle, "promote", left, waits=left > 0):
-                    handle.promote(left)
+                if not self._by_greenlet(handle, "promote", wait, waits=wait > 0):
+                    handle.promote(wait)
                 return True
             except (LockBusy, LockTimeout):
-                if deadline is not None and time.monotonic() >= deadline:
+                if is_last:
                     return False
-            # Whoever leaves the block that holds it gets in here.
-            time.sleep(2 * _AGAIN)
+            time.sleep(_PAUSE)
 
     def demote(self) -> None:
         """Turns the exclusive hold into a shared one."""
