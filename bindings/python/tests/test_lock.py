@@ -339,6 +339,21 @@ def test_an_adopted_lock_has_the_exported_name_and_mode(redis, name):
     assert heir.acquire(False) and not heir.acquire(False)
 
 
+def test_a_function_that_returns_before_it_is_done_is_not_decorated(name):
+    async def coroutine():
+        pass
+
+    def generator():
+        yield
+
+    async def both():
+        yield
+
+    for function in coroutine, generator, both:
+        with pytest.raises(TypeError, match=function.__name__):
+            synlock.Lock(f"memory:{name}", name)(function)
+
+
 def test_a_late_thread_leaves_the_next_hold_alone(url, name):
     lock = synlock.Lock(url, name)
     entered, released = threading.Event(), threading.Event()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 import threading
 import time
@@ -177,6 +178,10 @@ class Lock(BaseLock, Entered):
 
     def __call__(self, function: _F) -> _F:
         """As a decorator: every call of the function runs under the lock."""
+        for is_later in inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction:
+            if is_later(function):
+                name = getattr(function, "__qualname__", function)
+                raise TypeError(f"{name} runs after its call has returned, without the lock: take it inside")
 
         @functools.wraps(function)
         def locked(*args: Any, **kwargs: Any) -> Any:
