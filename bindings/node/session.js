@@ -8,9 +8,12 @@ module.exports = ({ native, hub, run, watch, lookAgain, check, bytes, millisecon
     live.delete(own);
     own.end();
   };
-  const collected = new FinalizationRegistry((own) => {
+  const collected = new FinalizationRegistry(({ own, direct }) => {
     // Sessions that lived at the end were ended then.
-    if (!isEnding()) end(own);
+    if (isEnding()) return;
+    if (direct) end(own);
+    // A server may take its time: not on the loop.
+    else run((id) => own.ask(hub, id, 'releaseAll', bytes('x'))).then(() => live.delete(own), () => end(own));
   });
 
   class Session {
@@ -26,7 +29,7 @@ module.exports = ({ native, hub, run, watch, lookAgain, check, bytes, millisecon
       this.#direct = direct;
       if (id !== undefined) return;
       live.add(this.#native);
-      collected.register(this, this.#native);
+      collected.register(this, { own: this.#native, direct });
     }
 
     #askSync(what, name, text, number) {

@@ -6,8 +6,9 @@ use crate::switch::NativeSwitch;
 use crate::{Outcome, millis};
 use napi::bindgen_prelude::Uint8Array;
 use napi_derive::napi;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use synlock_core::dispatch::submit_with;
+use synlock_core::dispatch::{self, submit_with};
 use synlock_core::manager::{Asked, Manager, ManagerOptions, Repeat, Ticket, extended};
 use synlock_core::name::typed::Key;
 use synlock_core::sync::Mutex;
@@ -48,6 +49,22 @@ impl NativeSettings {
 #[napi]
 pub struct NativeManager {
     made: Result<Arc<Manager>>,
+}
+
+impl Drop for NativeManager {
+    /// When the package's object was collected. What it gives back may take a server's time: not on the loop.
+    fn drop(&mut self) {
+        let Ok(manager) = &self.made else { return };
+        if manager.list().is_empty() || manager.store().is_caller_thread_only() {
+            return;
+        }
+        let (store, manager) = (manager.store().clone(), manager.clone());
+        self.made = Err(Error::outcome(Code::InvalidHandle));
+        // Without a service thread it is dropped here.
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            dispatch::run(&store, move || drop(manager))
+        }));
+    }
 }
 
 #[napi]

@@ -6,9 +6,14 @@ const fs = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
 const { after, before, describe, it } = require('node:test');
+const v8 = require('node:v8');
+const vm = require('node:vm');
 const { Worker } = require('node:worker_threads');
-const { Store } = require('..');
-const { PATIENCE, startRedis, shmUrl, script, name } = require('./support.js');
+const { Store, SemaphoreManager } = require('..');
+const { PATIENCE, startRedis, shmUrl, script, sleep, until, name } = require('./support.js');
+
+v8.setFlagsFromString('--expose-gc');
+const collect = vm.runInNewContext('gc');
 
 describe('the process', () => {
   let server;
@@ -246,6 +251,43 @@ describe('the process', () => {
     assert.equal(await store.isLocked(key), true);
     await stays.terminate();
     assert.equal(await store.waitFree(key, { timeout: PATIENCE }), true);
+  });
+
+  it('goes on while a silent server is to take back what was collected', async () => {
+    const takes = {
+      lock: (key) => store.acquire(key),
+      set: (key) => store.acquireAll([key, name()]),
+      session: async (key) => {
+        const session = store.session();
+        await session.acquire(key, { ttl: 600_000 });
+        return session;
+      },
+      manager: async (key) => {
+        const manager = new SemaphoreManager(store, { prefix: '' });
+        await manager.acquire(key, { ttl: 600_000 });
+        return manager;
+      },
+    };
+    for (const [kind, take] of Object.entries(takes)) {
+      const key = name();
+      // In a function of its own, whose variables are gone with it.
+      await (() => take(key).then(() => {}))();
+      assert.equal(await store.isLocked(key), true);
+      server.pause(true);
+      let longest = 0;
+      for (let round = 0; round < 40; round++) {
+        const start = performance.now();
+        await sleep(10).then(collect);
+        longest = Math.max(longest, performance.now() - start);
+      }
+      server.pause(false);
+      // A server is waited for for 20 s.
+      assert.ok(longest < 10_000, `${kind}: ${longest}`);
+      await until(async () => {
+        collect();
+        return !(await store.isLocked(key));
+      }, `${kind} is free`);
+    }
   });
 
   it('a worker that is ended while it promotes leaves nothing', async () => {
