@@ -1,7 +1,10 @@
 //! What the suites for every store do not ask of `memcached:`: its faults, its times, its items.
 
 use sha2::{Digest, Sha256};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use synlock_core::{Code, Lock, LockOptions, Result, Store, Wait};
 use synlock_tests::apart;
@@ -437,6 +440,53 @@ fn a_lost_reply_is_made_good_or_uncertain() {
         }
     }
     assert!(lost >= 12, "{lost} replies lost");
+}
+
+/// A server that ends the first connection on which it hears `word`, and says `then` to it on others. Its port, and how
+/// often it has heard it.
+fn cuts_off(word: &'static str, then: &'static str) -> (u16, Arc<AtomicU32>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let heard = Arc::new(AtomicU32::new(0));
+    let times = heard.clone();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let times = times.clone();
+            std::thread::spawn(move || {
+                let mut request = [0; 4096];
+                while let Ok(got @ 1..) = stream.read(&mut request) {
+                    let says = match &request[..got] {
+                        b"mn\r\n" => "MN\r\n",
+                        b"stats\r\n" => "END\r\n",
+                        asked if !asked.starts_with(word.as_bytes()) => "EN\r\n",
+                        _ if times.fetch_add(1, Ordering::SeqCst) == 0 => return,
+                        _ => then,
+                    };
+                    stream.write_all(says.as_bytes()).unwrap();
+                }
+            });
+        }
+    });
+    (port, heard)
+}
+
+#[test]
+fn an_error_after_a_lost_reply_leaves_the_outcome_open() {
+    let (port, heard) = cuts_off("add ", "CLIENT_ERROR bad data chunk\r\n");
+    let url = format!("memcached://127.0.0.1:{port}?io_timeout=20000");
+    assert_eq!(try_code(&url), Code::Uncertain);
+    assert_eq!(heard.load(Ordering::SeqCst), 2);
+}
+
+/// Whoever breaks a lock again may break the next owner's.
+#[test]
+fn a_lock_is_broken_once() {
+    let (port, heard) = cuts_off("md ", "HD\r\n");
+    let url = format!("memcached://127.0.0.1:{port}?io_timeout=20000");
+    let store = Store::open(&url).unwrap();
+    assert_eq!(code(store.break_lock("n")), Code::Uncertain);
+    assert_eq!(heard.load(Ordering::SeqCst), 1);
+    assert!(store.break_lock("n").unwrap());
 }
 
 #[test]

@@ -86,7 +86,8 @@ impl Memcached {
         self.run_as_often(claim.recurs, claim.deadline, wanted, work)
     }
 
-    fn run_as_often<T>(
+    /// The same; `once`: not again once it may have been carried out.
+    pub fn run_as_often<T>(
         &self,
         once: bool,
         deadline: Option<BootTime>,
@@ -126,11 +127,13 @@ impl Memcached {
                     }
                 },
             };
+            let sent_before = again;
             again |= broken.sent;
             let trouble = broken.error.code() == Code::Unavailable;
             let is_over = once && again || BootTime::now().after(RETRY_PAUSE) >= limit;
             if !trouble || is_over {
-                return Err(if trouble && again {
+                // Whatever is said to the second one, the first one may have acted.
+                return Err(if sent_before || trouble && again {
                     Error::new(
                         Code::Uncertain,
                         format!(
