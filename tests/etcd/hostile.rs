@@ -3,7 +3,7 @@
 use super::{PATIENCE, leased, lock, ms, store, tried, until};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use synlock_core::Code;
@@ -138,6 +138,34 @@ fn odd_replies_are_errors_in_time() {
         // Each comes at once.
         let url = gateway.url.replace("=400", "=20000");
         assert_eq!(tried(&lock(&url, "n")), Code::Protocol, "{body}");
+    }
+}
+
+/// The first of two equal requests may have been carried out, or be yet, whatever is said to the second.
+#[test]
+fn a_refusal_of_what_was_sent_before_is_no_answer() {
+    for refused in [
+        r#"{"error":"etcdserver: too many requests","code":8}"#,
+        r#"{"error":"etcdserver: permission denied","code":7}"#,
+    ] {
+        let asked = AtomicUsize::new(0);
+        let (tell, revoked) = mpsc::channel();
+        let gateway = Gateway::start(move |path| match path {
+            "/v3/lease/grant" => fine(GRANTED),
+            "/v3/kv/txn" if asked.fetch_add(1, Ordering::SeqCst) == 0 => Say::Last(Vec::new()),
+            "/v3/kv/txn" => Say::Raw(answer("429 Too Many Requests", refused)),
+            "/v3/lease/revoke" => {
+                let _ = tell.send(());
+                fine("{}")
+            }
+            _ => fine("{}"),
+        });
+        // Each comes at once.
+        let url = gateway.url.replace("=400", "=20000");
+        let taken = tried(&leased(&url, "n", ms(60_000)));
+        assert_eq!(taken, Code::Uncertain, "{refused}");
+        // What the first one made goes with its lease.
+        revoked.recv_timeout(ms(60_000)).expect("the lease's end");
     }
 }
 

@@ -190,9 +190,12 @@ impl Etcd {
                         asked,
                     });
                 }
+                // Not the answer to an earlier one, which may have been carried out.
+                Tried::Refused(Fault::Other(error)) if again => return Err(in_doubt(&error).into()),
                 Tried::Refused(fault) => return Err(fault),
                 Tried::Stranger if logged_in => {
-                    return Err(Error::new(Code::Permission, "the login does not last").into());
+                    let error = Error::new(Code::Permission, "the login does not last");
+                    return Err(if again { in_doubt(&error) } else { error }.into());
                 }
                 Tried::Stranger => {
                     logged_in = true;
@@ -212,15 +215,7 @@ impl Etcd {
                 || (!again && tries > servers)
                 || (!sent && !again && tries >= servers)
             {
-                return Err(if again {
-                    Error::new(
-                        Code::Uncertain,
-                        format!("{}; the request may have been carried out", error.message()),
-                    )
-                    .into()
-                } else {
-                    error.into()
-                });
+                return Err(if again { in_doubt(&error) } else { error }.into());
             }
             if tries >= servers {
                 std::thread::sleep(PAUSE.min(limit.left()));
@@ -313,6 +308,14 @@ impl Etcd {
     ) -> Result<Option<String>> {
         log_in(&self.config, &process.token, connection, limit)
     }
+}
+
+/// Trouble with a request that may have been carried out.
+fn in_doubt(error: &Error) -> Error {
+    Error::new(
+        Code::Uncertain,
+        format!("{}; the request may have been carried out", error.message()),
+    )
 }
 
 /// One exchange.
