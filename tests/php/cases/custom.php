@@ -206,6 +206,27 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         $lock->release();
     });
 
+    $t->test('custom::a key of Symfony ends with the lease, however slow the store was', static function (): void {
+        $cabinet = new class () extends Cabinet {
+            public int $lag = 0;
+
+            public function attempt(Ask $ask): Attempt|bool
+            {
+                $said = parent::attempt($ask);
+                sleep($this->lag);
+
+                return $said;
+            }
+        };
+        $store = Store::custom($cabinet);
+        $key = new \Synlock\Symfony\Key('slow');
+        $lock = new \Synlock\Symfony\Lock($key, new \Synlock\Symfony\SynlockStore($store), 100.0);
+        $cabinet->lag = 2;
+        same(true, $lock->acquire());
+        $left = $lock->getRemainingLifetime();
+        ok($left > 0 && $left < 98.1, "{$left} s are left");
+    });
+
     $t->test('custom::what cannot be', static function (): void {
         throws(InvalidArgument::class, static fn () => Store::custom(new Drawer(), 'a/b'));
         $elsewhere = new Cabinet();

@@ -92,7 +92,12 @@ class SynlockStore implements BlockingStoreInterface, BlockingSharedLockStoreInt
             if ($hasLease) {
                 $key->reduceLifetime($ttl);
             }
-            $hold->putOff($this->lockOf($hold, $key, $store), $ttl, $hasLease);
+            $lock = $this->lockOf($hold, $key, $store);
+            $hold->putOff($lock, $ttl, $hasLease);
+            $left = $lock->getRemainingLifetime();
+            if ($left !== null) {
+                $key->reduceLifetime($left);
+            }
         } catch (LockLost | NotHeld | ForkedHandle $lost) {
             throw new LockConflictedException($lost->getMessage(), 0, $lost);
         } catch (InvalidArgument $invalid) {

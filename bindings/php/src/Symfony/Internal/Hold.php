@@ -122,7 +122,9 @@ final class Hold
             $lock->refresh(\max(0.001, $ttl));
         }
         $this->fresh = null;
-        $this->end = \hrtime(true) + (int) (\max(0.0, \min($ttl, 1e9)) * 1e9);
+        // The lease began when it was asked for, which may be a while ago.
+        $left = \min($ttl, 1e9, $lock->getRemainingLifetime() ?? 1e9);
+        $this->end = \hrtime(true) + (int) (\max(0.0, $left) * 1e9);
     }
 
     /** @return array<string, mixed> */
