@@ -227,6 +227,44 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         ok($left > 0 && $left < 98.1, "{$left} s are left");
     });
 
+    $t->test('custom::a store of the component that fails half-way is asked to give back', static function (): void {
+        $peer = new class () implements \Synlock\Symfony\PersistingStoreInterface {
+            /** @var array<string, true> */
+            public array $held = [];
+            public bool $fails = true;
+
+            public function save(\Synlock\Symfony\Key $key): void
+            {
+                $this->held[(string) $key] = true;
+            }
+
+            public function putOffExpiration(\Synlock\Symfony\Key $key, float $ttl): void
+            {
+                if ($this->fails) {
+                    throw new \RuntimeException('the connection is gone');
+                }
+            }
+
+            public function delete(\Synlock\Symfony\Key $key): void
+            {
+                unset($this->held[(string) $key]);
+            }
+
+            public function exists(\Synlock\Symfony\Key $key): bool
+            {
+                return isset($this->held[(string) $key]);
+            }
+        };
+        $store = Store::custom(new \Synlock\Guard\Bundle\ComponentStore($peer));
+        throws(Uncertain::class, static fn () => $store->createLock('x', ttl: 60.0)->acquire());
+        $peer->fails = false;
+        // The next call releases what may be held.
+        $lock = $store->createLock('y', ttl: 60.0);
+        same(true, $lock->acquire());
+        same(['y'], array_keys($peer->held));
+        $lock->release();
+    });
+
     $t->test('custom::what cannot be', static function (): void {
         throws(InvalidArgument::class, static fn () => Store::custom(new Drawer(), 'a/b'));
         $elsewhere = new Cabinet();

@@ -28,16 +28,18 @@ final class ComponentStore implements CustomStore
 
     public function attempt(Ask $ask): bool
     {
-        $key = $this->keys[$ask->owner] ?? new Key($ask->name);
+        // Kept whatever becomes of it: one that may be held is to be given back.
+        $key = $this->keys[$ask->owner] ??= new Key($ask->name);
         $key->resetLifetime();
         try {
             $this->store->save($key);
             // The component's stores begin with a lease of their own.
             $this->store->putOffExpiration($key, $ask->ttl);
         } catch (LockConflictedException) {
+            unset($this->keys[$ask->owner]);
+
             return false;
         }
-        $this->keys[$ask->owner] = $key;
 
         return true;
     }
