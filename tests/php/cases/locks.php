@@ -442,6 +442,26 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         ok(!str_contains($error->getMessage() . $error->getStore(), 'secret'), 'no password is shown');
     });
 
+    $t->test('errors::a limit that nobody lives to see ends no wait', static function (): void {
+        $store = Store::open('memory:');
+        $before = pcntl_signal_get_handler(SIGALRM);
+        pcntl_async_signals(true);
+        try {
+            foreach ([INF, (float) PHP_INT_MAX, 1e10] as $limit) {
+                \Synlock\Runtime::setMaxWait($limit);
+                $holder = $store->createLock('limit');
+                $holder->acquire();
+                pcntl_signal(SIGALRM, static fn () => $holder->release());
+                pcntl_alarm(1);
+                same(true, $store->createLock('limit')->acquire(true), "{$limit}");
+            }
+        } finally {
+            pcntl_alarm(0);
+            pcntl_signal(SIGALRM, $before);
+            \Synlock\Runtime::setMaxWait(null);
+        }
+    });
+
     $t->test('errors::an unbounded wait under a limit throws', static function (): void {
         same(null, \Synlock\Runtime::maxWait(), 'no limit on the command line');
         $store = Store::open('memory:');

@@ -27,12 +27,19 @@ final class Deadline
     {
         $limit = $seconds === null || $seconds === \INF ? Runtime::maxWait() : null;
         if ($seconds === null || $seconds === \INF) {
-            return new self($limit === null ? null : \hrtime(true) + (int) ($limit * 1e9), false, $limit);
+            return new self($limit === null ? null : self::at($limit), false, $limit);
         }
-        // Capped so that nanoseconds stay an integer; 30 years are for ever.
-        $milliseconds = \min(Native::milliseconds($seconds, 'a timeout'), 1_000_000_000_000);
 
-        return new self(\hrtime(true) + $milliseconds * 1_000_000, true, null);
+        return new self(self::at($seconds), true, null);
+    }
+
+    private static function at(float $seconds): int
+    {
+        $milliseconds = Native::milliseconds($seconds, 'a timeout');
+        // Capped so that nanoseconds stay an integer; 30 years are for ever.
+        $milliseconds = \min($milliseconds, 1_000_000_000_000);
+
+        return \hrtime(true) + $milliseconds * 1_000_000;
     }
 
     /** Milliseconds left, -1 for ever. */
