@@ -25,7 +25,7 @@ final class Lock
     private CData $handle;
     private Native $native;
     /** Of the native side, for those who come often. */
-    private \FFI $ffi;
+    private \FFI|Internal\Calm $ffi;
     private CData $errorSlot;
     /** Where acquires say how they went. */
     private CData $acquired;

@@ -51,7 +51,7 @@ final class Store
     /**
      * A store that keeps its locks in an object of one's own. The object is called inside the calls that use
      * the locks: a wait asks it again and again, and nobody renews a lease (its locks need a `ttl`, unless
-     * its property `freesOnDeath` is true).
+     * its property `freesOnDeath` is true). Handlers of signals run when it has answered.
      *
      * @param CustomStore                               $store   its properties `shared`, `permits`, `freesOnDeath`,
      *                                                           `survivesRestart`, `fence` (`E`, `H`, `D`) and `scope`
@@ -485,9 +485,12 @@ final class Store
     {
         if (!isset($this->native) || $this->native->ended) {
             $native = Native::current();
-            $callbacks = $this->custom === null ? null : new Internal\Custom($native, $this->custom);
-            $this->handle = $native->openStore($this->given, $this->settings, $callbacks?->table);
-            $this->callbacks = $callbacks;
+            if ($this->custom !== null) {
+                $native->calm();
+                // Kept from request to request: PHP frees no callback before its own end.
+                $this->callbacks ??= new Internal\Custom($native, $this->custom);
+            }
+            $this->handle = $native->openStore($this->given, $this->settings, $this->callbacks?->table);
             $this->native = $native;
             $this->listen();
             if ($this->isMeasured) {

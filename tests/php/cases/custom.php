@@ -206,6 +206,24 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         $lock->release();
     });
 
+    $t->test('custom::requests that end leave no memory behind', static function (): void {
+        $store = Store::custom(new Drawer());
+        $used = static function (int $requests) use ($store): int {
+            for ($i = 0; $i < $requests; ++$i) {
+                $lock = $store->createLock('x');
+                $lock->acquire();
+                $lock->release();
+                unset($lock);
+                Runtime::endRequest();
+            }
+            gc_collect_cycles();
+
+            return memory_get_usage();
+        };
+        $before = $used(200);
+        ok(($grown = $used(1000) - $before) < 1_000_000, "{$grown} bytes");
+    });
+
     $t->test('custom::a key of Symfony ends with the lease, however slow the store was', static function (): void {
         $cabinet = new class () extends Cabinet {
             public int $lag = 0;

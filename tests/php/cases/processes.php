@@ -92,6 +92,59 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         $server->stop();
     });
 
+    $t->test('signal::a handler that throws leaves the callbacks of a custom store alone', static function (): void {
+        $drawer = new class () implements \Synlock\CustomStore {
+            public bool $freesOnDeath = true;
+            /** @var array<string, string> */
+            public array $owners = [];
+
+            public function attempt(\Synlock\Ask $ask): bool
+            {
+                return ($this->owners[$ask->name] ??= $ask->owner) === $ask->owner;
+            }
+
+            public function release(\Synlock\Ask $ask): bool
+            {
+                $held = $this->isHeld($ask);
+                unset($this->owners[$ask->name]);
+
+                return $held;
+            }
+
+            public function isHeld(\Synlock\Ask $ask): bool
+            {
+                return ($this->owners[$ask->name] ?? null) === $ask->owner;
+            }
+
+            /** @return list<\Synlock\Holder> */
+            public function inspect(\Synlock\Ask $ask): array
+            {
+                $owner = $this->owners[$ask->name] ?? null;
+
+                return $owner === null ? [] : [new \Synlock\Holder($owner, 'exclusive', 1, null, null, null, null, null, null)];
+            }
+        };
+        $wait = static fn (\Closure $for): string => inChild(static function () use ($drawer, $for): string {
+            $store = Store::custom($drawer);
+            $holder = $store->createLock('x');
+            $holder->acquire();
+            pcntl_async_signals(true);
+            pcntl_signal(SIGALRM, static fn () => throw new \DomainException('from the handler'));
+            pcntl_alarm(1);
+            try {
+                $for($store);
+            } catch (\DomainException) {
+                $holder->release();
+
+                return implode(' ', ['caught', var_export(pcntl_async_signals(), true), ...array_keys($drawer->owners)]);
+            }
+
+            return 'nothing was thrown';
+        });
+        same('caught true', $wait(static fn (Store $store) => $store->waitFree('x', 60.0)));
+        same('caught true', $wait(static fn (Store $store) => $store->createLock('x')->acquire(true, 60.0)));
+    });
+
     foreach (['logged lock', 'logged reader', 'logged set', 'guard', 'text', 'rows'] as $what) {
         $t->test("signal::handlers that throw at any moment of a call: {$what}", static function () use ($what, $scripts, $package): void {
             $process = new Process([PHP_BINARY, "{$scripts}/storm.php", $package, $what, '300']);

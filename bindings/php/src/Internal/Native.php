@@ -34,7 +34,7 @@ final class Native
     public readonly \WeakMap $events;
     private readonly CData $error;
 
-    private function __construct(public readonly \FFI $ffi)
+    private function __construct(public \FFI|Calm $ffi)
     {
         $this->error = $ffi->new('synlock_error *');
         $this->errorSlot = \FFI::addr($this->error);
@@ -55,9 +55,18 @@ final class Native
             \class_exists(Exception\Exhausted::class);
             \class_exists(Exception\InternalError::class);
             \class_exists(Custom::class);
+            \class_exists(Calm::class);
         }
 
         return self::$library;
+    }
+
+    /** From now on: a store has callbacks. */
+    public function calm(): void
+    {
+        if ($this->ffi instanceof \FFI && \function_exists('pcntl_async_signals')) {
+            $this->ffi = new Calm($this->ffi);
+        }
     }
 
     private static function begin(): self
