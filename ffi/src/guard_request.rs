@@ -13,13 +13,14 @@ use crate::scope::synlock_scope;
 use crate::status::synlock_status;
 use crate::store::synlock_store;
 use crate::text::{bytes, copy_bytes, optional, utf8};
+use arc_swap::ArcSwap;
 use std::ffi::c_char;
+use std::sync::Arc;
 use std::time::Duration;
 use synlock_core::guard_request::{
     Anonymous, Dialect, Entry, GuardMode, Guards, Plan, Policy, Request, User,
 };
 use synlock_core::store::Inspection;
-use synlock_core::sync::Mutex;
 use synlock_core::{Cancel, Error, Lock, Result};
 
 /// Named stores that requests are guarded with. May be used by several
@@ -242,14 +243,30 @@ pub struct synlock_guard_answer {
 
 #[derive(Debug)]
 pub(crate) struct GuardObject {
-    guards: Mutex<Guards>,
+    /// Replaced, not changed: a forked child waits for no thread that it does not have.
+    guards: ArcSwap<Guards>,
     /// Thrown when the handle is freed while a call waits.
     pub(crate) freed: Cancel,
 }
 
 impl GuardObject {
     fn plan(&self, policy: &Policy, request: &Request<'_>) -> Result<Plan> {
-        self.guards.lock().plan(policy, request)
+        self.guards.load().plan(policy, request)
+    }
+
+    /// Replaces the stores by changed ones, unless that fails.
+    fn change(&self, change: impl Fn(&mut Guards) -> Result<()>) -> Result<()> {
+        let mut changed = Ok(());
+        self.guards.rcu(|guards| {
+            let mut next = Guards::clone(guards);
+            changed = change(&mut next);
+            if changed.is_ok() {
+                Arc::new(next)
+            } else {
+                guards.clone()
+            }
+        });
+        changed
     }
 }
 
@@ -273,7 +290,7 @@ pub unsafe extern "C" fn synlock_guard_new(
         let dialect = dialect.map_or(Ok(Dialect::Native), Dialect::read)?;
         let made = || {
             Object::Guard(GuardObject {
-                guards: Mutex::new(Guards::in_dialect(dialect)),
+                guards: ArcSwap::from_pointee(Guards::in_dialect(dialect)),
                 freed: Cancel::new(),
             })
         };
@@ -311,8 +328,7 @@ pub unsafe extern "C" fn synlock_guard_add(
         let can_wait = switch(can_wait, "can_wait")?.unwrap_or(true);
         with_guard(number(guard), |guard| {
             let store = with_store(number(store), |store| Ok(store.clone()))?;
-            guard.guards.lock().add_with(name, store, can_wait)?;
-            Ok(())
+            guard.change(|guards| guards.add_with(name, store.clone(), can_wait).map(drop))
         })
     })
 }
@@ -331,8 +347,10 @@ pub unsafe extern "C" fn synlock_guard_set_default(
         // SAFETY: promised by the caller.
         let name = unsafe { utf8(name, "name") }?;
         with_guard(number(guard), |guard| {
-            guard.guards.lock().set_default(name);
-            Ok(())
+            guard.change(|guards| {
+                guards.set_default(name);
+                Ok(())
+            })
         })
     })
 }
@@ -355,7 +373,7 @@ pub unsafe extern "C" fn synlock_guard_find(
         // SAFETY: promised by the caller.
         let (out, name) = unsafe { (Out::new(service)?, optional(name, "name")?) };
         with_guard(number(guard), |guard| {
-            out.set(guard.guards.lock().find(name)?);
+            out.set(guard.guards.load().find(name)?);
             Ok(())
         })
     })

@@ -2,6 +2,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "check.h"
 #include <pthread.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #define NAMED(text) .name = (text), .name_length = SYNLOCK_NTS
@@ -275,6 +276,44 @@ static void a_scope_that_has_gone(void) {
     synlock_store_free(store);
 }
 
+static synlock_guard *planned;
+static _Atomic int plans;
+
+static void *plan_on(void *unused) {
+    (void)unused;
+    char text[128];
+    synlock_guard_policy policy = policy_of(SYNLOCK_GUARD_BLOCK);
+    while (plans) synlock_guard_name(planned, &policy, &request, text, sizeof text, NULL, NULL);
+    return NULL;
+}
+
+/* A child waits for none of the threads that it does not have. */
+static void forked_while_others_plan(void) {
+    synlock_store *store = NULL;
+    pthread_t threads[2];
+    int bad = 0;
+    planned = guard_over(check_url("memory"), &store);
+    plans = 1;
+    for (int i = 0; i < 2; i++) pthread_create(&threads[i], NULL, plan_on, NULL);
+    for (int i = 0; i < 100 && !bad; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            char text[128];
+            synlock_guard_policy policy = policy_of(SYNLOCK_GUARD_BLOCK);
+            alarm(30);
+            _exit(synlock_guard_name(planned, &policy, &request, text, sizeof text, NULL, NULL));
+        }
+        int status = -1;
+        CHECK(child > 0 && waitpid(child, &status, 0) == child);
+        bad = status != 0;
+    }
+    CHECK(!bad);
+    plans = 0;
+    for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+    synlock_guard_free(planned);
+    synlock_store_free(store);
+}
+
 int main(void) {
     check_setting();
     CASE(names);
@@ -283,5 +322,6 @@ int main(void) {
     CASE(ends);
     CASE(structs);
     CASE(a_scope_that_has_gone);
+    CASE(forked_while_others_plan);
     return check_totals();
 }
