@@ -292,14 +292,19 @@ fn connect_unix(path: &str, deadline: BootTime) -> Result<Socket> {
 fn connect_tcp(host: &str, port: u16, deadline: BootTime) -> Result<Socket> {
     let addresses = (host, port).to_socket_addrs().map_err(unreachable)?;
     let addresses: Vec<SocketAddr> = addresses.collect();
-    let words = of_addresses(host, &addresses);
+    let mut socket = connect_any(&addresses, deadline)?;
+    socket.words = of_addresses(host, &addresses);
+    Ok(socket)
+}
+
+/// To the first that lets us in. Each has its share of the time: one that is silent leaves the others theirs.
+fn connect_any(addresses: &[SocketAddr], deadline: BootTime) -> Result<Socket> {
     let mut last = Error::new(Code::Unavailable, "the server's name has no address");
-    for address in addresses {
-        match connect_address(address, deadline) {
-            Ok(mut socket) => {
-                socket.words = words;
-                return Ok(socket);
-            }
+    for (index, address) in addresses.iter().enumerate() {
+        let shares = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
+        let until = BootTime::now().after(deadline.left() / shares);
+        match connect_address(*address, until.min(deadline)) {
+            Ok(socket) => return Ok(socket),
             Err(error) => last = error,
         }
     }
@@ -436,5 +441,29 @@ fn trouble_of(fd: RawFd) -> io::Result<()> {
         (0, 0) => Ok(()),
         (0, trouble) => Err(io::Error::from_raw_os_error(trouble)),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn a_silent_address_leaves_time_for_the_next() {
+        let (full, open) = (
+            TcpListener::bind("127.0.0.1:0").unwrap(),
+            TcpListener::bind("127.0.0.1:0").unwrap(),
+        );
+        let addresses = [full.local_addr().unwrap(), open.local_addr().unwrap()];
+        // Nobody accepts: once so many wait, the next is not answered.
+        let brief = Duration::from_millis(500);
+        let mut waiting = Vec::new();
+        while let Ok(one) = TcpStream::connect_timeout(&addresses[0], brief) {
+            waiting.push(one);
+        }
+        let deadline = BootTime::now().after(Duration::from_secs(8));
+        let socket = connect_any(&addresses, deadline);
+        assert!(socket.is_ok(), "{socket:?}");
     }
 }
