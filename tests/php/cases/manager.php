@@ -314,31 +314,14 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         $server = new Redis("{$temp}/extends");
         $manager = new SemaphoreManager("{$server->url}?io_timeout=60000", isExceptionRepeatBlockKey: false);
         $other = Store::open($server->url)->createLock('lock_k');
-        $before = pcntl_signal_get_handler(SIGALRM);
-        pcntl_async_signals(true);
-        pcntl_signal(SIGALRM, static fn () => throw new \DomainException('alarm'));
-        // The signal comes while the server is silent, and is handled once it has answered.
-        $interrupted = static function () use ($manager, $server): void {
-            $server->pause(true);
-            $helper = new Process(['sh', '-c', 'sleep 0.5; kill -ALRM $1; sleep 0.5; kill -CONT $2', 'sh', (string) getmypid(), (string) $server->pid()]);
-            throws(\DomainException::class, static function () use ($manager): void {
-                $manager->acquire('k');
-                until(static fn (): bool => false, 60, 'the signal');
-            });
-            $helper->wait();
-            $server->pause(false);
-        };
-        try {
-            $manager->acquire('k');
-            $interrupted();
-            same([true, false], [$manager->isAcquired('k'), $other->acquire()], 'held as before');
-            $manager->release('k');
-            $interrupted();
-            same([false, true], [$manager->isAcquired('k'), $other->acquire()], 'what is new is given back');
-        } finally {
-            pcntl_signal(SIGALRM, $before);
-            $server->stop();
-        }
+        $interrupted = static fn () => $server->interrupt(static fn () => $manager->acquire('k'));
+        $manager->acquire('k');
+        $interrupted();
+        same([true, false], [$manager->isAcquired('k'), $other->acquire()], 'held as before');
+        $manager->release('k');
+        $interrupted();
+        same([false, true], [$manager->isAcquired('k'), $other->acquire()], 'what is new is given back');
+        $server->stop();
     });
 
     $t->test('manager::what is forgotten is logged and released, and the manager lives on', static function () use ($logger, $temp): void {
