@@ -145,7 +145,7 @@ return static function (Runner $t, string $temp, string $package, string $redis)
         same('caught true', $wait(static fn (Store $store) => $store->createLock('x')->acquire(true, 60.0)));
     });
 
-    foreach (['logged lock', 'logged reader', 'logged set', 'guard', 'text', 'rows'] as $what) {
+    foreach (['logged lock', 'logged reader', 'logged set', 'logged manager', 'guard', 'text', 'rows'] as $what) {
         $t->test("signal::handlers that throw at any moment of a call: {$what}", static function () use ($what, $scripts, $package): void {
             $process = new Process([PHP_BINARY, "{$scripts}/storm.php", $package, $what, '300']);
             same(0, $process->wait(120), $process->output);

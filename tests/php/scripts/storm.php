@@ -8,6 +8,7 @@ declare(strict_types=1);
 use Synlock\Guard\Guards;
 use Synlock\Guard\MutexRequest;
 use Synlock\Guard\Request;
+use Synlock\Internal\Manager;
 use Synlock\LockSet;
 use Synlock\State;
 use Synlock\Store;
@@ -47,7 +48,16 @@ $locks = [$store->createLock('n'), $store->createLock('m')];
 $set = new LockSet(...$locks);
 $held = $store->createLock('held');
 $held->acquire();
+$manager = new Manager($store, 1, 0.0, 0.0, 60.0, false, false, '', static function () use (&$heard): void {
+    ++$heard;
+});
+$named = Manager::name('"k"', '');
 $call = match ($what) {
+    'logged manager' => static function () use ($manager): bool {
+        $manager->acquire('"k"', 'here', null);
+
+        return true;
+    },
     'logged lock' => static fn () => $locks[0]->acquire(),
     'logged reader' => static fn () => $locks[0]->acquireRead(),
     'logged set' => static fn () => $set->acquire(),
@@ -64,11 +74,14 @@ while ($thrown < (int) $times) {
         $armed = false;
     } catch (DomainException) {
         ++$thrown;
-        if ($given === null && array_filter(['n', 'm'], $store->isLocked(...)) !== []) {
+        if ($given === null && array_filter(['n', 'm', $named], $store->isLocked(...)) !== []) {
             ++$left;
         }
     }
     $armed = false;
+    if ($store->isLocked($named)) {
+        $manager->release('"k"', 'here');
+    }
     foreach (array_filter(['n', 'm'], $store->isLocked(...)) as $name) {
         $store->breakLock($name);
     }

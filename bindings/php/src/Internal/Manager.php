@@ -117,6 +117,9 @@ final class Manager
                     $native->errorSlot,
                 );
             }
+            $this->check($status);
+
+            return; // not after the catch: PHP may run a handler on the way there
         } catch (\Throwable $thrown) {
             // A signal handler threw: nothing stays held or queued for a caller who never hears of it, but for what
             // was held before.
@@ -127,7 +130,6 @@ final class Manager
             }
             throw $thrown;
         }
-        $this->check($status);
     }
 
     public function release(string $key, ?string $caller): void

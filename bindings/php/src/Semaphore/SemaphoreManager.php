@@ -87,6 +87,8 @@ class SemaphoreManager implements SemaphoreManagerInterface
         $key = self::json($srcKey);
         $wait = $this->timeline?->start('wait', Manager::name($key, $this->prefix));
         try {
+            // Before, not after: then a signal's handler may throw, and the key would be held.
+            $name = Manager::name($key, $this->prefix);
             $this->manager->acquire($key, self::path($path), \is_numeric($ttl) && (float) $ttl !== 0.0 ? (float) $ttl : null);
         } catch (SynlockException $error) {
             $what = match ($error->getCode()) {
@@ -98,7 +100,6 @@ class SemaphoreManager implements SemaphoreManagerInterface
         } finally {
             $this->timeline?->stop($wait);
         }
-        $name = Manager::name($key, $this->prefix);
         if ($this->timeline !== null) {
             // Asked for again, it is the same hold.
             $this->shown[$key] ??= $this->timeline->start('held', $name);
