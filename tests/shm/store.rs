@@ -2,11 +2,11 @@
 
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use synlock_core::{Code, Dispatch, Lock, LockOptions, Op, Store, Wait};
 use synlock_tests::apart;
 use synlock_tests::names::{TempDir, unique};
-use synlock_tests::process::{exit_status, fork, wait};
+use synlock_tests::process::{exit_status, fork, is_stopped, signal, wait, wait_for};
 use synlock_tests::segment::Segment;
 use synlock_tests::taker::Taker;
 
@@ -383,6 +383,37 @@ fn shared_memory_of_a_namespace_of_its_own_is_warned_of() {
         dir.path(),
         "mount -t tmpfs tmpfs /dev/shm",
     );
+}
+
+/// Nobody else waits, who would find out.
+#[test]
+fn a_stopped_waiter_keeps_no_newcomer_out_for_long() {
+    let (_folder, path) = place();
+    let store = open(&path, "");
+    let lock = store.lock("x").unwrap();
+    lock.acquire(Wait::No, None).unwrap();
+    let waiter = fork(|| {
+        let lock = open(&path, "").lock("x").unwrap();
+        i32::from(lock.acquire(Wait::Forever, None).is_err())
+    });
+    let end = Instant::now() + Duration::from_secs(60);
+    while store.inspect("x").unwrap().waiters != Some(1) {
+        assert!(Instant::now() < end, "the waiter never came");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    signal(waiter, libc::SIGSTOP);
+    assert!(is_stopped(waiter));
+    // Long enough for its turn to come.
+    std::thread::sleep(Duration::from_millis(5));
+    lock.release().unwrap();
+    while lock.try_acquire().unwrap().is_none() {
+        assert!(Instant::now() < end, "it is free");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    lock.release().unwrap();
+    // It has lost its turn, not its place.
+    signal(waiter, libc::SIGCONT);
+    assert_eq!(wait_for(waiter, Duration::from_secs(60)), Some(0));
 }
 
 fn threads() -> usize {

@@ -17,8 +17,19 @@ impl<T: Table + ?Sized> Protocol<'_, T> {
             if grant.kind() == Kind::Sealed || !self.0.is_named(slot) {
                 return Answer::Moved;
             }
-            if want.fair && grant.has_waiters() && self.is_someones_turn(slot) {
-                return Answer::Busy(None);
+            if want.fair
+                && grant.has_waiters()
+                && let Some(since) = self.whose_turn(slot)
+            {
+                if !Self::has_waited(since, self.0.now(), CLAIM_NS) {
+                    return Answer::Busy(None);
+                }
+                // One that is stopped: if only newcomers look, they must offer it the slot, and see it late.
+                self.admit(slot, NOBODY);
+                if self.whose_turn(slot).is_some() {
+                    return Answer::Busy(None);
+                }
+                continue;
             }
             if grant.kind() == Kind::Offer && self.offer_stands(slot, grant) {
                 return Answer::Busy(None);
@@ -106,30 +117,35 @@ impl<T: Table + ?Sized> Protocol<'_, T> {
         }
     }
 
-    /// Whether the owner of a ticket has waited for longer than others may pass it.
-    fn has_waited(&self, ticket: u64) -> bool {
-        let now = self.0.now() / TICK_NS % WATCHER;
+    /// Whether the owner of a ticket has waited for so many nanoseconds.
+    fn has_waited(ticket: u64, now: u64, ns: u64) -> bool {
+        let now = now / TICK_NS % WATCHER;
         // Tickets may run ahead of the clock where many come, and begin anew after two years.
         let waited = (now + WATCHER - ticket) % WATCHER;
-        !cfg!(canary = "pass_always") && (self.0.barge() / TICK_NS..WATCHER / 2).contains(&waited)
+        (ns / TICK_NS..WATCHER / 2).contains(&waited)
     }
 
-    /// Whether somebody has waited so long that nobody may pass any more.
-    fn is_someones_turn(&self, slot: u16) -> bool {
-        let waited = |ticket| ticket != WATCHER && self.has_waited(ticket);
+    /// Whether the owner of a ticket has waited for longer than others may pass it.
+    fn may_insist(&self, ticket: u64) -> bool {
+        !cfg!(canary = "pass_always")
+            && ticket != WATCHER
+            && Self::has_waited(ticket, self.0.now(), self.0.barge())
+    }
+
+    /// The ticket of the first, if it has waited so long that nobody may pass any more.
+    fn whose_turn(&self, slot: u16) -> Option<u64> {
         let first = self.seen_head(slot).or_else(|| self.first(slot, NOBODY, 0));
+        let insists = |(_, ticket): &(u16, u64)| self.may_insist(*ticket);
         // Whether it lives is a question to the kernel.
-        first.is_some_and(|(_, ticket)| waited(ticket))
-            && self
-                .head(slot, NOBODY)
-                .is_some_and(|(_, ticket)| waited(ticket))
+        let head = first.filter(insists).and_then(|_| self.head(slot, NOBODY));
+        head.filter(insists).map(|(_, ticket)| ticket)
     }
 
     /// After a release: offers the slot to the head of the queue if it is its turn. Otherwise only
     /// wakes it, and whoever comes first has the slot; the one that is woken makes the offer, if it
     /// still can.
     pub(super) fn hand_on(&self, slot: u16, fair: bool) {
-        let passes = |ticket| ticket != WATCHER && !(fair && self.has_waited(ticket));
+        let passes = |ticket| ticket != WATCHER && !(fair && self.may_insist(ticket));
         if let Some((record, ticket)) = self.seen_head(slot)
             && passes(ticket)
             && self.0.is_woken(record)
