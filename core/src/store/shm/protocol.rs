@@ -362,7 +362,8 @@ impl<T: Table + ?Sized> Protocol<'_, T> {
             loop {
                 let life = Life(self.0.life(record).load(Acquire));
                 // Looked at after its life: given back meanwhile, it may hold another name by now.
-                if !life.is_begun() || !(self.is_here(slot, record) || cfg!(canary = "break_any")) {
+                let is_meant = self.is_here(slot, record) && self.0.is_named(slot);
+                if !life.is_begun() || !(is_meant || cfg!(canary = "break_any")) {
                     break;
                 }
                 if self.end(record, life) {

@@ -292,8 +292,13 @@ impl Shm {
     }
 
     /// Waits for a slot to be free; nothing if its segment was lost meanwhile.
-    fn watch(&self, member: &Arc<Member>, slot: u16, until: BootTime) -> Result<Option<bool>> {
-        let view = View::any(member);
+    fn watch(
+        &self,
+        member: &Arc<Member>,
+        (slot, key): (u16, &Key),
+        until: BootTime,
+    ) -> Result<Option<bool>> {
+        let view = View::of(member, key);
         let protocol = Protocol(&view);
         let (bell, owned) = (Arc::new(Signal::new()), Record::take(member)?);
         let record = owned.number;
@@ -302,7 +307,8 @@ impl Shm {
         let added = waits.add(member, &bell, record);
         let mut pause = Duration::from_millis(1);
         let free = loop {
-            if added.is_err() || !queued || protocol.is_free(slot) {
+            // A name that has lost its slot was free.
+            if added.is_err() || !queued || protocol.is_free(slot) || !view.is_named(slot) {
                 break Some(true);
             }
             if !member.is_in_place(&self.config) {
@@ -319,9 +325,9 @@ impl Shm {
         added.map(|()| free)
     }
 
-    fn look_up(&self, name: &Name) -> Result<Option<(Arc<Member>, u16)>> {
+    fn look_up(&self, key: &Key) -> Result<Option<(Arc<Member>, u16)>> {
         let member = self.member()?;
-        let slot = names::find(&member.segment, &Key::new(name));
+        let slot = names::find(&member.segment, key);
         Ok(slot.map(|slot| (member, slot)))
     }
 }
@@ -478,11 +484,12 @@ impl Backend for Shm {
     }
 
     fn wait_free(&self, name: &Name, until: BootTime) -> Result<bool> {
+        let key = Key::new(name);
         loop {
-            let Some((member, slot)) = self.look_up(name)? else {
+            let Some((member, slot)) = self.look_up(&key)? else {
                 return Ok(true);
             };
-            if let Some(free) = self.watch(&member, slot, until)? {
+            if let Some(free) = self.watch(&member, (slot, &key), until)? {
                 return Ok(free);
             }
         }
@@ -490,7 +497,7 @@ impl Backend for Shm {
 
     fn inspect(&self, name: &Name, _deadline: Option<BootTime>) -> Result<Inspection> {
         let bytes = name.as_bytes().to_vec();
-        Ok(match self.look_up(name)? {
+        Ok(match self.look_up(&Key::new(name))? {
             Some((member, slot)) => look::show(&member, slot, bytes),
             None => Inspection {
                 name: bytes,
@@ -534,10 +541,11 @@ impl Backend for Shm {
     }
 
     fn break_lock(&self, name: &Name, _deadline: Option<BootTime>) -> Result<bool> {
-        let Some((member, slot)) = self.look_up(name)? else {
+        let key = Key::new(name);
+        let Some((member, slot)) = self.look_up(&key)? else {
             return Ok(false);
         };
-        let view = View::any(&member);
+        let view = View::of(&member, &key);
         Ok(Protocol(&view).break_holds(slot))
     }
 
@@ -546,7 +554,7 @@ impl Backend for Shm {
     }
 
     fn adopt(&self, claim: &Claim, heir: OwnerToken) -> Result<Option<Grant>> {
-        let Some((member, slot)) = self.look_up(&claim.name)? else {
+        let Some((member, slot)) = self.look_up(&Key::new(&claim.name))? else {
             return Ok(None);
         };
         let view = View::any(&member);

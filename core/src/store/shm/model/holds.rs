@@ -42,6 +42,28 @@ fn a_break_ends_no_hold_of_another_slot() {
     });
 }
 
+/// The slot gets another name, and is held by that, while the first is broken.
+#[test]
+fn a_break_ends_no_hold_of_another_name() {
+    check(3, || {
+        let world = Arc::new(World::of(2));
+        take(&world, 0, EXCLUSIVE);
+        let other = world.clone();
+        let breaker = thread::spawn(move || Protocol(&*other).break_holds(0));
+        let protocol = Protocol(&*world);
+        let was_ours = protocol.release(0, 0, true);
+        assert!(protocol.seal(0));
+        world.name.store(NAME + 1, Release);
+        protocol.unseal(0);
+        // As `try_now` of the new name.
+        let grant = protocol.load(0);
+        assert!(protocol.join(0, grant, 0, &want(EXCLUSIVE, 20)));
+        assert!(protocol.holds(0), "under the new name");
+        assert!(!(breaker.join().unwrap() && was_ours));
+        assert!(protocol.release(0, 0, true));
+    });
+}
+
 /// What is to be adopted is let go, and taken again by the same process.
 #[test]
 fn an_heir_gets_no_later_hold() {
