@@ -141,11 +141,14 @@ impl<T: Table + ?Sized> Protocol<'_, T> {
                 return None;
             }
             let sole = grant.kind() == Kind::Exclusive;
+            if !sole {
+                self.help(slot, grant);
+            }
+            let place = self.place(from);
             let held = if sole {
                 grant.record() == from && self.is_sole(slot, grant)
             } else {
-                self.help(slot, grant);
-                Self::is_member(slot, grant, from, self.place(from))
+                Self::is_member(slot, grant, from, place)
             };
             let before = Life(self.0.life(from).load(Acquire));
             if !held || !before.is_begun() || before.is_over(self.0.now()) {
@@ -164,11 +167,23 @@ impl<T: Table + ?Sized> Protocol<'_, T> {
                 continue;
             }
             // A sole holder went with the grant word; among members the life decides who has it.
-            if self.end(from, before) || sole {
+            if self.end_hold(from, before, place) || sole {
                 return Some(grant.epoch() + 1);
             }
             self.release(slot, me, true);
             return None;
         }
+    }
+
+    /// Ends what the record holds in this place, though its owner may renew the life meanwhile.
+    fn end_hold(&self, record: u16, mut life: Life, place: Place) -> bool {
+        while !self.end(record, life) {
+            life = Life(self.0.life(record).load(Acquire));
+            // Looked at after the life: a later hold has another place.
+            if !life.is_begun() || self.place(record) != place {
+                return false;
+            }
+        }
+        true
     }
 }

@@ -64,6 +64,29 @@ fn a_break_ends_no_hold_of_another_name() {
     });
 }
 
+/// What is to be adopted is renewed meanwhile.
+#[test]
+fn a_renewal_keeps_no_heir_from_a_hold() {
+    check(3, || {
+        for mode in [EXCLUSIVE, SHARED] {
+            let world = Arc::new(World::of(2));
+            let leased = Want {
+                life: Life::new(Some(8_000_000), 10),
+                ..want(mode, 10)
+            };
+            let first = Protocol(&*world).try_now(0, 0, &leased);
+            assert!(matches!(first, Answer::Granted { .. }));
+            let other = world.clone();
+            let owner = thread::spawn(move || Protocol(&*other).extend(0, 9_000_000, 11));
+            let protocol = Protocol(&*world);
+            let heir = protocol.inherit(0, 0, 1, (mode, Life::new(None, 30)), || true);
+            owner.join().unwrap();
+            assert!(heir.is_some() && protocol.holders(0) == [1]);
+            assert!(!protocol.holds(0), "it is the heir's");
+        }
+    });
+}
+
 /// What is to be adopted is let go, and taken again by the same process.
 #[test]
 fn an_heir_gets_no_later_hold() {
