@@ -10,6 +10,7 @@ use synlock_core::store::flock::{clean_up, file_name};
 use synlock_core::{Code, Fence, LockOptions, Mode, Store, Wait};
 use synlock_tests::apart;
 use synlock_tests::names::TempDir;
+use synlock_tests::process::{fork, signal, wait};
 use synlock_tests::taker::Taker;
 
 fn open(dir: &TempDir, query: &str) -> Store {
@@ -486,6 +487,39 @@ fn content_of_others_is_left_alone() {
             .unwrap()
             .success()
     );
+}
+
+/// A child has a copy of every descriptor that is open when it is made.
+#[test]
+fn children_keep_nobody_from_breaking_a_lock() {
+    let dir = TempDir::new("children");
+    let store = open(&dir, "");
+    let lock = store.lock("x").unwrap();
+    lock.acquire(Wait::No, None).unwrap();
+    let stop = AtomicBool::new(false);
+    let children: Vec<_> = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                store.ping(Wait::No).unwrap();
+            }
+        });
+        let made = (0..50).map(|_| {
+            std::thread::sleep(Duration::from_micros(300));
+            fork(|| {
+                std::thread::sleep(Duration::from_secs(300));
+                0
+            })
+        });
+        let made = made.collect();
+        stop.store(true, Ordering::Relaxed);
+        made
+    });
+    let broken = store.break_lock("x");
+    for child in children {
+        signal(child, libc::SIGKILL);
+        wait(child);
+    }
+    assert!(broken.unwrap());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::companion::Watch;
 use super::config::Config;
 use super::dialect::Dialect;
 use super::directory::{Directory, UNFINISHED};
-use super::file::{GATE, LockFile, try_lock_directory};
+use super::file::{DirectoryLock, GATE, LockFile};
 use super::header::Header;
 use super::kernel::{self, KernelLock};
 use super::names;
@@ -84,15 +84,18 @@ impl Flock {
             return Ok(());
         }
         // Whether this file system has flock at all; busy is an answer too.
-        try_lock_directory(&directory).map_err(cannot_lock)?;
-        Ok(())
+        let taken = DirectoryLock::try_take(directory);
+        taken.map(drop).map_err(cannot_lock)
     }
 
     /// Breaking and cleaning take turns, by a lock on the directory itself.
-    fn turn(&self, directory: &Directory, deadline: Option<BootTime>) -> Result<File> {
-        let file = File::from(directory.reopen()?);
+    fn turn(&self, directory: &Directory, deadline: Option<BootTime>) -> Result<DirectoryLock> {
         let until = deadline.unwrap_or_else(|| BootTime::now().after(PATIENCE));
-        while !try_lock_directory(&file).map_err(cannot_lock)? {
+        loop {
+            let file = File::from(directory.reopen()?);
+            if let Some(turn) = DirectoryLock::try_take(file).map_err(cannot_lock)? {
+                return Ok(turn);
+            }
             if until.has_passed() {
                 return Err(Error::new(
                     Code::Unavailable,
@@ -101,7 +104,6 @@ impl Flock {
             }
             std::thread::sleep(PAUSE);
         }
-        Ok(file)
     }
 
     /// The kernel's lines about one file, if it may be asked.

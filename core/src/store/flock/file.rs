@@ -243,11 +243,31 @@ impl LockFile {
     }
 }
 
-/// Takes the directory's own lock, which the descriptor's owner drops by closing it.
-pub(super) fn try_lock_directory(directory: &File) -> Result<bool> {
-    match again(|| fs2::FileExt::try_lock_exclusive(directory)) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
-        Err(error) => Err(error),
+/// The directory's own lock. Let go when dropped: closing the descriptor does not do that while a forked child has
+/// a copy of it.
+pub(super) struct DirectoryLock(File);
+
+impl DirectoryLock {
+    /// Takes it, unless somebody has it.
+    pub(super) fn try_take(directory: File) -> Result<Option<Self>> {
+        match again(|| fs2::FileExt::try_lock_exclusive(&directory)) {
+            Ok(()) => Ok(Some(DirectoryLock(directory))),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl std::ops::Deref for DirectoryLock {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for DirectoryLock {
+    fn drop(&mut self) {
+        let _ = fs2::FileExt::unlock(&self.0);
     }
 }
