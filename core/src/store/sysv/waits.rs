@@ -31,7 +31,7 @@ const TURN: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Sleep(Mutex<Option<Sleeping>>);
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Sleeping {
     gate: Gate,
     number: u8,
@@ -44,12 +44,7 @@ impl Sleep {
         let number = wish.token.as_bytes()[0];
         // `begin` may have been told to stop before this.
         let looked = hold::wait(gate, wish, number, until);
-        if let Some(sleeping) = self.0.lock().take()
-            && sleeping.is_kicked
-        {
-            let (_, down) = gate.kick(number);
-            let _ = kernel::operate(gate.id(), &[down]);
-        } else if matches!(looked, Ok(Look::Woken(Done::Overflow))) {
+        if !self.end() && matches!(looked, Ok(Look::Woken(Done::Overflow))) {
             // Somebody else was meant, who lowers it in a moment.
             std::thread::sleep(PAUSE);
         }
@@ -65,8 +60,14 @@ impl Sleep {
         });
     }
 
-    fn end(&self) {
-        self.0.lock().take();
+    /// From here on none is. Lowers one that was; whether there was one.
+    fn end(&self) -> bool {
+        let kicked = self.0.lock().take().filter(|sleeping| sleeping.is_kicked);
+        if let Some(Sleeping { gate, number, .. }) = kicked {
+            let (_, down) = gate.kick(number);
+            let _ = kernel::operate(gate.id(), &[down]);
+        }
+        kicked.is_some()
     }
 
     /// Ends the wait, if there is one.
@@ -380,5 +381,33 @@ fn serve_first(process: &Process, first: &Queued, sleep: &Sleep) -> Result<()> {
 pub(super) fn gate_left(gate: Gate) {
     if let Gate::Peer(id) = gate {
         super::peer::leave(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{config::Config, native};
+    use super::*;
+    use crate::store::Claim;
+    use crate::url::Url;
+
+    /// Who was kicked before it slept, and does not sleep, has it lowered all the same.
+    #[test]
+    fn a_kick_that_meets_nobody_asleep_does_not_stay() {
+        let url = format!("sysv:synlock-waits-{}", std::process::id());
+        let config = Config::take(&mut Url::parse(&url, &[]).unwrap()).unwrap();
+        let name = Name::new("x").unwrap();
+        let gate = Gate::Native(native::open(&config, name.as_bytes()).unwrap());
+        let token = OwnerToken::from_bytes([7; 16]);
+        let wish = Wish::from(&Claim::exclusive(name, token, TURN));
+        let (sleep, kicked) = (Sleep::default(), gate.kick(7).0.semaphore);
+        let raised = || kernel::value(gate.id(), kicked).unwrap().unwrap();
+        sleep.begin(gate, &wish);
+        sleep.kick();
+        assert!(raised() > 0);
+        sleep.end();
+        let after = raised();
+        kernel::remove(gate.id()).unwrap();
+        assert_eq!(after, 0);
     }
 }
