@@ -7,6 +7,7 @@ use synlock_core::store::sysv::{Generation, clean_up, symfony_key};
 use synlock_core::{Cancel, Code, Lock, LockOptions, Mode, Store, Wait};
 use synlock_tests::apart;
 use synlock_tests::names::{TempDir, unique};
+use synlock_tests::process::{exit_status, fork, wait};
 
 /// A space of one's own, swept when dropped.
 struct Space(String);
@@ -296,6 +297,30 @@ fn a_cancel_ends_a_wait_in_the_kernel_and_no_other() {
             remove(name.parse().unwrap());
         }
     }
+}
+
+/// One that was refused can be made again, by the caller or in the background.
+#[test]
+fn a_hold_outlives_a_release_that_fails() {
+    const NOBODY: libc::uid_t = 65_534;
+    let space = Space::new();
+    let (first, second) = (space.open(), space.open());
+    // A set that others may not use.
+    drop(held(&first, "x"));
+    let pid = fork(|| {
+        let lock = held(&first, "x");
+        // SAFETY: no memory involved, in a process of its own.
+        let was_root = unsafe { libc::geteuid() == 0 && libc::seteuid(NOBODY) == 0 };
+        let refused = lock.release().is_err();
+        assert_eq!(refused, was_root);
+        // SAFETY: as above.
+        unsafe { libc::seteuid(0) };
+        let _ = lock.release();
+        let next = second.lock("x").unwrap();
+        let patience = Wait::For(Duration::from_secs(30));
+        i32::from(next.acquire(patience, None).is_err())
+    });
+    assert_eq!(exit_status(wait(pid)), 0);
 }
 
 #[test]

@@ -276,15 +276,19 @@ impl Backend for Sysv {
         let Some(held) = held else {
             return Ok(Answer::NotOurs);
         };
-        let was_ours = match self.config.dialect {
-            Dialect::Symfony(_) => remove(&held)?,
-            Dialect::Native | Dialect::Php => held.give_back()?,
+        let let_go = match self.config.dialect {
+            Dialect::Symfony(_) => remove(&held),
+            Dialect::Native | Dialect::Php => held.give_back(),
         };
-        Ok(if was_ours {
-            Answer::Done(None)
-        } else {
-            Answer::NotOurs
-        })
+        match let_go {
+            Ok(true) => Ok(Answer::Done(None)),
+            Ok(false) => Ok(Answer::NotOurs),
+            Err(error) => {
+                // It is held still, and the release is asked for again.
+                process.note(claim.token, held);
+                Err(error)
+            }
+        }
     }
 
     fn is_held(&self, claim: &Claim) -> Result<bool> {
