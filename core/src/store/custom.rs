@@ -20,6 +20,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+#[cfg(test)]
+mod tests;
+
 /// When to ask again for a lock that is taken, unless the callback says.
 const POLL: Duration = Duration::from_millis(50);
 /// As `POLL`, for those who wait without taking the lock.
@@ -466,6 +469,10 @@ impl Backend for Custom {
     }
 
     fn release(&self, claim: &Claim) -> Result<Answer> {
+        if let Some(burnt) = self.burnt.get() {
+            // It is made now; made twice, the second answer would be a loss.
+            burnt.lock().retain(|one| one.claim.token != claim.token);
+        }
         let reply = self.call(Verb::Release, &self.ask(claim), &[Code::Lost])?;
         Ok(match reply.code {
             Code::Ok => Answer::Done(None),
