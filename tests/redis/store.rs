@@ -27,6 +27,8 @@ mod tls;
 mod together;
 #[path = "trouble.rs"]
 mod trouble;
+#[path = "wakes.rs"]
+mod wakes;
 #[path = "watches.rs"]
 mod watches;
 

@@ -322,10 +322,8 @@ impl Redis {
             ask @ (Ask::Try | Ask::Queue) => {
                 let queues = ask == Ask::Queue;
                 let answer = self.answer(claim, sent.before, queues, value, None);
-                match &answer {
-                    Ok(Attempt::Granted(_)) => self.is_granted(claim),
-                    Err(_) => self.forget(claim),
-                    Ok(Attempt::Busy(_)) => {}
+                if matches!(answer, Ok(Attempt::Granted(_))) {
+                    self.is_granted(claim);
                 }
                 Arrived::Attempt(answer)
             }
@@ -343,7 +341,7 @@ impl Redis {
 
     fn is_granted(&self, claim: &Claim) {
         if let Some(process) = self.known_process() {
-            process.subscription.granted(claim.token);
+            process.subscription.knows(claim.token);
         }
         self.forget_polls(claim);
     }

@@ -21,8 +21,8 @@ use std::sync::{Arc, Weak};
 #[derive(Debug)]
 enum Listener {
     Waits(Weak<Signal>),
-    /// It was granted the lock before it was woken: the wake-up that may still come is not for nobody.
-    Holds,
+    /// It holds, or asks whether it does: the wake-up that may still come is not for nobody.
+    Knows,
 }
 
 /// A wake-up for somebody who does not wait here any more.
@@ -114,10 +114,10 @@ impl Subscription {
         self.listeners.lock().insert(token, waits);
     }
 
-    /// Whoever waited holds now.
-    pub fn granted(&self, token: OwnerToken) {
+    /// Whoever waited need not be woken: it holds now, or has an answer coming that says whether it does.
+    pub fn knows(&self, token: OwnerToken) {
         if let Some(listener) = self.listeners.lock().get_mut(&token) {
-            *listener = Listener::Holds;
+            *listener = Listener::Knows;
         }
     }
 
@@ -133,7 +133,7 @@ impl Subscription {
             .values()
             .filter_map(|listener| match listener {
                 Listener::Waits(bell) => bell.upgrade(),
-                Listener::Holds => None,
+                Listener::Knows => None,
             })
             .collect();
         bells.iter().for_each(|bell| bell.ring());
@@ -142,7 +142,7 @@ impl Subscription {
     /// Rings for whom a wake-up is; false if that is nobody.
     fn wake(&self, token: OwnerToken) -> bool {
         let bell = match self.listeners.lock().get(&token) {
-            Some(Listener::Holds) => return !cfg!(canary = "stray_hold"),
+            Some(Listener::Knows) => return !cfg!(canary = "stray_hold"),
             Some(Listener::Waits(_)) if cfg!(canary = "no_bell") => return true,
             Some(Listener::Waits(bell)) => bell.upgrade(),
             None => None,

@@ -352,10 +352,12 @@ impl Backend for Redis {
     }
 
     fn attempt(&self, claim: &Claim, bell: Option<&Arc<Signal>>) -> Result<Attempt> {
+        let subscription = &self.process()?.subscription;
+        // It may be queued since before, by a bell that is gone.
+        subscription.knows(claim.token);
         let Some(bell) = bell else {
             return self.ask(claim, None);
         };
-        let subscription = &self.process()?.subscription;
         if self.is_bare() || !subscription.stands() {
             // Nothing may be queued before the server has acknowledged the subscription.
             let answer = self.ask(claim, None)?;
@@ -385,13 +387,10 @@ impl Backend for Redis {
         }
         subscription.register(claim.token, bell);
         let answer = self.ask(claim, Some(&subscription.channel));
-        match answer {
-            Ok(Attempt::Busy(_)) => {}
-            Ok(Attempt::Granted(_)) => {
-                subscription.granted(claim.token);
-                self.forget_polls(claim);
-            }
-            Err(_) => self.forget(claim),
+        // After an error it may be granted yet: whoever cancels or releases it then forgets it.
+        if matches!(answer, Ok(Attempt::Granted(_))) {
+            subscription.knows(claim.token);
+            self.forget_polls(claim);
         }
         answer
     }
@@ -403,11 +402,11 @@ impl Backend for Redis {
         }
         let before = BootTime::now();
         let (token, ttl) = (claim.token.to_hex(), millis(ttl(claim)));
+        self.process()?.subscription.knows(claim.token);
         let reply = self.run_for(claim, Verb::Extend, &[token.as_bytes(), ttl.as_bytes()])?;
         match fence_or_lost(&reply.value)? {
             Some(fence) => {
                 self.check_acks(claim, reply.acks)?;
-                self.process()?.subscription.granted(claim.token);
                 Ok(Attempt::Granted(granted(claim, before, fence)))
             }
             None => self.attempt(claim, Some(bell)),
@@ -416,10 +415,10 @@ impl Backend for Redis {
 
     fn cancel(&self, claim: &Claim) -> Result<Cancelled> {
         // Until the answer is here, a wake-up is for the one who may hold by it.
+        self.process()?.subscription.knows(claim.token);
         let left = self.leave(claim);
-        match &left {
-            Ok(Cancelled::Granted(_)) => self.process()?.subscription.granted(claim.token),
-            _ => self.forget(claim),
+        if !matches!(left, Ok(Cancelled::Granted(_))) {
+            self.forget(claim);
         }
         self.forget_polls(claim);
         left
