@@ -5,7 +5,7 @@ use synlock_core::session::{Session, Taken};
 use synlock_core::store::{Attempt, Claim};
 use synlock_core::{Code, LockOptions, OwnerToken, Store, Wait};
 use synlock_tests::claims::claim;
-use synlock_tests::load::SOON;
+use synlock_tests::load::{SOON, patient};
 use synlock_tests::names::unique;
 use synlock_tests::process::is_full_load;
 use synlock_tests::redis::{Options, RedisServer};
@@ -158,6 +158,34 @@ fn what_a_session_may_have_done_is_not_done_again() {
         assert_eq!(server.calls("evalsha"), before + 1, "{lost}");
         assert_eq!(mine.may_be_available("n").unwrap(), lost == "release");
         mine.release("n").unwrap();
+    }
+}
+
+/// It names no holder: sent again it would end the hold of whoever came next.
+#[test]
+fn a_break_is_not_sent_again() {
+    let server = RedisServer::start_with(Options {
+        valkey: true,
+        ..Options::default()
+    });
+    let rules = "ACL SETUSER peer on >secret ~* &* +@all -@scripting";
+    assert_eq!(server.command(&rules.split(' ').collect::<Vec<_>>()), "OK");
+    for (user, query, command) in [
+        ("", "", "evalsha"),
+        ("peer:secret@", "?dialect=plain", "del"),
+    ] {
+        let at = |url: String| format!("{}{query}", url.replace("://", &format!("://{user}")));
+        let proxy = Proxy::start(server.port());
+        let store = Store::open(&patient(&at(proxy.url()))).unwrap();
+        // The server knows the script, or the store the commands, by then.
+        store.break_lock("n").unwrap();
+        let held = leased(&at(server.url()), "n", ms(600_000));
+        held.acquire(Wait::For(SOON), None).unwrap();
+        let before = server.calls(command);
+        proxy.lose(1);
+        assert_eq!(code(store.break_lock("n")), Code::Uncertain, "{command}");
+        assert_eq!(server.calls(command), before + 1);
+        assert_eq!(code(held.ensure_held()), Code::Lost);
     }
 }
 

@@ -311,7 +311,8 @@ impl Redis {
             verb,
             name,
             args,
-            once: false,
+            // It names nobody: sent again it would end the hold of whoever came next.
+            once: verb == Verb::Break,
         };
         self.put(question, deadline)
     }
