@@ -9,7 +9,7 @@ use synlock_tests::load::{SOON, patient};
 use synlock_tests::names::unique;
 use synlock_tests::process::is_full_load;
 use synlock_tests::redis::{Options, RedisServer};
-use synlock_tests::services::redis_fake::{Late, Proxy};
+use synlock_tests::services::redis_fake::{Fault, Late, Proxy};
 
 #[test]
 fn losses_are_told_and_tokens_grow_over_flushes_and_restarts() {
@@ -187,6 +187,28 @@ fn a_break_is_not_sent_again() {
         assert_eq!(server.calls(command), before + 1);
         assert_eq!(code(held.ensure_held()), Code::Lost);
     }
+}
+
+/// A request that was carried out is sent again, for want of its reply, to a server that only reads by then.
+#[test]
+fn a_refusal_of_the_second_request_says_nothing_of_the_first() {
+    let server = RedisServer::start();
+    let proxy = Proxy::start(server.port());
+    let ours = leased(&patient(&proxy.url()), "n", ms(600_000));
+    ours.acquire(Wait::For(SOON), None).unwrap();
+    ours.release().unwrap();
+    let direct = Store::open(&patient(&server.url())).unwrap();
+    proxy.fail(1, Fault::OneWay);
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| code(ours.try_acquire()));
+        until(|| direct.is_locked("n").unwrap());
+        server.command(&["REPLICAOF", "127.0.0.1", "1"]);
+        proxy.heal();
+        assert_eq!(asked.join().unwrap(), Code::Uncertain);
+    });
+    server.command(&["REPLICAOF", "NO", "ONE"]);
+    // It is released in the background, long before its lease ends.
+    until(|| !direct.is_locked("n").unwrap());
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use super::commands::{self, Deletion};
 use super::config::{Config, Dialect, Place};
-use super::connection::{Connection, Kind, check, pack};
-use super::exchange::{Reply, Request};
+use super::connection::{Broken, Connection, Kind, check, pack};
+use super::exchange::{Reply, Request, settle};
 use super::keys::{Keys, slot};
 use super::left::Late;
 use super::nodes::{Node, Nodes};
@@ -453,16 +453,19 @@ impl Redis {
             self.exchange_on(first, request, limit)
         };
         let mut reply = send(first, &bytes)?;
+        // Trouble of a later request says nothing of what an earlier one has done.
+        let doubt = |error, sent| settle(Broken { error, sent });
         if matches!(&reply.value, Value::ServerError(error) if error.code() == "NOSCRIPT")
             && !cfg!(canary = "no_eval")
         {
-            let again = send(None, &self.request(form, verb, name, args, true).0)?;
+            let again = send(None, &self.request(form, verb, name, args, true).0)
+                .map_err(|error| doubt(error, reply.resent))?;
             reply = Reply {
                 resent: reply.resent || again.resent,
                 ..again
             };
         }
-        reply.value = check(reply.value)?;
+        reply.value = check(reply.value).map_err(|error| doubt(error, reply.resent))?;
         Ok(reply)
     }
 }
