@@ -196,7 +196,9 @@ impl Redis {
                 let is_alone = ends.is_empty() && !asks && acks.is_none();
                 let had_time = limit.since(begun) >= self.config.io_timeout.mul_f32(0.9);
                 let (at, id) = (connection.node.clone(), connection.id);
-                if let Some(token) = request.token.filter(|_| is_alone && !had_time)
+                // Where there are several servers, another may have to be asked.
+                let may_wait = is_alone && !had_time && self.only_node().is_some();
+                if let Some(token) = request.token.filter(|_| may_wait)
                     && self.leave_reply(process, connection, token)
                 {
                     return Err(broken);
