@@ -1,6 +1,6 @@
 //! Those who wait until a lock is free and do not take it.
 
-use crate::{code, leased, ms};
+use crate::{code, leased, lock, ms, until};
 use synlock_core::{Code, Store, Wait};
 use synlock_tests::redis::RedisServer;
 
@@ -61,4 +61,43 @@ fn a_watch_hears_of_a_lease_that_ends() {
     // Neither a waiter nor a poll was needed: it was known when the lease would end.
     assert!(server.calls("evalsha") - before <= 4);
     assert_eq!(code(held.release()), Code::Lost);
+}
+
+#[test]
+fn watches_of_the_dead_are_forgotten() {
+    let server = RedisServer::start();
+    let held = lock(&server.url(), "n");
+    held.try_acquire().unwrap().unwrap();
+    let dead = "0123456789abcdef0123456789abcdef";
+    let key = || server.command(&["KEYS", "*}w:n"]);
+    let living = || {
+        let known = server.command(&["HKEYS", &key()]);
+        known
+            .lines()
+            .filter(|token| token.len() == 32 && *token != dead)
+            .count()
+    };
+    // Each with a store of its own, until the server knows so many.
+    let watch = |count: usize| {
+        let store =
+            Store::open(&format!("{}?io_timeout={}", server.url(), 20_000 + count)).unwrap();
+        until(|| !store.wait_free("n", Wait::For(ms(20))).unwrap() && living() == count);
+        store
+    };
+    let _one = watch(1);
+    let key = key();
+    let clock = || {
+        let now = server.command(&["TIME"]);
+        now.lines().next().unwrap().parse::<u64>().unwrap() * 1000
+    };
+    let order = server.command(&["HVALS", &key]);
+    let end: u64 = order.split('|').next().unwrap().parse().unwrap();
+    assert!(end > clock(), "{order} at {}", clock());
+    // Of one that has not come back for a minute.
+    let order = format!("{}|synlock:wake:dead|0|w|0|0|0|0|", clock() - 60_000);
+    server.command(&["HSET", &key, dead, &order]);
+    let _two = watch(2);
+    assert_eq!(server.command(&["HEXISTS", &key, dead]), "0");
+    held.release().unwrap();
+    assert_eq!(server.command(&["KEYS", "*}w:*"]), "");
 }

@@ -72,7 +72,15 @@ local function queue_up(token, life, ...)
 end
 
 local function watch(token, channel, life)
-  redis.call('HSET', W, token, whole(now) .. '|' .. channel .. '|0|w|0|0|0|0|')
+  -- Those who come anew clear those away who have not come back.
+  if redis.call('HEXISTS', W, token) == 0 then
+    local all = redis.call('HGETALL', W)
+    for i = 1, #all, 2 do
+      local w = order(all[i + 1])
+      if w and w[4] == 'w' and tonumber(w[1]) < now then redis.call('HDEL', W, all[i]) end
+    end
+  end
+  redis.call('HSET', W, token, whole(now + life) .. '|' .. channel .. '|0|w|0|0|0|0|')
   redis.call('PEXPIRE', W, math.max(redis.call('PTTL', W), life))
 end
 
