@@ -13,6 +13,7 @@ use Synlock\Exception\ForkedHandle;
 use Synlock\Exception\LockLost;
 use Synlock\Exception\NotHeld;
 use Synlock\Exception\SynlockException;
+use Synlock\Lock;
 use Synlock\Store;
 use Synlock\Symfony\Internal\Hold;
 use Synlock\Symfony\Internal\Wish;
@@ -55,6 +56,7 @@ final class SynlockSemaphoreStore implements PersistingStoreInterface
             throw new SemaphoreAcquiringException($key, 'too few permits are free');
         }
         $hold === null ? $key->setState($this->place(), Hold::of($lock, null, null)) : $hold->taken(null);
+        self::reduceLifetime($key, $lock);
     }
 
     public function putOffExpiration(Key $key, float $ttlInSecond): void
@@ -65,7 +67,9 @@ final class SynlockSemaphoreStore implements PersistingStoreInterface
         }
         $store = $this->store();
         try {
-            $hold->putOff($hold->lock($store, (string) $key, null), $ttlInSecond, $store->capabilities()->ttl);
+            $lock = $hold->lock($store, (string) $key, null);
+            $hold->putOff($lock, $ttlInSecond, $store->capabilities()->ttl);
+            self::reduceLifetime($key, $lock);
         } catch (LockLost | NotHeld | ForkedHandle $lost) {
             throw new SemaphoreExpiredException($key, $lost->getMessage());
         }
@@ -95,6 +99,15 @@ final class SynlockSemaphoreStore implements PersistingStoreInterface
             return $hold?->lock($this->store(), (string) $key, null)->isAcquired() ?? false;
         } catch (LockLost | ForkedHandle) {
             return false;
+        }
+    }
+
+    /** The component counts from the answer, the lease from when it was asked for. */
+    private static function reduceLifetime(Key $key, Lock $lock): void
+    {
+        $left = $lock->getRemainingLifetime();
+        if ($left !== null) {
+            $key->reduceLifetime($left);
         }
     }
 

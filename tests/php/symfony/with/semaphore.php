@@ -14,6 +14,43 @@ use Synlock\Symfony\SynlockSemaphoreStore;
 
 return static function (Runner $t, Setup $setup): void {
     require_once 'Symfony/Component/Semaphore/autoload.php';
+    $t->test('semaphore::its key ends with the lease, however slow the store was', static function (): void {
+        $slow = new class () implements \Synlock\CustomStore {
+            public bool $survivesRestart = true;
+            public bool $permits = true;
+
+            public function attempt(\Synlock\Ask $ask): bool
+            {
+                sleep(2);
+
+                return true;
+            }
+
+            public function extend(\Synlock\Ask $ask): bool
+            {
+                sleep(2);
+
+                return true;
+            }
+
+            public function release(\Synlock\Ask $ask): bool
+            {
+                return true;
+            }
+
+            public function isHeld(\Synlock\Ask $ask): bool
+            {
+                return true;
+            }
+        };
+        $semaphore = (new SemaphoreFactory(new SynlockSemaphoreStore(Store::custom($slow))))->createSemaphore('slow', 2, 1, 100);
+        same(true, $semaphore->acquire());
+        $left = $semaphore->getRemainingLifetime();
+        ok($left > 0 && $left < 98.1, "{$left} s are left");
+        $semaphore->refresh(200);
+        $left = $semaphore->getRemainingLifetime();
+        ok($left > 0 && $left < 198.1, "{$left} s are left after a refresh");
+    });
     foreach ($setup->urls() as $name => $url) {
         $can = Store::open($url)->capabilities();
         if (!$can->permits) {
