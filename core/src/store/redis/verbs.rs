@@ -247,11 +247,14 @@ impl Redis {
         let before = BootTime::now();
         let (token, ttl) = (claim.token.to_hex(), millis(ttl(claim)));
         let reply = self.run_for(claim, Verb::Cancel, &[token.as_bytes(), ttl.as_bytes()])?;
-        Ok(match fence_or_lost(&reply.value)? {
-            Some(_) if self.check_acks(claim, reply.acks).is_err() => Cancelled::Gone,
-            Some(fence) => Cancelled::Granted(granted(claim, before, fence)),
-            None => Cancelled::Gone,
-        })
+        let Some(fence) = fence_or_lost(&reply.value)? else {
+            return Ok(Cancelled::Gone);
+        };
+        match self.check_acks(claim, reply.acks) {
+            Ok(()) => Ok(Cancelled::Granted(granted(claim, before, fence))),
+            Err(error) if error.code() == Code::Uncertain => Err(error),
+            Err(_) => Ok(Cancelled::Gone),
+        }
     }
 
     /// The claim neither waits nor holds: a wake-up for it is for nobody.
