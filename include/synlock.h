@@ -768,7 +768,7 @@ typedef struct {
    */
   int32_t can_export;
   /**
-   * Inspect and list.
+   * List; where this is 0, inspect may work all the same.
    */
   int32_t list;
   /**

@@ -70,7 +70,7 @@ pub struct Capabilities {
     pub fair: bool,
     /// A hold can be exported and adopted by another process.
     pub export: bool,
-    /// `inspect` and `list` work.
+    /// `list` works; where it does not, `inspect` still may.
     pub list: bool,
     /// `break_lock` works.
     pub break_lock: bool,

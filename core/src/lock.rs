@@ -151,11 +151,11 @@ impl Lock {
             store.backend().check_ttl(ttl + options.lock_delay)?;
         }
         options.require.check(&can)?;
-        // Where a dead owner's lock is free at once, a delay would be promised in vain.
+        // Where a dead owner's lock does not wait for a lease, a delay would be promised in vain.
         let sees_death = can.frees_on_death && can.scope != Scope::Process;
         if !options.lock_delay.is_zero() && (!can.ttl || sees_death) {
             return Err(Error::unsupported(
-                "this store frees a dead owner's lock at once: it cannot delay that (`lock_delay`)",
+                "this store frees a dead owner's lock without a lease: it cannot delay that (`lock_delay`)",
             ));
         }
         let needs_lease = can.ttl && !can.frees_on_death;

@@ -11,7 +11,7 @@ pub struct Require {
     pub fence: bool,
     /// Fencing tokens that are as durable as the store.
     pub fence_durable: bool,
-    /// A dead owner's lock is free at once, not when its lease ends.
+    /// A dead owner's lock is free at once (on ZooKeeper when its session is over), not when its lease ends.
     pub crash_release: bool,
     /// A majority of stores holds each lock.
     pub quorum: bool,

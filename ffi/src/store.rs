@@ -47,7 +47,7 @@ pub struct synlock_capabilities {
     pub fair: i32,
     /// Holds can be exported.
     pub can_export: i32,
-    /// Inspect and list.
+    /// List; where this is 0, inspect may work all the same.
     pub list: i32,
     /// Break.
     pub break_lock: i32,

@@ -72,10 +72,10 @@ fn capabilities() -> String {
             yes(can.promote),
             yes(can.permits),
             yes(can.ttl),
-            if can.frees_on_death {
-                "yes"
-            } else {
-                "when its lease ends"
+            match can.store {
+                "zookeeper" => "yes, when its session is over (`session_timeout=`, 10 s)",
+                _ if can.frees_on_death => "yes",
+                _ => "when its lease ends",
             },
             fence,
             yes(can.wakes),

@@ -18,10 +18,10 @@ final class Capabilities
      * @param bool   $wakes           waiters are woken rather than polling
      * @param bool   $fair            first come, first served
      * @param bool   $export          a hold can be handed to another process
-     * @param bool   $list            `inspect` and `list` work
+     * @param bool   $list            `list` works; where it does not, `inspect` still may
      * @param bool   $breakLock       `breakLock` works
      * @param bool   $survivesRestart holds survive a restart of the server
-     * @param string $clock           whose clock ends leases: `none`, `process` or `server`
+     * @param string $clock           whose clock ends leases: `none`, `process`, `host` or `server`
      * @param string $scope           whom it keeps out: `process`, `host` or `cluster`
      */
     public function __construct(
