@@ -24,9 +24,10 @@
  * session that was idle at the fork works as a new one; one that held or waited answers
  * SYNLOCK_FORKED_HANDLE to everything but its free, which sends nothing.
  *
- * SIGNALS: the library installs no handler and raises no SIGPIPE. Its one
- * background thread, started by the first watchdog, dispatch or unconfirmed
- * release, blocks all signals.
+ * SIGNALS: the library installs no handler and raises no SIGPIPE. Its threads
+ * block all signals, and are started when they are needed: one for the stores
+ * of this host and one for each store over a network, for watchdogs, dispatch
+ * and unconfirmed releases, and those by which some stores wait.
  */
 
 
@@ -155,7 +156,9 @@ enum synlock_status
    */
   SYNLOCK_REENTERED = 110,
   /**
-   * Waiting would never end: the holders wait for each other.
+   * Waiting would never end: the holders wait for each other. Told where the
+   * database notices it (advisory locks); elsewhere such waits last until
+   * their timeout.
    */
   SYNLOCK_DEADLOCK = 111,
   /**
@@ -319,8 +322,8 @@ enum synlock_reentry
    */
   SYNLOCK_REFUSE = 2,
   /**
-   * The handles share the hold, whose lease is renewed. SYNLOCK_REENTERED for one that wants more than is held:
-   * exclusive of a shared hold, more permits.
+   * The handles share the hold, whose lease is renewed. The first release ends the hold for all of them.
+   * SYNLOCK_REENTERED for one that wants more than is held: exclusive of a shared hold, more permits.
    */
   SYNLOCK_EXTEND = 3,
 };
@@ -646,7 +649,10 @@ typedef struct {
   size_t struct_size;
   /**
    * Lease in ms, 1 to ten years; 0: held until released or the owner dies
-   * (a renewed 30 s lease on stores that do not see that).
+   * (a renewed 30 s lease on stores that do not see that). Narrower on some
+   * stores (SYNLOCK_INVALID_ARGUMENT): memcached 1 s to 30 days, etcd from
+   * 1 s, a quorum up to its `max_ttl` (60 s), Symfony's and Laravel's tables
+   * from 1 s.
    */
   int64_t ttl_ms;
   /**
@@ -1775,7 +1781,8 @@ SYNLOCK_API int32_t synlock_lock_was_late(const synlock_lock *lock);
 
 /**
  * Lengthens the lease to `ttl_ms` from now, or (0) to the lock's own; never
- * shortens it. Without leases only checks that the lock is held.
+ * shortens it. On a store without leases 0 only checks that the lock is held,
+ * and a TTL is SYNLOCK_UNSUPPORTED.
  */
 SYNLOCK_API
 synlock_status synlock_lock_refresh(synlock_lock *lock,
@@ -1784,7 +1791,9 @@ synlock_status synlock_lock_refresh(synlock_lock *lock,
 
 /**
  * Turns a shared hold into the exclusive one. SYNLOCK_BUSY or
- * SYNLOCK_TIMEOUT while others read: the shared hold stays.
+ * SYNLOCK_TIMEOUT while others read: the shared hold stays. Of two that
+ * promote and wait without a bound neither gets it: give a timeout, and
+ * release when it is refused.
  */
 SYNLOCK_API
 synlock_status synlock_lock_promote(synlock_lock *lock,
@@ -1887,8 +1896,9 @@ SYNLOCK_API int32_t synlock_lock_auto_release(const synlock_lock *lock);
 
 /**
  * Hands the hold over as text that another process can adopt: this handle
- * lets go of it without releasing. The text and its NUL must fit `buffer`;
- * 256 bytes and three times the name always do.
+ * lets go of it without releasing. A `buffer` that is NULL or too small is
+ * SYNLOCK_INVALID_ARGUMENT: `length` gets the room that is needed, and the
+ * hold stays.
  */
 SYNLOCK_API
 synlock_status synlock_lock_export(synlock_lock *lock,
@@ -2155,7 +2165,8 @@ SYNLOCK_API const char *synlock_status_class(int32_t status);
 /**
  * How many handles live: of every kind (0), stores (1), locks (2), cancels
  * (3), scopes (4), dispatch queues (5), event queues (6), errors (7), lists
- * (8), sessions (9), managers (11), sets (12). For tests that look for leaks.
+ * (8), sessions (9), guards (10), managers (11), sets (12). For tests that
+ * look for leaks.
  */
 SYNLOCK_API uint64_t synlock_debug_live(uint8_t kind);
 
@@ -2235,7 +2246,8 @@ synlock_status synlock_fencing_trigger(const char *engine,
  * the lock, with the lock's name and its fencing token as parameters (`?`;
  * `$1` and `$2` on PostgreSQL). A token lower than one before it makes the
  * database answer with an error that contains "stale fencing token", and
- * the transaction must be rolled back. As `synlock_fencing_ddl`.
+ * the transaction must be rolled back. The name must be text, on MySQL of at
+ * most 512 bytes: give a hash of others. As `synlock_fencing_ddl`.
  */
 SYNLOCK_API
 synlock_status synlock_fencing_statement(const char *engine,

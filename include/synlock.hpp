@@ -379,7 +379,8 @@ public:
         detail::check([&](synlock_error **error) { return synlock_lock_refresh(handle_, ttl.count(), error); });
     }
 
-    /// Turns a shared hold into the exclusive one; false: others read, and the shared hold stays.
+    /// Turns a shared hold into the exclusive one; false: others read, and the shared hold stays. Waits as the
+    /// options say, by default for ever: of two that do neither gets it, so give a timeout, and release if it is false.
     bool promote(milliseconds timeout = by_option) {
         return detail::granted(
             [&](synlock_error **error) { return synlock_lock_promote(handle_, timeout.count(), error); });

@@ -17,7 +17,10 @@ export interface LockOptions {
   /** First come, first served; on by default. */
   fair?: boolean;
   strict?: boolean;
-  /** This process asks again: another owner (default), `Reentered`, or a share in the hold, as far as that covers it. */
+  /**
+   * This process asks again: another owner (default), `Reentered`, or a share in the hold, as far as that covers it.
+   * The first release ends the hold for all of them.
+   */
   reentry?: 'independent' | 'error' | 'extend';
   /** Words for whoever inspects the lock, at most 255 bytes. */
   label?: string;
@@ -167,6 +170,7 @@ export class Lock {
   releaseSync(): { late: boolean };
   refresh(ttl?: number): Promise<void>;
   refreshSync(ttl?: number): void;
+  /** Of two that wait for it without a bound neither gets it: give a timeout, and release when it is refused. */
   promote(options?: { timeout?: number }): Promise<boolean>;
   demote(): Promise<void>;
   /** Asks the store; rejects with LockLost or NotHeld unless the lock is held. */

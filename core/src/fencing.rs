@@ -173,7 +173,8 @@ pub fn trigger(engine: Engine, table: &str, column: &str) -> Result<Vec<String>>
 
 /// The statement to run first in each transaction that writes under the lock: with the lock's name and
 /// its fencing token as parameters (`?`; `$1` and `$2` on PostgreSQL). It notes the token, and holds its
-/// row until the transaction ends; a token lower than one before is an error with [`STALE`] in it.
+/// row until the transaction ends; a token lower than one before is an error with [`STALE`] in it. The name
+/// must be text, on MySQL of at most 512 bytes: give a hash of others.
 ///
 /// # Errors
 /// As [`ddl`].

@@ -332,7 +332,8 @@ impl Lock {
     }
 
     /// Turns a shared hold into the exclusive one. Refused with `Busy` while others read, and the
-    /// shared hold stays.
+    /// shared hold stays. Of two that promote and wait without a bound neither gets it: give a
+    /// timeout, and release when it is refused.
     ///
     /// # Errors
     /// `Busy`, `Timeout`, `NotHeld`, `Lost`, `Unsupported`.

@@ -37,9 +37,10 @@ const OPENING: &str = r#"/*
  * session that was idle at the fork works as a new one; one that held or waited answers
  * SYNLOCK_FORKED_HANDLE to everything but its free, which sends nothing.
  *
- * SIGNALS: the library installs no handler and raises no SIGPIPE. Its one
- * background thread, started by the first watchdog, dispatch or unconfirmed
- * release, blocks all signals.
+ * SIGNALS: the library installs no handler and raises no SIGPIPE. Its threads
+ * block all signals, and are started when they are needed: one for the stores
+ * of this host and one for each store over a network, for watchdogs, dispatch
+ * and unconfirmed releases, and those by which some stores wait.
  */
 "#;
 

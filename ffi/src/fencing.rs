@@ -68,7 +68,8 @@ pub unsafe extern "C" fn synlock_fencing_trigger(
 /// the lock, with the lock's name and its fencing token as parameters (`?`;
 /// `$1` and `$2` on PostgreSQL). A token lower than one before it makes the
 /// database answer with an error that contains "stale fencing token", and
-/// the transaction must be rolled back. As `synlock_fencing_ddl`.
+/// the transaction must be rolled back. The name must be text, on MySQL of at
+/// most 512 bytes: give a hash of others. As `synlock_fencing_ddl`.
 ///
 /// # Safety
 /// As `synlock_fencing_ddl`.

@@ -236,8 +236,9 @@ pub unsafe extern "C" fn synlock_lock_auto_release(lock: *const synlock_lock) ->
 }
 
 /// Hands the hold over as text that another process can adopt: this handle
-/// lets go of it without releasing. The text and its NUL must fit `buffer`;
-/// 256 bytes and three times the name always do.
+/// lets go of it without releasing. A `buffer` that is NULL or too small is
+/// SYNLOCK_INVALID_ARGUMENT: `length` gets the room that is needed, and the
+/// hold stays.
 ///
 /// # Safety
 /// `buffer` has room for `capacity` bytes; `length` and `error` are NULL or

@@ -286,7 +286,8 @@ pub unsafe extern "C" fn synlock_lock_was_late(lock: *const synlock_lock) -> i32
 }
 
 /// Lengthens the lease to `ttl_ms` from now, or (0) to the lock's own; never
-/// shortens it. Without leases only checks that the lock is held.
+/// shortens it. On a store without leases 0 only checks that the lock is held,
+/// and a TTL is SYNLOCK_UNSUPPORTED.
 ///
 /// # Safety
 /// `error` is NULL or may be written.
@@ -308,7 +309,9 @@ pub unsafe extern "C" fn synlock_lock_refresh(
 }
 
 /// Turns a shared hold into the exclusive one. SYNLOCK_BUSY or
-/// SYNLOCK_TIMEOUT while others read: the shared hold stays.
+/// SYNLOCK_TIMEOUT while others read: the shared hold stays. Of two that
+/// promote and wait without a bound neither gets it: give a timeout, and
+/// release when it is refused.
 ///
 /// # Safety
 /// `error` is NULL or may be written.

@@ -42,8 +42,8 @@ pub enum synlock_reentry {
     SYNLOCK_INDEPENDENT = 1,
     /// SYNLOCK_REENTERED.
     SYNLOCK_REFUSE = 2,
-    /// The handles share the hold, whose lease is renewed. SYNLOCK_REENTERED for one that wants more than is held:
-    /// exclusive of a shared hold, more permits.
+    /// The handles share the hold, whose lease is renewed. The first release ends the hold for all of them.
+    /// SYNLOCK_REENTERED for one that wants more than is held: exclusive of a shared hold, more permits.
     SYNLOCK_EXTEND = 3,
 }
 
@@ -56,7 +56,10 @@ pub struct synlock_lock_options {
     /// sizeof(synlock_lock_options).
     pub struct_size: usize,
     /// Lease in ms, 1 to ten years; 0: held until released or the owner dies
-    /// (a renewed 30 s lease on stores that do not see that).
+    /// (a renewed 30 s lease on stores that do not see that). Narrower on some
+    /// stores (SYNLOCK_INVALID_ARGUMENT): memcached 1 s to 30 days, etcd from
+    /// 1 s, a quorum up to its `max_ttl` (60 s), Symfony's and Laravel's tables
+    /// from 1 s.
     pub ttl_ms: i64,
     /// How long `synlock_lock_acquire` waits with SYNLOCK_USE_OPTION: ms,
     /// SYNLOCK_OPT_TRY (-2), SYNLOCK_FOREVER (-1); 0: for ever.

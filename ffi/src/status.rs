@@ -48,7 +48,9 @@ pub enum synlock_status {
     /// This process holds the lock already, and its policy forbids asking
     /// again.
     SYNLOCK_REENTERED = 110,
-    /// Waiting would never end: the holders wait for each other.
+    /// Waiting would never end: the holders wait for each other. Told where the
+    /// database notices it (advisory locks); elsewhere such waits last until
+    /// their timeout.
     SYNLOCK_DEADLOCK = 111,
     /// The store cannot be reached or cannot serve now.
     SYNLOCK_UNAVAILABLE = 200,

@@ -123,7 +123,8 @@ pub extern "C" fn synlock_status_class(status: i32) -> *const c_char {
 
 /// How many handles live: of every kind (0), stores (1), locks (2), cancels
 /// (3), scopes (4), dispatch queues (5), event queues (6), errors (7), lists
-/// (8), sessions (9), managers (11), sets (12). For tests that look for leaks.
+/// (8), sessions (9), guards (10), managers (11), sets (12). For tests that
+/// look for leaks.
 #[unsafe(no_mangle)]
 pub extern "C" fn synlock_debug_live(kind: u8) -> u64 {
     value("synlock_debug_live", 0, || Ok(handle::live(kind)))

@@ -131,7 +131,7 @@ final class Lock
 
     /**
      * Lengthens the lease to `$ttl` seconds from now, or to the lock's own TTL. Never shortens it.
-     * Without a lease only checks that the lock is still held.
+     * On a store without leases only checks that the lock is still held, and a `$ttl` is `Unsupported`.
      *
      * @throws SynlockException `NotHeld`, `LockLost`, `Uncertain`, `Unsupported`
      */
@@ -279,7 +279,8 @@ final class Lock
     }
 
     /**
-     * Turns a shared hold into the exclusive one. False, and the shared hold stays, while others read.
+     * Turns a shared hold into the exclusive one. False, and the shared hold stays, while others read. Of two
+     * that wait for it without a bound neither gets it: give a timeout, and release when it is refused.
      *
      * @throws SynlockException `NotHeld`, `LockLost`, `Unsupported`, trouble of the store
      */

@@ -111,8 +111,10 @@ final class Store
      * A lock on a name; takes nothing yet.
      *
      * @param string      $name        bytes, 1 to 65536
-     * @param float|null  $ttl         lease in seconds, 0.001 to ten years. Null: held until released or the
-     *                                 owner dies; on stores that do not see that, a 30 s lease that is renewed
+     * @param float|null  $ttl         lease in seconds, 0.001 to ten years; narrower on some stores: memcached 1 s
+     *                                 to 30 days, etcd from 1 s, a quorum up to its `max_ttl` (60 s), Symfony's and
+     *                                 Laravel's tables from 1 s. Null: held until released or the owner dies; on
+     *                                 stores that do not see that, a 30 s lease that is renewed
      * @param bool|null   $autoRelease release on destruction and at the end of the request; null: the
      *                                 store's default, on
      * @param float|null  $timeout     what `acquire(true)` waits, in seconds; null: for ever
@@ -123,7 +125,8 @@ final class Store
      * @param bool|null   $fair        first come, first served; null: the store's default, on
      * @param bool|null   $strict      refuse whatever the store cannot promise
      * @param string|null $reentry     this process asks again through another object: `independent`,
-     *                                 `error`, `extend`; null: the store's default, `independent`
+     *                                 `error`, `extend` (the first release ends the hold for all of them); null:
+     *                                 the store's default, `independent`
      * @param string|null $label       words shown to whoever inspects the lock, at most 255 bytes
      *
      * @throws SynlockException `InvalidArgument`; `Unsupported` for what the store cannot do

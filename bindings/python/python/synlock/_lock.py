@@ -197,7 +197,10 @@ class Lock(BaseLock, Entered):
             handle.refresh(ttl)
 
     def promote(self, timeout: float | None = 0.0) -> bool:
-        """Turns a shared hold into the exclusive one; False while others read, and it stays shared."""
+        """Turns a shared hold into the exclusive one; False while others read, and it stays shared.
+
+        Of two that wait without a bound (None) neither gets it: give a timeout, and release when it is refused.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         handle = self._hold()
         while True:

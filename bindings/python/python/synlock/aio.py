@@ -183,7 +183,10 @@ class Lock(BaseLock, _Entered):
         await operations().run(self._hold(), "refresh", ttl)
 
     async def promote(self, timeout: float | None = 0.0) -> bool:
-        """Turns a shared hold into the exclusive one; False while others read, and it stays shared."""
+        """Turns a shared hold into the exclusive one; False while others read, and it stays shared.
+
+        Of two that wait without a bound (None) neither gets it: give a timeout, and release when it is refused.
+        """
         try:
             await operations().run(self._hold(), "promote", timeout)
         except (LockBusy, LockTimeout):
