@@ -1793,7 +1793,8 @@ synlock_status synlock_lock_refresh(synlock_lock *lock,
  * Turns a shared hold into the exclusive one. SYNLOCK_BUSY or
  * SYNLOCK_TIMEOUT while others read: the shared hold stays. Of two that
  * promote and wait without a bound neither gets it: give a timeout, and
- * release when it is refused.
+ * release when it is refused. SYNLOCK_CANCELLED if the handle is freed
+ * meanwhile.
  */
 SYNLOCK_API
 synlock_status synlock_lock_promote(synlock_lock *lock,
@@ -1989,7 +1990,8 @@ synlock_status synlock_scope_new(synlock_scope **scope,
 /**
  * As `synlock_scope_new`, for hosts that serve one request after another on
  * one thread and may end one without a chance to free anything: the scope
- * that the thread's last call made is freed first, if it still lives.
+ * that the thread's last call made is freed first, if it still lives. A
+ * thread that ends frees its scope before: nobody else does.
  */
 SYNLOCK_API
 synlock_status synlock_scope_request(synlock_scope **scope,
@@ -2231,6 +2233,7 @@ synlock_status synlock_fencing_ddl(const char *engine,
 /**
  * As `synlock_fencing_ddl`, for a table of the program's own: no update of
  * a row lowers the token in `column` (NULL for "token") or takes it away.
+ * On PostgreSQL the table and the column have at most 56 letters together.
  */
 SYNLOCK_API
 synlock_status synlock_fencing_trigger(const char *engine,

@@ -26,7 +26,7 @@ use crate::{Error, Result};
 pub const TABLE: &str = "synlock_fence";
 /// Name of the column of the token.
 pub const COLUMN: &str = "token";
-/// How long a name may be on every engine.
+/// How long a name may be on PostgreSQL.
 const LONGEST_NAME: usize = 63;
 /// Stands in the error of every refusal.
 pub const STALE: &str = "stale fencing token";
@@ -94,7 +94,7 @@ fn check_name(name: &str, what: &str, parts: usize) -> Result<()> {
 /// there all the time. (MySQL before 8.0.29 says then that it has the trigger.)
 ///
 /// # Errors
-/// `InvalidArgument` for a name that is not made of letters, digits and `_`, or is too long.
+/// `InvalidArgument` for a name that is not made of letters, digits and `_`.
 pub fn ddl(engine: Engine, table: &str) -> Result<Vec<String>> {
     check_name(table, "the table", 2)?;
     let name = engine.quote(table);
@@ -116,7 +116,7 @@ pub fn ddl(engine: Engine, table: &str) -> Result<Vec<String>> {
 }
 
 /// Statements that make a trigger on a table of the program's own: no update lowers the token in `column`
-/// of a row, or takes it away.
+/// of a row, or takes it away. On PostgreSQL the table and the column have at most 56 letters together.
 ///
 /// # Errors
 /// As [`ddl`].
@@ -128,11 +128,11 @@ pub fn trigger(engine: Engine, table: &str, column: &str) -> Result<Vec<String>>
         .rsplit_once('.')
         .map_or((None, table), |(schema, bare)| (Some(schema), bare));
     let label = format!("{bare}_{column}_grows");
-    // PostgreSQL cuts longer names short, and two guards could become one.
-    if label.len() > LONGEST_NAME {
+    // PostgreSQL cuts longer names short, and two guards could become one. MySQL refuses them itself.
+    if engine == Engine::Postgres && label.len() > LONGEST_NAME {
         let most = LONGEST_NAME - "__grows".len();
         return Err(Error::invalid(format!(
-            "the table and the column have at most {most} letters together"
+            "on PostgreSQL the table and the column have at most {most} letters together"
         )));
     }
     let qualified = engine.quote(&match schema {
@@ -234,6 +234,7 @@ mod tests {
         let (table, column) = ("t".repeat(28), "c".repeat(28));
         trigger(Engine::Postgres, &format!("app.{table}"), &column).unwrap();
         assert!(trigger(Engine::Postgres, &table, &format!("{column}c")).is_err());
+        trigger(Engine::Sqlite, &table, &format!("{column}c")).unwrap();
         assert!(Engine::read("oracle").is_err());
     }
 

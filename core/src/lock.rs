@@ -56,15 +56,16 @@ impl Drop for LongUse {
         if !lock.is_orphaned() {
             return;
         }
-        if service::is_this_thread() || lock.store.is_caller_thread_only() {
+        let place = Place::of(&lock.store);
+        if service::serves(place) || lock.store.is_caller_thread_only() {
             lock.end();
         } else {
-            // A loop of the host must not wait for that.
+            // A loop of the host must not wait for that, nor what another store's thread has to do.
             let orphan = lock.clone();
             let end = Command::Job(Box::new(move || {
                 orphan.end();
             }));
-            let _ = service::send(Place::of(&lock.store), end);
+            let _ = service::send(place, end);
         }
     }
 }

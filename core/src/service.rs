@@ -89,11 +89,18 @@ static SERVICES: PerProcess<Mutex<HashMap<Place, Arc<Service>>>> = PerProcess::n
 
 thread_local! {
     static IS_OURS: Cell<bool> = const { Cell::new(false) };
+    /// Whose service thread this is.
+    static SERVED: Cell<Option<Place>> = const { Cell::new(None) };
 }
 
 /// Whether this thread is one of the library's own.
 pub(crate) fn is_this_thread() -> bool {
     IS_OURS.get()
+}
+
+/// Whether this is the service thread of that place.
+pub(crate) fn serves(place: Place) -> bool {
+    SERVED.get() == Some(place)
 }
 
 /// Hands a command to the store's thread, starting it if need be.
@@ -140,7 +147,10 @@ pub(crate) fn ring(place: Place) {
 
 fn spawn(service: &Arc<Service>) -> Result<()> {
     let service = service.clone();
-    spawn_quiet("synlock", move || Loop::new(service).run())
+    spawn_quiet("synlock", move || {
+        SERVED.set(Some(service.place));
+        Loop::new(service).run();
+    })
 }
 
 /// Starts a thread on which no signal of the host is ever handled.

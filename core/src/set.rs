@@ -450,7 +450,7 @@ impl LockSet {
 
     /// What dropping the set does, for hosts that choose where that is.
     pub fn end(&self) {
-        if !self.has_taken() {
+        if !self.is_underway() && !self.is_mine(&self.held) {
             return;
         }
         // One that somebody uses at this moment is given back all the same: nobody would do it later.

@@ -336,6 +336,19 @@ fn a_set_that_is_dropped_gives_back_its_locks_whoever_uses_one() {
 }
 
 #[test]
+fn a_set_that_was_asked_again_gives_back_its_locks_when_it_is_dropped() {
+    let store = store();
+    let locks = ["a", "b"].map(|name| store.lock(name).unwrap());
+    let set = LockSet::new(&[&locks[0], &locks[1]]).unwrap();
+    set.acquire(Wait::No, None).unwrap();
+    let again = set.acquire(Wait::No, None).unwrap_err();
+    assert_eq!(again.code(), Code::AlreadyHeld);
+    drop(set);
+    let is_locked = ["a", "b"].map(|name| store.is_locked(name).unwrap());
+    assert_eq!(is_locked, [false; 2]);
+}
+
+#[test]
 fn a_set_that_is_dropped_leaves_what_was_taken_by_hand() {
     let store = store();
     let locks = ["a", "b"].map(|name| store.lock(name).unwrap());

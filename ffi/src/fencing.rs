@@ -40,6 +40,7 @@ pub unsafe extern "C" fn synlock_fencing_ddl(
 
 /// As `synlock_fencing_ddl`, for a table of the program's own: no update of
 /// a row lowers the token in `column` (NULL for "token") or takes it away.
+/// On PostgreSQL the table and the column have at most 56 letters together.
 ///
 /// # Safety
 /// As `synlock_fencing_ddl`.

@@ -311,7 +311,8 @@ pub unsafe extern "C" fn synlock_lock_refresh(
 /// Turns a shared hold into the exclusive one. SYNLOCK_BUSY or
 /// SYNLOCK_TIMEOUT while others read: the shared hold stays. Of two that
 /// promote and wait without a bound neither gets it: give a timeout, and
-/// release when it is refused.
+/// release when it is refused. SYNLOCK_CANCELLED if the handle is freed
+/// meanwhile.
 ///
 /// # Safety
 /// `error` is NULL or may be written.

@@ -81,7 +81,8 @@ thread_local! {
 
 /// As `synlock_scope_new`, for hosts that serve one request after another on
 /// one thread and may end one without a chance to free anything: the scope
-/// that the thread's last call made is freed first, if it still lives.
+/// that the thread's last call made is freed first, if it still lives. A
+/// thread that ends frees its scope before: nobody else does.
 ///
 /// # Safety
 /// As `synlock_scope_new`.
