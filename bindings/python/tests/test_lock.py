@@ -401,6 +401,28 @@ def test_a_block_is_left_though_another_thread_waits_for_a_promotion(name):
     assert not store.is_locked(name)
 
 
+def test_a_promotion_whose_hold_was_released_leaves_the_next_one_alone(name):
+    store = synlock.Store(f"memory:{name}")
+    lock, reader = store.lock(name, shared=True), store.lock(name, shared=True)
+    reader.acquire()
+    ended = []
+
+    def promote():
+        with pytest.raises(synlock.NotHeld):
+            lock.promote(None)
+        ended.append(True)
+
+    promoting = threading.Thread(target=promote)
+    with lock:
+        promoting.start()
+        time.sleep(0.1)
+    assert lock.acquire(False)
+    reader.release()
+    promoting.join(60)
+    assert ended and store.inspect(name)["holders"][0]["mode"] == "shared"
+    lock.release()
+
+
 @pytest.mark.parametrize("timeout", [None, 100])
 def test_a_promotion_gives_a_server_its_time(own_redis, name, timeout):
     url, pid = own_redis

@@ -203,6 +203,7 @@ class Lock(BaseLock, Entered):
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         handle = self._hold()
+        token = handle.owner_token
         while True:
             left = math.inf if deadline is None else max(0.0, deadline - time.monotonic())
             # Asked again and again, with a store's own time for each answer, so that Ctrl-C is heard, and whoever
@@ -217,6 +218,11 @@ class Lock(BaseLock, Entered):
                 if is_last:
                     return False
             time.sleep(_PAUSE)
+            # Released meanwhile, its handle may serve the next acquire.
+            now = handle.owner_token
+            token = token or now
+            if now is not None and now != token:
+                raise self._not_held("promote")
 
     def demote(self) -> None:
         """Turns the exclusive hold into a shared one."""
