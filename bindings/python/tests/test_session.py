@@ -239,6 +239,29 @@ def test_a_cancelled_task_leaves_what_another_is_told_it_has(url, name):
     asyncio.run(main())
 
 
+def test_a_session_is_used_from_two_loops(url, name):
+    mine = aio.Session(url)
+    held = mine._owner = Held(mine._owner)
+
+    def acquire(times):
+        async def several():
+            return await asyncio.wait_for(asyncio.gather(*(mine.acquire(name) for _ in range(times))), 60)
+
+        return asyncio.run(several())
+
+    with concurrent.futures.ThreadPoolExecutor(2) as loops:
+        first = loops.submit(acquire, 2)
+        try:
+            assert held.taken.wait(60)
+            # That of the other loop is neither awaited nor in the way.
+            assert loops.submit(acquire, 2).result(120) == [True, True]
+        finally:
+            held.answer.set()
+        assert first.result(60) == [True, True]
+    gc.collect()
+    assert not mine._turns
+
+
 def test_a_second_cancel_while_all_threads_are_at_work_leaves_nothing_held(url, name):
     async def main():
         asyncio.get_running_loop().set_default_executor(concurrent.futures.ThreadPoolExecutor(1))

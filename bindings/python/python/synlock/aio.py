@@ -313,8 +313,8 @@ class Session(BaseSession):
 
     def __init__(self, store: Store | str | None = None, id: str | None = None) -> None:
         collector.make_ready()
-        #: Of acquires, by name.
-        self._turns: weakref.WeakValueDictionary[bytes, asyncio.Lock] = weakref.WeakValueDictionary()
+        #: Of acquires, by loop and name; whoever is at one has a task, which keeps its loop and so the id.
+        self._turns: weakref.WeakValueDictionary[tuple[int, bytes], asyncio.Lock] = weakref.WeakValueDictionary()
         super().__init__(store, id)
 
     def __del__(self) -> None:
@@ -325,8 +325,9 @@ class Session(BaseSession):
     async def acquire(self, name: str | bytes, ttl: float = 30.0) -> bool:
         """Takes the lock for `ttl`, or renews it if the session holds it. Does not wait."""
         key = name_bytes(name)
-        # One at a time: what a cancelled one takes back, no other has been told that it holds.
-        async with self._turns.setdefault(key, asyncio.Lock()):
+        # One at a time: what a cancelled one takes back, no other of this loop has been told that it holds.
+        turn = id(asyncio.get_running_loop()), key
+        async with self._turns.setdefault(turn, asyncio.Lock()):
             (held, is_new), cancelled = await to_the_end(self._owner.acquire, key, ttl)
             if cancelled is not None:
                 if is_new:
