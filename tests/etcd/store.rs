@@ -280,7 +280,7 @@ fn a_refresh_after_one_in_doubt_keeps_the_key() {
         }
         assert_eq!(code(ours.refresh(Some(ms(7000)))), Code::Uncertain);
         proxy.heal();
-        ours.refresh(None).unwrap();
+        until("a refresh", || ours.refresh(None).is_ok());
         proxy.send_late();
         let theirs = lock(&server.url(), &name);
         let end = Instant::now() + ms(11_000);
@@ -295,7 +295,13 @@ fn a_refresh_after_one_in_doubt_keeps_the_key() {
             );
             std::thread::sleep(ms(200));
         }
-        assert_eq!(code(ours.release()), Code::Ok, "late {is_late}");
+        // Where its answer is late, the background has released before.
+        let released = code(ours.release());
+        assert!(
+            matches!(released, Code::Ok | Code::Uncertain | Code::Unavailable),
+            "late {is_late}: {released:?}"
+        );
+        until("the lock is free", || tried(&theirs) == Code::Ok);
         if is_late {
             assert_eq!(proxy.late(), Late::Answered);
         }

@@ -40,7 +40,10 @@ impl Etcd {
                 _ if found.succeeded => found.revision,
                 Some(kv) => kv.changed,
                 None => {
-                    process.leases.give(lease.clone());
+                    // Where it is the claim's own, that is given back below: none may be taken twice.
+                    if lease.id != entry.lease.id {
+                        process.leases.give(lease.clone());
+                    }
                     self.lose(claim, entry, limit)?;
                     return Ok(false);
                 }
