@@ -189,26 +189,39 @@ fn a_break_is_not_sent_again() {
     }
 }
 
-/// A request that was carried out is sent again, for want of its reply, to a server that only reads by then.
+/// A request that was carried out is sent again, for want of its reply, to a server that refuses it by then.
 #[test]
 fn a_refusal_of_the_second_request_says_nothing_of_the_first() {
     let server = RedisServer::start();
-    let proxy = Proxy::start(server.port());
-    let ours = leased(&patient(&proxy.url()), "n", ms(600_000));
-    ours.acquire(Wait::For(SOON), None).unwrap();
-    ours.release().unwrap();
-    let direct = Store::open(&patient(&server.url())).unwrap();
-    proxy.fail(1, Fault::OneWay);
-    std::thread::scope(|scope| {
-        let asked = scope.spawn(|| code(ours.try_acquire()));
-        until(|| direct.is_locked("n").unwrap());
-        server.command(&["REPLICAOF", "127.0.0.1", "1"]);
-        proxy.heal();
-        assert_eq!(asked.join().unwrap(), Code::Uncertain);
-    });
-    server.command(&["REPLICAOF", "NO", "ONE"]);
-    // It is released in the background, long before its lease ends.
-    until(|| !direct.is_locked("n").unwrap());
+    let rights = ["ACL", "SETUSER", "default"];
+    let refusals = [
+        (
+            &["REPLICAOF", "127.0.0.1", "1"][..],
+            &["REPLICAOF", "NO", "ONE"][..],
+        ),
+        (
+            &[&rights[..], &["-evalsha", "-eval"]].concat(),
+            &[&rights[..], &["+evalsha", "+eval"]].concat(),
+        ),
+    ];
+    for (refuse, allow) in refusals {
+        let proxy = Proxy::start(server.port());
+        let ours = leased(&patient(&proxy.url()), "n", ms(600_000));
+        ours.acquire(Wait::For(SOON), None).unwrap();
+        ours.release().unwrap();
+        proxy.fail(1, Fault::OneWay);
+        let direct = Store::open(&patient(&server.url())).unwrap();
+        std::thread::scope(|scope| {
+            let asked = scope.spawn(|| code(ours.try_acquire()));
+            until(|| direct.is_locked("n").unwrap());
+            server.command(refuse);
+            proxy.heal();
+            assert_eq!(asked.join().unwrap(), Code::Uncertain, "{refuse:?}");
+        });
+        server.command(allow);
+        // It is released in the background, long before its lease ends.
+        until(|| !direct.is_locked("n").unwrap());
+    }
 }
 
 #[test]

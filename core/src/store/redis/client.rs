@@ -2,8 +2,8 @@
 
 use super::commands::{self, Deletion};
 use super::config::{Config, Dialect, Place};
-use super::connection::{Broken, Connection, Kind, check, pack};
-use super::exchange::{Reply, Request, settle};
+use super::connection::{Connection, Kind, check, pack};
+use super::exchange::{Reply, Request, in_doubt};
 use super::keys::{Keys, slot};
 use super::left::Late;
 use super::nodes::{Node, Nodes};
@@ -454,7 +454,7 @@ impl Redis {
         };
         let mut reply = send(first, &bytes)?;
         // Trouble of a later request says nothing of what an earlier one has done.
-        let doubt = |error, sent| settle(Broken { error, sent });
+        let doubt = |error: Error, sent| if sent { in_doubt(&error) } else { error };
         if matches!(&reply.value, Value::ServerError(error) if error.code() == "NOSCRIPT")
             && !cfg!(canary = "no_eval")
         {

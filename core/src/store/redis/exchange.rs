@@ -49,16 +49,16 @@ pub(super) struct Reply {
 /// A call that failed: whether the server may have carried it out decides the code.
 pub(super) fn settle(broken: Broken) -> Error {
     if broken.sent && broken.error.code() == Code::Unavailable {
-        Error::new(
-            Code::Uncertain,
-            format!(
-                "{}; the request may have been carried out",
-                broken.error.message()
-            ),
-        )
+        in_doubt(&broken.error)
     } else {
         broken.error
     }
+}
+
+/// An error of a request that was sent before: whatever it says, what came of that is not known.
+pub(super) fn in_doubt(error: &Error) -> Error {
+    let words = format!("{}; the request may have been carried out", error.message());
+    Error::new(Code::Uncertain, words)
 }
 
 impl Redis {
@@ -109,6 +109,7 @@ impl Redis {
                     }
                 }
             };
+            let earlier = sent_before;
             sent_before |= broken.sent;
             broken.sent = sent_before;
             if moved && !limit.has_passed() {
@@ -116,7 +117,11 @@ impl Redis {
             }
             let is_done = request.once && sent_before && !cfg!(canary = "send_twice");
             if is_done || !self.pauses_after(&broken.error, limit) {
-                return Err(settle(broken));
+                return Err(match broken.error.code() {
+                    Code::Unavailable | Code::Uncertain => settle(broken),
+                    _ if earlier => in_doubt(&broken.error),
+                    _ => broken.error,
+                });
             }
         }
     }
