@@ -445,6 +445,10 @@ impl Shared {
         self.name_owner(&mut hold.claim)?;
         self.store.backend().settle(&hold.claim);
         let text = write_export(&self.store.fingerprint(), &hold.claim, hold.fence);
+        if let Some(common) = &hold.common {
+            // No handle that shares it has any part in it from now on.
+            common.end();
+        }
         self.let_go(&mut phase);
         Ok(text)
     }

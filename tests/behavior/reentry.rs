@@ -22,6 +22,9 @@ pub fn tests(list: &mut List) {
         list.add("reentry_shares_no_more_permits_than_held", reentry_permits);
     }
     list.add("an_acquire_is_taken_back", taken_back);
+    if list.can.export {
+        list.add("an_export_takes_the_hold_from_all_sharers", exported);
+    }
     let is_renewed = list.can.ttl && !list.is_caller_thread_only;
     if is_renewed {
         list.add("a_shared_hold_is_renewed_for_its_later_handle", renewed);
@@ -150,6 +153,20 @@ fn reentry_permits(case: &Case) {
     assert!(fewer.acquire(Wait::No, None).unwrap().extended);
     fewer.release().unwrap();
     assert!(!all.acquire(PATIENCE, None).unwrap().extended);
+}
+
+fn exported(case: &Case) {
+    let (a, b, third) = (
+        extending(case, Mode::Exclusive),
+        extending(case, Mode::Exclusive),
+        extending(case, Mode::Exclusive),
+    );
+    a.acquire(Wait::No, None).unwrap();
+    b.acquire(Wait::No, None).unwrap();
+    a.export().unwrap();
+    assert_eq!([a.state(), b.state()], [State::Idle; 2]);
+    assert_eq!(code(b.ensure_held()), Code::NotHeld);
+    assert_eq!(code(third.acquire(Wait::No, None)), Code::Busy);
 }
 
 fn taken_back(case: &Case) {
