@@ -148,7 +148,10 @@ impl Lock {
             ));
         }
         store.backend().check_name(&name)?;
-        if let Some(ttl) = options.ttl {
+        let needs_lease = can.ttl && !can.frees_on_death;
+        let by_default = || store.backend().default_lease();
+        let ttl = options.ttl.or_else(|| needs_lease.then(by_default));
+        if let Some(ttl) = ttl {
             store.backend().check_ttl(ttl + options.lock_delay)?;
         }
         options.require.check(&can)?;
@@ -159,8 +162,6 @@ impl Lock {
                 "this store frees a dead owner's lock without a lease: it cannot delay that (`lock_delay`)",
             ));
         }
-        let needs_lease = can.ttl && !can.frees_on_death;
-        let ttl = options.ttl.or(needs_lease.then_some(DEFAULT_LEASE));
         if !options.lock_delay.is_zero() && ttl.is_none() {
             return Err(Error::invalid(
                 "a lock delay follows the end of a lease: give a ttl",

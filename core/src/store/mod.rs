@@ -7,6 +7,7 @@
 
 use crate::capability::Capabilities;
 use crate::lease::BootTime;
+use crate::lock::DEFAULT_LEASE;
 use crate::mode::Mode;
 use crate::name::Name;
 use crate::owner::{Brand, OwnerToken};
@@ -400,6 +401,11 @@ pub trait Backend: Send + Sync + Debug {
     fn check_ttl(&self, ttl: Duration) -> Result<()> {
         let _ = ttl;
         Ok(())
+    }
+
+    /// The lease of a hold for which none was asked, on a store that cannot do without.
+    fn default_lease(&self) -> Duration {
+        DEFAULT_LEASE
     }
 
     /// What is said to whoever asks for permits where there are none.

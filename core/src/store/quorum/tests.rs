@@ -532,6 +532,19 @@ fn another_set_up_that_is_found_late_ends_the_hold() {
     }
 }
 
+/// A member that comes up votes after `max_ttl`, so that nobody holds for longer.
+#[cfg(feature = "redis")]
+#[test]
+fn no_lease_is_longer_than_a_member_waits_to_vote() {
+    let store = Store::open("quorum:(redis://a,redis://b,redis://c)?max_ttl=5000").unwrap();
+    let lock = store.lock("a").unwrap();
+    assert_eq!(lock.ttl(), Some(Duration::from_secs(5)));
+    let mut options = LockOptions::default();
+    options.lock_delay = Duration::from_secs(1);
+    let refused = store.lock_with("a", options).unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+}
+
 #[cfg(feature = "redis")]
 #[test]
 fn what_makes_a_set_up_another_one() {

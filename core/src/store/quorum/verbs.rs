@@ -113,6 +113,11 @@ impl Backend for Quorum {
             .try_for_each(|member| member.check_ttl(ttl))
     }
 
+    fn default_lease(&self) -> Duration {
+        let members = self.members.iter().map(|member| member.default_lease());
+        members.fold(self.max_ttl, Duration::min)
+    }
+
     fn check_name(&self, name: &Name) -> Result<()> {
         self.members
             .iter()

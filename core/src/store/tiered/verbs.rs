@@ -374,6 +374,10 @@ impl Backend for Tiered {
         self.remote.check_ttl(self.far_ttl(ttl))
     }
 
+    fn default_lease(&self) -> Duration {
+        self.remote.default_lease()
+    }
+
     fn ping(&self, deadline: Option<BootTime>) -> Result<()> {
         self.local.ping(deadline)?;
         self.remote.ping(deadline)
