@@ -217,6 +217,33 @@ def test_a_late_task_leaves_the_next_hold_alone(url, name):
     run(main())
 
 
+@pytest.mark.parametrize("timeout", [None, 600])
+def test_a_block_is_left_though_another_task_waits_for_a_promotion(url, name, timeout):
+    async def main():
+        store = synlock.aio.Store(url)
+        lock, reader = store.lock(name, shared=True), store.lock(name, shared=True)
+        await reader.acquire()
+
+        async def block():
+            async with lock:
+                # One that never acquired means the oldest hold.
+                promoting.append(asyncio.create_task(lock.promote(timeout)))
+                promoting.append(asyncio.create_task(lock.promote(timeout)))
+                await asyncio.sleep(0.1)
+                raise KeyError
+
+        promoting = []
+        with pytest.raises(KeyError):
+            await asyncio.wait_for(block(), 20)
+        for end in await asyncio.gather(*promoting, return_exceptions=True):
+            assert isinstance(end, (synlock.LockCancelled, synlock.NotHeld)), end
+        assert not lock.locked()
+        await reader.release()
+        assert not await store.is_locked(name)
+
+    run(main())
+
+
 def test_tasks_act_on_their_own_holds(redis, name):
     async def main():
         store = synlock.aio.Store(redis)

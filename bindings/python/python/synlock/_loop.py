@@ -33,6 +33,8 @@ class Operations:
         self._pending: dict[int, asyncio.Future[Any]] = {}
         #: A handle serves one operation at a time; the others wait for this.
         self._using: dict[_synlock.Handle | _synlock.Set, asyncio.Future[Any]] = {}
+        #: Tickets of promotions that wait.
+        self._promoting: dict[_synlock.Handle | _synlock.Set, int] = {}
         #: Who waits for a name to be free, by store and name.
         self._watched: dict[tuple[int, bytes], list[asyncio.Future[bool]]] = {}
         self._watching: set[asyncio.Task[None]] = set()
@@ -83,6 +85,8 @@ class Operations:
         try:
             ticket = self._dispatch.submit(handle, op, argument)
             future = self._pending[ticket] = self._new()
+            if op == "promote" and argument != 0:
+                self._promoting[handle] = ticket
             try:
                 return await future
             except asyncio.CancelledError:
@@ -95,6 +99,9 @@ class Operations:
                     with contextlib.suppress(SynlockError):
                         await self.run(handle, "abandon")
                 raise
+            finally:
+                if self._promoting.get(handle) == ticket:
+                    del self._promoting[handle]
         finally:
             self._over(handle, turn)
 
@@ -109,9 +116,11 @@ class Operations:
         return future
 
     async def release(self, handle: _synlock.Handle | _synlock.Set) -> None:
-        """Releases; a cancel before or during it does not keep the lock."""
+        """Releases; a cancel before or during it does not keep the lock. A promotion that waits ends for it."""
         cancelled: asyncio.CancelledError | None = None
         while (busy := self._using.get(handle)) is not None:
+            if (ticket := self._promoting.get(handle)) is not None:
+                self._dispatch.cancel(ticket)
             try:
                 await asyncio.wait([busy])
             except asyncio.CancelledError as error:

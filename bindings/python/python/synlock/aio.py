@@ -160,7 +160,10 @@ class Lock(BaseLock, _Entered):
         return True
 
     async def release(self) -> None:
-        """Releases; raises `NotHeld`, or `LockLost` if the lock was not ours any more."""
+        """Releases; raises `NotHeld`, or `LockLost` if the lock was not ours any more.
+
+        Waits for what is under way on the hold; a promotion that waits raises `LockCancelled`.
+        """
         await self._release(own=False)
 
     async def _release(self, own: bool) -> None:
