@@ -55,6 +55,30 @@ except KeyboardInterrupt:
     assert float(at) - sent <= bound + extra, (float(at) - sent, extra)
 
 
+def test_ctrl_c_ends_a_promotion_that_is_nearly_over(url, name):
+    script = """
+import os, signal, sys, threading, time, synlock
+store = synlock.Store(sys.argv[1])
+lock, reader = (store.lock(sys.argv[2], shared=True) for _ in range(2))
+lock.acquire()
+reader.acquire()
+took = []
+# More than once: the machine may stand still.
+for _ in range(4):
+    threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]).start()
+    began = time.monotonic()
+    try:
+        lock.promote(1.9)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        took.append(time.monotonic() - began)
+print(min(took), lock.state)
+"""
+    out, err = start(script, url, name).communicate(timeout=120)
+    took, state = out.split() or (err, "")
+    assert float(took) < 1 and state == "held", out + err
+
+
 def test_a_handler_that_returns_costs_a_wait_no_place(url, name):
     script = """
 import os, signal, sys, threading, time, synlock

@@ -44,9 +44,9 @@ def run(
     try:
         ticket = dispatch.submit(handle, op, argument)
     except Unsupported:
-        if op not in ("acquire", "promote"):
+        if op != "acquire":
             raise
-        return _ask_again(handle, op, argument, check)
+        return _ask_again(handle, argument, check)
     done: list[tuple[int, BaseException | None, Any]] = []
     killed: BaseException | None = None
     while not done:
@@ -73,9 +73,7 @@ def run(
     return done[0][2]
 
 
-def _ask_again(
-    handle: _synlock.Handle | _synlock.Set, op: str, wait: float | None, check: Callable[[], None] | None
-) -> Any:
+def _ask_again(handle: _synlock.Handle | _synlock.Set, wait: float | None, check: Callable[[], None] | None) -> Any:
     """A wait on a custom store, which threads of the program ask and no other: in between, other greenlets run."""
     from gevent import sleep  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
@@ -83,8 +81,6 @@ def _ask_again(
     while True:
         left = _SLICE if wait is None else max(0.0, min(_SLICE, begin + wait - time.monotonic()))
         try:
-            if op == "promote" and isinstance(handle, _synlock.Handle):
-                return handle.promote(left)
             _, contended, attempts, recovered = handle.acquire(left)
             return time.monotonic() - begin, contended or pauses > 0, attempts + pauses, recovered
         except (LockBusy, LockTimeout):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
 import threading
 import time
 from collections.abc import Callable
@@ -15,8 +14,8 @@ from ._base import BaseLock, BaseStore, Entered, _option_text, name_bytes
 from ._custom import CustomStore, asker, traits
 from ._errors import ConcurrentUse, LockBusy, LockLost, LockTimeout, NotHeld
 
-#: Of a promotion: seconds between two questions, and how many the last one may take.
-_PAUSE, _LAST = 0.05, 2.0
+#: Seconds between two questions of a promotion.
+_PAUSE = 0.05
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _T = TypeVar("_T")
@@ -139,11 +138,9 @@ class Lock(BaseLock, Entered):
     def _blocks_a_hub(self, waits: bool) -> bool:
         return _gevent.is_patched() and (waits or self.store._asks_a_server)
 
-    def _by_greenlet(
-        self, handle: _synlock.Handle, op: str, argument: float | None = None, waits: bool = False
-    ) -> bool:
+    def _by_greenlet(self, handle: _synlock.Handle, op: str, argument: float | None = None) -> bool:
         """Under gevent, does what would block the hub: False if the caller may just do it."""
-        if not self._blocks_a_hub(waits):
+        if not self._blocks_a_hub(waits=False):
             return False
         _gevent.run(handle, op, argument)
         return True
@@ -205,19 +202,17 @@ class Lock(BaseLock, Entered):
         handle = self._hold()
         token = handle.owner_token
         while True:
-            left = math.inf if deadline is None else max(0.0, deadline - time.monotonic())
             # Asked again and again, with a store's own time for each answer, so that Ctrl-C is heard, and whoever
-            # leaves the block that holds it gets in; at last with what is left.
-            is_last = left <= _LAST
-            wait = left if is_last else 0.0
+            # leaves the block that holds it gets in.
             try:
-                if not self._by_greenlet(handle, "promote", wait, waits=wait > 0):
-                    handle.promote(wait)
+                if not self._by_greenlet(handle, "promote", 0.0):
+                    handle.promote(0.0)
                 return True
             except (LockBusy, LockTimeout):
-                if is_last:
+                left = _PAUSE if deadline is None else deadline - time.monotonic()
+                if left <= 0:
                     return False
-            time.sleep(_PAUSE)
+            time.sleep(min(_PAUSE, left))
             # Released meanwhile, its handle may serve the next acquire.
             now = handle.owner_token
             token = token or now
