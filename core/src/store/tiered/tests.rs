@@ -8,7 +8,7 @@ use crate::lease::BootTime;
 use crate::name::Name;
 use crate::owner::OwnerToken;
 use crate::signal::Signal;
-use crate::store::{Answer, Attempt, Backend, Cancelled, Claim, Grant, Inspection};
+use crate::store::{Answer, Attempt, Backend, Cancelled, Claim, Grant, Inspection, Life};
 use crate::sync::Mutex;
 use crate::url::Url;
 use crate::{Code, Result};
@@ -43,6 +43,8 @@ struct Watched {
     next: Mutex<Option<(Verb, Act)>>,
     /// When the last `extend` was asked for.
     asked: Mutex<Option<BootTime>>,
+    /// How long its server is up, if it forgets.
+    up: Mutex<Option<Duration>>,
 }
 
 impl Watched {
@@ -51,6 +53,7 @@ impl Watched {
             inner,
             next: Mutex::default(),
             asked: Mutex::default(),
+            up: Mutex::default(),
         })
     }
 
@@ -82,6 +85,14 @@ impl Backend for Watched {
 
     fn ping(&self, deadline: Option<BootTime>) -> Result<()> {
         self.inner.ping(deadline)
+    }
+
+    fn life(&self, _: Option<BootTime>) -> Result<Option<Life>> {
+        Ok(self.up.lock().map(|up| Life {
+            id: "1".into(),
+            up,
+            clock: None,
+        }))
     }
 
     fn attempt(&self, claim: &Claim, bell: Option<&Arc<Signal>>) -> Result<Attempt> {
@@ -368,4 +379,15 @@ fn who_leaves_a_baton_to_waiters_that_go_away_gives_it_back() {
     });
     host.one.cancel(&claim(1)).unwrap();
     assert!(host.near_of_one.has_come() && host.is_free(&host.far));
+}
+
+/// A quorum asks its members: one that has forgotten must not vote.
+#[test]
+fn its_life_is_that_of_the_remote_store() {
+    let host = Host::start();
+    assert!(host.one.life(None).unwrap().is_none());
+    let up = Duration::from_secs(3);
+    *host.far_of_one.up.lock() = Some(up);
+    let life = host.one.life(None).unwrap();
+    assert_eq!(life.map(|life| life.up), Some(up));
 }

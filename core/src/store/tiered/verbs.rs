@@ -13,7 +13,7 @@ use crate::registry::Store;
 use crate::service;
 use crate::signal::{Signal, Wake};
 use crate::store::{
-    Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Inspection, Page, Seat,
+    Answer, Attempt, Backend, Busy, Cancelled, Claim, Grant, Inspection, Life, Page, Seat,
 };
 use crate::{Error, Result};
 use std::os::fd::RawFd;
@@ -381,6 +381,11 @@ impl Backend for Tiered {
     fn ping(&self, deadline: Option<BootTime>) -> Result<()> {
         self.local.ping(deadline)?;
         self.remote.ping(deadline)
+    }
+
+    /// Who holds is told by the remote store: what that forgets is forgotten.
+    fn life(&self, deadline: Option<BootTime>) -> Result<Option<Life>> {
+        self.remote.life(deadline)
     }
 
     fn attempt(&self, claim: &Claim, bell: Option<&Arc<Signal>>) -> Result<Attempt> {
