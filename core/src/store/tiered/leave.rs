@@ -49,6 +49,16 @@ impl Tiered {
         }
     }
 
+    /// The remote store says that the hold is none: the next one of this host must not go on inside it.
+    pub(super) fn disown(&self, claim: &Claim, far: &Claim) {
+        self.forget(claim.token);
+        if self.batons.end(&claim.name, claim.token).unwrap_or(false) {
+            // One release follows, in case a late grant of this token is still on its way.
+            self.give_up_far(far);
+        }
+        self.drop_place(claim);
+    }
+
     pub(super) fn release_held(&self, claim: &Claim, entry: &Entry) -> Result<Answer> {
         let near = self.near(claim);
         let has_time = entry.end > BootTime::now().after(drift_allowance(ttl(claim)));

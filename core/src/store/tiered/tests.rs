@@ -391,3 +391,32 @@ fn its_life_is_that_of_the_remote_store() {
     let life = host.one.life(None).unwrap();
     assert_eq!(life.map(|life| life.up), Some(up));
 }
+
+/// Its baton speaks of a hold that the remote store has disowned, and another host has by now.
+#[test]
+fn a_hold_that_the_remote_store_disowns_is_not_handed_on() {
+    let ways: [fn(&Tiered); 2] = [
+        |tiers| assert_eq!(tiers.extend(&claim(1), TTL).unwrap(), Answer::NotOurs),
+        |tiers| assert!(!tiers.is_held(&claim(1)).unwrap()),
+    ];
+    for way in ways {
+        let host = Host::start();
+        granted(host.one.attempt(&claim(1), None));
+        busy(host.two.attempt(&claim(2), Some(&bell())));
+        assert!(host.far.break_lock(&name(), None).unwrap());
+        granted(host.far.attempt(&claim(9), None));
+        way(&host.one);
+        assert!(host.one.known(claim(1).token).is_none());
+        // Nor does it keep the next one of its host from asking.
+        busy(host.two.confirm(&claim(2), &bell()));
+        assert!(
+            host.two.known(claim(2).token).is_some(),
+            "it has no local lock"
+        );
+        assert_eq!(host.one.release(&claim(1)).unwrap(), Answer::NotOurs);
+        busy(host.two.confirm(&claim(2), &bell()));
+        assert!(host.far.is_held(&claim(9)).unwrap() && !host.two_holds());
+        host.far.release(&claim(9)).unwrap();
+        granted(host.two.confirm(&claim(2), &bell()));
+    }
+}

@@ -94,7 +94,7 @@ impl Tiered {
         self.process().claims.lock().insert(token, entry);
     }
 
-    fn forget(&self, token: OwnerToken) {
+    pub(super) fn forget(&self, token: OwnerToken) {
         let entry = self.process().claims.lock().remove(&token);
         if let Some(entry) = entry {
             self.process().far.lock().remove(&entry.bell);
@@ -520,6 +520,7 @@ impl Backend for Tiered {
         let asked = BootTime::now();
         let far = of_call(claim, &entry);
         let Answer::Done(sure) = self.remote.extend(&far, self.far_ttl(ttl))? else {
+            self.disown(claim, &far);
             return Ok(Answer::NotOurs);
         };
         let longer = self.local.extend(&self.near(claim), self.near_ttl(ttl))?;
@@ -555,9 +556,14 @@ impl Backend for Tiered {
     fn is_held(&self, claim: &Claim) -> Result<bool> {
         match self.known(claim.token) {
             Some(entry) if entry.phase == Phase::Held => {
-                Ok(self.batons.is_ours(&claim.name, claim.token)
-                    && self.local.is_held(&self.near(claim))?
-                    && self.remote.is_held(&of_call(claim, &entry))?)
+                let is_here = self.batons.is_ours(&claim.name, claim.token)
+                    && self.local.is_held(&self.near(claim))?;
+                let far = of_call(claim, &entry);
+                if is_here && !self.remote.is_held(&far)? {
+                    self.disown(claim, &far);
+                    return Ok(false);
+                }
+                Ok(is_here)
             }
             _ => Ok(false),
         }
