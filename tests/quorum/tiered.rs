@@ -338,6 +338,26 @@ fn a_store_without_tokens_says_so_and_is_refused_where_they_are_required() {
     }
 }
 
+/// Those that are behind could not be brought to the highest token: nobody would be granted anything.
+#[test]
+fn a_quorum_refuses_fencing_over_members_whose_tokens_cannot_be_reserved() {
+    let refused = |member: fn(&str) -> String| {
+        let members = ["a", "b", "c"].map(member).join(",");
+        assert_eq!(code(Store::open(&format!("quorum:({members})"))), Code::Ok);
+        let fenced = Store::open(&format!("quorum:({members})?fencing=1"));
+        assert_eq!(code(fenced), Code::Unsupported, "{members}");
+    };
+    refused(|host| format!("tiered:(shm:{host},redis://{host})"));
+    #[cfg(feature = "etcd")]
+    refused(|host| format!("etcd://{host}"));
+    #[cfg(feature = "zookeeper")]
+    refused(|host| format!("zookeeper://{host}"));
+    #[cfg(feature = "memcached")]
+    refused(|host| format!("memcached://{host}"));
+    #[cfg(feature = "postgres")]
+    refused(|host| format!("postgres+advisory://u@{host}/d?fencing=1"));
+}
+
 /// A quorum's waiters ask again under other tokens; the host's own place must not be lost with the first.
 #[test]
 fn hosts_take_turns_on_a_remote_quorum() {

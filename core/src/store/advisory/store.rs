@@ -401,6 +401,11 @@ impl Backend for Advisory {
         format!("{store}:{place}/{}", self.config.prefix)
     }
 
+    /// A statement draws one from the sequence, which names share.
+    fn reserves_fences(&self) -> bool {
+        false
+    }
+
     fn ping(&self, deadline: Option<BootTime>) -> Result<()> {
         let limit = self.config.database.limit(deadline);
         self.on_shared(limit, |session| session.ask("SELECT 1", &[], limit))

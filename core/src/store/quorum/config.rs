@@ -156,6 +156,13 @@ fn common(members: &[Arc<dyn Backend>], fencing: bool) -> Result<Capabilities> {
             "fencing: not every member of the quorum has fencing tokens",
         ));
     }
+    // Members that are behind are brought to the highest token.
+    if fencing && let Some(member) = members.iter().find(|member| !member.reserves_fences()) {
+        return Err(Error::unsupported(format!(
+            "fencing: tokens of this member of the quorum cannot be reserved ({})",
+            member.url()
+        )));
+    }
     let reach = |scope| match scope {
         Scope::Process => 0,
         Scope::Host => 1,

@@ -383,6 +383,11 @@ impl Backend for Tiered {
         self.remote.ping(deadline)
     }
 
+    /// They come from a block that was reserved before.
+    fn reserves_fences(&self) -> bool {
+        false
+    }
+
     /// Who holds is told by the remote store: what that forgets is forgotten.
     fn life(&self, deadline: Option<BootTime>) -> Result<Option<Life>> {
         self.remote.life(deadline)
