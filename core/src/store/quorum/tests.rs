@@ -39,9 +39,10 @@ struct Member {
     refusals: Mutex<u32>,
     /// How many hand-overs come to nothing, because it is down.
     deaf: Mutex<u32>,
-    /// How long a release is on its way.
+    /// How long a release or a renewal is on its way.
     distance: Mutex<Duration>,
     attempts: AtomicU32,
+    renewals: AtomicU32,
     /// The tokens of releases, one after the other.
     releases: Mutex<Vec<OwnerToken>>,
     looks: AtomicU32,
@@ -67,6 +68,7 @@ impl Member {
             deaf: Mutex::default(),
             distance: Mutex::default(),
             attempts: AtomicU32::new(0),
+            renewals: AtomicU32::new(0),
             releases: Mutex::default(),
             looks: AtomicU32::new(0),
             is_shy: AtomicBool::new(false),
@@ -154,6 +156,9 @@ impl Backend for Member {
     }
 
     fn extend(&self, claim: &Claim, _: Duration) -> Result<Answer> {
+        let distance = *self.distance.lock();
+        std::thread::sleep(distance);
+        self.renewals.fetch_add(1, Ordering::SeqCst);
         Ok(match self.is_held(claim)? {
             true => Answer::Done(None),
             false => Answer::NotOurs,
@@ -440,6 +445,22 @@ fn a_session_that_meets_members_that_are_down_leaves_nothing_behind() {
     let error = session.acquire("a", Duration::from_secs(20)).unwrap_err();
     assert_eq!(error.code(), Code::Unavailable);
     until(|| members.iter().all(|one| one.owner.lock().is_none()));
+}
+
+/// What comes later could bear upon another process's hold under the same id.
+#[test]
+fn a_session_sends_nothing_after_its_calls() {
+    let ([first, second, third], store) = store("quorum:");
+    let session = Session::persistent(&store, "me").unwrap();
+    let ttl = Duration::from_secs(20);
+    assert_eq!(session.acquire("a", ttl).unwrap(), Taken::New);
+    until(|| [&first, &second, &third].map(|one| one.owner.lock().is_some()) == [true; 3]);
+    let releases = third.releases();
+    *third.distance.lock() = Duration::from_millis(300);
+    assert!(session.renew("a", ttl).unwrap());
+    assert_eq!(third.renewals.load(Ordering::SeqCst), 1);
+    assert!(session.release("a").unwrap());
+    assert_eq!(third.releases(), releases + 1);
 }
 
 fn claim(token: OwnerToken) -> Claim {

@@ -254,7 +254,7 @@ impl Backend for Quorum {
         };
         let rule = self.rule.to_extend();
         let mut answers = self.put(claim, &self.places(), verb, |answers, _| {
-            rule.is_met(done(answers).len()) || gone(answers)
+            !claim.recurs && (rule.is_met(done(answers).len()) || gone(answers))
         });
         self.end_told(claim, &mut answers)?;
         let leases = done(&answers);
@@ -311,7 +311,8 @@ impl Backend for Quorum {
                     }
                 }
             },
-            is_settled: |answers: &Answers<bool>, _| self.is_counted(answers),
+            // Nothing may be sent after the call for a token that recurs: all are heard.
+            is_settled: |answers: &Answers<bool>, _| !claim.recurs && self.is_counted(answers),
             linger: Duration::ZERO,
             at_end: |_: &Answers<bool>| {},
         };
