@@ -79,6 +79,17 @@ impl Quorum {
             Ok(Attempt::Granted(grant)) => self.counted(0, &**first, claim, grant),
             Err(error) => Err(error),
         };
+        if !matches!(vote, Ok(Vote::Granted(_))) && !claim.seat.keeps() {
+            // Nothing would tell the next call that there is no line: the others are asked in this one.
+            let tally = Tally {
+                answers: vec![(0, vote)],
+            };
+            let tally = self.collect(claim, &self.others(), tally);
+            return Ok(match self.settle(claim, tally)? {
+                Attempt::Busy(busy) => self.without_line(claim, busy),
+                granted => granted,
+            });
+        }
         if !matches!(vote, Ok(Vote::Granted(_))) {
             // Without it there is no line to stand in, and no place there.
             if vote.is_ok() {

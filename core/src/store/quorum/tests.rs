@@ -6,7 +6,7 @@ use crate::capability::{Capabilities, Fence};
 use crate::lease::{BootTime, Wait};
 use crate::lock::Lock;
 use crate::name::Name;
-use crate::options::LockOptions;
+use crate::options::{LockOptions, Reentry};
 use crate::owner::OwnerToken;
 use crate::registry::Store;
 use crate::session::{Session, Taken};
@@ -461,6 +461,33 @@ fn a_session_sends_nothing_after_its_calls() {
     assert_eq!(third.renewals.load(Ordering::SeqCst), 1);
     assert!(session.release("a").unwrap());
     assert_eq!(third.releases(), releases + 1);
+}
+
+/// Where handles share their holds a claim keeps no notes: it must not forget that there is no line.
+#[test]
+fn a_waiter_without_notes_does_without_a_first_member_that_is_down() {
+    let ([first, second, third], store) = store("quorum:");
+    let options = LockOptions {
+        reentry: Reentry::Extend,
+        ..LockOptions::default()
+    };
+    let lock = store.lock_with("a", options).unwrap();
+    let other = OwnerToken::from_bytes([2; 16]);
+    *first.troubles.lock() = u32::MAX;
+    second.give_to(Some(other));
+    third.give_to(Some(other));
+    let wait = Wait::For(Duration::from_secs(20));
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| lock.acquire(wait, None).map(drop));
+        std::thread::sleep(Duration::from_millis(500));
+        let attempts = first.attempts();
+        second.give_to(None);
+        third.give_to(None);
+        waiter.join().unwrap().unwrap();
+        // Each waits for 40 ms or more.
+        assert!((2..30).contains(&attempts), "{attempts}");
+    });
+    lock.ensure_held().unwrap();
 }
 
 fn claim(token: OwnerToken) -> Claim {
