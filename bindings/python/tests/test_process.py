@@ -460,6 +460,38 @@ print(worst[0] < 2, all(job.ready() for job in jobs), store.is_locked(name + "2"
     assert out.split() == ["True", "True", "True", "True", "False"], out + err
 
 
+def test_gevent_that_has_patched_sockets_alone_runs_while_a_promotion_or_a_release_waits(url, name):
+    script = """
+from gevent import monkey; monkey.patch_socket()
+import gevent, sys, synlock, threading
+from synlock._base import surely
+lock, reader = (synlock.Store(sys.argv[1]).lock(sys.argv[2], shared=True) for _ in range(2))
+lock.acquire()
+reader.acquire()
+done = []
+def release():
+    gevent.sleep(0.1)
+    reader.release()
+    print("released" if not done else "late", flush=True)
+other = gevent.spawn(release)
+print(lock.promote(20))
+done.append(1)
+other.join()
+free = []
+def refused():
+    if not free:
+        raise synlock.ConcurrentUse
+gevent.spawn_later(0.1, free.append, 1)
+# Whoever stops the hub waits for ever.
+threading.Timer(60, lambda: free.append(0)).start()
+surely(refused)
+print(free[0], flush=True)
+import os; os._exit(0)
+"""
+    out, err = start(script, url, name).communicate(timeout=120)
+    assert out.split() == ["released", "True", "1"], out + err
+
+
 def test_what_is_held_at_the_end_is_told_and_released(url, name):
     script = """
 import logging, sys, synlock

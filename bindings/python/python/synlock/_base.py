@@ -9,14 +9,13 @@ import logging
 import os
 import sys
 import threading
-import time
 import warnings
 import weakref
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
-from . import _synlock
+from . import _gevent, _synlock
 from ._errors import ConcurrentUse, NotHeld, SynlockError, SynlockWarning, make
 
 _T = TypeVar("_T")
@@ -228,7 +227,7 @@ def surely(release: Callable[[], object]) -> None:
             release()
             return
         except ConcurrentUse:
-            time.sleep(_AGAIN)
+            _gevent.pause(_AGAIN)
 
 
 class Entered:

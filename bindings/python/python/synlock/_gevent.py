@@ -28,6 +28,16 @@ def is_patched() -> bool:
     return monkey is not None and bool(monkey.is_module_patched("socket"))
 
 
+def pause(seconds: float) -> None:
+    """Sleeps; other greenlets run meanwhile, also where `time` is not patched."""
+    if is_patched():
+        from gevent import sleep  # type: ignore[import-untyped,import-not-found,unused-ignore]
+
+        sleep(seconds)
+    else:
+        time.sleep(seconds)
+
+
 def run(
     handle: _synlock.Handle | _synlock.Set,
     op: str,

@@ -212,7 +212,7 @@ class Lock(BaseLock, Entered):
                 left = _PAUSE if deadline is None else deadline - time.monotonic()
                 if left <= 0:
                     return False
-            time.sleep(min(_PAUSE, left))
+            _gevent.pause(min(_PAUSE, left))
             # Released meanwhile, its handle may serve the next acquire.
             now = handle.owner_token
             token = token or now
