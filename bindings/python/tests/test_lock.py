@@ -13,7 +13,7 @@ import pytest
 from conftest import briefly, patient
 
 import synlock
-from synlock import _synlock
+from synlock import _gevent, _synlock
 from synlock.symfony import LockFactory
 
 
@@ -401,11 +401,12 @@ def test_a_block_is_left_though_another_thread_waits_for_a_promotion(name):
     assert not store.is_locked(name)
 
 
-def test_a_promotion_whose_hold_was_released_leaves_the_next_one_alone(name):
+def test_a_promotion_whose_hold_was_released_leaves_the_next_one_alone(name, monkeypatch):
     store = synlock.Store(f"memory:{name}")
     lock, reader = store.lock(name, shared=True), store.lock(name, shared=True)
     reader.acquire()
-    ended = []
+    ended, asked, pause = [], threading.Event(), _gevent.pause
+    monkeypatch.setattr(_gevent, "pause", lambda seconds: (asked.set(), pause(seconds)))
 
     def promote():
         with pytest.raises(synlock.NotHeld):
@@ -415,7 +416,7 @@ def test_a_promotion_whose_hold_was_released_leaves_the_next_one_alone(name):
     promoting = threading.Thread(target=promote)
     with lock:
         promoting.start()
-        time.sleep(0.1)
+        assert asked.wait(60)
     assert lock.acquire(False)
     reader.release()
     promoting.join(60)
