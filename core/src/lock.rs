@@ -1,7 +1,6 @@
 //! Locks: the handle that a caller has.
 
 use crate::cancel::Cancel;
-use crate::capability::Scope;
 use crate::codes::Code;
 use crate::event::EventKind;
 use crate::fork;
@@ -156,8 +155,7 @@ impl Lock {
         }
         options.require.check(&can)?;
         // Where a dead owner's lock does not wait for a lease, a delay would be promised in vain.
-        let sees_death = can.frees_on_death && can.scope != Scope::Process;
-        if !options.lock_delay.is_zero() && (!can.ttl || sees_death) {
+        if !options.lock_delay.is_zero() && !store.backend().keeps_delays() {
             return Err(Error::unsupported(
                 "this store frees a dead owner's lock without a lease: it cannot delay that (`lock_delay`)",
             ));

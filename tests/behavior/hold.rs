@@ -46,7 +46,8 @@ pub fn tests(list: &mut List) {
     if list.can.export {
         list.add("an_exported_hold_is_adopted_once", adopt);
     }
-    if list.can.ttl && (!list.can.frees_on_death || list.can.scope == Scope::Process) {
+    let sees_death = list.can.frees_on_death || list.can.store == "tiered";
+    if list.can.ttl && (!sees_death || list.can.scope == Scope::Process) {
         list.add("a_lock_delay_follows_an_unclean_end", delay);
     } else {
         list.add("a_lock_delay_is_refused", no_delay);

@@ -323,6 +323,13 @@ pub trait Backend: Send + Sync + Debug {
         self.url().to_owned()
     }
 
+    /// Whether a lock that its owner did not release stays taken until the lease is over, so that a delay may follow:
+    /// where it does not wait for that, the delay would be promised in vain.
+    fn keeps_delays(&self) -> bool {
+        let can = self.capabilities();
+        can.ttl && (!can.frees_on_death || can.scope == crate::capability::Scope::Process)
+    }
+
     /// Whether a claim may ask for several fencing tokens at once (`fence_block`).
     fn reserves_fences(&self) -> bool {
         self.capabilities().fence != crate::capability::Fence::None

@@ -137,6 +137,10 @@ impl Backend for Quorum {
         }
     }
 
+    fn keeps_delays(&self) -> bool {
+        self.members.iter().all(|member| member.keeps_delays())
+    }
+
     fn raises_fences(&self) -> bool {
         self.members.iter().all(|member| member.raises_fences())
     }

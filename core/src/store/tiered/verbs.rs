@@ -383,6 +383,11 @@ impl Backend for Tiered {
         self.remote.ping(deadline)
     }
 
+    /// On this host the next one goes on at once.
+    fn keeps_delays(&self) -> bool {
+        false
+    }
+
     /// They come from a block that was reserved before.
     fn reserves_fences(&self) -> bool {
         false
