@@ -587,8 +587,10 @@ fn no_lease_is_longer_than_a_member_waits_to_vote() {
     let store = Store::open("quorum:(redis://a,redis://b,redis://c)?max_ttl=5000").unwrap();
     let lock = store.lock("a").unwrap();
     assert_eq!(lock.ttl(), Some(Duration::from_secs(5)));
-    let mut options = LockOptions::default();
-    options.lock_delay = Duration::from_secs(1);
+    let options = LockOptions {
+        lock_delay: Duration::from_secs(1),
+        ..LockOptions::default()
+    };
     let refused = store.lock_with("a", options).unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
 }
