@@ -6,6 +6,7 @@ use crate::store::cautions::Cautions;
 use crate::store::net::{Address, Tls};
 use crate::url::Url;
 use crate::{Error, Result};
+use sha2::{Digest, Sha256};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,18 +117,23 @@ impl Config {
         deadline.map_or(own, |deadline| deadline.min(own))
     }
 
-    /// The server and database as others would name it, without credentials: on PostgreSQL a user's own database has
-    /// the user's name.
+    /// The server and database as others would name it, without credentials: a user's own database on PostgreSQL, which
+    /// has the user's name, is told apart by a hash of that.
     pub fn place(&self) -> String {
         let server = match &self.address {
             Address::Tcp { host, port } => format!("{host}:{port}"),
             Address::Unix(path) => path.clone(),
         };
-        let own = match self.engine {
-            Engine::Postgres => self.user.reveal(),
-            Engine::Mysql => "",
+        let own = || match self.engine {
+            Engine::Postgres => {
+                let hash = Sha256::digest(self.user.reveal());
+                let [a, b, c, d, e, f, ..] = hash.0;
+                format!("~{a:02x}{b:02x}{c:02x}{d:02x}{e:02x}{f:02x}")
+            }
+            Engine::Mysql => String::new(),
         };
-        format!("{server}/{}", self.database.as_deref().unwrap_or(own))
+        let database = self.database.clone().unwrap_or_else(own);
+        format!("{server}/{database}")
     }
 
     /// Whether nobody on the way can read what is sent, so that a password may be sent as it is.
