@@ -21,7 +21,8 @@ const OPENING: &str = r#"/*
  * its own function, in any order; NULL is fine.
  *
  * CALLS return a synlock_status, or a plain value where they cannot fail.
- * Results are written through pointers, and only on success. The last
+ * Results are written through pointers, and only on success; but the room
+ * that a text needs is written when its buffer is too small, too. The last
  * parameter, where there is one, may be NULL or get an error object, which the
  * caller frees; it is written only on failure.
  *
